@@ -1,0 +1,482 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one tree of errors, split first by whose fault it is.
+
+::
+
+    FepError
+    ├── OwnFault        our state, our disk, our worker: the agent's side is damaged
+    ├── PeerFault       the exchange, the network, or somebody in between
+    ├── SourceFault     the department's database or the way to it
+    └── OperatorFault   settings, catalog, rights, or a command that cannot be done
+
+A class carries what never changes: a stable ``code``, a ``title`` and the operator's
+next step (``remedy``), each in English and Chinese, and the exit code of a command
+that ends with it. An instance carries ``detail``: what was expected, what was got, and
+the name of the thing. A detail never holds a personal value or a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+
+class Text(NamedTuple):
+    """One sentence in the two languages of the product."""
+
+    en: str
+    zh: str
+
+
+class FepError(Exception):
+    """Anything that FEP itself raises.
+
+    Args:
+        detail: expected, got and where; no personal values, no secrets.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+    title: ClassVar[Text] = Text("The command failed", "命令失败")
+    remedy: ClassVar[Text] = Text(
+        "Look at `fep status` and the journal.", "请查看 `fep status` 与系统日志。"
+    )
+
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(f"{self.title.en}: {detail}" if detail else self.title.en)
+
+    def as_dict(self) -> dict[str, object]:
+        """The documented JSON form: ``code``, ``detail``, ``title``, ``remedy``."""
+        return {
+            "code": self.code,
+            "detail": self.detail,
+            "title": self.title._asdict(),
+            "remedy": self.remedy._asdict(),
+        }
+
+
+# --- ours -------------------------------------------------------------------------
+
+
+class OwnFault(FepError):
+    """The agent's own state, disk or worker."""
+
+
+class InternalFault(OwnFault):
+    """A defect of the agent."""
+
+    code = "internal"
+    title = Text("The agent has a defect", "代理程序内部缺陷")
+    remedy = Text(
+        "Nothing was sent. Report the journal lines around this time.",
+        "未发送任何数据。请把该时刻前后的日志报给维护人员。",
+    )
+
+
+class StateDamaged(OwnFault):
+    """The state database cannot be read or does not fit its own rules."""
+
+    code = "state-damaged"
+    title = Text("The state database is damaged", "状态数据库损坏")
+    remedy = Text(
+        "Stop the service, keep the file, restore the last backup or start with an"
+        " empty state folder: the streams then begin a new epoch.",
+        "请停止服务并保留该文件，恢复最近备份，或以空状态目录启动（数据流将开启新纪元）。",
+    )
+
+
+class SpoolDamaged(OwnFault):
+    """A registered batch file is missing or differs from what was registered."""
+
+    code = "spool-damaged"
+    title = Text("A spooled batch file is damaged", "待发批次文件损坏")
+    remedy = Text(
+        "The agent reads the range again in a new epoch; check the disk.",
+        "代理将以新纪元重新读取该范围；请检查磁盘。",
+    )
+
+
+class SpoolWriteFailed(OwnFault):
+    """Writing, syncing or renaming in the spool failed."""
+
+    code = "spool-write-failed"
+    exit_code = 74
+    title = Text("The spool cannot be written", "待发目录无法写入")
+    remedy = Text(
+        "Check disk space, mount options and the owner of the state folder, then"
+        " restart the service; nothing is lost, the source is read again.",
+        "请检查磁盘空间、挂载选项和状态目录属主后重启服务；数据不会丢失，将重新读取。",
+    )
+
+
+class SpoolFull(OwnFault):
+    """The spool has reached its quota or the disk its free-space floor."""
+
+    code = "spool-full"
+    title = Text("The spool is full, reading has stopped", "待发目录已满，已停止读取")
+    remedy = Text(
+        "Bring the exchange back or raise spool.quota_mb; reading goes on by itself.",
+        "请恢复与交换中心的连接或调高 spool.quota_mb；随后会自动继续读取。",
+    )
+
+
+class WorkerDied(OwnFault):
+    """The worker process of a run ended without a result."""
+
+    code = "worker-died"
+    title = Text("The extraction worker died", "抽取进程异常退出")
+    remedy = Text(
+        "The run is repeated; if it dies again run `fep source check RESOURCE`.",
+        "任务将重试；若再次出现请运行 `fep source check 资源代码`。",
+    )
+
+
+# --- the peer's -------------------------------------------------------------------
+
+
+class PeerFault(FepError):
+    """The exchange, the line, or somebody in between."""
+
+
+class ExchangeUnreachable(PeerFault):
+    """No connection, or none that lasted."""
+
+    code = "exchange-unreachable"
+    title = Text("The exchange cannot be reached", "无法连接交换中心")
+    remedy = Text(
+        "Check the line, the firewall and exchange.url; batches wait and are sent"
+        " by themselves.",
+        "请检查线路、防火墙和 exchange.url；批次会等待并自动发送。",
+    )
+
+
+class ExchangeUntrusted(PeerFault):
+    """TLS failed: wrong CA, wrong name, expired, or our certificate was refused."""
+
+    code = "exchange-untrusted"
+    title = Text("The exchange's certificate is not trusted", "交换中心证书不可信")
+    remedy = Text(
+        "Do not go on. Compare exchange.ca_sha256 with the slip from central ops and"
+        " check this machine's clock.",
+        "请勿继续。请与中心发放的凭条核对 exchange.ca_sha256，并检查本机时钟。",
+    )
+
+
+class ClockSkewed(PeerFault):
+    """This machine's clock and the exchange's differ by more than allowed."""
+
+    code = "clock-skew"
+    title = Text("This machine's clock is wrong", "本机时钟不准")
+    remedy = Text(
+        "Set the clock (chrony or ntp); batches wait meanwhile.",
+        "请校准时钟（chrony 或 ntp）；期间批次会等待。",
+    )
+
+
+class MalformedMessage(PeerFault):
+    """A message that the wire format does not allow."""
+
+    code = "malformed"
+    title = Text("A message breaks the wire format", "报文格式错误")
+    remedy = Text(
+        "If it persists, send the detail to central ops: the peer's software differs.",
+        "如持续出现，请将详情报告中心：对方软件与规范不一致。",
+    )
+
+
+class BadSignature(PeerFault):
+    """A signature does not verify, or its key may not sign this kind of message."""
+
+    code = "bad-signature"
+    title = Text("A signature does not verify", "签名验证失败")
+    remedy = Text(
+        "The message was ignored. Tell central ops: somebody may be altering traffic.",
+        "该报文已忽略。请通知中心：可能有人篡改通信。",
+    )
+
+
+class UnknownKey(BadSignature):
+    """The directory does not know the key, or it was revoked."""
+
+    code = "unknown-key"
+    title = Text("A message is signed with an unknown key", "报文由未知密钥签名")
+
+
+class FalseReceipt(PeerFault):
+    """A receipt that verifies but speaks of another batch, or none that verifies."""
+
+    code = "false-receipt"
+    title = Text("The exchange answered with a false receipt", "交换中心返回了不实回执")
+    remedy = Text(
+        "The batch stays in the spool and is offered again. Tell central ops.",
+        "批次保留在待发目录并会再次提交。请通知中心。",
+    )
+
+
+class ExchangeRefused(PeerFault):
+    """The exchange answered with a problem document (RFC 9457).
+
+    Args:
+        detail: what the exchange said.
+        problem: its code after ``urn:fep:problem:``.
+        retry_after: seconds that it asks to wait, or None.
+        members: further members of the document, such as ``expected_seq``.
+    """
+
+    code = "exchange-refused"
+    title = Text("The exchange refused a request", "交换中心拒绝了请求")
+    remedy = Text(
+        "The agent tries again by itself; `fep status RESOURCE` shows the reason.",
+        "代理会自动重试；`fep status 资源代码` 显示原因。",
+    )
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        problem: str,
+        retry_after: float | None = None,
+        members: dict[str, object] | None = None,
+    ) -> None:
+        self.problem = problem
+        self.retry_after = retry_after
+        self.members = members or {}
+        super().__init__(f"{problem}: {detail}" if detail else problem)
+
+
+class BatchRejected(PeerFault):
+    """The exchange signed a ``rejected`` receipt."""
+
+    code = "batch-rejected"
+    title = Text("The exchange rejected a batch", "交换中心驳回了批次")
+    remedy = Text(
+        "Only this stream waits. Read the code in `fep status RESOURCE`, remove the"
+        " cause, then `fep pull RESOURCE`.",
+        "仅该数据流暂停。请按 `fep status 资源代码` 所示原因处理后执行 `fep pull 资源代码`。",
+    )
+
+
+# --- the source's -----------------------------------------------------------------
+
+
+class SourceFault(FepError):
+    """The department's database or the way to it. Other resources go on."""
+
+
+class SourceUnreachable(SourceFault):
+    """No connection to the database, or it broke."""
+
+    code = "source-unreachable"
+    title = Text("The source database cannot be reached", "无法连接源数据库")
+    remedy = Text(
+        "Check host, port and firewall with `fep source check`.",
+        "请用 `fep source check` 检查主机、端口与防火墙。",
+    )
+
+
+class SourceLogin(SourceFault):
+    """The database refused user or password."""
+
+    code = "source-login"
+    title = Text("The source database refused the login", "源数据库拒绝登录")
+    remedy = Text(
+        "Correct user or password file; a changed secret file is read again by itself.",
+        "请更正用户名或口令文件；口令文件变更后会自动重新读取。",
+    )
+
+
+class SourceRight(SourceFault):
+    """The account may not read the table."""
+
+    code = "source-right"
+    title = Text("The database account lacks a right", "数据库账号缺少权限")
+    remedy = Text(
+        "`fep source check RESOURCE` prints the exact GRANT to run.",
+        "`fep source check 资源代码` 会给出需执行的 GRANT 语句。",
+    )
+
+
+class SourceMissing(SourceFault):
+    """A table or column of a binding is not there."""
+
+    code = "source-missing"
+    title = Text("A bound table or column is gone", "绑定的表或字段不存在")
+    remedy = Text(
+        "Correct the binding of the resource document, or ask who changed the table.",
+        "请更正资源目录中的绑定，或询问是谁修改了该表。",
+    )
+
+
+class SourceTypeChanged(SourceFault):
+    """A column's type no longer fits the catalog's."""
+
+    code = "source-type"
+    title = Text("A column's type does not fit the catalog", "字段类型与目录不符")
+    remedy = Text(
+        "Correct the item's type in the resource document; `fep source check` lists"
+        " both.",
+        "请更正资源目录中的数据类型；`fep source check` 会列出两者。",
+    )
+
+
+class SourceText(SourceFault):
+    """Text that its declared encoding cannot decode."""
+
+    code = "source-text"
+    title = Text(
+        "The source holds text that cannot be decoded", "源数据含无法解码的文本"
+    )
+    remedy = Text(
+        "Set the source's encoding; the rows named in the quarantine hold the bytes.",
+        "请设置数据源编码；隔离区所列记录保存了原始字节。",
+    )
+
+
+class SourceFailed(SourceFault):
+    """Any other refusal of the database or its driver."""
+
+    code = "source-failed"
+    title = Text("Reading the source failed", "读取数据源失败")
+    remedy = Text(
+        "Run `fep source check RESOURCE`; the run is repeated.",
+        "请运行 `fep source check 资源代码`；任务会重试。",
+    )
+
+
+# --- the operator's ---------------------------------------------------------------
+
+
+class OperatorFault(FepError):
+    """Settings, catalog, rights, or a command that cannot be done."""
+
+
+class UsageFault(OperatorFault):
+    """A command was called with words that it does not take."""
+
+    code = "usage"
+    exit_code = 2
+    title = Text("The command was called wrongly", "命令用法错误")
+    remedy = Text("Add --help to see examples.", "加 --help 可查看示例。")
+
+
+class ConfigInvalid(OperatorFault):
+    """Settings that cannot be used; ``detail`` lists every fault with file and key."""
+
+    code = "config-invalid"
+    exit_code = 78
+    title = Text("The settings cannot be used", "配置不可用")
+    remedy = Text(
+        "Correct the keys named, then `fep config check`.",
+        "请更正所列配置项后运行 `fep config check`。",
+    )
+
+
+class SecretUnreadable(ConfigInvalid):
+    """A secret's file or credential cannot be read."""
+
+    code = "secret-unreadable"
+    title = Text("A secret cannot be read", "口令文件无法读取")
+    remedy = Text(
+        "Give the file named to user fep with mode 0400, or use LoadCredential=.",
+        "请将所列文件属主设为 fep、权限 0400，或使用 LoadCredential=。",
+    )
+
+
+class CatalogInvalid(OperatorFault):
+    """A resource document that cannot be used."""
+
+    code = "catalog-invalid"
+    exit_code = 78
+    title = Text("A resource document cannot be used", "资源目录不可用")
+    remedy = Text(
+        "Correct the fields named, then `fep config check`.",
+        "请更正所列字段后运行 `fep config check`。",
+    )
+
+
+class GateClosed(OperatorFault):
+    """The gate does not let this resource leave."""
+
+    code = "gate-closed"
+    title = Text("This resource may not leave the department", "该资源不得对外提供")
+    remedy = Text(
+        "Share type, secrecy level and push = true decide; see the resource document.",
+        "由共享类型、密级和 push = true 决定；请查看资源目录。",
+    )
+
+
+class SecrecyMarker(OperatorFault):
+    """A value carries a secrecy marking such as 机密★."""
+
+    code = "secrecy-marker"
+    title = Text("A row carries a secrecy marking", "记录带有密级标识")
+    remedy = Text(
+        "The run was stopped and nothing of it counts. Have the rows in the quarantine"
+        " reviewed by the secrecy officer.",
+        "任务已停止且不生效。请保密员审查隔离区中的记录。",
+    )
+
+
+class MassDelete(OperatorFault):
+    """A run would delete more at the centre than the brake allows."""
+
+    code = "mass-delete"
+    title = Text(
+        "The run would delete too much at the centre", "任务将大量删除中心数据"
+    )
+    remedy = Text(
+        "If the rows are really gone: `fep pull RESOURCE --confirm-deletes`.",
+        "若确已删除：`fep pull 资源代码 --confirm-deletes`。",
+    )
+
+
+class NotEnrolled(OperatorFault):
+    """The agent has no keys or no certificate yet."""
+
+    code = "not-enrolled"
+    title = Text("This agent is not enrolled", "本机尚未注册")
+    remedy = Text("Run `fep enrol`.", "请运行 `fep enrol`。")
+
+
+class DaemonAbsent(OperatorFault):
+    """Nobody answers on the Unix socket."""
+
+    code = "no-daemon"
+    title = Text("The agent is not running", "代理服务未运行")
+    remedy = Text(
+        "Start it with `systemctl start fep` (or `fep run`), then try again.",
+        "请执行 `systemctl start fep`（或 `fep run`）后重试。",
+    )
+
+
+class ResourceUnknown(OperatorFault):
+    """No resource document has this code."""
+
+    code = "resource-unknown"
+    exit_code = 2
+    title = Text("There is no such resource", "没有该资源")
+    remedy = Text("`fep status` lists the resources.", "`fep status` 可列出资源。")
+
+
+class Busy(OperatorFault):
+    """The resource is being pulled, or paused."""
+
+    code = "busy"
+    title = Text("The resource is busy or paused", "资源正忙或已暂停")
+    remedy = Text(
+        "Wait for the run (`fep status RESOURCE`) or `fep resume RESOURCE`.",
+        "请等待任务结束（`fep status 资源代码`）或执行 `fep resume 资源代码`。",
+    )
+
+
+def all_errors() -> tuple[type[FepError], ...]:
+    """Every class of the tree that can be raised, in order of definition."""
+    found: list[type[FepError]] = []
+
+    def walk(cls: type[FepError]) -> None:
+        for sub in cls.__subclasses__():
+            found.append(sub)
+            walk(sub)
+
+    walk(FepError)
+    return tuple(cls for cls in found if "code" in vars(cls))

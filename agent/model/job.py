@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon and a worker process say to each other.
+
+One socket, one JSON object a line, at most :data:`LINE_CAP` bytes. The daemon sends one
+:class:`Job`; the worker answers with any number of :class:`Progress` and, batch after
+batch: :class:`Packed` -> :class:`Line` -> :class:`Written`. It ends with
+:class:`Ended` or :class:`Failed`. A daemon that does not answer a Packed holds the
+worker back: that is the backpressure. Secrets travel here only, never in argv or
+environment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from agent.model.batch import Quality, Rows
+from agent.model.item import Item, ItemType
+
+LINE_CAP = 4 * 1024 * 1024
+"""Longest line of the worker protocol, bytes (a line 1 is at most 64 KiB)."""
+
+
+@dataclass(frozen=True)
+class BoundItem:
+    """An item and the source column that it is read from."""
+
+    item: Item
+    column: str
+    rules: tuple[str, ...] = ()
+    """Quality rules by name, such as ``code:gender`` or ``citizen_id``."""
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a worker needs for one run of one resource.
+
+    Args:
+        kind: ``pull`` packs batches; ``digest`` only counts and digests the rows that
+            would be sent; nothing is written then.
+        run: uuid7 of the run; also the snapshot's id.
+        connector: name in the connector registry.
+        source: the source's settings, secrets included. Never logged.
+        table: schema-qualified name, outermost first.
+        items: items in the order of the catalog, with their columns.
+        timezone: IANA name for source times without zone.
+        severity: rule name -> ``warn``, ``quarantine`` or ``halt``.
+        batch_raw_bytes: aim for the uncompressed size of a batch.
+        max_rows_per_batch: upper bound of rows.
+        quarantine: path of this run's quarantine file; made only if needed, 0600.
+        statement_timeout_s: passed to the connector.
+    """
+
+    kind: Literal["pull", "digest"]
+    resource: str
+    run: str
+    connector: str
+    source: Mapping[str, Any] = field(repr=False)
+    table: tuple[str, ...]
+    items: tuple[BoundItem, ...]
+    timezone: str
+    severity: Mapping[str, str]
+    batch_raw_bytes: int
+    max_rows_per_batch: int
+    quarantine: str
+    statement_timeout_s: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Rows read so far, and the estimate of all if the source gives one."""
+
+    read: int
+    estimate: int | None
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A payload is compressed and waits in the worker's memory for its line 1.
+
+    ``distinct`` (distinct keys over all parts) and ``frontier`` are set on the final
+    part only; ``token`` is the keyset position after the part, None on the final one.
+    """
+
+    part: int
+    final: bool
+    size: int
+    raw_size: int
+    digest: str
+    rows: Rows
+    quality: Quality
+    distinct: int | None
+    as_of: str
+    token: str | None
+    frontier: str | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """Daemon: write ``text``, LF and the payload of ``part`` to ``path``, and sync."""
+
+    part: int
+    text: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """The file is written and fsynced; renaming and registering is the daemon's."""
+
+    part: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The run is complete.
+
+    Args:
+        rows: sum over all parts.
+        quality: sum over all parts.
+        reasons: quarantine code -> rows.
+        warnings: rule name -> rows that were sent with a warning.
+        digest: digest of the accepted rows (32 lower hex), kind ``digest`` only.
+        as_of: instant for which the rows hold, wire grammar.
+        frontier: opaque text of the connector.
+    """
+
+    rows: Rows
+    quality: Quality
+    reasons: Mapping[str, int]
+    warnings: Mapping[str, int]
+    digest: str | None
+    as_of: str
+    frontier: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run ended early; ``code`` is the code of a class in ``agent.errors``."""
+
+    code: str
+    detail: str
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+
+Message = Job | Progress | Packed | Line | Written | Ended | Failed
+_KINDS: dict[str, type[Any]] = {
+    c.__name__.lower(): c for c in (Job, Progress, Packed, Line, Written, Ended, Failed)
+}
+
+
+def encode(message: Message) -> bytes:
+    """One line, LF included."""
+    body = {"t": type(message).__name__.lower(), **asdict(message)}
+    return json.dumps(body, ensure_ascii=False, default=str).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """The message of a line.
+
+    Raises:
+        ValueError: not a line that :func:`encode` makes.
+    """
+    body = json.loads(line)
+    try:
+        cls = _KINDS[body.pop("t")]
+        if cls is Job:
+            body["table"] = tuple(body["table"])
+            body["items"] = tuple(_bound(b) for b in body["items"])
+        if "rows" in body:
+            body["rows"] = Rows(**body["rows"])
+        if "quality" in body:
+            body["quality"] = Quality(**body["quality"])
+        message: Message = cls(**body)
+    except (KeyError, TypeError, AttributeError) as e:
+        raise ValueError(f"worker message does not fit: {e}") from e
+    return message
+
+
+def _bound(body: dict[str, Any]) -> BoundItem:
+    item = dict(body["item"])
+    item["type"] = ItemType(item["type"])
+    return BoundItem(
+        item=Item(**item),
+        column=body["column"],
+        rules=tuple(body["rules"]),
+        required=body["required"],
+    )

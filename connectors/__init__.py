@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connectors: each reads one kind of database, and knows nothing of the agent."""

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plug-in contract: what a connector is, and the values it takes and gives.
+
+A connector is a module-level object found through the entry point group
+``fep.connectors``. It is synchronous and runs in a worker process of its own, which may
+be killed at any moment. It reads; it never writes to a source. ``conformance.py`` runs
+every rule below against any connector.
+
+Rules
+
+1. A frontier is taken **before** reading, in the snapshot that is read where the
+   database allows. The cursor of an increment moves to it, never to the largest value
+   seen.
+2. Only columns that a stream names are selected; there is no ``SELECT *``.
+3. Rows come in ascending order of the key, equal keys side by side, so that a
+   page's ``token`` can resume after it (keyset, never OFFSET) and doubles are seen.
+4. A column arrives either in the exact Arrow type of its item (wire.md, Arrow profile)
+   or as ``string``: the server's own text, to be parsed by the quality stage. A value
+   is never changed: what the type cannot carry comes as text. Bytes come as ``binary``.
+   Text that cannot be decoded comes as ``binary`` too, for the quality stage to judge.
+5. Every failure is a :class:`SourceError` with one of its kinds; its detail never holds
+   a value of a row, a password, or a connection string.
+6. Memory is bounded by a page, whatever the size of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+API = 1
+"""Version of this contract."""
+
+Kind = Literal[
+    "unreachable", "login", "right", "missing", "type", "text", "timeout", "failed"
+]
+
+
+class SourceError(Exception):
+    """The source could not be read.
+
+    Args:
+        kind: what went wrong, one of :data:`Kind`.
+        detail: expected, got and where; no values, no secrets.
+    """
+
+    def __init__(self, kind: Kind, detail: str) -> None:
+        self.kind = kind
+        self.detail = detail
+        super().__init__(f"{kind}: {detail}")
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """A column to read.
+
+    Args:
+        name: its name in the source, exactly as there.
+        type: letter of the item's type (C M N Y I D T L B F G).
+        length: as in the catalog, or None.
+        scale: as in the catalog, or None.
+        key: whether it belongs to the key.
+    """
+
+    name: str
+    type: str
+    length: int | None
+    scale: int | None
+    key: bool
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """A table (or view) and the columns of it that are bound.
+
+    Args:
+        table: schema-qualified name, outermost first: ``("public", "person")``.
+        columns: at least one of them a key.
+    """
+
+    table: tuple[str, ...]
+    columns: tuple[ColumnSpec, ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a session may cost.
+
+    Args:
+        statement_timeout_s: a statement that runs longer is cancelled.
+        page_rows: most rows of a page.
+        timezone: IANA name; the session's time zone, if the database has one. Instants
+            of columns with a zone arrive in UTC; naive ones arrive as they stand.
+    """
+
+    statement_timeout_s: int = 3600
+    page_rows: int = 65_536
+    timezone: str = "Asia/Shanghai"
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """A point of the source up to which a read is complete.
+
+    Args:
+        value: opaque text, understood by this connector alone.
+        as_of: the source's clock at that point, ``YYYY-MM-DDTHH:MM:SS[.ffffff]Z``.
+        note: the same for people.
+    """
+
+    value: str
+    as_of: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of a stream to read in one go; full reads have one.
+
+    Args:
+        stream: what to read.
+        estimate: rows to expect, or None.
+    """
+
+    stream: StreamSpec
+    estimate: int | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Consecutive rows.
+
+    Args:
+        rows: columns in the order of the stream's columns, named like them.
+        token: opaque; ``read(slice, resume=token)`` goes on after the last row.
+    """
+
+    rows: pa.RecordBatch
+    token: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that ``check`` found.
+
+    Args:
+        code: stable, such as ``grant-missing``.
+        severity: ``ok``, ``warning`` or ``error``.
+        en: what and where, for people.
+        zh: the same in Chinese.
+        remedy: the exact statement or setting to run, or None.
+        column: the column it is about, or None.
+    """
+
+    code: str
+    severity: Literal["ok", "warning", "error"]
+    en: str
+    zh: str
+    remedy: str | None = None
+    column: str | None = None
+
+
+@dataclass(frozen=True)
+class FoundColumn:
+    """A column as the source declares it; ``type`` is the item type that fits."""
+
+    name: str
+    native: str
+    type: str
+    length: int | None
+    scale: int | None
+    nullable: bool
+    key: bool
+    comment: str | None
+
+
+@dataclass(frozen=True)
+class FoundTable:
+    """A table that ``discover`` found."""
+
+    table: tuple[str, ...]
+    comment: str | None
+    rows: int | None
+    columns: tuple[FoundColumn, ...]
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What a connector can promise for a stream.
+
+    Args:
+        snapshot: one consistent snapshot over all pages.
+        ordered: rows come in key order (rule 3).
+        paths: column name -> how it is read: ``native`` or ``text``.
+    """
+
+    snapshot: bool
+    ordered: bool
+    paths: Mapping[str, str]
+
+
+class Session(Protocol):
+    """An open, read-only connection for one run."""
+
+    def frontier(self, stream: StreamSpec) -> Frontier:
+        """The point up to which the next read is complete; taken before reading.
+
+        Raises:
+            SourceError: as rule 5 says.
+        """
+        ...
+
+    def plan(self, stream: StreamSpec) -> Sequence[Slice]:
+        """The slices of a full read, in order.
+
+        Raises:
+            SourceError: a table or column is missing or its type does not fit.
+        """
+        ...
+
+    def read(self, part: Slice, resume: str | None = None) -> Iterator[Page]:
+        """The rows of a slice, after ``resume`` if given; none if there are none.
+
+        Raises:
+            SourceError: also while iterating.
+        """
+        ...
+
+
+class Connector(Protocol):
+    """One kind of database."""
+
+    name: str
+    api: int
+
+    def spec(self) -> Mapping[str, Any]:
+        """JSON Schema of the source's settings; secrets have ``"secret": true``."""
+        ...
+
+    def check(
+        self, config: Mapping[str, Any], streams: Sequence[StreamSpec]
+    ) -> list[Finding]:
+        """Look at rights, columns, types and settings; never raises SourceError.
+
+        A remedy is the exact GRANT or setting. An account that may write is a warning.
+        """
+        ...
+
+    def discover(self, config: Mapping[str, Any]) -> list[FoundTable]:
+        """Tables that the account can see, with the item types that would fit.
+
+        Raises:
+            SourceError: as rule 5 says.
+        """
+        ...
+
+    def capabilities(self, config: Mapping[str, Any], stream: StreamSpec) -> Caps:
+        """What can be promised for a stream.
+
+        Raises:
+            SourceError: as rule 5 says.
+        """
+        ...
+
+    def open(
+        self, config: Mapping[str, Any], limits: Limits
+    ) -> AbstractContextManager[Session]:
+        """A session; closing it releases everything.
+
+        Raises:
+            SourceError: on entering: unreachable, login.
+        """
+        ...
