@@ -163,7 +163,7 @@ class ExchangeUntrusted(PeerFault):
 
 
 class ClockSkewed(PeerFault):
-    """This machine's clock and the exchange's differ by more than allowed."""
+    """Our clock and the exchange's differ by more than allowed."""
 
     code = "clock-skew"
     title = Text("This machine's clock is wrong", "本机时钟不准")
@@ -434,6 +434,7 @@ class NotEnrolled(OperatorFault):
     """The agent has no keys or no certificate yet."""
 
     code = "not-enrolled"
+    exit_code = 78
     title = Text("This agent is not enrolled", "本机尚未注册")
     remedy = Text("Run `fep enrol`.", "请运行 `fep enrol`。")
 
@@ -446,6 +447,64 @@ class DaemonAbsent(OperatorFault):
     remedy = Text(
         "Start it with `systemctl start fep` (or `fep run`), then try again.",
         "请执行 `systemctl start fep`（或 `fep run`）后重试。",
+    )
+
+
+class SocketDenied(OperatorFault):
+    """The Unix socket exists, but this user may not use it."""
+
+    code = "socket-denied"
+    title = Text("You may not talk to the agent", "您无权操作代理服务")
+    remedy = Text(
+        "Have yourself added to the socket's group: `usermod -aG fep USER`, then log"
+        " in again; or use sudo.",
+        "请加入套接字所属用户组：`usermod -aG fep 用户名` 后重新登录；或使用 sudo。",
+    )
+
+
+class AlreadyRunning(OperatorFault):
+    """Another daemon holds the state folder."""
+
+    code = "already-running"
+    title = Text("The agent is already running", "代理服务已在运行")
+    remedy = Text(
+        "One daemon serves one state folder: look at `fep status`, or stop the other"
+        " with `systemctl stop fep`.",
+        "一个状态目录只能由一个进程使用：请查看 `fep status`，或执行 `systemctl stop fep`。",
+    )
+
+
+class NotGenuine(OperatorFault):
+    """A file given to ``fep verify`` is not what it says."""
+
+    code = "not-genuine"
+    title = Text("The file is not genuine", "文件不真实")
+    remedy = Text(
+        "Do not rely on it; fetch it again from where it came.",
+        "请勿采信；请从来源处重新获取。",
+    )
+
+
+class RunUnknown(OperatorFault):
+    """No run has this id."""
+
+    code = "run-unknown"
+    exit_code = 2
+    title = Text("There is no such run", "没有该任务")
+    remedy = Text(
+        "The daemon was restarted since; look at `fep status RESOURCE`.",
+        "服务可能已重启；请查看 `fep status 资源代码`。",
+    )
+
+
+class BatchUnknown(OperatorFault):
+    """No batch has this epoch and number."""
+
+    code = "batch-unknown"
+    exit_code = 2
+    title = Text("There is no such batch", "没有该批次")
+    remedy = Text(
+        "`fep spool ls RESOURCE` lists them.", "`fep spool ls 资源代码` 可列出批次。"
     )
 
 

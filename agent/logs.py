@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the daemon tells: one JSON line on stdout and one counter, from one call.
+
+A line is ``{"time", "level", "event", ...fields of the event}``; journald adds the
+rest. ``event`` is the stable dotted name of ``agent.audit.events``; ``docs/events.md``
+lists them all. Libraries' warnings come out in the same form as ``event = "library"``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+
+from agent.audit import events
+from agent.audit.events import Event, Tell
+
+LEVELS: Mapping[str, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+"""Names that ``log.level`` may have."""
+
+
+class Metrics:
+    """Counters of what was told, in the Prometheus text format.
+
+    ``fep_events_total{event}`` counts every event; rows, batches and receipts have
+    counters of their own by resource.
+    """
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._events = self._counter("fep_events", "Events told.", "event")
+        self._rows = self._counter(
+            "fep_rows", "Source rows by outcome.", "resource", "outcome"
+        )
+        self._batches = self._counter(
+            "fep_batches", "Batches registered in the spool.", "resource"
+        )
+        self._receipts = self._counter(
+            "fep_receipts", "Signed receipts kept.", "resource", "state"
+        )
+        self._trouble = self._counter(
+            "fep_exchange_trouble", "Failed requests to the exchange.", "code"
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def count(self, event: Event) -> None:
+        """Move the counters that belong to an event."""
+        self._events.labels(event.name).inc()
+        match event:
+            case events.RunEnded():
+                self._rows.labels(event.resource, "read").inc(event.read)
+                self._rows.labels(event.resource, "upsert").inc(event.upsert)
+                self._rows.labels(event.resource, "quarantined").inc(event.quarantined)
+            case events.BatchRegistered():
+                self._batches.labels(event.resource).inc()
+            case events.ReceiptKept():
+                self._receipts.labels(event.resource, event.state).inc()
+            case events.ExchangeTrouble():
+                self._trouble.labels(event.code).inc()
+            case _:
+                pass
+
+    def text(self) -> str:
+        """All counters, as Prometheus reads them."""
+        return generate_latest(self._registry).decode()
+
+
+def make_tell(
+    stream: TextIO,
+    *,
+    level: str,
+    now: Callable[[], datetime],
+    metrics: Metrics,
+) -> Tell:
+    """The real ``tell``: writes the line, moves the counters.
+
+    Args:
+        stream: where lines go; stdout under systemd.
+        level: lowest level that is written, a key of :data:`LEVELS`.
+        now: aware UTC clock.
+        metrics: what is counted, whatever the level.
+    """
+    logger = _logger(stream, level=level, now=now)
+
+    def tell(event: Event) -> None:
+        metrics.count(event)
+        logger.log(LEVELS[event.level], event.name, **_fields(event))
+
+    return tell
+
+
+def adopt_libraries(stream: TextIO, *, now: Callable[[], datetime]) -> None:
+    """Write warnings of libraries (``logging``) in the same form."""
+    logger = _logger(stream, level="warning", now=now)
+
+    class Adopted(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            logger.log(
+                record.levelno, "library", source=record.name, text=record.getMessage()
+            )
+
+    root = logging.getLogger()
+    root.handlers[:] = [Adopted(level=logging.WARNING)]
+    root.setLevel(logging.WARNING)
+
+
+def _logger(stream: TextIO, *, level: str, now: Callable[[], datetime]) -> Any:
+    def stamp(
+        _logger: object, method: str, body: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        return {
+            "time": now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "level": method,
+            "event": body.pop("event"),
+            **body,
+        }
+
+    return structlog.wrap_logger(
+        structlog.PrintLogger(stream),
+        processors=[stamp, structlog.processors.JSONRenderer(ensure_ascii=False)],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    return {f.name: getattr(event, f.name) for f in fields(event)}
