@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sample department: the business database of a city that does not exist.
 
-云溪市人力资源和社会保障局, SQLite, written by :func:`build`. The same rows and seed give
-the same values on every machine. Rules of the data:
+云溪市人力资源和社会保障局, SQLite, written by :func:`build`. Same rows and seed,
+same values on every machine. Rules of the data:
 
 1. Nobody's data. Administrative prefix 99 is assigned to no province, so the identity
    numbers pass GB 11643 and belong to nobody; mobile numbers use the unassigned prefix
@@ -29,8 +29,8 @@ SEED = 20261121
 LEAST_ROWS = 500
 """Fewest persons that hold every seeded defect."""
 
-USCC = "11990100MB0000018"
-"""Unified social credit code of the department, without its check character."""
+USCC = "11990100MB0000018H"
+"""Unified social credit code of the department (提供方代码)."""
 
 NODE = "rsj-fep1"
 

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The population register as a source: load it, bind it, compare it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.support.postgres import Server
+
+HERE = Path(__file__).parent
+GENERATOR = HERE / "gen_population.py"
+COMPARE = HERE / "compare.py"
+
+COLUMNS = (
+    "id:I:key",
+    "id_no:C",
+    "name:C",
+    "gender:C",
+    "birth_date:D",
+    "ethnicity:C",
+    "address:C",
+    "phone:C",
+    "region_code:C",
+    "household_no:C",
+    "status:I",
+    "income:N",
+    "created_at:T",
+    "updated_at:T",
+)
+"""Columns as ``compare.py`` takes them."""
+
+FULL_ROWS = 1_000_000
+
+
+def rows_wanted() -> int:
+    """A tenth of the full size, or all with ``FEP_FULL=1``."""
+    return FULL_ROWS if os.environ.get("FEP_FULL") == "1" else FULL_ROWS // 10
+
+
+def _generate(*words: str) -> list[str]:
+    return [sys.executable, str(GENERATOR), *words]
+
+
+def _ddl(dialect: str) -> str:
+    made = subprocess.run(
+        _generate("ddl", "--dialect", dialect),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return made.stdout
+
+
+def load_sqlite(path: Path, rows: int) -> None:
+    """Make ``population`` in a SQLite file."""
+    db = sqlite3.connect(path)
+    db.execute("pragma journal_mode=off")
+    db.execute("pragma synchronous=off")
+    db.executescript(_ddl("sqlite"))
+    command = _generate("population", "--rows", str(rows), "--rare", "1")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as made:
+        assert made.stdout is not None
+        lines = (line.rstrip("\n").split("\t") for line in made.stdout)
+        values = ([None if v == "\\N" else v for v in line] for line in lines)
+        marks = ",".join("?" * len(COLUMNS))
+        db.executemany(f"insert into population values ({marks})", values)
+    assert made.returncode == 0
+    db.commit()
+    db.close()
+
+
+def load_postgres(server: Server, rows: int, *, database: str = "postgres") -> None:
+    """Make ``population`` in a PostgreSQL database."""
+    server.sql(_ddl("postgresql"), database=database)
+    command = _generate("population", "--rows", str(rows), "--rare", "1")
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as made:
+        copy = [*server.psql_command(database), "-c", "copy population from stdin"]
+        subprocess.run(copy, stdin=made.stdout, check=True)
+    assert made.returncode == 0
+    server.sql(
+        "alter table population add primary key (id); analyze population;",
+        database=database,
+    )
+
+
+def compare_sqlite(
+    source: Path, table: str, *, centre: Path, kept: str, columns: tuple[str, ...]
+) -> dict[str, Any]:
+    """What the foreign comparison found between a SQLite source and the centre."""
+    return _compare(centre, kept, columns, "sqlite", str(source), table)
+
+
+def compare_postgres(
+    server: Server, table: str, *, centre: Path, kept: str, columns: tuple[str, ...]
+) -> dict[str, Any]:
+    """The same for a PostgreSQL source."""
+    psql = server.psql_command()
+    return _compare(centre, kept, columns, "postgres", table, "--", *psql)
+
+
+def _compare(
+    centre: Path, kept: str, columns: tuple[str, ...], *source: str
+) -> dict[str, Any]:
+    named = [word for column in columns for word in ("--column", column)]
+    command = [sys.executable, "-I", str(COMPARE), "--centre", str(centre), kept]
+    done = subprocess.run(
+        [*command, *named, *source], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert done.stdout, "the comparison failed; its complaint stands above"
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
