@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Completion of resource codes in the shell."""
+
+from __future__ import annotations
+
+import typer
+
+from agent.cli.common.context import asked
+from agent.errors import FepError
+
+
+def complete_resource(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Codes and names that the running daemon knows; nothing without one."""
+    try:
+        body = asked(ctx).client(timeout_s=1.0).get("/v1/status")
+    except FepError:
+        return []
+    found = [(str(r["resource"]), str(r["name"])) for r in body["resources"]]
+    return [(code, name) for code, name in found if code.startswith(incomplete)]

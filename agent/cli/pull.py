@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fep pull``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from agent.cli.common.context import Asked, asked
+from agent.cli.common.language import say
+from agent.cli.common.resources import complete_resource
+
+app = typer.Typer(add_completion=False)
+
+POLL_S = 20
+"""Seconds for which the daemon may hold one question about a run."""
+
+
+@app.command(
+    help=say(
+        "Read a resource from its source now and send it.",
+        "立即读取一个资源并发送。",
+    ),
+    epilog=say(
+        "Examples:  fep pull 330100001/000001  |  fep pull 330100001/000001 --wait",
+        "示例：  fep pull 330100001/000001  |  fep pull 330100001/000001 --wait",
+    ),
+)
+def pull(
+    ctx: typer.Context,
+    resource: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=complete_resource,
+            help=say("Code of the resource.", "资源代码。"),
+        ),
+    ],
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait",
+            help=say(
+                "Wait until everything read is registered for sending.",
+                "等待读取完成并登记待发。",
+            ),
+        ),
+    ] = False,
+    confirm_deletes: Annotated[
+        bool,
+        typer.Option(
+            "--confirm-deletes",
+            help=say(
+                "The rows are really gone: let the run delete them at the centre.",
+                "确认源数据已删除，允许中心同步删除。",
+            ),
+        ),
+    ] = False,
+) -> None:
+    """Ask for a run."""
+    ask = asked(ctx)
+    client = ask.client()
+    body: dict[str, Any] = client.post(
+        "/v1/pull", {"resource": resource, "confirm_deletes": confirm_deletes}
+    )
+    state = "queued"
+    while wait:
+        body = client.get("/v1/run", {"run": body["run"], "wait_s": POLL_S})
+        state = body["state"]
+        if state != "running":
+            break
+    _show(ask, body)
+    if wait and state != "read":
+        raise typer.Exit(1)
+
+
+def _show(ask: Asked, body: dict[str, Any]) -> None:
+    if ask.json:
+        ask.print_json(body)
+    elif "state" in body:
+        from agent.cli.common.render import show_run
+
+        show_run(ask, body)
+    else:
+        print(ask.say(f"Run {body['run']} is queued.", f"任务 {body['run']} 已排队。"))

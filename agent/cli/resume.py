@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fep resume``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agent.cli.common.context import asked
+from agent.cli.common.language import say
+from agent.cli.common.resources import complete_resource
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(
+    help=say(
+        "Go on with one resource, or all.",
+        "恢复一个或全部资源。",
+    ),
+    epilog=say(
+        "Examples:  fep resume 330100001/000001  |  fep resume",
+        "示例：  fep resume 330100001/000001  |  fep resume",
+    ),
+)
+def resume(
+    ctx: typer.Context,
+    resource: Annotated[
+        str | None,
+        typer.Argument(
+            autocompletion=complete_resource,
+            help=say(
+                "Code of the resource; all without it.", "资源代码；省略则为全部。"
+            ),
+        ),
+    ] = None,
+) -> None:
+    """Go on with one resource, or all."""
+    ask = asked(ctx)
+    body = ask.client().post("/v1/resume", {"resource": resource})
+    if ask.json:
+        ask.print_json(body)
+        return
+    print(
+        ask.say(
+            f"Resumed: {resource or 'all resources'}.",
+            f"已恢复：{resource or '全部资源'}。",
+        )
+    )

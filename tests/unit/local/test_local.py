@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon and a command speak over a real Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.audit.events import AdminAction, Event
+from agent.errors import (
+    Busy,
+    DaemonAbsent,
+    InternalFault,
+    ResourceUnknown,
+    SocketDenied,
+    UsageFault,
+)
+from agent.local.client import LocalClient
+from agent.local.server import application, serving
+
+CODE = "330100001/000001"
+
+
+class Desk:
+    """An in-memory stand-in for the daemon."""
+
+    def __init__(self) -> None:
+        self.paused: list[str | None] = []
+        self.ended = asyncio.Event()
+
+    def version(self) -> dict[str, Any]:
+        return {"agent": "fep-agent", "version": "0.1.0"}
+
+    def status(self, resource: str | None) -> dict[str, Any]:
+        if resource not in (None, CODE):
+            raise ResourceUnknown(resource)
+        return {"resources": [{"resource": CODE, "name": "人员基本信息"}]}
+
+    def metrics(self) -> str:
+        return "fep_up 1\n"
+
+    async def pull(self, resource: str, *, confirm_deletes: bool) -> str:
+        if resource in self.paused:
+            raise Busy(f"{resource} is paused")
+        return "run-1" if not confirm_deletes else "run-2"
+
+    async def wait(self, run: str) -> dict[str, Any]:
+        await self.ended.wait()
+        return {"run": run, "state": "read"}
+
+    def pause(self, resource: str | None) -> None:
+        self.paused.append(resource)
+
+    def resume(self, resource: str | None) -> None:
+        self.paused.remove(resource)
+
+    def spool(self, resource: str | None) -> dict[str, Any]:
+        return {"batches": [resource]}
+
+    def batch(self, resource: str, *, epoch: int, seq: int) -> dict[str, Any]:
+        raise InternalFault(f"{resource} {epoch} {seq}")
+
+
+class Office:
+    """A served socket, its desk and what was told."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.desk = Desk()
+        self.told: list[Event] = []
+
+    async def get(self, path: str, **query: object) -> Any:
+        return await asyncio.to_thread(LocalClient(self.path).get, path, query)
+
+    async def post(self, path: str, **body: object) -> Any:
+        return await asyncio.to_thread(LocalClient(self.path).post, path, body)
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    """A daemon's socket."""
+    office = Office(tmp_path / "fep.sock")
+    async with serving(application(office.desk, office.told.append), office.path):
+        yield office
+
+
+async def test_an_answer_arrives_as_it_was_given(office: Office) -> None:
+    """Chinese names survive the way."""
+    body = await office.get("/v1/status")
+    assert body["resources"][0]["name"] == "人员基本信息"
+
+
+async def test_only_owner_and_group_may_use_the_socket(office: Office) -> None:
+    """Mode 0660."""
+    assert stat.S_IMODE(office.path.stat().st_mode) == 0o660
+
+
+async def test_what_changes_something_is_told_with_the_callers_uid(
+    office: Office,
+) -> None:
+    """The uid comes from the kernel, not from the caller."""
+    await office.post("/v1/pause", resource=CODE)
+    assert office.told == [AdminAction(uid=os.getuid(), action="pause", resource=CODE)]
+
+
+async def test_looking_is_not_told(office: Office) -> None:
+    """Status and spool leave no admin event."""
+    await office.get("/v1/status", resource=CODE)
+    await office.get("/v1/spool")
+    assert office.told == []
+
+
+async def test_the_daemons_error_is_the_commands_error(office: Office) -> None:
+    """Class and detail are the same on both sides."""
+    with pytest.raises(ResourceUnknown) as e:
+        await office.get("/v1/status", resource="no/such")
+    assert e.value.detail == "no/such"
+
+
+async def test_a_paused_resource_is_busy(office: Office) -> None:
+    """A pull of it is refused as Busy."""
+    await office.post("/v1/pause", resource=CODE)
+    with pytest.raises(Busy):
+        await office.post("/v1/pull", resource=CODE)
+
+
+async def test_confirming_deletes_is_an_action_of_its_own(office: Office) -> None:
+    """The audit can tell a confirmed pull from a plain one."""
+    body = await office.post("/v1/pull", resource=CODE, confirm_deletes=True)
+    assert body["run"] == "run-2"
+    assert office.told[0].action == "pull --confirm-deletes"  # type: ignore[attr-defined]
+
+
+async def test_a_run_that_goes_on_is_answered_in_time(office: Office) -> None:
+    """A wait that ends first says `running`; the run is not disturbed."""
+    assert (await office.get("/v1/run", run="r1"))["state"] == "running"
+    office.desk.ended.set()
+    assert (await office.get("/v1/run", run="r1", wait_s=5))["state"] == "read"
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/v1/run", {}),
+        ("/v1/run", {"run": "r", "wait_s": "-1"}),
+        ("/v1/batch", {"resource": CODE, "epoch": "1"}),
+        ("/v1/batch", {"resource": CODE, "epoch": "1e3", "seq": "1"}),
+        ("/v1/nothing", {}),
+    ],
+)
+async def test_a_wrong_question_is_a_usage_fault(
+    office: Office, path: str, query: dict[str, str]
+) -> None:
+    """Missing and malformed members are named, nothing breaks."""
+    with pytest.raises(UsageFault):
+        await office.get(path, **query)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b'{"resource": 7}', b"\xff", b"{}" + b" " * 70_000]
+)
+async def test_a_wrong_body_is_a_usage_fault(office: Office, body: bytes) -> None:
+    """What is not a small JSON object is refused before anything happens."""
+
+    def send() -> bytes:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(5)
+            s.connect(str(office.path))
+            head = f"POST /v1/pull HTTP/1.1\r\nHost: fep\r\nContent-Length: {len(body)}"
+            s.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode() + body)
+            return s.makefile("rb").read()
+
+    answer = await asyncio.to_thread(send)
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))
+    assert b'"code": "usage"' in answer
+
+
+async def test_a_fault_of_the_daemon_is_named(office: Office) -> None:
+    """Status 500 with its document becomes InternalFault."""
+    with pytest.raises(InternalFault) as e:
+        await office.get("/v1/batch", resource=CODE, epoch=1, seq=2)
+    assert e.value.detail == f"{CODE} 1 2"
+
+
+async def test_a_stale_socket_is_replaced_and_a_closed_one_removed(
+    tmp_path: Path,
+) -> None:
+    """What a killed daemon left does not stop the next one."""
+    path = tmp_path / "fep.sock"
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(path))
+    async with serving(application(Desk(), lambda _: None), path):
+        body = await asyncio.to_thread(LocalClient(path).get, "/v1/version")
+    assert body["version"] == "0.1.0"
+    assert not path.exists()
+
+
+def test_no_daemon_is_a_sentence_with_the_remedy(tmp_path: Path) -> None:
+    """Nobody on the socket: DaemonAbsent, which says how to start."""
+    with pytest.raises(DaemonAbsent) as e:
+        LocalClient(tmp_path / "fep.sock").get("/v1/status")
+    assert "systemctl start fep" in e.value.remedy.en
+
+
+def test_a_dead_daemons_socket_is_no_daemon(tmp_path: Path) -> None:
+    """A socket that nobody listens on counts as absent."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(tmp_path / "fep.sock"))
+    with pytest.raises(DaemonAbsent):
+        LocalClient(tmp_path / "fep.sock").get("/v1/status")
+
+
+def test_a_forbidden_socket_says_who_may(tmp_path: Path) -> None:
+    """PermissionError is not mistaken for an absent daemon."""
+    if os.geteuid() == 0:
+        pytest.skip("root may use every socket")
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(tmp_path / "fep.sock"))
+        s.listen()
+        (tmp_path / "fep.sock").chmod(0)
+        with pytest.raises(SocketDenied):
+            LocalClient(tmp_path / "fep.sock").get("/v1/status")
+
+
+@pytest.mark.parametrize("answer", [b"garbage\r\n\r\n", b"", b"HTTP/1.1 500 X\r\n\r\n"])
+def test_an_answer_that_is_not_ours_is_an_error_of_the_tree(
+    tmp_path: Path, answer: bytes
+) -> None:
+    """Whatever listens there, a command ends with a named error."""
+    path = tmp_path / "fep.sock"
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(path))
+        s.listen()
+
+        def serve() -> None:
+            peer, _ = s.accept()
+            peer.recv(65536)
+            peer.sendall(answer)
+            peer.close()
+
+        import threading
+
+        t = threading.Thread(target=serve)
+        t.start()
+        with pytest.raises((DaemonAbsent, InternalFault)):
+            LocalClient(path).get("/v1/status")
+        t.join()
