@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signed messages: compact JWS with the header ``{alg, kid, typ}`` (wire.md §1).
+
+Rules
+
+1. Form is checked here, before a JOSE library sees the text: sizes, alphabet, padding,
+   loose bits, duplicate header members. Libraries differ in what they let pass.
+2. What is not verified (:class:`Unverified`) and what is (:class:`Verified`) are
+   different types.
+3. ``typ`` decides the purpose of the key that may sign; ``alg`` comes from the key,
+   never from the message.
+4. "The same message" means the same signing input: an ECDSA signature can be
+   re-encoded, its input cannot.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Self
+
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OKPKey
+
+from agent.errors import BadSignature, MalformedMessage
+
+PURPOSE: Mapping[str, str] = MappingProxyType(
+    {
+        "fep-batch+jws": "sign",
+        "fep-catalog+jws": "sign",
+        "fep-keys+jws": "sign",
+        "fep-lookup-req+jws": "sign",
+        "fep-lookup-res+jws": "sign",
+        "fep-reconcile-req+jws": "sign",
+        "fep-heartbeat+jws": "sign",
+        "fep-receipt+jws": "receipt",
+        "fep-position+jws": "receipt",
+        "fep-reconcile-res+jws": "receipt",
+        "fep-directory+jws": "receipt",
+        "fep-command+jws": "command",
+    }
+)
+"""``typ`` -> purpose of the key that signs it."""
+
+ALGORITHMS: Mapping[str, str] = MappingProxyType(
+    {
+        "tls": "ES256",
+        "sign": "ES256",
+        "receipt": "ES256",
+        "command": "ES256",
+        "decrypt": "ECDH-ES+A256KW",
+        "audit": "Ed25519",
+        "witness": "Ed25519",
+    }
+)
+"""Purpose -> ``alg`` of the JWK in suite ``es256``."""
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+_KID = re.compile(r"[A-Za-z0-9_-]{43}")
+_COORDINATES = {"EC": ("x", "y"), "OKP": ("x",)}
+_CURVES = {"EC": "P-256", "OKP": "Ed25519"}
+
+
+def base64url(data: bytes) -> str:
+    """Base64url without padding (RFC 7515)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def from_base64url(text: str, *, at: str) -> bytes:
+    """The bytes of base64url text.
+
+    Raises:
+        MalformedMessage: other characters, padding, an impossible length, loose bits.
+    """
+    if not _BASE64URL.fullmatch(text):
+        raise MalformedMessage(f"{at}: expected base64url without padding")
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error as e:
+        raise MalformedMessage(f"{at}: expected base64url, got a bad length") from e
+    if base64url(data) != text:
+        raise MalformedMessage(f"{at}: expected base64url without loose bits")
+    return data
+
+
+def thumbprint(jwk: Mapping[str, Any]) -> str:
+    """The ``kid``: RFC 7638 SHA-256 thumbprint of a JWK's required members."""
+    names = ("crv", "kty", *_COORDINATES[jwk["kty"]])
+    text = json.dumps({n: jwk[n] for n in names}, separators=(",", ":"))
+    return base64url(hashlib.sha256(text.encode("ascii")).digest())
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A public key of one purpose.
+
+    Args:
+        kid: its RFC 7638 thumbprint.
+        alg: the one algorithm that it is used with.
+        purpose: ``tls``, ``sign``, ``decrypt``, ``audit``, ``receipt``, ``command`` or
+            ``witness``.
+        jwk: the members on the wire, ``alg`` and ``purpose`` among them.
+    """
+
+    kid: str
+    alg: str
+    purpose: str
+    jwk: Mapping[str, str] = field(repr=False, hash=False)
+
+    @classmethod
+    def from_jwk(cls, obj: object) -> Self:
+        """The key of a JWK; its members must be exactly those of wire.md §1.
+
+        Raises:
+            MalformedMessage: another shape, curve, alg or purpose, or a point that is
+                not on the curve.
+        """
+        jwk = _strings(obj)
+        kty, purpose = jwk.get("kty", ""), jwk.get("purpose", "")
+        coordinates = _COORDINATES.get(kty)
+        wanted_kty = "OKP" if ALGORITHMS.get(purpose) == "Ed25519" else "EC"
+        if coordinates is None or kty != wanted_kty or purpose not in ALGORITHMS:
+            raise MalformedMessage(
+                f"jwk: expected a known kty and purpose, got {kty[:64]!r} for"
+                f" {purpose[:64]!r}"
+            )
+        wanted = {"kty", "crv", "alg", "purpose", *coordinates}
+        if set(jwk) != wanted:
+            raise MalformedMessage(f"jwk: expected the members {sorted(wanted)}")
+        if jwk["crv"] != _CURVES[kty] or jwk["alg"] != ALGORITHMS[purpose]:
+            raise MalformedMessage(
+                f"jwk: expected {_CURVES[kty]} and {ALGORITHMS[purpose]} for {purpose}"
+            )
+        for name in coordinates:
+            if len(from_base64url(jwk[name], at=f"jwk.{name}")) != 32:
+                raise MalformedMessage(f"jwk.{name}: expected 32 bytes")
+        _joserfc_key(jwk)
+        return cls(thumbprint(jwk), jwk["alg"], purpose, MappingProxyType(jwk))
+
+
+def _strings(obj: object) -> dict[str, str]:
+    if not isinstance(obj, Mapping):
+        raise MalformedMessage("jwk: expected an object")
+    if not all(isinstance(v, str) for v in obj.values()):
+        raise MalformedMessage("jwk: expected text members only")
+    return dict(obj)
+
+
+def _joserfc_key(jwk: Mapping[str, str]) -> ECKey | OKPKey:
+    names = ("kty", "crv", *_COORDINATES[jwk["kty"]])
+    bare: dict[str, str | list[str]] = {n: jwk[n] for n in names}
+    kind = ECKey if jwk["kty"] == "EC" else OKPKey
+    try:
+        key = kind.import_key(bare)
+        _ = key.raw_value  # the library looks at the point only now
+    except (JoseError, ValueError) as e:
+        raise MalformedMessage("jwk: expected a point on the curve") from e
+    return key
+
+
+class PrivateKey:
+    """A private key of one purpose; its value never shows in ``repr``."""
+
+    def __init__(self, key: ECKey, purpose: str) -> None:
+        self._key = key
+        parts = {n: str(v) for n, v in key.as_dict(private=False).items()}
+        jwk = {n: parts[n] for n in ("kty", "crv", "x", "y")}
+        self.public = PublicKey.from_jwk(
+            {**jwk, "alg": ALGORITHMS[purpose], "purpose": purpose}
+        )
+
+    def __repr__(self) -> str:
+        return f"PrivateKey({self.public.kid}, {self.public.purpose})"
+
+    @classmethod
+    def generate(cls, purpose: str) -> Self:
+        """A new P-256 key for one of the purposes of suite ``es256``."""
+        _refuse_ed25519(purpose)
+        return cls(ECKey.generate_key("P-256", auto_kid=False), purpose)
+
+    @classmethod
+    def from_pem(cls, pem: bytes, *, purpose: str) -> Self:
+        """The key of an unencrypted PKCS#8 PEM file.
+
+        Raises:
+            ValueError: no private P-256 key.
+        """
+        _refuse_ed25519(purpose)
+        try:
+            key = ECKey.import_key(pem)
+            good = key.is_private and key.curve_name == "P-256"
+        except (JoseError, ValueError, TypeError) as e:
+            raise ValueError("expected an unencrypted P-256 private key in PEM") from e
+        if not good:
+            raise ValueError("expected a P-256 private key in PEM")
+        return cls(key, purpose)
+
+    def pem(self) -> bytes:
+        """The private key as unencrypted PKCS#8 PEM."""
+        return self._key.as_pem(private=True)
+
+    def sign(self, typ: str, payload: bytes) -> str:
+        """The compact JWS of a payload.
+
+        Raises:
+            ValueError: a key of this purpose does not sign such messages.
+        """
+        if PURPOSE.get(typ) != self.public.purpose:
+            raise ValueError(f"a {self.public.purpose} key does not sign {typ}")
+        header = {"alg": self.public.alg, "kid": self.public.kid, "typ": typ}
+        return jws.serialize_compact(header, payload, self._key, [self.public.alg])
+
+
+def _refuse_ed25519(purpose: str) -> None:
+    if ALGORITHMS.get(purpose, "Ed25519") == "Ed25519":
+        raise ValueError(f"no P-256 key has the purpose {purpose!r}")
+
+
+@dataclass(frozen=True)
+class Unverified:
+    """A message of right form whose signature nobody has checked yet.
+
+    Args:
+        kid: what the header says, to find the key by.
+        alg: what the header says.
+        typ: what the header says.
+        payload: decoded bytes; not to be acted upon.
+        digest: the message digest.
+        text: the exact compact JWS.
+    """
+
+    kid: str
+    alg: str
+    typ: str
+    payload: bytes = field(repr=False)
+    digest: str
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A message whose signature was made by the key ``kid``; see :func:`verify`."""
+
+    kid: str
+    typ: str
+    payload: bytes = field(repr=False)
+    digest: str
+    text: str = field(repr=False)
+
+
+def message_digest(text: str) -> str:
+    """``sha256:`` and the hex digest of a compact JWS's signing input."""
+    signing_input = text.rpartition(".")[0].encode("ascii")
+    return "sha256:" + hashlib.sha256(signing_input).hexdigest()
+
+
+def split(text: str | bytes, *, cap: int) -> Unverified:
+    """Take a compact JWS apart, strictly.
+
+    Args:
+        text: the message as received, nothing before or after it.
+        cap: most bytes that it may have.
+
+    Raises:
+        MalformedMessage: any other form than rule 1 allows.
+    """
+    if len(text) > cap:
+        raise MalformedMessage(f"message: expected at most {cap} bytes")
+    try:
+        line = text.decode("ascii") if isinstance(text, bytes) else text
+        line.encode("ascii")
+    except UnicodeError as e:
+        raise MalformedMessage("message: expected ASCII") from e
+    parts = line.split(".")
+    if len(parts) != 3:
+        raise MalformedMessage(f"message: expected 3 segments, got {len(parts)}")
+    header = _header(from_base64url(parts[0], at="header"))
+    payload = from_base64url(parts[1], at="payload")
+    if not from_base64url(parts[2], at="signature"):
+        raise MalformedMessage("signature: expected one, got none")
+    if not _KID.fullmatch(header["kid"]):
+        raise MalformedMessage("header.kid: expected a thumbprint of 43 characters")
+    return Unverified(
+        kid=header["kid"],
+        alg=header["alg"],
+        typ=header["typ"],
+        payload=payload,
+        digest=message_digest(line),
+        text=line,
+    )
+
+
+def _header(data: bytes) -> dict[str, str]:
+    """Exactly ``alg``, ``kid`` and ``typ``, each once, each a string."""
+    try:
+        pairs = json.loads(data.decode("utf-8"), object_pairs_hook=tuple)
+    except (ValueError, RecursionError) as e:
+        raise MalformedMessage("header: expected a JSON object") from e
+    if not isinstance(pairs, tuple) or not all(isinstance(p, tuple) for p in pairs):
+        raise MalformedMessage("header: expected a JSON object")
+    names = sorted(name for name, _ in pairs)
+    if names != ["alg", "kid", "typ"]:
+        raise MalformedMessage("header: expected exactly alg, kid and typ, each once")
+    if not all(isinstance(value, str) for _, value in pairs):
+        raise MalformedMessage("header: expected text members")
+    return dict(pairs)
+
+
+def verify(message: Unverified, key: PublicKey, *, typ: str) -> Verified:
+    """Check a message against the key that the directory has for its ``kid``.
+
+    Args:
+        message: from :func:`split`.
+        key: found by ``message.kid`` in the directory, never in a message.
+        typ: the one type that is expected here.
+
+    Raises:
+        MalformedMessage: another ``typ``.
+        BadSignature: another kid, alg or purpose, or the signature does not verify.
+    """
+    if message.typ != typ:
+        raise MalformedMessage(f"header.typ: expected {typ}, got {message.typ[:64]!r}")
+    if message.kid != key.kid:
+        raise BadSignature(f"{typ}: expected kid {key.kid}, got {message.kid}")
+    if message.alg != key.alg:
+        raise BadSignature(f"{typ}: expected alg {key.alg}, got {message.alg[:64]!r}")
+    if PURPOSE.get(typ) != key.purpose:
+        raise BadSignature(f"{typ}: a key of purpose {key.purpose} may not sign it")
+    try:
+        jws.deserialize_compact(message.text, _joserfc_key(key.jwk), [key.alg])
+    except (JoseError, ValueError) as e:
+        raise BadSignature(f"{typ}: signature of {key.kid} does not verify") from e
+    return Verified(message.kid, typ, message.payload, message.digest, message.text)
