@@ -184,6 +184,18 @@ class MalformedMessage(PeerFault):
     )
 
 
+class BadPayload(PeerFault):
+    """A batch payload that the Arrow profile does not allow."""
+
+    code = "bad-payload"
+    title = Text("A batch payload breaks the Arrow profile", "批次数据不符合格式规定")
+    remedy = Text(
+        "The batch is rejected and read again in a new epoch; if it persists, report"
+        " the detail: the sender's software differs.",
+        "该批次被驳回并将以新纪元重新读取；如持续出现，请上报详情：发送方软件与规范不一致。",
+    )
+
+
 class BadSignature(PeerFault):
     """A signature does not verify, or its key may not sign this kind of message."""
 
