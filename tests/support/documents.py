@@ -8,8 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.errors import FepError, OperatorFault, OwnFault, PeerFault, SourceFault
-from agent.errors import all_errors
+from agent.errors import (
+    FepError,
+    OperatorFault,
+    OwnFault,
+    PeerFault,
+    SourceFault,
+    all_errors,
+)
 
 ROOT = Path(__file__).parents[2]
 ERRORS = ROOT / "docs" / "errors.md"
@@ -42,9 +48,7 @@ def errors_document() -> str:
     lines = [_HEAD]
     for base, en, zh in _PARTS:
         lines.append(f"## {en} · {zh}\n")
-        for cls in all_errors():
-            if issubclass(cls, base):
-                lines.append(_entry(cls))
+        lines += [_entry(cls) for cls in all_errors() if issubclass(cls, base)]
     return "\n".join(lines)
 
 
