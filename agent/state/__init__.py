@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's memory; this package alone opens SQLite.
+
+Rules
+
+1. One process holds the database (a lock file), one connection writes it, one lock
+   serialises the threads that use it.
+2. A change that must not be seen half is one transaction of one method.
+3. A batch is registered after its file is durable; the same transaction advances the
+   chain and stores the run's resume token, or the frontier on the run's last batch.
+4. What was registered, received or signed is never deleted; only payload files go.
+"""
+
+from agent.state.records import (
+    Batch,
+    Catalog,
+    Epoch,
+    KeptReceipt,
+    NewBatch,
+    NewReceipt,
+    Run,
+    RunTotals,
+    Stream,
+    StreamKey,
+    Sums,
+)
+from agent.state.store import ChainMoved, State
+
+__all__ = [
+    "Batch",
+    "Catalog",
+    "ChainMoved",
+    "Epoch",
+    "KeptReceipt",
+    "NewBatch",
+    "NewReceipt",
+    "Run",
+    "RunTotals",
+    "State",
+    "Stream",
+    "StreamKey",
+    "Sums",
+]

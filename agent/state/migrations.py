@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The schema as numbered steps; a step, once released, never changes.
+
+``PRAGMA user_version`` holds the number of the last step that was applied.
+"""
+
+from __future__ import annotations
+
+STEP_1 = (
+    """
+    CREATE TABLE meta (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE streams (
+        id INTEGER PRIMARY KEY,
+        producer TEXT NOT NULL,
+        aud TEXT NOT NULL,
+        resource TEXT NOT NULL,
+        epoch INTEGER NOT NULL DEFAULT 0,
+        seq INTEGER NOT NULL DEFAULT 0,
+        prev TEXT,
+        incarnation TEXT NOT NULL,
+        reason TEXT,
+        halt_code TEXT,
+        halt_detail TEXT,
+        UNIQUE (producer, aud, resource)
+    )
+    """,
+    """
+    CREATE TABLE epochs (
+        stream INTEGER NOT NULL REFERENCES streams (id),
+        epoch INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        prev TEXT,
+        incarnation TEXT NOT NULL,
+        position TEXT NOT NULL,
+        opened_at TEXT NOT NULL,
+        PRIMARY KEY (stream, epoch)
+    )
+    """,
+    """
+    CREATE TABLE runs (
+        id TEXT PRIMARY KEY,
+        stream INTEGER NOT NULL REFERENCES streams (id),
+        state TEXT NOT NULL CHECK (state IN
+            ('queued', 'reading', 'read', 'held', 'failed', 'interrupted')),
+        confirm_deletes INTEGER NOT NULL,
+        asked_at TEXT NOT NULL,
+        started_at TEXT,
+        ended_at TEXT,
+        token TEXT,
+        totals TEXT,
+        code TEXT,
+        detail TEXT,
+        successor TEXT
+    )
+    """,
+    "CREATE INDEX runs_of_stream ON runs (stream, id)",
+    """
+    CREATE TABLE batches (
+        stream INTEGER NOT NULL REFERENCES streams (id),
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        run TEXT NOT NULL REFERENCES runs (id),
+        digest TEXT NOT NULL,
+        file TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        content_size INTEGER NOT NULL,
+        content_digest TEXT NOT NULL,
+        mode TEXT NOT NULL,
+        part INTEGER NOT NULL,
+        final INTEGER NOT NULL,
+        distinct_rows INTEGER,
+        n_upsert INTEGER NOT NULL,
+        n_delete INTEGER NOT NULL,
+        n_keep INTEGER NOT NULL,
+        n_read INTEGER NOT NULL,
+        n_quarantined INTEGER NOT NULL,
+        n_skipped INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN
+            ('waiting', 'stored', 'loaded', 'rejected', 'dropped')),
+        gone INTEGER NOT NULL DEFAULT 0,
+        sealed_at TEXT NOT NULL,
+        settled_at TEXT,
+        PRIMARY KEY (stream, epoch, seq)
+    )
+    """,
+    "CREATE INDEX batches_of_run ON batches (run)",
+    "CREATE INDEX batches_open ON batches (stream, epoch, seq)"
+    " WHERE state IN ('waiting', 'stored')",
+    "CREATE INDEX batches_here ON batches (state, settled_at) WHERE gone = 0",
+    """
+    CREATE TABLE receipts (
+        stream INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('stored', 'loaded', 'rejected')),
+        code TEXT,
+        n_upsert INTEGER,
+        n_delete INTEGER,
+        n_keep INTEGER,
+        at TEXT NOT NULL,
+        jws TEXT NOT NULL,
+        kept_at TEXT NOT NULL,
+        PRIMARY KEY (stream, epoch, seq, state),
+        FOREIGN KEY (stream, epoch, seq) REFERENCES batches (stream, epoch, seq)
+    )
+    """,
+    """
+    CREATE TABLE frontiers (
+        stream INTEGER PRIMARY KEY REFERENCES streams (id),
+        run TEXT NOT NULL REFERENCES runs (id),
+        value TEXT NOT NULL,
+        as_of TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE catalogs (
+        stream INTEGER NOT NULL REFERENCES streams (id),
+        version INTEGER NOT NULL,
+        digest TEXT NOT NULL,
+        jws TEXT NOT NULL,
+        sent_at TEXT,
+        PRIMARY KEY (stream, version)
+    )
+    """,
+    """
+    CREATE TABLE pauses (
+        resource TEXT PRIMARY KEY,
+        since TEXT NOT NULL
+    )
+    """,
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (STEP_1,)
+"""Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen values that go into the state and come out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from agent.model.batch import Mode, Quality, Reason, Rows
+from agent.model.stream import Head
+
+BatchState = Literal["waiting", "stored", "loaded", "rejected", "dropped"]
+RunState = Literal["queued", "reading", "read", "held", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class StreamKey:
+    """What a stream is: who sends what to whom."""
+
+    producer: str
+    aud: str
+    resource: str
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream as stored.
+
+    Args:
+        id: number of the stream in this database.
+        key: its identity.
+        head: end of the chain; ``epoch`` 0 while the position was never asked.
+        halt_code: code of the signed rejection that the stream waits on, or None.
+        halt_detail: which batch was rejected.
+    """
+
+    id: int
+    key: StreamKey
+    head: Head
+    halt_code: str | None
+    halt_detail: str | None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch to open: the new head and the signed position that it rests on."""
+
+    head: Head
+    position: str
+    at: str
+
+
+@dataclass(frozen=True)
+class NewBatch:
+    """A batch whose file is durable and which may now be registered.
+
+    Args:
+        stream: number of the stream.
+        head: the head that the batch was sealed on.
+        digest: message digest of its manifest.
+        run: the run that it belongs to.
+        file: name of the file in the spool.
+        size: bytes of the whole file.
+        content_size: bytes of the payload.
+        content_digest: ``sha256:<hex>`` of the payload.
+        mode: mode of the manifest.
+        part: number of the part in its snapshot, from 1.
+        rows: rows of the payload.
+        quality: source rows of the batch.
+        distinct: distinct keys of the snapshot, on its final part only.
+        token: where reading could go on, None on the run's last batch.
+        frontier: where the run ends, on its last batch only.
+        as_of: instant for which the rows hold.
+        at: when it was sealed.
+    """
+
+    stream: int
+    head: Head
+    digest: str
+    run: str
+    file: str
+    size: int
+    content_size: int
+    content_digest: str
+    mode: Mode
+    part: int
+    rows: Rows
+    quality: Quality
+    distinct: int | None
+    token: str | None
+    frontier: str | None
+    as_of: str
+    at: str
+
+    @property
+    def final(self) -> bool:
+        """Whether the run ends with this batch."""
+        return self.frontier is not None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A registered batch."""
+
+    stream: int
+    epoch: int
+    seq: int
+    run: str
+    digest: str
+    file: str
+    size: int
+    content_size: int
+    content_digest: str
+    mode: str
+    part: int
+    final: bool
+    distinct: int | None
+    rows: Rows
+    quality: Quality
+    state: BatchState
+    gone: bool
+    sealed_at: str
+    settled_at: str | None
+
+
+@dataclass(frozen=True)
+class NewReceipt:
+    """A verified receipt of one of our batches."""
+
+    epoch: int
+    seq: int
+    state: Literal["stored", "loaded", "rejected"]
+    code: str | None
+    rows: Rows | None
+    at: str
+    jws: str
+
+
+@dataclass(frozen=True)
+class KeptReceipt:
+    """A receipt as kept, with the exact text that was received."""
+
+    epoch: int
+    seq: int
+    state: str
+    code: str | None
+    rows: Rows | None
+    at: str
+    jws: str
+    kept_at: str
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A catalog statement as signed; ``sent`` once the exchange knows it."""
+
+    version: int
+    digest: str
+    jws: str
+    sent: bool
+
+
+@dataclass(frozen=True)
+class RunTotals:
+    """What a worker says at the end of a run."""
+
+    rows: Rows
+    quality: Quality
+    reasons: Mapping[str, int]
+    warnings: Mapping[str, int]
+    as_of: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a resource; ``totals`` once it has read everything."""
+
+    id: str
+    stream: int
+    state: RunState
+    confirm_deletes: bool
+    asked_at: str
+    started_at: str | None
+    ended_at: str | None
+    totals: RunTotals | None
+    code: str | None
+    detail: str | None
+    successor: str | None
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Batches of a run, added up.
+
+    Args:
+        batches: how many.
+        sent_upsert: upserts in batches that may still load or have loaded.
+        open_upsert: upserts in batches that wait or are stored, not yet loaded.
+        loaded_upsert: upserts of loaded receipts, as the exchange counted them.
+        quality: source rows by the manifests.
+        keep: keys that were sent without a row.
+        states: state -> batches.
+    """
+
+    batches: int
+    open_upsert: int
+    loaded_upsert: int
+    lost_upsert: int
+    upsert: int
+    keep: int
+    quality: Quality
+    states: Mapping[str, int]
+
+
+REASONS: tuple[Reason, ...] = ("first", "restored", "spool_lost", "rejected", "rekeyed")

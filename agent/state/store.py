@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon remembers, method by transaction.
+
+Every method is synchronous and safe to call from any thread; a flow calls it off the
+event loop. All raise ``StateDamaged`` or ``SpoolWriteFailed`` when SQLite or the disk
+refuses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from agent.errors import OwnFault, Text
+from agent.model.batch import Quality, Rows
+from agent.model.stream import Head
+from agent.state import rows as row
+from agent.state.database import Connection
+from agent.state.records import (
+    Batch,
+    BatchState,
+    Catalog,
+    Epoch,
+    KeptReceipt,
+    NewBatch,
+    NewReceipt,
+    Run,
+    RunState,
+    RunTotals,
+    Stream,
+    StreamKey,
+    Sums,
+)
+
+ALL = ""
+"""The name under which a pause of everything is kept."""
+
+
+class ChainMoved(OwnFault):
+    """A batch was sealed on a head that the stream no longer has."""
+
+    code = "chain-moved"
+    title = Text("The stream moved on while it was read", "读取期间数据流已变更")
+    remedy = Text(
+        "Nothing was sent; the run is repeated by itself.",
+        "未发送任何数据；任务会自动重做。",
+    )
+
+
+class State:
+    """The state of one daemon.
+
+    Args:
+        path: the database file; made if it is not there.
+        new_incarnation: makes 32 lower hex digits, used when the file is made.
+    """
+
+    def __init__(self, path: Path, *, new_incarnation: Callable[[], str]) -> None:
+        self._connection = Connection(path)
+        with self._connection.transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO meta VALUES ('incarnation', ?)",
+                [new_incarnation()],
+            )
+
+    def close(self) -> None:
+        """Close the database; the state cannot be used afterwards."""
+        self._connection.close()
+
+    # --- streams ------------------------------------------------------------------
+
+    @property
+    def incarnation(self) -> str:
+        """Which life of the state this is; it changes when a restore shows."""
+        with self._connection.transaction() as db:
+            found = db.execute("SELECT value FROM meta WHERE name = 'incarnation'")
+            return str(found.fetchone()[0])
+
+    def renew_incarnation(self, value: str) -> None:
+        """Begin a new life: the exchange proved that this state is an old copy."""
+        with self._connection.transaction() as db:
+            db.execute("UPDATE meta SET value = ? WHERE name = 'incarnation'", [value])
+
+    def stream(self, key: StreamKey) -> Stream:
+        """The stream of this identity; it is made if it is new."""
+        parts = [key.producer, key.aud, key.resource]
+        with self._connection.transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO streams (producer, aud, resource, incarnation)"
+                " SELECT ?, ?, ?, value FROM meta WHERE name = 'incarnation'",
+                parts,
+            )
+            found = db.execute(
+                "SELECT * FROM streams WHERE producer = ? AND aud = ? AND resource = ?",
+                parts,
+            )
+            return row.stream(row.one(found))
+
+    def open_epoch(self, stream: int, epoch: Epoch) -> None:
+        """Begin an epoch: unfinished batches of older ones are dropped, a halt ends."""
+        head = epoch.head
+        with self._connection.transaction() as db:
+            db.execute(
+                "UPDATE streams SET epoch = ?, seq = ?, prev = ?, incarnation = ?,"
+                " reason = ?, halt_code = NULL, halt_detail = NULL WHERE id = ?",
+                [*_head(head), stream],
+            )
+            db.execute(
+                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    stream,
+                    head.epoch,
+                    head.reason,
+                    head.prev,
+                    head.incarnation,
+                    epoch.position,
+                    epoch.at,
+                ],
+            )
+            db.execute(
+                "UPDATE batches SET state = 'dropped', settled_at = ? WHERE stream = ?"
+                " AND epoch < ? AND state IN ('waiting', 'stored')",
+                [epoch.at, stream, head.epoch],
+            )
+
+    # --- batches ------------------------------------------------------------------
+
+    def register(self, new: NewBatch) -> None:
+        """Register a durable batch, advance the chain and the run, in one transaction.
+
+        Raises:
+            ChainMoved: the stream's head is not the one that the batch was sealed on.
+        """
+        head, after = new.head, new.head.after(new.digest)
+        with self._connection.transaction() as db:
+            moved = db.execute(
+                "UPDATE streams SET epoch = ?, seq = ?, prev = ?, incarnation = ?,"
+                " reason = ? WHERE id = ? AND halt_code IS NULL"
+                " AND epoch = ? AND seq = ? AND prev IS ? AND incarnation = ?"
+                " AND reason IS ?",
+                [*_head(after), new.stream, *_head(head)],
+            )
+            if moved.rowcount != 1:
+                raise ChainMoved(f"{new.file} was sealed on {head.epoch}/{head.seq}")
+            db.execute(
+                "INSERT INTO batches VALUES"
+                " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+                " 'waiting', 0, ?, NULL)",
+                row.batch_values(new),
+            )
+            _advance_run(db, new)
+
+    def batch(self, stream: int, epoch: int, seq: int) -> Batch | None:
+        """A registered batch, or None."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT * FROM batches WHERE stream = ? AND epoch = ? AND seq = ?",
+                [stream, epoch, seq],
+            )
+            records = row.many(found)
+            return row.batch(records[0]) if records else None
+
+    def batches(
+        self, stream: int, states: Sequence[BatchState], *, limit: int = -1
+    ) -> tuple[Batch, ...]:
+        """Batches of a stream in these states, in chain order."""
+        marks = ", ".join("?" * len(states))
+        with self._connection.transaction() as db:
+            found = db.execute(
+                # Only question marks are put in.
+                f"SELECT * FROM batches WHERE stream = ? AND state IN ({marks})"  # noqa: S608
+                " ORDER BY epoch, seq LIMIT ?",
+                [stream, *states, limit],
+            )
+            return tuple(row.batch(r) for r in row.many(found))
+
+    def recent(self, stream: int, limit: int) -> tuple[Batch, ...]:
+        """The last batches of a stream, newest first."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT * FROM batches WHERE stream = ?"
+                " ORDER BY epoch DESC, seq DESC LIMIT ?",
+                [stream, limit],
+            )
+            return tuple(row.batch(r) for r in row.many(found))
+
+    def files(self) -> dict[str, int]:
+        """Names and sizes of the files that must be in the spool."""
+        with self._connection.transaction() as db:
+            found = db.execute("SELECT file, size FROM batches WHERE gone = 0")
+            return dict(found.fetchall())
+
+    def purgeable(
+        self, *, loaded_before: str, stored_before: str
+    ) -> tuple[tuple[str, Batch], ...]:
+        """(resource, batch) whose file may go: long settled, or dropped."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT s.resource, b.* FROM batches b"
+                " JOIN streams s ON s.id = b.stream"
+                " WHERE b.gone = 0 AND (b.state = 'dropped'"
+                " OR (b.state IN ('loaded', 'rejected') AND b.settled_at <= ?)"
+                " OR (b.state = 'stored' AND b.settled_at <= ?))"
+                " ORDER BY b.settled_at, b.stream, b.epoch, b.seq",
+                [loaded_before, stored_before],
+            )
+            return tuple((str(r["resource"]), row.batch(r)) for r in row.many(found))
+
+    def mark_gone(self, batches: Sequence[Batch]) -> None:
+        """These files are no longer in the spool."""
+        with self._connection.transaction() as db:
+            for b in batches:
+                db.execute(
+                    "UPDATE batches SET gone = 1"
+                    " WHERE stream = ? AND epoch = ? AND seq = ?",
+                    [b.stream, b.epoch, b.seq],
+                )
+
+    # --- receipts -----------------------------------------------------------------
+
+    def keep_receipt(self, stream: int, new: NewReceipt, *, at: str) -> None:
+        """Keep a verified receipt and what follows from it, in one transaction.
+
+        ``loaded`` on a final part ends what older snapshots left behind; ``rejected``
+        halts the stream and drops what stands on the rejected batch.
+        """
+        with self._connection.transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO receipts VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                [stream, *row.receipt_values(new), at],
+            )
+            changed = db.execute(
+                "UPDATE batches SET state = ?1, settled_at = ?2"
+                " WHERE stream = ?3 AND epoch = ?4 AND seq = ?5"
+                " AND (state = 'waiting' OR (state = 'stored' AND ?1 <> 'stored'))",
+                [new.state, at, stream, new.epoch, new.seq],
+            )
+            if changed.rowcount and new.state == "rejected":
+                _halt(db, stream, new, at)
+            if changed.rowcount and new.state == "loaded":
+                _end_older_snapshots(db, stream, new, at)
+
+    def receipts(self, stream: int, *, limit: int) -> tuple[KeptReceipt, ...]:
+        """Receipts of a stream, newest first."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT * FROM receipts WHERE stream = ?"
+                " ORDER BY epoch DESC, seq DESC, rowid DESC LIMIT ?",
+                [stream, limit],
+            )
+            return tuple(row.kept_receipt(r) for r in row.many(found))
+
+    def receipts_of(self, stream: int, epoch: int, seq: int) -> tuple[KeptReceipt, ...]:
+        """All receipts of one batch, oldest first."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT * FROM receipts WHERE stream = ? AND epoch = ? AND seq = ?"
+                " ORDER BY rowid",
+                [stream, epoch, seq],
+            )
+            return tuple(row.kept_receipt(r) for r in row.many(found))
+
+    # --- runs ---------------------------------------------------------------------
+
+    def add_run(self, run: Run) -> None:
+        """A run that was asked for."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "INSERT INTO runs (id, stream, state, confirm_deletes, asked_at)"
+                " VALUES (?, ?, 'queued', ?, ?)",
+                [run.id, run.stream, int(run.confirm_deletes), run.asked_at],
+            )
+
+    def replace_run(self, old: str, run: Run) -> None:
+        """A run that repeats an older one, which remembers it as successor."""
+        with self._connection.transaction() as db:
+            self.add_run(run)
+            db.execute("UPDATE runs SET successor = ? WHERE id = ?", [run.id, old])
+
+    def start_run(self, run: str, *, at: str) -> None:
+        """The run begins to read."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "UPDATE runs SET state = 'reading', started_at = ? WHERE id = ?",
+                [at, run],
+            )
+
+    def end_run(self, run: str, totals: RunTotals, *, at: str) -> None:
+        """The run has read everything and its last batch is registered."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "UPDATE runs SET state = 'read', ended_at = ?, totals = ? WHERE id = ?",
+                [at, json.dumps(asdict(totals), ensure_ascii=False), run],
+            )
+
+    def stop_run(
+        self, run: str, state: RunState, *, code: str, detail: str, at: str
+    ) -> None:
+        """The run ended early: held, failed or interrupted."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "UPDATE runs SET state = ?, ended_at = ?, code = ?, detail = ?"
+                " WHERE id = ?",
+                [state, at, code, detail, run],
+            )
+
+    def run(self, run: str) -> Run | None:
+        """A run, or None."""
+        with self._connection.transaction() as db:
+            records = row.many(db.execute("SELECT * FROM runs WHERE id = ?", [run]))
+            return row.run(records[0]) if records else None
+
+    def last_run(self, stream: int, states: Sequence[RunState] = ()) -> Run | None:
+        """The newest run of a stream, of these states if any are named."""
+        marks = ", ".join("?" * len(states))
+        wanted = f" AND state IN ({marks})" if states else ""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                # Only question marks are put in.
+                f"SELECT * FROM runs WHERE stream = ?{wanted}"  # noqa: S608
+                " ORDER BY rowid DESC LIMIT 1",
+                [stream, *states],
+            )
+            records = row.many(found)
+            return row.run(records[0]) if records else None
+
+    def unfinished_runs(self) -> tuple[Run, ...]:
+        """Runs that were queued or reading when the process ended, oldest first."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT * FROM runs WHERE state IN ('queued', 'reading') ORDER BY rowid"
+            )
+            return tuple(row.run(r) for r in row.many(found))
+
+    def sums(self, run: str) -> Sums:
+        """The batches of a run, added up."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT b.*, r.n_upsert AS receipted FROM batches b"
+                " LEFT JOIN receipts r ON r.stream = b.stream AND r.epoch = b.epoch"
+                " AND r.seq = b.seq AND r.state = 'loaded' WHERE b.run = ?",
+                [run],
+            )
+            return row.sums(row.many(found))
+
+    def last_distinct(self, stream: int) -> int | None:
+        """Distinct keys of the newest snapshot that stands or may still load."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT distinct_rows FROM batches WHERE stream = ? AND final = 1"
+                " AND distinct_rows IS NOT NULL"
+                " AND state IN ('waiting', 'stored', 'loaded')"
+                " ORDER BY epoch DESC, seq DESC LIMIT 1",
+                [stream],
+            ).fetchone()
+            return None if found is None else int(found[0])
+
+    # --- catalogs, pauses ---------------------------------------------------------
+
+    def catalog(self, stream: int, version: int) -> Catalog | None:
+        """The signed statement of this version, or None."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT * FROM catalogs WHERE stream = ? AND version = ?",
+                [stream, version],
+            )
+            records = row.many(found)
+            return row.catalog(records[0]) if records else None
+
+    def add_catalog(self, stream: int, new: Catalog) -> None:
+        """Keep a signed statement; a version is kept once and never changes."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "INSERT INTO catalogs VALUES (?, ?, ?, ?, NULL)",
+                [stream, new.version, new.digest, new.jws],
+            )
+
+    def mark_catalog(self, stream: int, version: int, *, sent_at: str | None) -> None:
+        """The exchange took the statement, or (None) says that it does not know it."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "UPDATE catalogs SET sent_at = ? WHERE stream = ? AND version = ?",
+                [sent_at, stream, version],
+            )
+
+    def pauses(self) -> frozenset[str]:
+        """Paused resources; :data:`ALL` among them pauses everything."""
+        with self._connection.transaction() as db:
+            found = db.execute("SELECT resource FROM pauses").fetchall()
+            return frozenset(str(r[0]) for r in found)
+
+    def pause(self, resource: str, *, at: str) -> None:
+        """Pause a resource, or :data:`ALL`."""
+        with self._connection.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO pauses VALUES (?, ?)", [resource, at])
+
+    def resume(self, resource: str) -> None:
+        """End a pause; :data:`ALL` ends every pause."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "DELETE FROM pauses WHERE resource = ? OR ? = ''", [resource] * 2
+            )
+
+
+def _head(head: Head) -> list[Any]:
+    return [head.epoch, head.seq, head.prev, head.incarnation, head.reason]
+
+
+def _advance_run(db: Database, new: NewBatch) -> None:
+    db.execute("UPDATE runs SET token = ? WHERE id = ?", [new.token, new.run])
+    if new.frontier is not None:
+        db.execute(
+            "INSERT OR REPLACE INTO frontiers VALUES (?, ?, ?, ?)",
+            [new.stream, new.run, new.frontier, new.as_of],
+        )
+
+
+def _halt(db: Database, stream: int, new: NewReceipt, at: str) -> None:
+    detail = f"batch {new.epoch}/{new.seq}"
+    db.execute(
+        "UPDATE streams SET halt_code = ?, halt_detail = ? WHERE id = ? AND epoch = ?",
+        [new.code or "rejected", detail, stream, new.epoch],
+    )
+    db.execute(
+        "UPDATE batches SET state = 'dropped', settled_at = ? WHERE stream = ?"
+        " AND epoch = ? AND seq <> ? AND state IN ('waiting', 'stored')",
+        [at, stream, new.epoch, new.seq],
+    )
+
+
+def _end_older_snapshots(db: Database, stream: int, new: NewReceipt, at: str) -> None:
+    db.execute(
+        "UPDATE batches SET state = 'dropped', settled_at = ? WHERE stream = ?"
+        " AND (epoch < ? OR (epoch = ? AND seq < ?)) AND state = 'stored'"
+        " AND run <> (SELECT run FROM batches WHERE stream = ? AND epoch = ?"
+        " AND seq = ?)",
+        [at, stream, new.epoch, new.epoch, new.seq, stream, new.epoch, new.seq],
+    )
+
+
+__all__ = ["ALL", "ChainMoved", "Quality", "Rows", "State"]
