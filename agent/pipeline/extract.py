@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a source: a connector's session turned into pieces that fit a batch.
+
+The frontier is taken before anything is read. A page that is larger than a batch is cut
+into pieces of about even bytes, so that a batch mostly ends where a page ends (only
+there is a position to resume from) and one long text does not make a batch too large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.errors import (
+    SourceFailed,
+    SourceFault,
+    SourceLogin,
+    SourceMissing,
+    SourceRight,
+    SourceText,
+    SourceTypeChanged,
+    SourceUnreachable,
+)
+from connectors.contract import (
+    ColumnSpec,
+    Connector,
+    Frontier,
+    Kind,
+    Limits,
+    Page,
+    Session,
+    Slice,
+    SourceError,
+    StreamSpec,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from agent.model.job import BoundItem, Job
+
+FAULTS: dict[Kind, type[SourceFault]] = {
+    "unreachable": SourceUnreachable,
+    "login": SourceLogin,
+    "right": SourceRight,
+    "missing": SourceMissing,
+    "type": SourceTypeChanged,
+    "text": SourceText,
+    "timeout": SourceFailed,
+    "failed": SourceFailed,
+}
+"""What a connector reports -> what the agent raises."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive source rows.
+
+    Args:
+        rows: columns as the connector gave them.
+        token: position after the last row where a page ends here, else None.
+    """
+
+    rows: pa.RecordBatch
+    token: str | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A session at its frontier, ready to be read once.
+
+    Args:
+        frontier: the point up to which the rows will be complete.
+        estimate: rows to expect, or None.
+        slices: what to read, in order.
+    """
+
+    session: Session
+    frontier: Frontier
+    estimate: int | None
+    slices: tuple[Slice, ...]
+
+    def pieces(self, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:
+        """All rows in order, in pieces of about ``raw_bytes`` and ``max_rows`` at most.
+
+        Raises:
+            SourceError: the source cannot be read further.
+        """
+        for part in self.slices:
+            for page in self.session.read(part):
+                yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
+
+
+def stream_of(table: tuple[str, ...], items: tuple[BoundItem, ...]) -> StreamSpec:
+    """What a connector must know of a job: columns, not items."""
+    columns = (
+        ColumnSpec(b.column, b.item.type.value, b.item.length, b.item.scale, b.item.key)
+        for b in items
+    )
+    return StreamSpec(table, tuple(columns))
+
+
+@contextmanager
+def source_faults() -> Iterator[None]:
+    """Translate the errors of a connector, also those raised while iterating.
+
+    Raises:
+        SourceFault: the class of :data:`FAULTS` for a SourceError.
+    """
+    try:
+        yield
+    except SourceError as e:
+        timed_out = "statement timeout: " if e.kind == "timeout" else ""
+        raise FAULTS.get(e.kind, SourceFailed)(timed_out + e.detail) from None
+
+
+@contextmanager
+def reading(connector: Connector, job: Job) -> Iterator[Reading]:
+    """Open the job's source and take its frontier; everything closes on leaving.
+
+    Raises:
+        SourceFault: the source cannot be opened or, inside the block, not be read.
+    """
+    stream = stream_of(job.table, job.items)
+    limits = Limits(statement_timeout_s=job.statement_timeout_s, timezone=job.timezone)
+    with source_faults(), connector.open(job.source, limits) as session:
+        frontier = session.frontier(stream)
+        slices = tuple(session.plan(stream))
+        yield Reading(session, frontier, _sum(slices), slices)
+
+
+def split(page: Page, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:
+    """Cut a page at rows into pieces of about even bytes; most pages stay whole.
+
+    A row is never divided: a piece exceeds its share by less than one row.
+    """
+    rows = page.rows
+    count = max(round(rows.nbytes / raw_bytes), -(-rows.num_rows // max_rows), 1)
+    share = rows.nbytes / count
+    start = 0
+    while start < rows.num_rows:
+        take = _rows_within(rows, start, share=share, max_rows=max_rows)
+        start += take
+        last = start == rows.num_rows
+        yield Piece(rows.slice(start - take, take), page.token if last else None)
+
+
+def _rows_within(
+    rows: pa.RecordBatch, start: int, *, share: float, max_rows: int
+) -> int:
+    """How many rows from ``start`` reach ``share`` bytes; at least one (bisection)."""
+    low, high = 1, min(rows.num_rows - start, max_rows)
+    while low < high:
+        middle = (low + high) // 2
+        if rows.slice(start, middle).nbytes < share:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _sum(slices: tuple[Slice, ...]) -> int | None:
+    estimates = [s.estimate for s in slices if s.estimate is not None]
+    return sum(estimates) if len(estimates) == len(slices) else None

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accepted rows -> parts of a snapshot -> payload bytes (wire.md, Arrow profile).
+
+Rules
+
+1. A part closes only when another row has arrived, so the last one is known to be
+   final. A table without rows has one final part without rows.
+2. A part is about ``raw_bytes`` of Arrow buffers, from 3/4 to 3/2 of it, and never more
+   than ``max_rows`` rows, as long as the pieces that come in are no larger.
+3. Rows are copied together before they are written. So a payload holds nothing but its
+   own rows, and not their neighbours in a page's buffers.
+4. Every source row is counted in exactly one part; one that was quarantined and left
+   nothing behind counts where it was met.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agent.errors import InternalFault, SpoolWriteFailed
+from agent.model.batch import Quality, Rows
+from agent.model.job import Line
+from agent.wire import ipc
+from agent.wire.batch import PAYLOAD_CAP, RAW_CAP
+
+
+@dataclass(frozen=True)
+class Load:
+    """Rows that passed the checks, in wire types with ``_op`` first.
+
+    Args:
+        rows: accepted rows and rows to keep.
+        read: source rows that they were made of.
+        token: position after them, or None.
+    """
+
+    rows: pa.RecordBatch
+    read: int
+    token: str | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a snapshot, not yet written down."""
+
+    number: int
+    final: bool
+    rows: pa.RecordBatch
+    counts: Rows
+    quality: Quality
+    token: str | None
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A part and its bytes.
+
+    Args:
+        part: what they hold.
+        data: the IPC stream.
+        raw_size: sum of the decompressed buffers, bytes.
+        digest: ``sha256:`` and the hex of ``data``.
+    """
+
+    part: Part
+    data: pa.Buffer
+    raw_size: int
+    digest: str
+
+
+def parts(
+    loads: Iterable[Load], schema: pa.Schema, *, raw_bytes: int, max_rows: int
+) -> Iterator[Part]:
+    """Join loads to parts, the last one marked final.
+
+    Args:
+        loads: in order of the key.
+        schema: of every load, ``_op`` first.
+        raw_bytes: the size to aim for.
+        max_rows: most rows of a part.
+    """
+    open_part = _Open(schema)
+    for load in loads:
+        size = load.rows.nbytes
+        if load.rows.num_rows and (
+            open_part.size * 4 >= raw_bytes * 3
+            or (open_part.size and open_part.size + size > raw_bytes * 3 // 2)
+            or (open_part.rows and open_part.rows + load.rows.num_rows > max_rows)
+        ):
+            yield open_part.close(final=False)
+        open_part.add(load, size)
+    yield open_part.close(final=True)
+
+
+def payload(part: Part) -> Payload:
+    """Write a part as a compressed IPC stream and digest it.
+
+    Raises:
+        InternalFault: the bytes exceed what a payload may have.
+    """
+    options = pa.ipc.IpcWriteOptions(
+        compression=pa.Codec("zstd", compression_level=1), use_threads=False
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, part.rows.schema, options=options) as stream:
+        if part.rows.num_rows:
+            stream.write_batch(part.rows)
+    data = sink.getvalue()
+    view = memoryview(data)
+    size, raw_size = data.size, ipc.raw_size(view)
+    if size > PAYLOAD_CAP or raw_size > RAW_CAP:
+        raise InternalFault(
+            f"payload of {size} bytes, {raw_size} raw, of {part.rows.num_rows} rows is"
+            f" above {PAYLOAD_CAP} or {RAW_CAP} raw; lower push.batch_raw_mb"
+        )
+    digest = "sha256:" + hashlib.sha256(view).hexdigest()
+    return Payload(part, data, raw_size, digest)
+
+
+def compact(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    """Copy rows together into buffers that hold nothing else.
+
+    Raises:
+        InternalFault: a column that must not be NULL is.
+    """
+    columns = []
+    for i, field in enumerate(schema):
+        empty = pa.array([], field.type)
+        column = pa.concat_arrays([b.column(i) for b in batches] or [empty])
+        if column.null_count and not field.nullable:
+            raise InternalFault(f"NULL in {field.name}, which may not be NULL")
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def count_ops(rows: pa.RecordBatch) -> Rows:
+    """Rows by operation."""
+    keep = pc.equal(rows.column(0), pa.scalar("k")).true_count
+    return Rows(upsert=rows.num_rows - keep, delete=0, keep=keep)
+
+
+def write_down(line: Line, data: pa.Buffer) -> None:
+    """Write line 1, LF and payload to a new file, 0600, and sync it.
+
+    Raises:
+        SpoolWriteFailed: nothing is left of the file then.
+    """
+    try:
+        with open(line.path, "xb", buffering=0, opener=_only_ours) as file:
+            try:
+                for piece in (line.text.encode("ascii") + b"\n", memoryview(data)):
+                    _write_all(file.fileno(), piece)
+                os.fsync(file.fileno())
+            except OSError:
+                Path(line.path).unlink()
+                raise
+    except OSError as e:
+        name = errno.errorcode.get(e.errno or 0, "EIO")
+        raise SpoolWriteFailed(f"{name} while writing part {line.part}") from e
+
+
+def _only_ours(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+class _Open:
+    """The part that is being filled."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._number = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._number += 1
+        self._batches: list[pa.RecordBatch] = []
+        self._read = 0
+        self._token: str | None = None
+        self.rows = 0
+        self.size = 0
+
+    def add(self, load: Load, size: int) -> None:
+        self._read += load.read
+        self._token = load.token
+        if load.rows.num_rows:
+            self._batches.append(load.rows)
+            self.rows += load.rows.num_rows
+            self.size += size
+
+    def close(self, *, final: bool) -> Part:
+        rows = compact(self._batches, self._schema)
+        counts = count_ops(rows)
+        part = Part(
+            number=self._number,
+            final=final,
+            rows=rows,
+            counts=counts,
+            quality=Quality(self._read, self._read - counts.upsert, 0),
+            token=None if final else self._token,
+        )
+        self._reset()
+        return part

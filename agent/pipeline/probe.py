@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One question to a source, asked in a child process: check, discover, capabilities.
+
+:func:`ask` is the side of commands and doctor; it starts ``python -m
+agent.pipeline.probe FD`` and gives back the contract's own values. The question, with
+the source's secrets, goes through the socket, and so does the answer, one JSON line
+each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from agent.errors import InternalFault, SourceFault, WorkerDied
+from agent.model.job import LINE_CAP
+from agent.pipeline.extract import FAULTS
+from agent.pipeline.inside import DaemonGone, Lines, settle
+from agent.pipeline.spawn import Child, Guard
+from connectors.contract import (
+    Caps,
+    ColumnSpec,
+    Connector,
+    Finding,
+    FoundColumn,
+    FoundTable,
+    SourceError,
+    StreamSpec,
+)
+
+PROBE = (sys.executable, "-I", "-m", "agent.pipeline.probe")
+"""How a probe starts; its descriptor number follows."""
+
+Answer = list[Finding] | list[FoundTable] | list[Caps]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to ask of a source.
+
+    Args:
+        task: the connector's method.
+        connector: name in the connector registry.
+        source: the source's settings, secrets included. Never logged.
+        streams: what ``check`` and ``capabilities`` are asked about.
+    """
+
+    task: Literal["check", "discover", "capabilities"]
+    connector: str
+    source: Mapping[str, Any] = field(repr=False)
+    streams: tuple[StreamSpec, ...] = ()
+
+
+async def check(
+    connector: str, source: Mapping[str, Any], streams: Sequence[StreamSpec]
+) -> list[Finding]:
+    """What stands between a source and these streams.
+
+    Raises:
+        WorkerDied: the driver crashed or hung.
+        InternalFault: the connector broke its contract.
+    """
+    question = Question("check", connector, source, tuple(streams))
+    return [Finding(**f) for f in await ask(question)]
+
+
+async def discover(connector: str, source: Mapping[str, Any]) -> list[FoundTable]:
+    """The tables that the account can see.
+
+    Raises:
+        SourceFault: the source could not be asked.
+        WorkerDied: the driver crashed or hung.
+    """
+    return [_table(t) for t in await ask(Question("discover", connector, source))]
+
+
+async def capabilities(
+    connector: str, source: Mapping[str, Any], streams: Sequence[StreamSpec]
+) -> list[Caps]:
+    """What the connector promises for each stream.
+
+    Raises:
+        SourceFault: the source could not be asked.
+        WorkerDied: the driver crashed or hung.
+    """
+    question = Question("capabilities", connector, source, tuple(streams))
+    return [Caps(**c) for c in await ask(question)]
+
+
+async def ask(
+    question: Question,
+    *,
+    command: Sequence[str] = PROBE,
+    guard: Guard | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """The answer to a question as plain JSON values.
+
+    Args:
+        question: what to ask.
+        command: how a probe starts.
+        guard: its limits; silence ends it after two minutes by default.
+        environ: environment to choose from; None is this process's.
+
+    Raises:
+        SourceFault: the source could not be asked.
+        WorkerDied: the driver crashed or hung.
+        InternalFault: the connector broke its contract.
+    """
+    child = Child(
+        command,
+        guard=guard or Guard(silence_s=120.0),
+        environ=os.environ if environ is None else environ,
+    )
+    await child.start()
+    try:
+        await child.write(_encode(asdict(question)))
+        line = await child.read()
+        if not line:
+            raise await child.died()
+        await child.finish()
+    finally:
+        await child.kill("killed by its caller")
+    return _opened(line)
+
+
+def _opened(line: bytes) -> list[dict[str, Any]]:
+    try:
+        body = json.loads(line)
+    except ValueError:
+        raise WorkerDied("the probe's answer is not JSON") from None
+    match body:
+        case {"answer": list(answer)}:
+            return answer
+        case {"kind": str(kind), "detail": str(detail)} if kind in FAULTS:
+            fault: type[SourceFault] = FAULTS[kind]
+            raise fault(detail)
+        case {"internal": str(detail)}:
+            raise InternalFault(detail)
+        case _:
+            raise WorkerDied("the probe's answer has an unknown form")
+
+
+def answer(question: Question, find: Callable[[str], Connector]) -> Answer:
+    """Ask the connector; the child's side.
+
+    Raises:
+        SourceError: the connector could not ask the source.
+    """
+    connector = find(question.connector)
+    match question.task:
+        case "check":
+            return connector.check(question.source, question.streams)
+        case "discover":
+            return connector.discover(question.source)
+        case "capabilities":
+            return [
+                connector.capabilities(question.source, s) for s in question.streams
+            ]
+
+
+def reply(asked: bytes, find: Callable[[str], Connector]) -> bytes:
+    """The line that answers a question's line."""
+    try:
+        found = answer(_question(json.loads(asked)), find)
+        line = _encode({"answer": [asdict(a) for a in found]})
+    except SourceError as e:
+        return _encode({"kind": e.kind, "detail": e.detail})
+    except Exception as e:  # noqa: BLE001 - the edge: a foreign message may hold values
+        return _encode({"internal": type(e).__name__})
+    if len(line) > LINE_CAP:
+        return _encode({"internal": f"answer of {len(line)} bytes, at most {LINE_CAP}"})
+    return line
+
+
+def main(argv: list[str]) -> int:
+    """Answer the question that comes through descriptor ``argv[1]``."""
+    from agent.registry import find
+
+    settle()
+    with socket.socket(fileno=int(argv[1])) as sock:
+        lines = Lines(sock)
+        try:
+            lines.send(reply(lines.receive(), find))
+        except DaemonGone:
+            return 3
+    return 0
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, default=str).encode() + b"\n"
+
+
+def _question(body: dict[str, Any]) -> Question:
+    streams = (
+        StreamSpec(tuple(s["table"]), tuple(ColumnSpec(**c) for c in s["columns"]))
+        for s in body["streams"]
+    )
+    return Question(body["task"], body["connector"], body["source"], tuple(streams))
+
+
+def _table(body: dict[str, Any]) -> FoundTable:
+    return FoundTable(
+        table=tuple(body["table"]),
+        comment=body["comment"],
+        rows=body["rows"],
+        columns=tuple(FoundColumn(**c) for c in body["columns"]),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

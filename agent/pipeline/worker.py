@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The child process of one run: ``python -m agent.pipeline.worker FD``.
+
+Three steps overlap, each in a thread of its own, with bounded queues between them::
+
+    read + check  ->  Arrow IPC + zstd + sha256  ->  Packed, wait for Line, write, sync
+
+The third waits for the daemon, and through the queues so do the others: a daemon that
+does not answer stops the reading after a few pieces. Nothing is signed here; no key is
+within reach. A failure ends the run with one :class:`Failed`, whose detail never holds
+a value.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agent.errors import FepError, InternalFault
+from agent.model.batch import Quality, Rows
+from agent.model.job import (
+    Ended,
+    Failed,
+    Job,
+    Line,
+    Message,
+    Packed,
+    Progress,
+    Written,
+    decode,
+    encode,
+)
+from agent.pipeline.extract import Piece, reading
+from agent.pipeline.handoff import Handoff, Stopped
+from agent.pipeline.inside import DaemonGone, Lines, settle
+from agent.pipeline.pack import Load, Payload, count_ops, parts, payload, write_down
+from agent.wire.arrow import row_digest_sum, schema_of
+from connectors.contract import Connector, Frontier
+
+PROGRESS_S = 0.5
+"""Least seconds between two Progress messages."""
+
+LOADS_WAITING = 2
+"""Checked pieces that may wait for the packer."""
+
+PAYLOADS_WAITING = 1
+"""Payloads that may wait for the daemon's line."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A piece after the quality rules.
+
+    Args:
+        rows: accepted rows and rows to keep, in wire types, ``_op`` first.
+        reasons: quarantine code -> source rows of this piece.
+        warnings: rule name -> rows of this piece that are sent with a warning.
+    """
+
+    rows: pa.RecordBatch
+    reasons: Mapping[str, int]
+    warnings: Mapping[str, int]
+
+
+class Judge(Protocol):
+    """The quality stage of one run; knows the last key of the piece before."""
+
+    def judge(self, rows: pa.RecordBatch) -> Judged:
+        """Check the next piece and write what is withheld to the quarantine.
+
+        Raises:
+            SecrecyMarker: the run must stop.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the quarantine file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a run is done with.
+
+    Args:
+        find: connector by name.
+        judge: the quality stage for a job.
+        clock: monotonic seconds.
+    """
+
+    find: Callable[[str], Connector]
+    judge: Callable[[Job], Judge]
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass
+class Tally:
+    """What one run has met so far; written by the reading thread alone."""
+
+    frontier: Frontier | None = None
+    read: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
+
+
+class Run:
+    """One job from its start to its last message.
+
+    Args:
+        job: what to do.
+        tell: sends a message to the daemon; safe in any thread.
+        hear: waits for the daemon's next message.
+        tools: connector, quality and clock.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        tell: Callable[[Message], None],
+        hear: Callable[[], Message],
+        tools: Tools,
+    ) -> None:
+        self._job = job
+        self._tell = tell
+        self._hear = hear
+        self._tools = tools
+        self._tally = Tally()
+        self._told_at = tools.clock()
+
+    def go(self) -> None:
+        """Do the job and send its last message.
+
+        Raises:
+            DaemonGone: nobody is left to tell.
+        """
+        work = self._digest if self._job.kind == "digest" else self._pull
+        with ThreadPoolExecutor(2) as threads:
+            try:
+                last: Message = work(threads)
+            except DaemonGone:
+                raise
+            except Exception as e:  # noqa: BLE001 - the edge: a run fails in one place
+                last = failure(e, self._tally.reasons)
+            self._tell(last)
+
+    def _pull(self, threads: ThreadPoolExecutor) -> Ended:
+        loads: Handoff[Load] = Handoff(LOADS_WAITING)
+        payloads: Handoff[Payload] = Handoff(PAYLOADS_WAITING)
+        steps = [
+            threads.submit(loads.feed, self._loads()),
+            threads.submit(payloads.feed, self._payloads(loads)),
+        ]
+        rows, quality = Rows(0, 0, 0), Quality(0, 0, 0)
+        with _joined(steps, loads, payloads):
+            for ready in payloads:
+                rows, quality = rows + ready.part.counts, quality + ready.part.quality
+                self._deliver(ready, distinct=rows.upsert + rows.keep)
+        return self._ended(rows, quality, digest=None)
+
+    def _digest(self, threads: ThreadPoolExecutor) -> Ended:
+        loads: Handoff[Load] = Handoff(LOADS_WAITING)
+        steps = [threads.submit(loads.feed, self._loads())]
+        items = tuple(b.item for b in self._job.items)
+        rows, quality, total = Rows(0, 0, 0), Quality(0, 0, 0), 0
+        with _joined(steps, loads):
+            for load in loads:
+                counts = count_ops(load.rows)
+                rows += counts
+                quality += Quality(load.read, load.read - counts.upsert, 0)
+                sent = load.rows.filter(pc.equal(load.rows.column(0), pa.scalar("u")))
+                total += row_digest_sum(sent, items)
+        return self._ended(rows, quality, digest=f"{total % 2**128:032x}")
+
+    def _loads(self) -> Generator[Load, None, None]:
+        """Read and check; runs in the reading thread."""
+        job, tally = self._job, self._tally
+        with ExitStack() as stack:
+            judge = self._tools.judge(job)
+            stack.callback(judge.close)
+            source = stack.enter_context(reading(self._tools.find(job.connector), job))
+            tally.frontier = source.frontier
+            for piece in source.pieces(
+                raw_bytes=job.batch_raw_bytes, max_rows=job.max_rows_per_batch
+            ):
+                yield self._checked(judge, piece)
+                self._progress(source.estimate)
+
+    def _checked(self, judge: Judge, piece: Piece) -> Load:
+        judged = judge.judge(piece.rows)
+        self._tally.read += piece.rows.num_rows
+        self._tally.reasons.update(judged.reasons)
+        self._tally.warnings.update(judged.warnings)
+        return Load(judged.rows, piece.rows.num_rows, piece.token)
+
+    def _payloads(self, loads: Iterable[Load]) -> Generator[Payload, None, None]:
+        """Pack; runs in the packing thread."""
+        job = self._job
+        for part in parts(
+            loads,
+            schema_of(tuple(b.item for b in job.items)),
+            raw_bytes=job.batch_raw_bytes,
+            max_rows=job.max_rows_per_batch,
+        ):
+            yield payload(part)
+
+    def _deliver(self, ready: Payload, *, distinct: int) -> None:
+        """Offer a payload, wait for its line, write it down."""
+        self._tell(self._packed(ready, distinct))
+        line = self._hear()
+        if not isinstance(line, Line) or line.part != ready.part.number:
+            raise InternalFault(
+                f"expected the line of part {ready.part.number}, got"
+                f" {type(line).__name__}"
+            )
+        write_down(line, ready.data)
+        self._tell(Written(line.part))
+
+    def _packed(self, ready: Payload, distinct: int) -> Packed:
+        part, frontier = ready.part, self._frontier()
+        return Packed(
+            part=part.number,
+            final=part.final,
+            size=ready.data.size,
+            raw_size=ready.raw_size,
+            digest=ready.digest,
+            rows=part.counts,
+            quality=part.quality,
+            distinct=distinct if part.final else None,
+            as_of=frontier.as_of,
+            token=part.token,
+            frontier=frontier.value if part.final else None,
+        )
+
+    def _ended(self, rows: Rows, quality: Quality, *, digest: str | None) -> Ended:
+        frontier = self._frontier()
+        return Ended(
+            rows=rows,
+            quality=quality,
+            reasons=dict(self._tally.reasons),
+            warnings=dict(self._tally.warnings),
+            digest=digest,
+            as_of=frontier.as_of,
+            frontier=frontier.value,
+        )
+
+    def _frontier(self) -> Frontier:
+        frontier = self._tally.frontier
+        if frontier is None:
+            raise InternalFault("a part came before the frontier")
+        return frontier
+
+    def _progress(self, estimate: int | None) -> None:
+        at = self._tools.clock()
+        if at - self._told_at >= PROGRESS_S:
+            self._told_at = at
+            self._tell(Progress(self._tally.read, estimate))
+
+
+@contextmanager
+def _joined(steps: list[Future[None]], *handoffs: Handoff[Any]) -> Iterator[None]:
+    """Stop all steps if one fails, and raise what failed first in their order."""
+    try:
+        yield
+    except Stopped:
+        for step in steps:
+            error = step.exception()
+            if error is not None and not isinstance(error, Stopped):
+                raise error from None
+        raise
+    finally:
+        for handoff in handoffs:
+            handoff.stop()
+
+
+def failure(error: Exception, reasons: Mapping[str, int]) -> Failed:
+    """The last message of a run that failed; foreign messages are not repeated."""
+    if isinstance(error, FepError):
+        return Failed(error.code, error.detail, dict(reasons))
+    frame = error.__traceback__
+    where = "?"
+    while frame is not None:
+        where = f"{frame.tb_frame.f_globals.get('__name__')}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    return Failed("internal", f"{type(error).__name__} at {where}", dict(reasons))
+
+
+def serve(sock: socket.socket, tools: Tools) -> int:
+    """Do the one job that comes through a socket.
+
+    Returns:
+        The exit code: 0 once the last message is sent, 3 if the daemon is gone.
+    """
+    lines = Lines(sock)
+    try:
+        job = decode(lines.receive())
+        if not isinstance(job, Job):
+            raise InternalFault(f"expected a job, got {type(job).__name__}")
+        Run(
+            job,
+            tell=lambda message: lines.send(encode(message)),
+            hear=lambda: decode(lines.receive()),
+            tools=tools,
+        ).go()
+    except DaemonGone:
+        return 3
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """Serve the job that comes through descriptor ``argv[1]``."""
+    settle()
+    with socket.socket(fileno=int(argv[1])) as sock:
+        return serve(sock, real_tools())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
