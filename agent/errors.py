@@ -131,6 +131,17 @@ class WorkerDied(OwnFault):
     )
 
 
+class ChainMoved(OwnFault):
+    """A batch was sealed on a head that the stream no longer has."""
+
+    code = "chain-moved"
+    title = Text("The stream moved on while it was read", "读取期间数据流已变更")
+    remedy = Text(
+        "Nothing was sent; the run is repeated by itself.",
+        "未发送任何数据；任务会自动重做。",
+    )
+
+
 # --- the peer's -------------------------------------------------------------------
 
 
@@ -426,6 +437,18 @@ class SecrecyMarker(OperatorFault):
         "The run was stopped and nothing of it counts. Have the rows in the quarantine"
         " reviewed by the secrecy officer.",
         "任务已停止且不生效。请保密员审查隔离区中的记录。",
+    )
+
+
+class QualityHalt(OperatorFault):
+    """A quality rule of severity ``halt`` failed."""
+
+    code = "quality-halt"
+    title = Text("A quality rule stopped the run", "质量规则中止了任务")
+    remedy = Text(
+        "Nothing of the run counts. Correct the rows in the quarantine at the source,"
+        " or lower the rule's severity in [quality].",
+        "任务不生效。请在源库更正隔离区中的记录，或在 [quality] 中降低该规则级别。",
     )
 
 

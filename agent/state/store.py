@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from agent.errors import OwnFault, Text
+from agent.errors import ChainMoved
 from agent.model.batch import Quality, Rows
 from agent.model.stream import Head
 from agent.state import rows as row
@@ -39,17 +39,6 @@ from agent.state.records import (
 
 ALL = ""
 """The name under which a pause of everything is kept."""
-
-
-class ChainMoved(OwnFault):
-    """A batch was sealed on a head that the stream no longer has."""
-
-    code = "chain-moved"
-    title = Text("The stream moved on while it was read", "读取期间数据流已变更")
-    remedy = Text(
-        "Nothing was sent; the run is repeated by itself.",
-        "未发送任何数据；任务会自动重做。",
-    )
 
 
 class State:
