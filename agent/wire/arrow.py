@@ -216,7 +216,7 @@ class _Judge:
         self._key_batches.append(batch.select(self._keys))
 
     def _check_ops(self, batch: pa.RecordBatch) -> None:
-        op = batch.column(OP)
+        op: Column = batch.column(OP)
         counts = {o: pc.sum(pc.equal(op, o)).as_py() or 0 for o in "udk"}
         if sum(counts.values()) != batch.num_rows:
             raise BadPayload("expected _op to be u, d or k")
@@ -286,7 +286,7 @@ def _most(lengths: Column) -> int:
 
 
 def _within(column: Column, bounds: tuple[int, int]) -> bool:
-    found = pc.min_max(column).as_py()
+    found: Any = pc.min_max(column).as_py()
     least, most = found["min"], found["max"]
     return least is None or (bounds[0] <= least and most <= bounds[1])
 

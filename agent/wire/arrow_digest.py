@@ -73,7 +73,8 @@ def _frames(batch: pa.RecordBatch, items: Sequence[Item]) -> list[bytes]:
 
 def _heads(values: Column, type_byte: int) -> Column:
     """Type byte and u32 length of each value; lengths repeat, so each is made once."""
-    lengths = pc.binary_length(values).dictionary_encode()
+    sizes: Column = pc.binary_length(values)
+    lengths = sizes.dictionary_encode()
     head = bytes([type_byte])
     made = [head + n.to_bytes(4, "big") for n in lengths.dictionary.to_pylist()]
     heads = pa.array(made, pa.binary()).take(lengths.indices)

@@ -144,6 +144,13 @@ class Members:
             open_ended=open_ended,
         )
 
+    def objects(self, name: str, names: str) -> list[Members]:
+        """An array of objects with these members; unknown ones are ignored."""
+        return [
+            Members(value, f"{self.at}.{name}[{i}]", names, open_ended=True)
+            for i, value in enumerate(self.array(name))
+        ]
+
 
 def read(payload: bytes, at: str, names: str, *, open_ended: bool = False) -> Members:
     """The members of a payload, whose ``v`` must be 1.
