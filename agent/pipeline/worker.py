@@ -58,7 +58,7 @@ PAYLOADS_WAITING = 1
 
 
 @dataclass(frozen=True)
-class Judged:
+class Sifted:
     """A piece after the quality rules.
 
     Args:
@@ -72,10 +72,10 @@ class Judged:
     warnings: Mapping[str, int]
 
 
-class Judge(Protocol):
+class Sieve(Protocol):
     """The quality stage of one run; knows the last key of the piece before."""
 
-    def judge(self, rows: pa.RecordBatch) -> Judged:
+    def sift(self, rows: pa.RecordBatch) -> Sifted:
         """Check the next piece and write what is withheld to the quarantine.
 
         Raises:
@@ -94,12 +94,12 @@ class Tools:
 
     Args:
         find: connector by name.
-        judge: the quality stage for a job.
+        sieve: the quality stage for a job.
         clock: monotonic seconds.
     """
 
     find: Callable[[str], Connector]
-    judge: Callable[[Job], Judge]
+    sieve: Callable[[Job], Sieve]
     clock: Callable[[], float] = time.monotonic
 
 
@@ -186,22 +186,22 @@ class Run:
         """Read and check; runs in the reading thread."""
         job, tally = self._job, self._tally
         with ExitStack() as stack:
-            judge = self._tools.judge(job)
-            stack.callback(judge.close)
+            sieve = self._tools.sieve(job)
+            stack.callback(sieve.close)
             source = stack.enter_context(reading(self._tools.find(job.connector), job))
             tally.frontier = source.frontier
             for piece in source.pieces(
                 raw_bytes=job.batch_raw_bytes, max_rows=job.max_rows_per_batch
             ):
-                yield self._checked(judge, piece)
+                yield self._checked(sieve, piece)
                 self._progress(source.estimate)
 
-    def _checked(self, judge: Judge, piece: Piece) -> Load:
-        judged = judge.judge(piece.rows)
+    def _checked(self, sieve: Sieve, piece: Piece) -> Load:
+        sifted = sieve.sift(piece.rows)
         self._tally.read += piece.rows.num_rows
-        self._tally.reasons.update(judged.reasons)
-        self._tally.warnings.update(judged.warnings)
-        return Load(judged.rows, piece.rows.num_rows, piece.token)
+        self._tally.reasons.update(sifted.reasons)
+        self._tally.warnings.update(sifted.warnings)
+        return Load(sifted.rows, piece.rows.num_rows, piece.token)
 
     def _payloads(self, loads: Iterable[Load]) -> Generator[Payload, None, None]:
         """Pack; runs in the packing thread."""

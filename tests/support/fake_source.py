@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A connector without a database, and a quality stage of three rules, for worker tests.
+
+As a program (``python fake_source.py FD``) it is a worker with these two; what goes
+wrong is told by the job's source settings.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agent.model.item import Item, ItemType
+from agent.model.job import BoundItem, Job
+from agent.pipeline.inside import settle
+from agent.pipeline.worker import Sifted, Tools, serve
+from agent.wire.arrow import schema_of
+from connectors.contract import (
+    Caps,
+    Finding,
+    FoundColumn,
+    FoundTable,
+    Frontier,
+    Limits,
+    Page,
+    Slice,
+    SourceError,
+    StreamSpec,
+)
+
+CANARY = "李雷110101199003070011"
+ITEMS = (
+    BoundItem(Item("id", ItemType.C, 18, None, True, "1"), "ID", (), True),
+    BoundItem(Item("name", ItemType.C, 50, None, False, "1"), "NAME"),
+    BoundItem(Item("age", ItemType.I, None, None, False, "2"), "AGE"),
+)
+AS_OF = "2026-11-21T08:00:00Z"
+
+
+def job(folder: str, *, kind: Any = "pull", **changes: Any) -> Job:
+    """A job for the fake; ``source=`` tells it how many rows and what goes wrong."""
+    values: dict[str, Any] = {
+        "resource": "11/000001/0001",
+        "run": "019abcde-0000-7000-8000-000000000001",
+        "connector": "fake",
+        "source": {"rows": 10},
+        "table": ("person",),
+        "items": ITEMS,
+        "timezone": "Asia/Shanghai",
+        "severity": {},
+        "batch_raw_bytes": 8_000_000,
+        "max_rows_per_batch": 200_000,
+        "quarantine": f"{folder}/quarantine.jsonl",
+        "statement_timeout_s": 60,
+        **changes,
+    }
+    return Job(kind=kind, **values)
+
+
+@dataclass
+class FakeConnector:
+    """Rows 0 to ``source["rows"]`` in pages of ``source["page"]``.
+
+    ``source["fail_at"]`` is the page before which ``source["fail"]`` happens.
+    """
+
+    name: str = "fake"
+    api: int = 1
+    pages_read: int = 0
+    closed: int = 0
+    asked: list[str] = field(default_factory=list)
+
+    def spec(self) -> Mapping[str, Any]:
+        return {}
+
+    def check(
+        self, config: Mapping[str, Any], streams: Sequence[StreamSpec]
+    ) -> list[Finding]:
+        happen(config.get("fail", ""))
+        return [Finding("ok", "ok", s.table[-1], s.columns[0].name) for s in streams]
+
+    def discover(self, config: Mapping[str, Any]) -> list[FoundTable]:
+        happen(config.get("fail", ""))
+        column = FoundColumn("ID", "text", "C", 18, None, False, True, "编号")
+        return [FoundTable(("main", "person"), None, 3, (column,))]
+
+    def capabilities(self, config: Mapping[str, Any], stream: StreamSpec) -> Caps:
+        return Caps(True, True, {c.name: "native" for c in stream.columns})
+
+    @contextmanager
+    def open(self, config: Mapping[str, Any], limits: Limits) -> Iterator[FakeSession]:
+        self.asked.append("open")
+        if config.get("fail_at") == "open":
+            happen(config["fail"])
+        try:
+            yield FakeSession(self, config)
+        finally:
+            self.closed += 1
+
+
+@dataclass
+class FakeSession:
+    connector: FakeConnector
+    config: Mapping[str, Any]
+
+    def frontier(self, stream: StreamSpec) -> Frontier:
+        self.connector.asked.append("frontier")
+        return Frontier("f1", AS_OF, "at f1")
+
+    def plan(self, stream: StreamSpec) -> Sequence[Slice]:
+        self.connector.asked.append("plan")
+        return [Slice(stream, self.config["rows"])]
+
+    def read(self, part: Slice, resume: str | None = None) -> Iterator[Page]:
+        self.connector.asked.append("read")
+        rows, page = self.config["rows"], self.config.get("page", 4)
+        for number, start in enumerate(range(0, rows, page)):
+            if self.config.get("fail_at") == number:
+                happen(self.config["fail"])
+            self.connector.pages_read += 1
+            end = min(start + page, rows)
+            yield Page(page_of(start, end, self.config), f"after {end - 1}")
+        if self.config.get("fail_at") == "end":
+            happen(self.config["fail"])
+
+
+def page_of(start: int, end: int, config: Mapping[str, Any]) -> pa.RecordBatch:
+    names: Mapping[str, str] = config.get("names", {})
+    width = config.get("width", 0)
+    ids = [f"{i:018d}" for i in range(start, end)]
+    return pa.record_batch(
+        {
+            "ID": ids,
+            "NAME": [
+                names.get(str(i), f"张{i}".ljust(width, "某"))
+                for i in range(start, end)
+            ],
+            "AGE": pa.array([i % 90 for i in range(start, end)], pa.int64()),
+        }
+    )
+
+
+def happen(fail: str) -> None:
+    """Go wrong in the way of this name."""
+    if fail == "crash":
+        print(f"ValueError: {CANARY}", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif fail == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif fail == "exit":
+        print(f"KeyError: {CANARY}", file=sys.stderr, flush=True)
+        os._exit(7)
+    elif fail == "bug":
+        raise KeyError(CANARY)
+    elif fail == "hang":
+        signal.pause()
+    elif fail:
+        raise SourceError(fail, "column AGE of person")  # type: ignore[arg-type]
+
+
+@dataclass
+class FakeSieve:
+    """``keep`` -> a k row; ``drop`` -> withheld; ``warn`` -> counted; ``机密★`` stops."""
+
+    job: Job
+    closed: bool = False
+
+    def sift(self, rows: pa.RecordBatch) -> Sifted:
+        names = rows.column(1)
+        if pc.any(pc.equal(names, "机密★")).as_py():
+            from agent.errors import SecrecyMarker
+
+            raise SecrecyMarker("1 row, item name")
+        keep, drop = pc.equal(names, "keep"), pc.equal(names, "drop")
+        out = pa.RecordBatch.from_arrays(
+            [
+                pc.if_else(keep, "k", "u"),
+                rows.column(0),
+                pc.if_else(keep, None, names),
+                pc.if_else(keep, None, rows.column(2)),
+            ],
+            schema=schema_of(tuple(b.item for b in self.job.items)),
+        ).filter(pc.invert(drop))
+        reasons = Counter(
+            {"bad-name": keep.true_count, "duplicate_key": drop.true_count}
+        )
+        warned = pc.equal(names, "warn").true_count
+        return Sifted(out, +reasons, {"odd": warned} if warned else {})
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def tools(connector: FakeConnector | None = None, **changes: Any) -> Tools:
+    chosen = connector or FakeConnector()
+    return Tools(find=lambda _name: chosen, sieve=FakeSieve, **changes)
+
+
+if __name__ == "__main__":
+    settle()
+    with socket.socket(fileno=int(sys.argv[-1])) as sock:
+        sys.exit(serve(sock, tools()))
