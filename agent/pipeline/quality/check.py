@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pages of a source to rows that may be sent.
+
+Rules
+
+1. A row is sent (``u``) with its values unchanged, or withheld with one reason: the
+   first that holds, a duplicate key before all, then item by item in catalog order.
+2. A withheld row whose key is good leaves as ``k``: the centre keeps its last version.
+   Without a good key, or when the key stood in an earlier row, nothing of it leaves.
+3. Equal keys come side by side (connector contract, rule 3), also across pages: the
+   first row counts, the later ones are ``duplicate_key``.
+4. A rule's severity is ``warn`` (sent and counted), ``quarantine`` or ``halt`` (the run
+   stops). A value that its type cannot carry is always quarantined.
+5. Neither errors nor counts hold a value of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agent.errors import QualityHalt, SecrecyMarker, SourceTypeChanged
+from agent.model.batch import Quality, Rows
+from agent.model.item import ItemType
+from agent.model.job import BoundItem
+from agent.pipeline.quality import reasons
+from agent.pipeline.quality.columns import Mask, truth
+from agent.pipeline.quality.rules import judge, marked
+from agent.pipeline.quality.values import typed, wire_type
+from agent.pipeline.quality.zone import Zone
+
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a row is withheld, and the item that decided."""
+
+    reason: str
+    item: str
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """Rows of a page that are not sent: ``causes[which[i]]`` is why ``rows[i]``."""
+
+    rows: npt.NDArray[np.int64]
+    which: npt.NDArray[np.int64]
+    causes: tuple[Cause, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[int, Cause]]:
+        for row, which in zip(self.rows.tolist(), self.which.tolist(), strict=True):
+            yield row, self.causes[which]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A page after the checks.
+
+    Args:
+        rows: ``_op`` and the items in exact wire types; ``u`` and ``k``, in order.
+        counts: rows by operation.
+        quality: read, quarantined (with and without ``k``) and skipped (always 0).
+        withheld: what the quarantine file holds.
+        reasons: reason -> rows withheld for it.
+        warnings: rule -> rows that are sent with a warning.
+    """
+
+    rows: pa.RecordBatch
+    counts: Rows
+    quality: Quality
+    withheld: Withheld
+    reasons: Mapping[str, int]
+    warnings: Mapping[str, int]
+
+
+class MarkerFound(SecrecyMarker):
+    """:class:`SecrecyMarker` with the page, so that its rows reach the quarantine."""
+
+    def __init__(self, detail: str, checked: Checked) -> None:
+        super().__init__(detail)
+        self.checked = checked
+
+
+class RuleHalted(QualityHalt):
+    """:class:`QualityHalt` with the page, so that its rows reach the quarantine."""
+
+    def __init__(self, detail: str, checked: Checked) -> None:
+        super().__init__(detail)
+        self.checked = checked
+
+
+class Checker:
+    """Checks the pages of one run, in order.
+
+    Args:
+        items: in the order of the catalog and of a page's columns.
+        timezone: IANA name for source times without zone.
+        severity: rule -> ``warn``, ``quarantine`` or ``halt``; a rule that is not
+            named quarantines, a secrecy marking halts.
+
+    Raises:
+        ValueError: an unknown rule, or a severity that a rule cannot have.
+    """
+
+    def __init__(
+        self,
+        items: tuple[BoundItem, ...],
+        *,
+        timezone: str,
+        severity: Mapping[str, str],
+    ) -> None:
+        self._items = items
+        self._zone = Zone(timezone)
+        self._severity = {reasons.SECRECY_MARKER: "halt", **severity}
+        if self._severity[reasons.SECRECY_MARKER] == "warn":
+            raise ValueError("a row with a secrecy marking is never sent")
+        self._judges = tuple(tuple(judge(r) for r in b.rules) for b in items)
+        self._schema = schema(items)
+        self._last: Key | None = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """``_op`` and the items."""
+        return self._schema
+
+    def check(self, page: pa.RecordBatch) -> Checked:
+        """The rows of the next page.
+
+        Raises:
+            MarkerFound: a secrecy marking, unless its severity is ``quarantine``.
+            RuleHalted: a rule of severity ``halt`` failed.
+            SourceTypeChanged: a column that the catalog's type cannot take.
+        """
+        if page.num_columns != len(self._items):
+            raise SourceTypeChanged(
+                f"expected {len(self._items)} columns, got {page.num_columns}"
+            )
+        notes = _Notes(page.num_rows, self._severity)
+        values = [self._column(c, i, notes) for i, c in enumerate(page.columns)]
+        return self._finish(values, notes)
+
+    def _column(self, column: pa.Array[Any], at: int, notes: _Notes) -> pa.Array[Any]:
+        """One item's values; what is wrong with them goes into the notes."""
+        bound = self._items[at]
+        item = bound.item
+        parsed = typed(column, item, self._zone)
+        for reason, mask in parsed.faults.items():
+            notes.withhold(Cause(reason, item.name), mask, key=item.key)
+        if column.null_count and (item.key or bound.required):
+            empty = truth(column.is_null())
+            if item.key:
+                notes.withhold(Cause(reasons.KEY_MISSING, item.name), empty, key=True)
+            else:
+                notes.judge(Cause(reasons.REQUIRED, item.name), empty)
+        if item.type in (ItemType.C, ItemType.M):
+            marks = marked(parsed.values)
+            if marks is not None:
+                notes.judge(Cause(reasons.SECRECY_MARKER, item.name), marks)
+        for judged in self._judges[at]:
+            for reason, mask in judged(parsed.values).items():
+                notes.judge(Cause(reason, item.name), mask)
+        return parsed.values
+
+    def _finish(self, values: list[pa.Array[Any]], notes: _Notes) -> Checked:
+        keys = [v for v, b in zip(values, self._items, strict=True) if b.item.key]
+        twice = self._duplicates(keys, notes)
+        if notes.cause is None:
+            rows = self._batch([_op(notes.size, "u"), *values])
+            return _checked(rows, notes, keep=0)
+        kept = (notes.cause > 0) & ~notes.bad_key & ~twice
+        sent = pa.array(np.flatnonzero((notes.cause == 0) | kept))
+        upsert = pa.array(notes.cause == 0)
+        columns = [
+            v if b.item.key or not kept.any() else _only_where(upsert, v)
+            for v, b in zip(values, self._items, strict=True)
+        ]
+        op = pc.if_else(upsert, pa.scalar("u"), pa.scalar("k"))
+        rows = self._batch([column.take(sent) for column in (op, *columns)])
+        checked = _checked(rows, notes, keep=int(kept.sum()))
+        notes.halt(checked)
+        return checked
+
+    def _batch(self, columns: list[pa.Array[Any]]) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+
+    def _duplicates(self, keys: list[pa.Array[Any]], notes: _Notes) -> Mask:
+        """Rows whose key is that of the row with a good key before them."""
+        twice = np.zeros(notes.size, np.bool_)
+        good = np.arange(notes.size)
+        if notes.bad_key.any():
+            good = np.flatnonzero(~notes.bad_key)
+            keys = [key.take(pa.array(good)) for key in keys]
+        if not len(good):
+            return twice
+        same = np.ones(len(good) - 1, np.bool_)
+        for key in keys:
+            same &= truth(pc.equal(key.slice(1), key.slice(0, len(good) - 1)))
+        first: Key = tuple(key[0].as_py() for key in keys)
+        twice[good[1:]] = same
+        twice[good[0]] = first == self._last
+        self._last = tuple(key[-1].as_py() for key in keys)
+        if twice.any():
+            item = next(b.item.name for b in self._items if b.item.key)
+            notes.withhold(Cause(reasons.DUPLICATE_KEY, item), twice, first=True)
+        return twice
+
+
+class _Notes:
+    """What was found about the rows of one page."""
+
+    def __init__(self, size: int, severity: Mapping[str, str]) -> None:
+        self.size = size
+        self.cause: npt.NDArray[np.int64] | None = None
+        self.causes: list[Cause] = []
+        self.bad_key = np.zeros(size, np.bool_)
+        self.warnings: dict[str, Mask] = {}
+        self._severity = severity
+        self._halting: list[tuple[Cause, int]] = []
+
+    def withhold(
+        self, cause: Cause, mask: Mask, *, key: bool = False, first: bool = False
+    ) -> None:
+        """The rows are not sent; ``first`` decides even where a cause is known."""
+        if not mask.any():
+            return
+        if self.cause is None:
+            self.cause = np.zeros(self.size, np.int64)
+        if cause not in self.causes:
+            self.causes.append(cause)
+        new = mask if first else mask & (self.cause == 0)
+        self.cause[new] = self.causes.index(cause) + 1
+        if key:
+            self.bad_key |= mask
+
+    def judge(self, cause: Cause, mask: Mask) -> None:
+        """A rule failed for the rows: what its severity says."""
+        severity = self._severity.get(cause.reason, "quarantine")
+        if severity == "warn":
+            known = self.warnings.get(cause.reason)
+            self.warnings[cause.reason] = mask if known is None else known | mask
+            return
+        self.withhold(cause, mask)
+        if severity == "halt":
+            self._halting.append((cause, int(mask.sum())))
+
+    def halt(self, checked: Checked) -> None:
+        """Stop the run if a rule says so; a secrecy marking speaks first.
+
+        Raises:
+            MarkerFound: as :meth:`Checker.check`.
+            RuleHalted: as :meth:`Checker.check`.
+        """
+        if not self._halting:
+            return
+        detail = ", ".join(
+            f"{cause.reason} in item {cause.item}: {rows} rows"
+            for cause, rows in self._halting
+        )
+        if any(c.reason == reasons.SECRECY_MARKER for c, _ in self._halting):
+            raise MarkerFound(detail, checked)
+        raise RuleHalted(detail, checked)
+
+
+def schema(items: tuple[BoundItem, ...]) -> pa.Schema:
+    """``_op``, then the items; key items are not null."""
+    fields = [pa.field("_op", pa.string(), nullable=False)]
+    fields += [
+        pa.field(b.item.name, wire_type(b.item), nullable=not b.item.key) for b in items
+    ]
+    return pa.schema(fields)
+
+
+def _op(size: int, op: str) -> pa.Array[Any]:
+    return pa.repeat(pa.scalar(op), size)
+
+
+def _only_where(mask: pa.Array[Any], values: pa.Array[Any]) -> pa.Array[Any]:
+    return pc.if_else(mask, values, pa.scalar(None, values.type))
+
+
+def _checked(rows: pa.RecordBatch, notes: _Notes, *, keep: int) -> Checked:
+    cause = notes.cause
+    if cause is None:
+        cause = np.zeros(notes.size, np.int64)
+    at = np.flatnonzero(cause)
+    withheld = Withheld(at, cause[at] - 1, tuple(notes.causes))
+    by_reason: dict[str, int] = {}
+    for i, rows_of in enumerate(np.bincount(withheld.which)):
+        reason = withheld.causes[i].reason
+        by_reason[reason] = by_reason.get(reason, 0) + int(rows_of)
+    warned = {r: int((m & (cause == 0)).sum()) for r, m in notes.warnings.items()}
+    return Checked(
+        rows=rows,
+        counts=Rows(upsert=rows.num_rows - keep, delete=0, keep=keep),
+        quality=Quality(read=notes.size, quarantined=len(at), skipped=0),
+        withheld=withheld,
+        reasons={reason: count for reason, count in by_reason.items() if count},
+        warnings={rule: count for rule, count in warned.items() if count},
+    )

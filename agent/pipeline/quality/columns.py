@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Columns: how text is parsed in two paths, and small helpers over Arrow arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Mask = npt.NDArray[np.bool_]
+Faults = dict[str, Mask]
+
+PIECE = 128
+"""Rows that share the fate of a failed cast."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A column in its item's type.
+
+    Args:
+        values: null where the text is null or faulty.
+        faults: reason -> rows, disjoint; empty if all is well.
+    """
+
+    values: pa.Array[Any]
+    faults: Faults
+
+
+Fast = Callable[[Any], "pa.Array[Any] | None"]
+Slow = Callable[[Any], Parsed]
+
+
+def truth(array: pa.Array[Any]) -> Mask:
+    """A boolean column as a mask; null counts as false."""
+    if array.null_count:
+        array = pc.fill_null(array, False)
+    mask: Mask = array.to_numpy(zero_copy_only=False)
+    return mask
+
+
+def text_bytes(text: pa.Array[Any]) -> npt.NDArray[np.uint8]:
+    """All bytes of a string or binary column, one after another."""
+    _, offsets, data = text.buffers()
+    if data is None or not len(text):
+        return np.empty(0, np.uint8)
+    at = np.frombuffer(offsets, np.int32)
+    first, last = at[text.offset], at[text.offset + len(text)]
+    return np.frombuffer(data, np.uint8)[first:last]
+
+
+def lengths(text: pa.Array[Any]) -> npt.NDArray[np.int32]:
+    """Byte length of each value; a null counts as whatever lies under it."""
+    if not len(text):
+        return np.empty(0, np.int32)
+    at = np.frombuffer(text.buffers()[1], np.int32)
+    return np.diff(at[text.offset : text.offset + len(text) + 1])
+
+
+def two_paths(column: pa.Array[Any], fast: Fast, slow: Slow) -> Parsed:
+    """``fast`` for the whole column, else piece by piece, ``slow`` for failed pieces.
+
+    Args:
+        column: what to parse.
+        fast: all values of a column, or None if any of them needs a closer look.
+        slow: any column.
+    """
+    whole = fast(column)
+    if whole is not None:
+        return Parsed(whole, {})
+    parts = [fast(column.slice(start, PIECE)) for start in range(0, len(column), PIECE)]
+    failed = [i * PIECE for i, part in enumerate(parts) if part is None]
+    if not failed:
+        return Parsed(_joined(parts), {})
+    rest = slow(pa.concat_arrays([column.slice(s, PIECE) for s in failed]))
+    for i, start in enumerate(failed):
+        parts[start // PIECE] = rest.values.slice(i * PIECE, PIECE)
+    rows = np.concatenate([np.arange(s, s + PIECE) for s in failed])
+    faults = _scatter(rest.faults, rows, size=len(column))
+    return Parsed(_joined(parts), faults)
+
+
+def _joined(parts: list[pa.Array[Any] | None]) -> pa.Array[Any]:
+    return pa.concat_arrays([part for part in parts if part is not None])
+
+
+def _scatter(faults: Faults, rows: npt.NDArray[np.int64], *, size: int) -> Faults:
+    found: Faults = {}
+    for reason, mask in faults.items():
+        if mask.any():
+            found[reason] = np.zeros(size, np.bool_)
+            found[reason][rows[: len(mask)][mask]] = True
+    return found
+
+
+def cast(column: pa.Array[Any], to: pa.DataType) -> pa.Array[Any] | None:
+    """The column in another type, or None if a value does not allow it."""
+    try:
+        return column.cast(to)
+    except pa.ArrowInvalid:
+        return None
+
+
+def only(text: pa.Array[Any], table: npt.NDArray[np.bool_]) -> bool:
+    """Whether all bytes of a column belong to a table of :func:`letters`."""
+    return bool(table[text_bytes(text)].all())
+
+
+def letters(allowed: bytes) -> npt.NDArray[np.bool_]:
+    """A table of bytes for :func:`only`."""
+    table = np.zeros(256, np.bool_)
+    table[list(allowed)] = True
+    return table
+
+
+def matching(text: pa.Array[Any], pattern: str) -> pa.Array[Any]:
+    """The values that match; null elsewhere."""
+    return pc.if_else(
+        pc.match_substring_regex(text, pattern), text, pa.scalar(None, text.type)
+    )
+
+
+def missing(found: pa.Array[Any], text: pa.Array[Any]) -> Mask:
+    """Rows with text but nothing found in it."""
+    return truth(pc.and_(found.is_null(), text.is_valid()))
+
+
+def trim(text: pa.Array[Any]) -> pa.Array[Any]:
+    """Without blanks and tabs around."""
+    return pc.utf8_trim(text, " \t")
+
+
+def within(values: pa.Array[Any], low: object, high: object) -> bool:
+    """Whether all values lie between two bounds; an empty column does."""
+    ends = pc.min_max(values).as_py()
+    return ends["min"] is None or (low <= ends["min"] and ends["max"] <= high)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers and booleans from text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agent.model.item import Item, ItemType
+from agent.pipeline.quality import reasons
+from agent.pipeline.quality.columns import (
+    Fast,
+    Parsed,
+    Slow,
+    cast,
+    letters,
+    matching,
+    missing,
+    only,
+    trim,
+    two_paths,
+)
+
+_DIGITS = letters(b"0123456789-")
+_DECIMALS = letters(b"0123456789+-.")
+_FLOATS = letters(b"0123456789+-.eE")
+
+
+_NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)$"
+
+
+def _plain(text: pa.Array[Any]) -> pa.Array[Any]:
+    """Without the zeros that mean nothing, so that a cast cannot stumble over them."""
+    text = pc.replace_substring_regex(text, r"(\.[0-9]*?)0+$", r"\1")
+    return pc.replace_substring_regex(text, r"^([+-]?)0+([0-9])", r"\1\2")
+
+
+def decimal(text: pa.Array[Any], item: Item) -> Parsed:
+    """N and Y: exactly within precision and scale, no exponent."""
+    return two_paths(text, *_decimal(item))
+
+
+def _decimal(item: Item) -> tuple[Fast, Slow]:
+    precision, scale = decimal_size(item)
+    to = pa.decimal128(precision, scale)
+    fits = rf"^[+-]?0*[0-9]{{0,{precision - scale}}}(\.[0-9]{{0,{scale}}}0*)?$"
+
+    def fast(text: pa.Array[Any]) -> pa.Array[Any] | None:
+        return cast(text, to) if only(text, _DECIMALS) else None
+
+    def slow(text: pa.Array[Any]) -> Parsed:
+        text = trim(text)
+        numbers = matching(text, _NUMBER)
+        fitting = matching(numbers, fits)
+        return Parsed(
+            _plain(fitting).cast(to),
+            {
+                reasons.BAD_NUMBER: missing(numbers, text),
+                reasons.OUT_OF_RANGE: missing(fitting, numbers),
+            },
+        )
+
+    return fast, slow
+
+
+def decimal_size(item: Item) -> tuple[int, int]:
+    """Precision and scale of an N or Y item."""
+    if item.type is ItemType.Y:
+        return 19, 4
+    return item.length or 38, item.scale or 0
+
+
+def integer(text: pa.Array[Any]) -> Parsed:
+    """I: 64 bits; a fraction of zeros does not count."""
+    return two_paths(text, _fast_integer, _slow_integer)
+
+
+def _fast_integer(text: pa.Array[Any]) -> pa.Array[Any] | None:
+    return cast(text, pa.int64()) if only(text, _DIGITS) else None
+
+
+def _slow_integer(text: pa.Array[Any]) -> Parsed:
+    text = trim(text)
+    numbers = matching(text, r"^[+-]?[0-9]+(\.0*)?$")
+    short = matching(numbers, r"^[+-]?0*[0-9]{1,19}(\.0*)?$")
+    wide = _plain(short).cast(pa.decimal128(38, 0))
+    low, high = (pa.scalar(v, pa.decimal128(38, 0)) for v in (-(2**63), 2**63 - 1))
+    inside = pc.and_(pc.greater_equal(wide, low), pc.less_equal(wide, high))
+    values = pc.if_else(inside, wide, pa.scalar(None, wide.type)).cast(pa.int64())
+    return Parsed(
+        values,
+        {
+            reasons.BAD_NUMBER: missing(numbers, text),
+            reasons.OUT_OF_RANGE: missing(values, numbers),
+        },
+    )
+
+
+def floating(text: pa.Array[Any]) -> Parsed:
+    """B and F: the nearest 64-bit float; finite."""
+    return two_paths(text, _fast_float, _slow_float)
+
+
+def _fast_float(text: pa.Array[Any]) -> pa.Array[Any] | None:
+    values = cast(text, pa.float64()) if only(text, _FLOATS) else None
+    if values is None or not all_finite(values):
+        return None
+    return values
+
+
+def all_finite(values: pa.Array[Any]) -> bool:
+    """Whether no value is NaN or infinite."""
+    return pc.all(pc.is_finite(values), min_count=0).as_py() is not False
+
+
+def _slow_float(text: pa.Array[Any]) -> Parsed:
+    text = trim(text)
+    pattern = _NUMBER.removesuffix("$") + r"([eE][+-]?[0-9]+)?$"
+    numbers = matching(text, pattern)
+    values = numbers.cast(pa.float64())
+    finite = pc.if_else(pc.is_finite(values), values, pa.scalar(None, pa.float64()))
+    return Parsed(
+        finite,
+        {
+            reasons.BAD_NUMBER: missing(numbers, text),
+            reasons.OUT_OF_RANGE: missing(finite, numbers),
+        },
+    )
+
+
+# --- booleans ---------------------------------------------------------------------
+
+_TRUE = ("t", "true", "1", "y", "yes", "on", "是")
+_FALSE = ("f", "false", "0", "n", "no", "off", "否")
+_WORDS = pa.array(_TRUE + _FALSE)
+
+
+def boolean(text: pa.Array[Any]) -> Parsed:
+    """L: the words of :data:`_TRUE` and :data:`_FALSE`, capitals or not."""
+    return two_paths(text, _fast_boolean, _slow_boolean)
+
+
+def _fast_boolean(text: pa.Array[Any]) -> pa.Array[Any] | None:
+    places = pc.index_in(text, _WORDS)
+    if places.null_count != text.null_count:
+        return None
+    return pc.less(places, len(_TRUE))
+
+
+def _slow_boolean(text: pa.Array[Any]) -> Parsed:
+    places = pc.index_in(pc.utf8_lower(trim(text)), _WORDS)
+    values = pc.less(places, len(_TRUE))
+    return Parsed(values, {reasons.BAD_BOOLEAN: missing(values, text)})

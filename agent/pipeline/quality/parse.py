@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server's text to the exact type of an item, a column at a time, faults per value.
+
+Rules
+
+1. A value is carried exactly or not at all: no rounding, no cutting, no guessing.
+2. The same text gives the same result whatever stands around it. The fast path (one
+   cast of the whole column) accepts a part of what the slow path accepts and gives the
+   same values; ``tests/unit/pipeline/test_quality_parse.py`` holds them together.
+3. A piece of ``columns.PIECE`` rows in which the fast path fails takes the slow path;
+   the other pieces do not pay for it.
+4. Blanks and tabs around a number, a date or a boolean do not count; ``''`` is not NULL
+   and is no number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from agent.model.item import Item, ItemType
+from agent.pipeline.quality import dates, numbers, reasons
+from agent.pipeline.quality.columns import Parsed, cast, missing, two_paths
+from agent.pipeline.quality.zone import Zone
+
+
+def parse(text: pa.Array[Any], item: Item, zone: Zone) -> Parsed:
+    """The values of a string column.
+
+    Args:
+        text: type ``string``.
+        item: any type but C and M, whose text is the value.
+        zone: of times without an offset.
+    """
+    match item.type:
+        case ItemType.N | ItemType.Y:
+            return numbers.decimal(text, item)
+        case ItemType.I:
+            return numbers.integer(text)
+        case ItemType.B | ItemType.F:
+            return numbers.floating(text)
+        case ItemType.L:
+            return numbers.boolean(text)
+        case ItemType.D:
+            return dates.date(text)
+        case ItemType.T:
+            return dates.time(text, zone)
+        case _:
+            return Parsed(text.cast(pa.binary()), {})
+
+
+def decode(raw: pa.Array[Any]) -> Parsed:
+    """Bytes as UTF-8 text; what is not UTF-8 is ``undecodable``."""
+    return two_paths(raw, lambda part: cast(part, pa.string()), _slow_decode)
+
+
+def _slow_decode(raw: pa.Array[Any]) -> Parsed:
+    values = [_decoded(v) for v in raw.to_pylist()]
+    text = pa.array(values, pa.string())
+    return Parsed(text, {reasons.UNDECODABLE: missing(text, raw)})
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A column as the connector gave it to a column of the item's exact wire type."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agent.errors import SourceTypeChanged
+from agent.model.item import Item, ItemType
+from agent.pipeline.quality import reasons
+from agent.pipeline.quality.columns import (
+    Faults,
+    Parsed,
+    lengths,
+    text_bytes,
+    truth,
+    within,
+)
+from agent.pipeline.quality.dates import (
+    DAY_MAX,
+    DAY_MIN,
+    LOCAL_TIME,
+    TIME_MAX,
+    TIME_MIN,
+    UTC_TIME,
+    localised,
+)
+from agent.pipeline.quality.numbers import all_finite, decimal_size
+from agent.pipeline.quality.parse import decode, parse
+from agent.pipeline.quality.zone import Zone
+
+LONGEST = 1024 * 1024
+"""Most bytes of an M or G value."""
+
+_TEXT = (ItemType.C, ItemType.M)
+_TYPES: dict[ItemType, pa.DataType] = {
+    ItemType.C: pa.string(),
+    ItemType.M: pa.string(),
+    ItemType.I: pa.int64(),
+    ItemType.D: pa.date32(),
+    ItemType.T: UTC_TIME,
+    ItemType.L: pa.bool_(),
+    ItemType.B: pa.float64(),
+    ItemType.F: pa.float64(),
+    ItemType.G: pa.binary(),
+}
+
+
+def wire_type(item: Item) -> pa.DataType:
+    """The Arrow type in which an item travels (wire.md, Arrow profile)."""
+    if item.type in (ItemType.N, ItemType.Y):
+        return pa.decimal128(*decimal_size(item))
+    return _TYPES[item.type]
+
+
+def typed(column: pa.Array[Any], item: Item, zone: Zone) -> Parsed:
+    """The values of a column in their wire type; faulty rows have no meaning.
+
+    Args:
+        column: of the wire type, or ``string``, or ``binary`` (text that cannot be
+            decoded), or for T ``timestamp[us]`` without zone.
+        item: what the column should be.
+        zone: of times without an offset.
+
+    Raises:
+        SourceTypeChanged: the column has another type.
+    """
+    if column.type == pa.binary() and item.type is not ItemType.G:
+        decoded = decode(column)
+        parsed = typed(decoded.values, item, zone)
+        return Parsed(parsed.values, {**parsed.faults, **decoded.faults})
+    if item.type in _TEXT and column.type == pa.string():
+        return Parsed(column, _text_faults(column, item))
+    if column.type == wire_type(item):
+        return Parsed(column, _native_faults(column, item))
+    if column.type == pa.string():
+        parsed = parse(column, item, zone)
+        if item.type is ItemType.G:
+            return Parsed(parsed.values, _native_faults(parsed.values, item))
+        return parsed
+    if item.type is ItemType.T and column.type == LOCAL_TIME:
+        return localised(column, zone)
+    raise SourceTypeChanged(
+        f"item {item.name}: expected {wire_type(item)} or string, got {column.type}"
+    )
+
+
+def _text_faults(text: pa.Array[Any], item: Item) -> Faults:
+    faults: Faults = {}
+    data = text_bytes(text)
+    if len(data) and not data.min():
+        faults[reasons.NUL] = truth(pc.match_substring(text, "\0"))
+    if item.type is ItemType.M:
+        _note(faults, pc.greater(pc.binary_length(text), pa.scalar(LONGEST)))
+    elif lengths(text).max(initial=0) > (item.length or 0):
+        _note(faults, pc.greater(pc.utf8_length(text), pa.scalar(item.length or 0)))
+    return faults
+
+
+def _note(faults: Faults, wrong: pa.Array[Any]) -> None:
+    mask = truth(wrong)
+    if reasons.NUL in faults:
+        mask &= ~faults[reasons.NUL]
+    if mask.any():
+        faults[reasons.TOO_LONG] = mask
+
+
+def _native_faults(column: pa.Array[Any], item: Item) -> Faults:
+    if item.type is ItemType.G:
+        long = truth(pc.greater(pc.binary_length(column), pa.scalar(LONGEST)))
+        return {reasons.TOO_LONG: long} if long.any() else {}
+    if item.type in (ItemType.B, ItemType.F):
+        if all_finite(column):
+            return {}
+        return {reasons.OUT_OF_RANGE: truth(pc.invert(pc.is_finite(column)))}
+    bounds = _bounds(column, item)
+    if bounds is None or within(*bounds):
+        return {}
+    values, low, high = bounds
+    outside = pc.or_(
+        pc.less(values, pa.scalar(low, values.type)),
+        pc.greater(values, pa.scalar(high, values.type)),
+    )
+    return {reasons.OUT_OF_RANGE: truth(outside)}
+
+
+def _bounds(column: pa.Array[Any], item: Item) -> tuple[pa.Array[Any], Any, Any] | None:
+    """The column in a form that compares, and the least and greatest value."""
+    match item.type:
+        case ItemType.D:
+            return column.view(pa.int32()), DAY_MIN, DAY_MAX
+        case ItemType.T:
+            return column.view(pa.int64()), TIME_MIN, TIME_MAX
+        case ItemType.N | ItemType.Y:
+            precision, scale = decimal_size(item)
+            most = Decimal((0, (9,) * precision, -scale))
+            return column, most.copy_negate(), most
+        case _:
+            return None
