@@ -217,14 +217,14 @@ class _Judge:
 
     def _check_ops(self, batch: pa.RecordBatch) -> None:
         op: Column = batch.column(OP)
-        counts = {o: pc.sum(pc.equal(op, o)).as_py() or 0 for o in "udk"}
+        counts = {o: _count(pc.equal(op, pa.scalar(o))) for o in "udk"}
         if sum(counts.values()) != batch.num_rows:
             raise BadPayload("expected _op to be u, d or k")
         if any(count and o not in self._ops for o, count in counts.items()):
             raise BadPayload(f"expected only {self._ops} rows in mode {self._mode}")
         self._got += Rows(counts["u"], counts["d"], counts["k"])
         if counts["u"] < batch.num_rows:
-            self._check_bare(batch.filter(pc.not_equal(op, "u")))
+            self._check_bare(batch.filter(pc.not_equal(op, pa.scalar("u"))))
 
     def _check_bare(self, batch: pa.RecordBatch) -> None:
         """Rows of d and k have nothing but their key."""
@@ -246,6 +246,10 @@ class _Judge:
             distinct = keys.group_by(self._keys).aggregate([]).num_rows
         if distinct != keys.num_rows:
             raise BadPayload("expected every key once")
+
+
+def _count(mask: Column) -> int:
+    return pc.sum(mask).as_py() or 0
 
 
 def _check_values(item: Item, column: Column) -> None:

@@ -218,11 +218,13 @@ class Directory:
         return next((status for status in listed if status.kid == kid), None)
 
     def owner(self, resource: str) -> str | None:
-        """The node that owns a resource."""
-        for department in self.departments.values():
-            if resource in department.resources:
-                return department.resources[resource]
-        return None
+        """The node that owns a resource; None if none does, or two claim it."""
+        claims = [
+            department.resources[resource]
+            for department in self.departments.values()
+            if resource in department.resources
+        ]
+        return claims[0] if len(claims) == 1 else None
 
     def _refuse_revoked(self, kid: str, status: Status) -> None:
         if status == "revoked" or kid in self.revoked.kids:

@@ -125,12 +125,14 @@ def _frame(payload: memoryview, at: int) -> Frame:
     head = at + 8
     if continuation != _CONTINUATION or not 0 < length <= len(payload) - head:
         raise BadPayload("expected an Arrow message")
+    if length % 8:
+        raise BadPayload("expected messages aligned to 8 bytes")
     metadata = payload[head : head + length]
     message = _Table(metadata, _get("<I", metadata, 0))
     kind = message.scalar(1, "<B")
     body_at = head + length
     body_length = message.scalar(3, "<q")
-    if not 0 <= body_length <= len(payload) - body_at:
+    if not 0 <= body_length <= len(payload) - body_at or body_length % 8:
         raise BadPayload("expected a whole message body")
     body = payload[body_at : body_at + body_length]
     rows, codec, size = 0, None, 0
@@ -147,8 +149,8 @@ def _body_size(batch: _Table, body: memoryview, *, compressed: bool) -> int:
     """Sum over the buffers; a compressed one begins with its decompressed length."""
     total = 0
     for offset, length in batch.structs(2):
-        if offset < 0 or not 0 <= length <= len(body) - offset:
-            raise BadPayload("expected buffers inside the message body")
+        if offset < 0 or offset % 8 or not 0 <= length <= len(body) - offset:
+            raise BadPayload("expected aligned buffers inside the message body")
         size = length
         if compressed and length:
             size = _get("<q", body[offset : offset + length], 0)
