@@ -224,7 +224,8 @@ class _Judge:
             raise BadPayload(f"expected only {self._ops} rows in mode {self._mode}")
         self._got += Rows(counts["u"], counts["d"], counts["k"])
         if counts["u"] < batch.num_rows:
-            self._check_bare(batch.filter(pc.not_equal(op, pa.scalar("u"))))
+            bare: Column = pc.not_equal(op, pa.scalar("u"))
+            self._check_bare(batch.filter(bare))
 
     def _check_bare(self, batch: pa.RecordBatch) -> None:
         """Rows of d and k have nothing but their key."""
