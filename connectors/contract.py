@@ -12,15 +12,25 @@ Rules
    database allows. The cursor of an increment moves to it, never to the largest value
    seen.
 2. Only columns that a stream names are selected; there is no ``SELECT *``.
-3. Rows come in ascending order of the key, equal keys side by side, so that a
-   page's ``token`` can resume after it (keyset, never OFFSET) and doubles are seen.
+3. Rows come in an order of the key, equal keys side by side, so that a page's
+   ``token`` can resume after its last row (keyset, never OFFSET; the other rows of a
+   key that a page's end divides come next) and doubles are seen. Text keys come in the
+   order of their bytes unless an index gives another order with the same grouping.
+   Rows whose key is NULL come too.
 4. A column arrives either in the exact Arrow type of its item (wire.md, Arrow profile)
    or as ``string``: the server's own text, to be parsed by the quality stage. A value
-   is never changed: what the type cannot carry comes as text. Bytes come as ``binary``.
-   Text that cannot be decoded comes as ``binary`` too, for the quality stage to judge.
-5. Every failure is a :class:`SourceError` with one of its kinds; its detail never holds
-   a value of a row, a password, or a connection string.
-6. Memory is bounded by a page, whatever the size of the table.
+   is never changed: what the type cannot carry comes as text, and a column may so be
+   native in one page and text in the next. Wall-clock times (a T item of a column
+   without zone) may come as ``timestamp[us]``. Bytes come as ``binary``. Text that
+   cannot be decoded makes its column ``binary`` for that page: UTF-8 where it could be
+   decoded, the raw bytes where not, for the quality stage to judge.
+5. Every failure is a :class:`SourceError` with one of its kinds, also while iterating;
+   its detail never holds a value of a row, a password, or a connection string. After
+   one the session is only good for closing.
+6. Memory is bounded by a page, whatever the size of the table; wide rows make pages of
+   fewer rows.
+7. An account without rights, a missing table or column, and a type that cannot fit are
+   told before the first row, by ``plan`` and by ``check``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Findings that more than one connector reports, in both languages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from connectors.contract import Finding, SourceError
+
+_KINDS: dict[str, tuple[str, str]] = {
+    "unreachable": ("The source cannot be reached", "无法连接数据源"),
+    "login": ("The source refused the login", "数据源拒绝登录"),
+    "right": ("A right is missing", "缺少权限"),
+    "missing": ("Something is missing", "对象不存在"),
+    "type": ("A type does not fit", "类型不符"),
+    "text": ("Text cannot be decoded", "文本无法解码"),
+    "timeout": ("The source took too long", "数据源响应超时"),
+    "failed": ("The source failed", "数据源出错"),
+}
+
+
+def from_error(error: SourceError, remedy: str | None = None) -> Finding:
+    """A finding that says what a SourceError says; its code is the kind."""
+    en, zh = _KINDS[error.kind]
+    return Finding(
+        error.kind,
+        "error",
+        f"{en}: {error.detail}",
+        f"{zh}：{error.detail}",
+        remedy,
+    )
+
+
+def connected(what: str) -> Finding:
+    """The source answers; ``what`` is its product and version."""
+    return Finding("connected", "ok", f"Connected: {what}", f"已连接：{what}")
+
+
+def readable(table: str, columns: int) -> Finding:
+    """Nothing stands in the way of reading the table."""
+    return Finding(
+        "readable",
+        "ok",
+        f"{table}: all {columns} bound columns can be read",
+        f"{table}：绑定的 {columns} 个字段均可读取",
+    )
+
+
+def table_missing(table: str, known: Iterable[str]) -> Finding:
+    """There is no such table; names that look like it are offered."""
+    near = ", ".join(get_close_matches(table, list(known), n=3))
+    return Finding(
+        "table-missing",
+        "error",
+        f"There is no table {table}" + (f"; did you mean {near}?" if near else ""),
+        f"表 {table} 不存在" + (f"；是否为 {near}？" if near else ""),
+        "Correct binding.table in the resource document / 请更正资源目录中的绑定表名",
+    )
+
+
+def column_missing(table: str, column: str, known: Iterable[str]) -> Finding:
+    """There is no such column; names that look like it are offered."""
+    near = ", ".join(get_close_matches(column, list(known), n=3))
+    return Finding(
+        "column-missing",
+        "error",
+        f"{table} has no column {column}" + (f"; did you mean {near}?" if near else ""),
+        f"{table} 没有字段 {column}" + (f"；是否为 {near}？" if near else ""),
+        "Correct the column in the resource document / 请更正资源目录中的字段绑定",
+        column,
+    )
+
+
+def type_unfit(table: str, column: str, native: str, bound: str, fits: str) -> Finding:
+    """The column's type can never give values of the item's type."""
+    return Finding(
+        "type-unfit",
+        "error",
+        f"{table}.{column} is {native}, which fits the types {fits}, not {bound}",
+        f"{table}.{column} 的类型为 {native}，适用的目录类型为 {fits}，而非 {bound}",
+        f"Set the item's type to one of {fits} / 请将信息项类型改为 {fits} 之一",
+        column,
+    )
+
+
+def key_not_indexed(table: str, columns: str, create: str) -> Finding:
+    """No index gives the key's order, so every run sorts the table."""
+    return Finding(
+        "key-not-indexed",
+        "warning",
+        f"{table}: no index begins with the key ({columns}), so each run sorts it",
+        f"{table}：没有以主键 ({columns}) 开头的索引，每次运行都要排序",
+        create,
+    )
+
+
+def can_write(table: str, remedy: str) -> Finding:
+    """The account may change the table; reading is all that it needs."""
+    return Finding(
+        "can-write",
+        "warning",
+        f"The account may write to {table}; it should only read",
+        f"该账号可写 {table}；应只授予读权限",
+        remedy,
+    )
