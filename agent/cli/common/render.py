@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables for people; imported only when nobody asked for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from agent.cli.common.context import Asked
+
+Body = Mapping[str, Any]
+
+_STATES = {
+    "idle": ("idle", "空闲", "green"),
+    "running": ("reading", "读取中", "cyan"),
+    "waiting": ("sending", "发送中", "cyan"),
+    "held": ("held", "待处理", "yellow"),
+    "paused": ("paused", "已暂停", "yellow"),
+    "trouble": ("trouble", "异常", "red"),
+    "queued": ("queued", "排队", "cyan"),
+    "reading": ("reading", "读取中", "cyan"),
+    "read": ("read", "已读取", "green"),
+    "failed": ("failed", "失败", "red"),
+    "interrupted": ("interrupted", "已中断", "yellow"),
+    "stored": ("stored", "已存储", "cyan"),
+    "loaded": ("loaded", "已入库", "green"),
+    "rejected": ("rejected", "已驳回", "red"),
+    "dropped": ("dropped", "已放弃", "yellow"),
+}
+
+
+def console() -> Console:
+    """Where people look."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def show_run(ask: Asked, body: Body) -> None:
+    """A run on some lines."""
+    console().print(Group(*_run(ask, body)))
+
+
+def show_status(ask: Asked, body: Body) -> None:
+    """The whole status once."""
+    console().print(status(ask, body))
+
+
+def status(ask: Asked, body: Body) -> RenderableType:
+    """The whole status as one thing to print."""
+    return Group(
+        _head(ask, body), _resources(ask, body["resources"]), *_notes(ask, body)
+    )
+
+
+def _head(ask: Asked, body: Body) -> Text:
+    agent, spool = body["agent"], body["spool"]
+    good = body["healthy"]
+    text = Text("● ", "green" if good else "red")
+    text.append(
+        ask.say("healthy", "正常") if good else ask.say("not healthy", "不正常")
+    )
+    text.append(f"  {agent['node']} → {body['exchange']['aud']}  ", "default")
+    used = f"{size(spool['used'])} / {size(spool['quota'])}"
+    text.append(ask.say(f"spool {used}", f"待发目录 {used}"), "default")
+    if spool["blocked"]:
+        text.append(ask.say("  full: reading waits", "  已满，暂停读取"), "red")
+    if body["paused"]:
+        text.append(ask.say("  everything is paused", "  已全部暂停"), "yellow")
+    return text
+
+
+def _resources(ask: Asked, resources: Sequence[Body]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    heads = ask.say(
+        "resource|name|state|waiting|last run|read|sent|quarantined|last receipt",
+        "资源代码|名称|状态|等待|上次任务|读取|上送|隔离|最新回执",
+    ).split("|")
+    for head in heads:
+        table.add_column(head, justify="right" if head in _right(ask) else "left")
+    for r in resources:
+        table.add_row(*_row(ask, r))
+    return table
+
+
+def _right(ask: Asked) -> frozenset[str]:
+    names = ask.say("read|sent|quarantined", "读取|上送|隔离")
+    return frozenset(names.split("|"))
+
+
+def _row(ask: Asked, r: Body) -> list[RenderableType]:
+    run, waiting = r["run"], r["waiting"]
+    counts = ["", "", ""]
+    if run is not None:
+        counts = [f"{run[k]:,}" for k in ("read", "upsert", "quarantined")]
+    return [
+        r["resource"],
+        r["name"],
+        state(ask, r["state"]),
+        f"{waiting['batches']} ({size(waiting['bytes'])})"
+        if waiting["batches"]
+        else "",
+        moment(run and (run["ended_at"] or run["started_at"] or run["asked_at"])),
+        *counts,
+        receipt(ask, r["receipt"]),
+    ]
+
+
+def _notes(ask: Asked, body: Body) -> Iterator[Text]:
+    """What needs a word: troubles with their next step, quarantine, wrong counts."""
+    for trouble in body["troubles"]:
+        yield from _trouble(ask, "", trouble)
+    for r in body["resources"]:
+        if r["trouble"] is not None:
+            yield from _trouble(ask, r["resource"], r["trouble"])
+        run = r["run"]
+        if run is None:
+            continue
+        if run["reasons"]:
+            why = "  ".join(f"{k} {v:,}" for k, v in sorted(run["reasons"].items()))
+            mark = ask.say("quarantined", "隔离原因")
+            yield Text(f"{r['resource']} {mark}: {why}", "yellow")
+        if run["balanced"] is False:
+            yield equation(ask, run)
+
+
+def _trouble(ask: Asked, of: str, trouble: Body) -> Iterator[Text]:
+    title = trouble["title"][ask.lang]
+    yield Text(f"{of + ' ' if of else ''}{title} [{trouble['code']}]", "red")
+    yield Text(f"  {trouble['detail']}")
+    yield Text(f"  → {trouble['remedy'][ask.lang]}")
+
+
+def equation(ask: Asked, run: Body) -> Text:
+    """The counting equation of a run, red when it does not hold."""
+    names = ask.say(
+        "read|loaded|in flight|quarantined|skipped", "读取|入库|在途|隔离|跳过"
+    ).split("|")
+    keys = ("read", "loaded", "in_flight", "quarantined", "skipped")
+    left, *right = [f"{n} {run[k]:,}" for n, k in zip(names, keys, strict=True)]
+    sign, style = ("=", "green") if run["balanced"] else ("≠", "bold red")
+    return Text(f"{run['resource']}: {left} {sign} {' + '.join(right)}", style)
+
+
+def _run(ask: Asked, run: Body) -> Iterator[Text]:
+    head = Text(f"{run['resource']}  {run['run']}  ")
+    yield head.append_text(state(ask, run["state"]))
+    if run["balanced"] is not None:
+        yield equation(ask, run)
+    for reason, count in sorted(run["reasons"].items()):
+        yield Text(f"  {ask.say('quarantined', '隔离')} {reason}: {count:,}", "yellow")
+    for rule, count in sorted(run["warnings"].items()):
+        yield Text(f"  {ask.say('warning', '警告')} {rule}: {count:,}", "yellow")
+    if run["code"]:
+        yield Text(f"  {run['code']}: {run['detail']}", "red")
+
+
+def batches(ask: Asked, found: Sequence[Body]) -> Table:
+    """Batches of the spool, oldest first."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    heads = ask.say(
+        "resource|epoch|seq|state|rows|size|sealed|file",
+        "资源代码|纪元|序号|状态|行数|大小|封装时间|文件",
+    ).split("|")
+    for head in heads:
+        table.add_column(head)
+    for b in found:
+        table.add_row(
+            b["resource"],
+            str(b["epoch"]),
+            str(b["seq"]),
+            state(ask, b["state"]),
+            f"{sum(b['rows'].values()):,}",
+            size(b["size"]),
+            moment(b["sealed_at"]),
+            ask.say("purged", "已清理") if b["gone"] else b["path"],
+        )
+    return table
+
+
+def pairs(found: Mapping[str, Any]) -> Table:
+    """Names and values, nested names with dots."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _flat(found):
+        table.add_row(name, "-" if value is None else str(value))
+    return table
+
+
+def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            for i, entry in enumerate(value):
+                yield from _flat({str(i): entry}, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def state(ask: Asked, name: str) -> Text:
+    """A state in words and colour."""
+    en, zh, style = _STATES.get(name, (name, name, "default"))
+    return Text(ask.say(en, zh), style)
+
+
+def receipt(ask: Asked, found: Body | None) -> Text:
+    """A receipt in few words."""
+    if found is None:
+        return Text("")
+    text = state(ask, found["state"])
+    code = f" {found['code']}" if found["code"] else ""
+    return text.append(f" {found['epoch']}/{found['seq']}{code} {moment(found['at'])}")
+
+
+def moment(text: str | None) -> str:
+    """A wire time in the local zone of the terminal."""
+    if not text:
+        return ""
+    from datetime import datetime
+
+    return f"{datetime.fromisoformat(text).astimezone():%m-%d %H:%M:%S}"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    value = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return ""

@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Become known to the exchange: EST (RFC 7030) over a pinned CA.
+
+Rules
+
+1. The one thing fetched without trust is ``cacerts``. A certificate in it counts only
+   if its SHA-256 equals ``exchange.ca_sha256`` from the slip; everything after it is
+   verified with that certificate alone, never with the system's trust store.
+2. Keys are made here and never leave; files are 0400. Certificate and key statement
+   name each other: the CSR carries the digest of statement 1.
+3. Each step leaves a file and is skipped when the file is there and fits, so that an
+   interrupted enrolment is simply run again.
+4. A clock that is off is said first: with it every certificate looks wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import aiohttp
+
+from agent.control.directory import TrustedDirectory
+from agent.control.identity import IdentityFiles, write_file
+from agent.crypto.certificates import Certificate, certificates_of_pkcs7
+from agent.crypto.jose import PrivateKey, message_digest
+from agent.crypto.keys import certificate_node, csr, load_private, save_private
+from agent.errors import (
+    ClockSkewed,
+    ExchangeRefused,
+    ExchangeUnreachable,
+    ExchangeUntrusted,
+    FepError,
+    MalformedMessage,
+)
+from agent.wire import problem
+from agent.wire.grammar import format_time
+from agent.wire.keys import KeyStatement
+
+ANSWER_CAP = 8 * 1024 * 1024
+"""Most bytes of an answer; a directory is the largest."""
+PENDING_MIN_S = 5.0
+PENDING_MAX_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which exchange, and as whom.
+
+    Args:
+        node: ``<USCC>/<name>``.
+        url: base of the exchange, ``https://host:port``.
+        aud: id of the exchange.
+        ca_sha256: lower hex of the CA certificate's DER; from the slip.
+        kid: of the exchange's receipt key; from the slip.
+        clock_tolerance_s: most seconds that the two clocks may differ.
+        connect_timeout_s: seconds.
+        read_timeout_s: seconds without a byte.
+    """
+
+    node: str
+    url: str
+    aud: str
+    ca_sha256: str
+    kid: str
+    clock_tolerance_s: float
+    connect_timeout_s: float
+    read_timeout_s: float
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What is in place now.
+
+    Args:
+        node: as certified.
+        kid: of the signing key.
+        statement: message digest of key statement 1, which people compare.
+        not_after: end of the certificate.
+    """
+
+    node: str
+    kid: str
+    statement: str
+    not_after: datetime
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The two private keys of a node and its first statement."""
+
+    tls: PrivateKey
+    sign: PrivateKey
+    statement: str
+
+
+Report = Callable[[str], None]
+"""Told the name of each step: ``ca``, ``keys``, ``certificate``, ``pending``,
+``statement``, ``directory``."""
+
+
+async def enrol(
+    target: Target,
+    files: IdentityFiles,
+    *,
+    now: Callable[[], datetime],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    report: Report = lambda _step: None,
+) -> Enrolment:
+    """Do what is still missing, in order.
+
+    Raises:
+        ExchangeUntrusted: another CA, or a certificate that it did not issue.
+        ClockSkewed: the exchange's clock differs by more than allowed.
+        ExchangeUnreachable, ExchangeRefused: as they say.
+        NotEnrolled: files of an earlier enrolment do not fit each other.
+    """
+    report("ca")
+    await _pin_ca(target, files, now=now)
+    report("keys")
+    keys = _make_keys(target, files, now=now)
+    report("certificate")
+    certificate = await _certify(
+        target, files, keys, now=now, sleep=sleep, report=report
+    )
+    report("statement")
+    tls = _trusting(files.ca)
+    tls.load_cert_chain(files.tls_certificate, files.tls_key)
+    async with _session(target, tls) as http:
+        await http.post("/v1/keys", keys.statement.encode(), kind="application/jose")
+        report("directory")
+        text = await http.get("/v1/directory")
+    TrustedDirectory(files.directory, aud=target.aud, kid=target.kid).take(text)
+    return Enrolment(
+        node=target.node,
+        kid=keys.sign.public.kid,
+        statement=message_digest(keys.statement),
+        not_after=certificate.not_after,
+    )
+
+
+async def _pin_ca(
+    target: Target, files: IdentityFiles, *, now: Callable[[], datetime]
+) -> None:
+    """Have the pinned CA in ``ca.pem``."""
+    if files.ca.exists():
+        found = Certificate.from_pem(files.ca.read_bytes()).sha256
+        if found == target.ca_sha256:
+            return
+    distrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    distrusting.check_hostname = False
+    distrusting.verify_mode = ssl.CERT_NONE  # rule 1
+    async with _session(target, distrusting) as http:
+        body = await http.get("/.well-known/est/cacerts")
+        _check_clock(http.date, target, now=now)
+    offered = certificates_of_pkcs7(_from_base64(body))
+    for certificate in offered:
+        if certificate.sha256 == target.ca_sha256:
+            write_file(files.ca, certificate.pem, mode=0o644)
+            return
+    got = ", ".join(c.sha256 for c in offered) or "none"
+    raise ExchangeUntrusted(
+        f"CA: expected exchange.ca_sha256 {target.ca_sha256}, got {got}"
+    )
+
+
+def _check_clock(
+    date: datetime | None, target: Target, *, now: Callable[[], datetime]
+) -> None:
+    if date is None:
+        return
+    ours = now()
+    if abs((ours - date).total_seconds()) > target.clock_tolerance_s:
+        raise ClockSkewed(
+            f"exchange: {format_time(date)}, this machine: {format_time(ours)},"
+            f" allowed: {target.clock_tolerance_s:g} s"
+        )
+
+
+def _make_keys(
+    target: Target, files: IdentityFiles, *, now: Callable[[], datetime]
+) -> Keys:
+    """The keys and their statement; those that exist are kept."""
+    tls = _key(files.tls_key, "tls")
+    sign = _key(files.sign_key, "sign")
+    if not files.statement.exists():
+        statement = KeyStatement(
+            node=target.node,
+            n=1,
+            keys=(tls.public, sign.public),
+            not_before=format_time(now().replace(microsecond=0)),
+        )
+        text = sign.sign("fep-keys+jws", statement.payload())
+        write_file(files.statement, text.encode())
+    return Keys(tls, sign, files.statement.read_text("ascii"))
+
+
+def _key(path: Path, purpose: str) -> PrivateKey:
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        save_private(path, PrivateKey.generate(purpose))
+    return load_private(path, purpose=purpose)
+
+
+async def _certify(
+    target: Target,
+    files: IdentityFiles,
+    keys: Keys,
+    *,
+    now: Callable[[], datetime],
+    sleep: Callable[[float], Awaitable[None]],
+    report: Report,
+) -> Certificate:
+    """Have a certificate that fits the keys and is valid now."""
+    if files.tls_certificate.exists():
+        held = Certificate.from_pem(files.tls_certificate.read_bytes())
+        if held.not_after > now():
+            _check_fits(held, target, files, keys)
+            return held
+    digest = message_digest(keys.statement)
+    request = csr(keys.tls, node=target.node, statement_digest=digest, cn=target.node)
+    async with _session(target, _trusting(files.ca)) as http:
+        body = await _enrolled(http, base64.encodebytes(request), sleep, report)
+    for certificate in certificates_of_pkcs7(_from_base64(body)):
+        if certificate.sha256 != target.ca_sha256:
+            _check_fits(certificate, target, files, keys)
+            write_file(files.tls_certificate, certificate.pem, mode=0o644)
+            return certificate
+    raise MalformedMessage("simpleenroll: expected a certificate, got none")
+
+
+async def _enrolled(
+    http: _Http,
+    body: bytes,
+    sleep: Callable[[float], Awaitable[None]],
+    report: Report,
+) -> bytes:
+    """Ask until somebody at the centre has approved."""
+    while True:
+        answer = await http.post(
+            "/.well-known/est/simpleenroll", body, kind="application/pkcs10"
+        )
+        if http.status != 202:
+            return answer
+        report("pending")
+        await sleep(min(max(http.retry_after_s, PENDING_MIN_S), PENDING_MAX_S))
+
+
+def _check_fits(
+    certificate: Certificate, target: Target, files: IdentityFiles, keys: Keys
+) -> None:
+    """Refuse a certificate that is not ours, from the pinned CA, for our keys."""
+    if not certificate.issued_by(Certificate.from_pem(files.ca.read_bytes())):
+        raise ExchangeUntrusted("certificate: expected one that the pinned CA issued")
+    said = certificate_node(certificate.pem)
+    if said.node != target.node:
+        raise ExchangeUntrusted(
+            f"certificate: expected node {target.node}, got {said.node}"
+        )
+    if certificate.kid != keys.tls.public.kid:
+        raise ExchangeUntrusted("certificate: expected one for tls.key, got another")
+    if said.statement not in (None, message_digest(keys.statement)):
+        raise ExchangeUntrusted("certificate: expected our key statement, got another")
+
+
+def _from_base64(body: bytes) -> bytes:
+    try:
+        return base64.b64decode(b"".join(body.split()), validate=True)
+    except binascii.Error as e:
+        raise MalformedMessage("EST: expected base64 of PKCS#7") from e
+
+
+def _trusting(ca: Path) -> ssl.SSLContext:
+    """TLS that trusts the pinned CA and nothing else."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(ca)
+    return context
+
+
+class _Http:
+    """Requests to one exchange; what cannot be used becomes an error of the tree."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+        self.status = 0
+        self.date: datetime | None = None
+        self.retry_after_s = 0.0
+
+    async def get(self, path: str) -> bytes:
+        """The body of a GET that succeeded."""
+        return await self._ask("GET", path, None, {})
+
+    async def post(self, path: str, body: bytes, *, kind: str) -> bytes:
+        """The body of a POST that succeeded; ``kind`` is the Content-Type."""
+        headers = {"Content-Type": kind}
+        if kind == "application/pkcs10":
+            headers["Content-Transfer-Encoding"] = "base64"
+        return await self._ask("POST", path, body, headers)
+
+    async def _ask(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> bytes:
+        try:
+            async with self._session.request(
+                method,
+                self._url + path,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+            ) as answer:
+                text = await answer.content.read(ANSWER_CAP + 1)
+                while not answer.content.at_eof() and len(text) <= ANSWER_CAP:
+                    text += await answer.content.read(ANSWER_CAP)
+                self._note(answer)
+        except (aiohttp.ClientError, TimeoutError, OSError) as e:
+            raise _translated(e, self._url) from e
+        if len(text) > ANSWER_CAP:
+            raise MalformedMessage(f"{path}: expected at most {ANSWER_CAP} bytes")
+        if self.status not in (200, 201, 202, 204):
+            raise self._refusal(text, path)
+        return text
+
+    def _refusal(self, text: bytes, path: str) -> FepError:
+        wait = self.retry_after_s or None
+        try:
+            said = problem.parse(text, status=self.status)
+        except MalformedMessage:
+            code = f"http-{self.status}"
+            return ExchangeRefused(path, problem=code, retry_after=wait)
+        return ExchangeRefused(
+            said.detail,
+            problem=said.code,
+            retry_after=wait,
+            members=dict(said.members),
+        )
+
+    def _note(self, answer: aiohttp.ClientResponse) -> None:
+        self.status = answer.status
+        try:
+            self.date = parsedate_to_datetime(answer.headers.get("Date", ""))
+        except ValueError:
+            self.date = None
+        wait = answer.headers.get("Retry-After", "")
+        self.retry_after_s = float(wait) if wait.isdecimal() else 0.0
+
+
+@asynccontextmanager
+async def _session(target: Target, tls: ssl.SSLContext) -> AsyncIterator[_Http]:
+    timeout = aiohttp.ClientTimeout(
+        total=None,
+        sock_connect=target.connect_timeout_s,
+        sock_read=target.read_timeout_s,
+    )
+    connector = aiohttp.TCPConnector(ssl=tls)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        yield _Http(session, target.url)
+
+
+def _translated(fault: Exception, url: str) -> FepError:
+    """The error of the tree for a fault of TLS or of the line."""
+    if isinstance(fault, aiohttp.ClientConnectorCertificateError):
+        return ExchangeUntrusted(
+            f"{url}: {_certificate_fault(fault.certificate_error)}"
+        )
+    if isinstance(fault, aiohttp.ClientSSLError):
+        return ExchangeUntrusted(f"{url}: TLS failed: {type(fault.os_error).__name__}")
+    text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+    return ExchangeUnreachable(f"{url}: {text}")
+
+
+def _certificate_fault(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate: {error.verify_message}"
+    return f"certificate: {type(error).__name__}"

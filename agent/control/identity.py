@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that make up this machine's identity.
+
+::
+
+    keys/ca.pem             the EST CA, equal to the pin exchange.ca_sha256
+    keys/tls.key            private, 0400, made here
+    keys/sign.key           private, 0400, made here
+    keys/statement-1.jws    key statement 1, signed by sign.key
+    keys/tls.pem            certificate of tls.key, issued by the CA
+    directory.jws           the exchange's directory as last verified
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.crypto.jose import PrivateKey
+from agent.crypto.keys import load_private
+from agent.errors import NotEnrolled
+
+
+@dataclass(frozen=True)
+class IdentityFiles:
+    """Where the files are.
+
+    Args:
+        state: the folder ``paths.state``.
+    """
+
+    state: Path
+
+    @property
+    def folder(self) -> Path:
+        """Folder of keys and certificates, mode 0700."""
+        return self.state / "keys"
+
+    @property
+    def ca(self) -> Path:
+        """The pinned CA's certificate, PEM."""
+        return self.folder / "ca.pem"
+
+    @property
+    def tls_key(self) -> Path:
+        """Private key of the certificate, PEM."""
+        return self.folder / "tls.key"
+
+    @property
+    def tls_certificate(self) -> Path:
+        """Certificate that the CA issued for this node, PEM."""
+        return self.folder / "tls.pem"
+
+    @property
+    def sign_key(self) -> Path:
+        """Private key that signs batches and catalogs, PEM."""
+        return self.folder / "sign.key"
+
+    @property
+    def statement(self) -> Path:
+        """Key statement 1, compact JWS."""
+        return self.folder / "statement-1.jws"
+
+    @property
+    def directory(self) -> Path:
+        """The directory as last verified, compact JWS."""
+        return self.state / "directory.jws"
+
+    def missing(self) -> tuple[Path, ...]:
+        """Files without which nothing can be sent."""
+        needed = (self.ca, self.tls_key, self.tls_certificate, self.sign_key)
+        return tuple(p for p in needed if not p.exists())
+
+
+def load_sign_key(files: IdentityFiles) -> PrivateKey:
+    """The key that signs, once everything is in place.
+
+    Raises:
+        NotEnrolled: a file is missing, or a key's file is open to others.
+    """
+    if missing := files.missing():
+        names = ", ".join(str(p) for p in missing)
+        raise NotEnrolled(f"expected {names}")
+    return load_private(files.sign_key, purpose="sign")
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Put a small file in place whole: temporary file, fsync, rename, fsync folder."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tmp = path.with_name(path.name + ".tmp")
+    tmp.unlink(missing_ok=True)
+    fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(fd, "wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(fd)
+    tmp.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
