@@ -22,6 +22,7 @@ from agent.model.job import LINE_CAP
 from agent.pipeline.extract import FAULTS
 from agent.pipeline.inside import DaemonGone, Lines, settle
 from agent.pipeline.spawn import Child, Guard
+from agent.registry import find
 from connectors.contract import (
     Caps,
     ColumnSpec,
@@ -146,13 +147,13 @@ def _opened(line: bytes) -> list[dict[str, Any]]:
             raise WorkerDied("the probe's answer has an unknown form")
 
 
-def answer(question: Question, find: Callable[[str], Connector]) -> Answer:
+def answer(question: Question, seek: Callable[[str], Connector]) -> Answer:
     """Ask the connector; the child's side.
 
     Raises:
         SourceError: the connector could not ask the source.
     """
-    connector = find(question.connector)
+    connector = seek(question.connector)
     match question.task:
         case "check":
             return connector.check(question.source, question.streams)
@@ -164,10 +165,10 @@ def answer(question: Question, find: Callable[[str], Connector]) -> Answer:
             ]
 
 
-def reply(asked: bytes, find: Callable[[str], Connector]) -> bytes:
+def reply(asked: bytes, seek: Callable[[str], Connector]) -> bytes:
     """The line that answers a question's line."""
     try:
-        found = answer(_question(json.loads(asked)), find)
+        found = answer(_question(json.loads(asked)), seek)
         line = _encode({"answer": [asdict(a) for a in found]})
     except SourceError as e:
         return _encode({"kind": e.kind, "detail": e.detail})
@@ -180,8 +181,6 @@ def reply(asked: bytes, find: Callable[[str], Connector]) -> bytes:
 
 def main(argv: list[str]) -> int:
     """Answer the question that comes through descriptor ``argv[1]``."""
-    from agent.registry import find
-
     settle()
     with socket.socket(fileno=int(argv[1])) as sock:
         lines = Lines(sock)

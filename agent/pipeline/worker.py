@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,6 +44,8 @@ from agent.pipeline.extract import Piece, reading
 from agent.pipeline.handoff import Handoff, Stopped
 from agent.pipeline.inside import DaemonGone, Lines, settle
 from agent.pipeline.pack import Load, Payload, count_ops, parts, payload, write_down
+from agent.pipeline.sieve import QualitySieve, Sieve
+from agent.registry import find
 from agent.wire.arrow import row_digest_sum, schema_of
 from connectors.contract import Connector, Frontier
 
@@ -55,37 +57,6 @@ LOADS_WAITING = 2
 
 PAYLOADS_WAITING = 1
 """Payloads that may wait for the daemon's line."""
-
-
-@dataclass(frozen=True)
-class Sifted:
-    """A piece after the quality rules.
-
-    Args:
-        rows: accepted rows and rows to keep, in wire types, ``_op`` first.
-        reasons: quarantine code -> source rows of this piece.
-        warnings: rule name -> rows of this piece that are sent with a warning.
-    """
-
-    rows: pa.RecordBatch
-    reasons: Mapping[str, int]
-    warnings: Mapping[str, int]
-
-
-class Sieve(Protocol):
-    """The quality stage of one run; knows the last key of the piece before."""
-
-    def sift(self, rows: pa.RecordBatch) -> Sifted:
-        """Check the next piece and write what is withheld to the quarantine.
-
-        Raises:
-            SecrecyMarker: the run must stop.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close the quarantine file."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -201,6 +172,8 @@ class Run:
         self._tally.read += piece.rows.num_rows
         self._tally.reasons.update(sifted.reasons)
         self._tally.warnings.update(sifted.warnings)
+        if sifted.halt is not None:
+            raise sifted.halt
         return Load(sifted.rows, piece.rows.num_rows, piece.token)
 
     def _payloads(self, loads: Iterable[Load]) -> Generator[Payload, None, None]:
@@ -321,7 +294,7 @@ def main(argv: list[str]) -> int:
     """Serve the job that comes through descriptor ``argv[1]``."""
     settle()
     with socket.socket(fileno=int(argv[1])) as sock:
-        return serve(sock, real_tools())
+        return serve(sock, Tools(find=find, sieve=QualitySieve))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from agent.errors import SecrecyMarker
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
 from agent.pipeline.inside import settle
-from agent.pipeline.worker import Sifted, Tools, serve
+from agent.pipeline.sieve import Sifted
+from agent.pipeline.worker import Tools, serve
 from agent.wire.arrow import schema_of
 from connectors.contract import (
     Caps,
@@ -150,15 +152,21 @@ def page_of(start: int, end: int, config: Mapping[str, Any]) -> pa.RecordBatch:
     )
 
 
+def cry() -> None:
+    """What a driver may write to stderr before it ends."""
+    sys.stderr.write(f"row 7: {CANARY}\n")
+    sys.stderr.flush()
+
+
 def happen(fail: str) -> None:
     """Go wrong in the way of this name."""
     if fail == "crash":
-        print(f"ValueError: {CANARY}", file=sys.stderr, flush=True)
+        cry()
         os.kill(os.getpid(), signal.SIGSEGV)
     elif fail == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif fail == "exit":
-        print(f"KeyError: {CANARY}", file=sys.stderr, flush=True)
+        cry()
         os._exit(7)
     elif fail == "bug":
         raise KeyError(CANARY)
@@ -170,17 +178,14 @@ def happen(fail: str) -> None:
 
 @dataclass
 class FakeSieve:
-    """``keep`` -> a k row; ``drop`` -> withheld; ``warn`` -> counted; ``机密★`` stops."""
+    """``keep``: a k row; ``drop``: withheld; ``warn``: counted; ``机密★``: stops."""
 
     job: Job
     closed: bool = False
 
     def sift(self, rows: pa.RecordBatch) -> Sifted:
         names = rows.column(1)
-        if pc.any(pc.equal(names, "机密★")).as_py():
-            from agent.errors import SecrecyMarker
-
-            raise SecrecyMarker("1 row, item name")
+        marked = pc.equal(names, "机密★").true_count
         keep, drop = pc.equal(names, "keep"), pc.equal(names, "drop")
         out = pa.RecordBatch.from_arrays(
             [
@@ -195,7 +200,8 @@ class FakeSieve:
             {"bad-name": keep.true_count, "duplicate_key": drop.true_count}
         )
         warned = pc.equal(names, "warn").true_count
-        return Sifted(out, +reasons, {"odd": warned} if warned else {})
+        halt = SecrecyMarker("1 row, item name") if marked else None
+        return Sifted(out, +reasons, {"odd": warned} if warned else {}, halt)
 
     def close(self) -> None:
         self.closed = True

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import errno
 import hashlib
-import io
-import os
+import resource
 from pathlib import Path
 
 import pyarrow as pa
@@ -68,7 +66,7 @@ def test_only_the_last_part_is_final() -> None:
 
 
 def test_full_part_waits_for_another_row() -> None:
-    """Rows that exactly fill a part end the run as its final part, not before an empty one."""
+    """Rows that just fill a part make it the final one; no empty one follows."""
     made = packed(load("u" * 100), raw_bytes=int(100 * ROW))
 
     assert [(p.final, p.counts.upsert) for p in made] == [(True, 100)]
@@ -234,8 +232,6 @@ def test_missing_folder_is_a_failed_write(tmp_path: Path) -> None:
 
 def test_full_disk_leaves_no_file(tmp_path: Path) -> None:
     """A write beyond the file size limit fails and the torso is removed."""
-    import resource
-
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, old[1]))
     try:

@@ -85,7 +85,7 @@ async def test_a_line_reaches_the_worker_that_packed() -> None:
 
 
 async def test_environment_and_arguments_hold_no_secret() -> None:
-    """Of the daemon's environment only allow-listed names go on, and no argument but the descriptor."""
+    """Allow-listed variables go on, and no argument but the descriptor."""
     environ = {
         "PATH": "/usr/bin",
         "LC_ALL": "C.UTF-8",
@@ -206,10 +206,12 @@ async def test_worker_that_will_not_go_is_killed_after_its_last_word() -> None:
 
 async def test_cancelled_listener_kills_the_worker() -> None:
     """Cancelling whoever listens leaves no process behind."""
-    process = worker("hangs")
-    task = asyncio.create_task(run(process))
-    while process._child is None or not process._child._reading:
-        await asyncio.sleep(0)
+    process = worker("lingers")
+    await process.start(JOB)
+    task = asyncio.create_task(process._child.read())
+    await asyncio.wait({task})  # its first message; now it is silent
+    task = asyncio.create_task(process._child.read())
+    await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -217,19 +219,23 @@ async def test_cancelled_listener_kills_the_worker() -> None:
     assert resident_bytes(process.pid) == 0
 
 
+async def break_off(process: WorkerProcess) -> None:
+    async with process:
+        await process.start(JOB)
+        raise ZeroDivisionError
+
+
 async def test_leaving_the_block_kills_the_worker() -> None:
     """An error of ours while a worker runs leaves no process behind."""
     process = worker("hangs")
     with pytest.raises(ZeroDivisionError):
-        async with process:
-            await process.start(JOB)
-            raise ZeroDivisionError
+        await break_off(process)
 
     assert resident_bytes(process.pid) == 0
 
 
 async def test_stderr_is_bounded_and_never_repeated() -> None:
-    """Of a flood on stderr an error tells the size and the exception's class, no value."""
+    """Of a flood on stderr an error tells size and exception class, no value."""
     process = worker("spills")
     with pytest.raises(WorkerDied, match=r"stderr \d{7,} bytes, KeyError$") as e:
         await run(process)
@@ -239,7 +245,7 @@ async def test_stderr_is_bounded_and_never_repeated() -> None:
 
 
 async def test_program_that_is_not_there_is_a_dead_worker() -> None:
-    """A worker that cannot be started is WorkerDied too, and kill() is harmless then."""
+    """What cannot be started is WorkerDied too, and kill() is harmless then."""
     process = WorkerProcess(("/nonexistent/python",), environ={})
     async with process:
         with pytest.raises(WorkerDied, match="cannot start: No such file"):

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quality and quarantine of one run as the worker sees them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from agent.errors import FepError, SpoolWriteFailed
+from agent.model.job import Job
+from agent.pipeline.quality.check import Checked, Checker, MarkerFound, RuleHalted
+from agent.pipeline.quarantine import Quarantine
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """A piece after the quality rules.
+
+    Args:
+        rows: accepted rows and rows to keep, in wire types, ``_op`` first.
+        reasons: quarantine code -> source rows of this piece.
+        warnings: rule name -> rows of this piece that are sent with a warning.
+        halt: why the run must stop here, or None.
+    """
+
+    rows: pa.RecordBatch
+    reasons: Mapping[str, int]
+    warnings: Mapping[str, int]
+    halt: FepError | None = None
+
+
+class Sieve(Protocol):
+    """The quality stage of one run; knows the last key of the piece before."""
+
+    def sift(self, rows: pa.RecordBatch) -> Sifted:
+        """Check the next piece and put what is withheld into the quarantine."""
+        ...
+
+    def close(self) -> None:
+        """Make the quarantine durable."""
+        ...
+
+
+class QualitySieve:
+    """The rules of a job's items; kind ``digest`` leaves no quarantine.
+
+    Args:
+        job: items, time zone, severities and the quarantine's path.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._checker = Checker(job.items, timezone=job.timezone, severity=job.severity)
+        self._quarantine = (
+            Quarantine(Path(job.quarantine), job.items) if job.kind == "pull" else None
+        )
+
+    def sift(self, rows: pa.RecordBatch) -> Sifted:
+        """As :meth:`Sieve.sift`.
+
+        Raises:
+            SourceTypeChanged: a column that the catalog's type cannot take.
+            SpoolWriteFailed: the quarantine cannot be written.
+        """
+        halt: MarkerFound | RuleHalted | None = None
+        try:
+            checked = self._checker.check(rows)
+        except (MarkerFound, RuleHalted) as e:
+            halt, checked = e, e.checked
+        self._keep(rows, checked)
+        return Sifted(checked.rows, checked.reasons, checked.warnings, halt)
+
+    def close(self) -> None:
+        """As :meth:`Sieve.close`.
+
+        Raises:
+            SpoolWriteFailed: the quarantine cannot be synced.
+        """
+        if self._quarantine is not None:
+            try:
+                self._quarantine.close()
+            except OSError as e:
+                raise _failed(e) from e
+
+    def _keep(self, rows: pa.RecordBatch, checked: Checked) -> None:
+        if self._quarantine is not None:
+            try:
+                self._quarantine.write(rows, checked.withheld)
+            except OSError as e:
+                raise _failed(e) from e
+
+
+def _failed(error: OSError) -> SpoolWriteFailed:
+    name = errno.errorcode.get(error.errno or 0, "EIO")
+    return SpoolWriteFailed(f"{name} while writing the quarantine")
