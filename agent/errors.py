@@ -382,7 +382,40 @@ class UsageFault(OperatorFault):
     remedy = Text("Add --help to see examples.", "加 --help 可查看示例。")
 
 
-class ConfigInvalid(OperatorFault):
+class Fault(NamedTuple):
+    """One thing that is wrong in a file that a person wrote."""
+
+    file: str
+    key: str
+    expected: str
+    got: str
+    article: str | None = None
+
+    def __str__(self) -> str:
+        """``file: key: expected …, got … [article]``."""
+        article = f" [{self.article}]" if self.article else ""
+        key = f"{self.key}: " if self.key else ""
+        return f"{self.file}: {key}expected {self.expected}, got {self.got}{article}"
+
+
+class FilesInvalid(OperatorFault):
+    """Files that cannot be used, with every fault of all of them.
+
+    Args:
+        detail: in words, if there is no list.
+        faults: the list; ``detail`` is made from it, one line each.
+    """
+
+    def __init__(self, detail: str = "", *, faults: tuple[Fault, ...] = ()) -> None:
+        self.faults = faults
+        super().__init__(detail or "\n".join(str(fault) for fault in faults))
+
+    def as_dict(self) -> dict[str, object]:
+        """As every error, and ``faults``."""
+        return {**super().as_dict(), "faults": [f._asdict() for f in self.faults]}
+
+
+class ConfigInvalid(FilesInvalid):
     """Settings that cannot be used; ``detail`` lists every fault with file and key."""
 
     code = "config-invalid"
@@ -405,7 +438,7 @@ class SecretUnreadable(ConfigInvalid):
     )
 
 
-class CatalogInvalid(OperatorFault):
+class CatalogInvalid(FilesInvalid):
     """A resource document that cannot be used."""
 
     code = "catalog-invalid"

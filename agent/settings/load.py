@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``agent.toml`` to settings, or every fault of it at once."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from agent.errors import ConfigInvalid, Fault, SecretUnreadable
+from agent.settings.model import Settings
+from agent.settings.source import Note, Places, Source, nearest, shown, source
+
+LARGEST = 1024 * 1024
+"""Most bytes of a settings file."""
+
+Specs = Mapping[str, Mapping[str, Any]]
+"""Connector -> JSON Schema of its settings."""
+
+
+def load(
+    path: Path,
+    *,
+    specs: Specs | None = None,
+    environ: Mapping[str, str] | None = None,
+    secrets: bool = True,
+) -> Settings:
+    """The settings of a file.
+
+    Args:
+        path: ``agent.toml``; relative paths in it start at its folder.
+        specs: the connectors there are; without it their keys are not judged.
+        environ: the environment; by default this process's.
+        secrets: whether an unreadable secret is a fault now, not at its use.
+
+    Raises:
+        ConfigInvalid: with every fault, each with file, key, expected and got.
+    """
+    faults: list[Fault] = []
+
+    def note(key: str, expected: str, got: str) -> None:
+        faults.append(Fault(str(path), key, expected, got))
+
+    folder = path.absolute().parent
+    credentials = (os.environ if environ is None else environ).get(
+        "CREDENTIALS_DIRECTORY"
+    )
+    places = Places(folder, Path(credentials) if credentials else None)
+    raw = _read(path)
+    sources = _sources(raw, places, specs, note)
+    if secrets:
+        faults += _unreadable(path, sources)
+    settings: Settings | None = None
+    try:
+        settings = Settings.model_validate({**raw, "sources": sources})
+    except ValidationError as e:
+        faults += [_fault(path, error) for error in e.errors(include_url=False)]
+    if settings is None or faults:
+        raise ConfigInvalid(faults=tuple(sorted(faults, key=lambda f: f.key)))
+    return _placed(settings, folder)
+
+
+def template() -> str:
+    """The commented settings file that comes with the program."""
+    return resources.files("agent.settings").joinpath("agent.toml").read_text("utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The file's tables.
+
+    Raises:
+        ConfigInvalid: no such file, too large, not UTF-8, or not TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as e:
+        raise _one(path, "a readable file", e.strerror or type(e).__name__) from None
+    if len(data) > LARGEST:
+        raise _one(path, f"at most {LARGEST} bytes", "more")
+    try:
+        return tomllib.loads(data.decode())
+    except UnicodeDecodeError as e:
+        raise _one(path, "UTF-8 text", f"another byte at {e.start}") from None
+    except tomllib.TOMLDecodeError as e:
+        raise _one(path, "TOML", str(e)) from None
+
+
+def _one(path: Path, expected: str, got: str) -> ConfigInvalid:
+    return ConfigInvalid(faults=(Fault(str(path), "", expected, got),))
+
+
+def _sources(
+    raw: Mapping[str, Any], places: Places, specs: Specs | None, note: Note
+) -> dict[str, Source]:
+    tables = raw.get("sources", {})
+    if not isinstance(tables, dict):
+        note("sources", "tables [sources.<name>]", shown(type(tables).__name__))
+        return {}
+    found: dict[str, Source] = {}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            note(f"sources.{name}", "a table", type(table).__name__)
+            continue
+        connector = table.get("connector")
+        known = specs is not None and isinstance(connector, str)
+        spec = (specs or {}).get(str(connector))
+        if known and spec is None:
+            expected = nearest(str(connector), specs or {}, "a known connector")
+            note(f"sources.{name}.connector", expected, shown(connector))
+        found[name] = source(name, table, places=places, spec=spec, note=note)
+    return found
+
+
+def _unreadable(path: Path, sources: Mapping[str, Source]) -> Iterator[Fault]:
+    for one in sources.values():
+        for secret in one.secrets.values():
+            try:
+                secret.read()
+            except SecretUnreadable as e:
+                where, _, words = e.detail.partition(": expected ")
+                expected, _, got = words.rpartition(", got ")
+                key = secret.key
+                yield Fault(str(path), key, expected, f"{got} ({secret.path or where})")
+
+
+def _fault(path: Path, error: ErrorDetails) -> Fault:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        section = _section(error["loc"][:-1])
+        expected = nearest(str(error["loc"][-1]), section, "a known key")
+        return Fault(str(path), key, expected, "an unknown key")
+    if error["type"] == "missing":
+        return Fault(str(path), key, "a value (it has no default)", "nothing")
+    expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should ")
+    if error["type"] == "string_pattern_mismatch":
+        expected = _field(error["loc"]).description or expected
+    return Fault(str(path), key, expected.removeprefix("be "), shown(error["input"]))
+
+
+def _section(loc: tuple[int | str, ...]) -> tuple[str, ...]:
+    """Keys of the table at a place of the file; () if no table belongs there."""
+    return tuple(_model(loc).model_fields)
+
+
+def _field(loc: tuple[int | str, ...]) -> FieldInfo:
+    return _model(loc[:-1]).model_fields[str(loc[-1])]
+
+
+def _model(loc: tuple[int | str, ...]) -> type[BaseModel]:
+    model: type[BaseModel] = Settings
+    for part in loc:
+        inner = model.model_fields[str(part)].annotation
+        model = inner if isinstance(inner, type) else BaseModel
+    return model
+
+
+def _placed(settings: Settings, folder: Path) -> Settings:
+    """With the paths of the file made absolute."""
+    agent, paths = settings.agent, settings.paths
+    return settings.model_copy(
+        update={
+            "agent": agent.model_copy(update={"catalog": folder / agent.catalog}),
+            "paths": paths.model_copy(
+                update={"state": folder / paths.state, "run": folder / paths.run}
+            ),
+        }
+    )

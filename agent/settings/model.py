@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sections of ``agent.toml``: typed, frozen, every unit in its name.
+
+``agent.toml`` in this folder says what each key means, in Chinese and English.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation
+
+from agent.settings.source import Source
+
+Severity = Literal["warn", "quarantine", "halt"]
+
+
+class Section(BaseModel):
+    """A table of the file: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError):  # its own error is a KeyError
+        raise ValueError("an IANA time zone such as Asia/Shanghai") from None
+    return name
+
+
+def _text(pattern: str, words: str) -> Any:
+    """A text of a form; ``words`` is what a message expects."""
+    return Field(pattern=pattern, description=words)
+
+
+Node = Annotated[
+    str,
+    _text(
+        r"^[0-9A-Z]{18}/[a-z0-9][a-z0-9-]{0,31}$",
+        "<unified social credit code>/<machine>, such as 11990100MB0000018H/fep1",
+    ),
+]
+Zone = Annotated[str, AfterValidator(_zone)]
+File = Annotated[Path, Field(strict=False)]
+Aud = Annotated[
+    str,
+    _text(r"^[a-z0-9][a-z0-9.-]{0,63}$", "an exchange id, such as yunxi.exchange"),
+]
+Url = Annotated[
+    str, _text(r"^https://[^/?#\s@]+(/[^?#\s]*)?$", "an address that begins https://")
+]
+Digest = Annotated[str, _text(r"^[0-9a-f]{64}$", "64 lower hex digits (SHA-256)")]
+Kid = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$", "a kid of 43 characters")]
+
+
+class Agent(Section):
+    """Who this agent is and how it speaks."""
+
+    node: Node
+    timezone: Zone = "Asia/Shanghai"
+    catalog: File = Path("catalog")
+    language: Literal["zh", "en"] = "zh"
+
+    @property
+    def department(self) -> str:
+        """The unified social credit code in ``node``."""
+        return self.node.partition("/")[0]
+
+
+class Paths(Section):
+    """Where things lie on this machine."""
+
+    state: File = Path("/var/lib/fep")
+    run: File = Path("/run/fep")
+
+    @property
+    def database(self) -> Path:
+        """The state database."""
+        return self.state / "state.db"
+
+    @property
+    def keys(self) -> Path:
+        """Private keys and certificate."""
+        return self.state / "keys"
+
+    @property
+    def spool(self) -> Path:
+        """Sealed batches."""
+        return self.state / "spool"
+
+    @property
+    def quarantine(self) -> Path:
+        """Withheld rows."""
+        return self.state / "quarantine"
+
+    @property
+    def socket(self) -> Path:
+        """Where the command line speaks to the daemon."""
+        return self.run / "fep.sock"
+
+
+class Exchange(Section):
+    """The exchange and what is known of it beforehand."""
+
+    aud: Aud
+    url: Url
+    ca_sha256: Digest
+    kid: Kid
+    retry_base_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    retry_cap_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+    connect_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    read_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    clock_tolerance_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+
+
+class Push(Section):
+    """How rows are read, packed and kept."""
+
+    batch_raw_mb: Annotated[int, Field(ge=1, le=60)] = 8
+    max_rows_per_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 200_000
+    workers: Annotated[int, Field(ge=1, le=16)] = 1
+    worker_memory_mb: Annotated[int, Field(ge=256, le=65_536)] = 1024
+    statement_timeout_s: Annotated[int, Field(ge=1, le=86_400)] = 3600
+    poll_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    keep_hours_after_loaded: Annotated[float, Field(ge=0, le=8760)] = 24.0
+    keep_days_after_stored: Annotated[float, Field(ge=1, le=3650)] = 30.0
+
+
+class Spool(Section):
+    """Bounds of the spool; at either of them reading stops."""
+
+    quota_mb: Annotated[int, Field(ge=64, le=10_000_000)] = 4096
+    free_floor_mb: Annotated[int, Field(ge=0, le=10_000_000)] = 512
+
+
+class Quality(Section):
+    """Severity of each quality rule."""
+
+    required: Severity = "quarantine"
+    code_list: Severity = "quarantine"
+    citizen_id: Severity = "warn"
+    citizen_id_15: Severity = "warn"
+    citizen_id_form: Severity = "warn"
+    uscc: Severity = "warn"
+    uscc_form: Severity = "warn"
+    secrecy_marker: Literal["quarantine", "halt"] = "halt"
+
+    def severity(self) -> dict[str, str]:
+        """Rule -> severity, as a worker takes it."""
+        return dict(self)
+
+
+class Quarantine(Section):
+    """How long withheld rows are kept."""
+
+    keep_days: Annotated[int, Field(ge=1, le=3650)] = 90
+
+
+class Log(Section):
+    """What is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section):
+    """All of ``agent.toml``."""
+
+    agent: Agent
+    paths: Paths = Paths()
+    exchange: Exchange
+    sources: Annotated[Mapping[str, SkipValidation[Source]], Field(default={})]
+    push: Push = Push()
+    spool: Spool = Spool()
+    quality: Quality = Quality()
+    quarantine: Quarantine = Quarantine()
+    log: Log = Log()
+
+    def source_config(self, name: str) -> dict[str, Any]:
+        """Settings of a source for its connector, secrets read now. Never log them.
+
+        Raises:
+            SecretUnreadable: a secret of it.
+            KeyError: no such source.
+        """
+        return self.sources[name].config()
+
+    def source_fingerprint(self, name: str) -> dict[str, str]:
+        """Secret's key -> text that changes when its file does.
+
+        Raises:
+            SecretUnreadable: a secret of it.
+            KeyError: no such source.
+        """
+        return self.sources[name].fingerprint()
