@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from agent.errors import InternalFault, SourceFault, WorkerDied
+from agent.errors import ConfigInvalid, FepError, InternalFault, WorkerDied
 from agent.model.job import LINE_CAP
-from agent.pipeline.extract import FAULTS
+from agent.pipeline.extract import FAULTS, source_faults
 from agent.pipeline.inside import DaemonGone, Lines, settle
 from agent.pipeline.spawn import Child, Guard
 from agent.registry import find
@@ -30,12 +30,14 @@ from connectors.contract import (
     Finding,
     FoundColumn,
     FoundTable,
-    SourceError,
     StreamSpec,
 )
 
 PROBE = (sys.executable, "-I", "-m", "agent.pipeline.probe")
 """How a probe starts; its descriptor number follows."""
+
+_KNOWN: tuple[type[FepError], ...] = (*FAULTS.values(), ConfigInvalid, InternalFault)
+_FAULTS = {fault.code: fault for fault in _KNOWN}
 
 Answer = list[Finding] | list[FoundTable] | list[Caps]
 
@@ -110,6 +112,7 @@ async def ask(
 
     Raises:
         SourceFault: the source could not be asked.
+        ConfigInvalid: there is no such connector.
         WorkerDied: the driver crashed or hung.
         InternalFault: the connector broke its contract.
     """
@@ -136,13 +139,10 @@ def _opened(line: bytes) -> list[dict[str, Any]]:
     except ValueError:
         raise WorkerDied("the probe's answer is not JSON") from None
     match body:
-        case {"answer": list(answer)}:
-            return answer
-        case {"kind": str(kind), "detail": str(detail)} if kind in FAULTS:
-            fault: type[SourceFault] = FAULTS[kind]
-            raise fault(detail)
-        case {"internal": str(detail)}:
-            raise InternalFault(detail)
+        case {"answer": list(found)}:
+            return found
+        case {"code": str(code), "detail": str(detail)} if code in _FAULTS:
+            raise _FAULTS[code](detail)
         case _:
             raise WorkerDied("the probe's answer has an unknown form")
 
@@ -168,14 +168,16 @@ def answer(question: Question, seek: Callable[[str], Connector]) -> Answer:
 def reply(asked: bytes, seek: Callable[[str], Connector]) -> bytes:
     """The line that answers a question's line."""
     try:
-        found = answer(_question(json.loads(asked)), seek)
+        with source_faults():
+            found = answer(_question(json.loads(asked)), seek)
         line = _encode({"answer": [asdict(a) for a in found]})
-    except SourceError as e:
-        return _encode({"kind": e.kind, "detail": e.detail})
+    except FepError as e:
+        return _fault(e.code, e.detail)
     except Exception as e:  # noqa: BLE001 - the edge: a foreign message may hold values
-        return _encode({"internal": type(e).__name__})
+        return _fault(InternalFault.code, type(e).__name__)
     if len(line) > LINE_CAP:
-        return _encode({"internal": f"answer of {len(line)} bytes, at most {LINE_CAP}"})
+        too_long = f"answer of {len(line)} bytes, at most {LINE_CAP}"
+        return _fault(InternalFault.code, too_long)
     return line
 
 
@@ -189,6 +191,10 @@ def main(argv: list[str]) -> int:
         except DaemonGone:
             return 3
     return 0
+
+
+def _fault(code: str, detail: str) -> bytes:
+    return _encode({"code": code, "detail": detail})
 
 
 def _encode(body: dict[str, Any]) -> bytes:

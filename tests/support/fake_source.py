@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A connector without a database, and a quality stage of three rules, for worker tests.
 
-As a program (``python fake_source.py FD``) it is a worker with these two; what goes
-wrong is told by the job's source settings.
+:func:`main` is a worker process with these two; what goes wrong is told by the job's
+source settings.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def tools(connector: FakeConnector | None = None, **changes: Any) -> Tools:
     return Tools(find=lambda _name: chosen, sieve=FakeSieve, **changes)
 
 
-if __name__ == "__main__":
+def main() -> int:
     settle()
     with socket.socket(fileno=int(sys.argv[-1])) as sock:
-        sys.exit(serve(sock, tools()))
+        return serve(sock, tools())
