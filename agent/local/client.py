@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from agent.errors import (
     DaemonAbsent,
+    ExchangeRefused,
     FepError,
     InternalFault,
     SocketDenied,
@@ -102,7 +103,12 @@ def _error(text: bytes, status: int) -> FepError:
         return InternalFault(f"the daemon answered {status} without an error document")
     for cls in all_errors():
         if cls.code == code:
-            error = cls.__new__(cls)
-            FepError.__init__(error, detail)
-            return error
+            return _built(cls, detail)
     return FepError(f"{code}: {detail}")
+
+
+def _built(cls: type[FepError], detail: str) -> FepError:
+    if issubclass(cls, ExchangeRefused):
+        problem, _, said = detail.partition(": ")
+        return cls(said, problem=problem)
+    return cls(detail)

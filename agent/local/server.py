@@ -68,8 +68,8 @@ class Operations(Protocol):
         """
         ...
 
-    async def wait(self, run: str) -> JsonObject:
-        """Wait until a run has ended; its report.
+    async def wait(self, run: str, *, delivered: bool) -> JsonObject:
+        """Wait until a run has ended, or also until it is loaded; its report.
 
         Raises:
             RunUnknown: no such run since the daemon started.
@@ -177,7 +177,8 @@ class _Routes:
     async def run(self, request: web.Request) -> web.Response:
         run = _needed(request.query.get("run"), "run")
         wait_s = _number(request.query.get("wait_s", "0"), "wait_s")
-        waiter = asyncio.ensure_future(self._ops.wait(run))
+        delivered = request.query.get("delivered") == "true"
+        waiter = asyncio.ensure_future(self._ops.wait(run, delivered=delivered))
         done, _ = await asyncio.wait({waiter}, timeout=min(wait_s, WAIT_CAP_S))
         if not done:
             waiter.cancel()

@@ -20,15 +20,12 @@ import pyarrow as pa
 
 from agent.model.job import BoundItem
 from agent.pipeline.quality.check import Withheld
+from agent.pipeline.quarantine_folder import SUFFIX, file_name, purge
 
-SUFFIX = ".jsonl"
+__all__ = ["SUFFIX", "Quarantine", "file_name", "purge"]
+
 ROWS_CAP = 100_000
 """Most rows that one run's file holds; the counts of the run stay complete."""
-
-
-def file_name(resource: str, run: str) -> str:
-    """Name of a run's file: ``101001_000001.<uuid7>.jsonl``."""
-    return f"{resource.replace('/', '_')}.{run}{SUFFIX}"
 
 
 class Quarantine:
@@ -100,20 +97,6 @@ class Quarantine:
                 "row": row,
             }
             yield json.dumps(body, ensure_ascii=False)
-
-
-def purge(folder: Path, *, before: float) -> int:
-    """Delete files last changed before a moment (seconds since 1970).
-
-    Returns:
-        Files deleted.
-    """
-    gone = 0
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        if path.stat().st_mtime < before:
-            path.unlink(missing_ok=True)
-            gone += 1
-    return gone
 
 
 def _create(path: Path) -> TextIO:

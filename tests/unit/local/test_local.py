@@ -51,7 +51,7 @@ class Desk:
             raise Busy(f"{resource} is paused")
         return "run-1" if not confirm_deletes else "run-2"
 
-    async def wait(self, run: str) -> dict[str, Any]:
+    async def wait(self, run: str, *, delivered: bool) -> dict[str, Any]:
         await self.ended.wait()
         return {"run": run, "state": "read"}
 

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fep source``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from agent.cli.common.context import Asked, asked
+from agent.cli.common.language import say
+from agent.cli.common.resources import complete_resource
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help=say("Look at the source databases.", "检查源数据库。"),
+)
+
+
+@app.command(
+    help=say(
+        "Try connection, rights, columns and types; prints the exact GRANT to run."
+        " Exit 1 if something is missing.",
+        "检查连接、权限、字段与类型，并给出需执行的 GRANT 语句；有缺失时退出码为 1。",
+    ),
+    epilog=say(
+        "Examples:  fep source check  |  fep source check 330100001/000001 --json",
+        "示例：  fep source check  |  fep source check 330100001/000001 --json",
+    ),
+)
+def check(
+    ctx: typer.Context,
+    resource: Annotated[
+        str | None,
+        typer.Argument(
+            autocompletion=complete_resource,
+            help=say(
+                "Code of the resource; all without it.", "资源代码；省略则为全部。"
+            ),
+        ),
+    ] = None,
+) -> None:
+    """Check the sources of one resource, or of all."""
+    import asyncio
+
+    ask = asked(ctx)
+    found = asyncio.run(_check(ask, resource))
+    good = not any(f["severity"] == "error" for f in found)
+    if ask.json:
+        ask.print_json({"ok": good, "findings": found})
+    else:
+        _show(ask, found)
+    if not good:
+        raise typer.Exit(1)
+
+
+@app.command(
+    help=say(
+        "List the tables of a source as drafts of resource documents (TOML).",
+        "列出数据源中的表，并生成资源目录草稿（TOML）。",
+    ),
+    epilog=say(
+        "Examples:  fep source discover rsj > draft.toml",
+        "示例：  fep source discover rsj > draft.toml",
+    ),
+)
+def discover(
+    ctx: typer.Context,
+    source: Annotated[
+        str, typer.Argument(help=say("Name of [sources.<name>].", "数据源名称。"))
+    ],
+) -> None:
+    """Draft resource documents."""
+    import asyncio
+
+    from agent import settings
+    from agent.errors import UsageFault
+    from agent.pipeline import probe
+
+    ask = asked(ctx)
+    found = settings.load(ask.config, secrets=False)
+    if source not in found.sources:
+        names = ", ".join(found.sources) or "none"
+        raise UsageFault(f"expected one of the sources {names}, got {source}")
+    connector = found.sources[source].connector
+    tables = asyncio.run(probe.discover(connector, found.source_config(source)))
+    if ask.json:
+        ask.print_json({"source": source, "tables": [asdict(t) for t in tables]})
+        return
+    from agent.catalog.draft import draft
+
+    for table in tables:
+        print(draft(table, source=source))
+
+
+async def _check(ask: Asked, resource: str | None) -> list[dict[str, Any]]:
+    """Findings of the sources, each with its resource."""
+    from agent import catalog, settings
+    from agent.catalog.gate import bound
+    from agent.errors import ResourceUnknown
+    from agent.pipeline import probe
+
+    found = settings.load(ask.config, secrets=False)
+    resources = catalog.load_folder(found.agent.catalog, sources=found.sources)
+    chosen = [r for r in resources if resource in (None, r.code)]
+    if not chosen:
+        raise ResourceUnknown(str(resource))
+    findings: list[dict[str, Any]] = []
+    for one in chosen:
+        stream, source = bound(one)
+        config = found.source_config(source)
+        connector = found.sources[source].connector
+        findings += [
+            {"resource": one.code, "source": source, **asdict(finding)}
+            for finding in await probe.check(connector, config, [stream])
+        ]
+    return findings
+
+
+def _show(ask: Asked, findings: Sequence[dict[str, Any]]) -> None:
+    from rich.text import Text
+
+    from agent.cli.common.render import console
+
+    marks = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
+    out = console()
+    for f in findings:
+        mark, style = marks[f["severity"]]
+        out.print(Text(f"{mark} {f['resource']} {f['source']}: {f[ask.lang]}", style))
+        if f["remedy"]:
+            out.print(Text(f"    {f['remedy']}"), soft_wrap=True)
