@@ -124,10 +124,15 @@ class SqliteSession:
         self, query: Query, mark: Mark | None
     ) -> Iterator[tuple[Page, Mark]]:
         cursor = self.db.execute(*query.sql(mark))
-        if mark is not None:
-            _skip(cursor, mark, query)
+        delivered = mark.rows if mark is not None else 0
         rows = min(FIRST_ROWS, self.limits.page_rows)
         while fetched := cursor.fetchmany(rows):
+            while mark and delivered and fetched and query.key(fetched[0]) == mark.key:
+                del fetched[0]
+                delivered -= 1
+            if not fetched:
+                continue
+            delivered = 0
             batch = query.batch(fetched)
             mark = mark_after(len(fetched), lambda i: query.key(fetched[i]), mark)
             yield Page(batch, token_of(mark)), mark
@@ -220,21 +225,6 @@ class Query:
     def key(self, row: Row) -> Row:
         """The key of a row."""
         return tuple(row[i] for i in self.keys)
-
-
-def _skip(cursor: sqlite3.Cursor, mark: Mark, query: Query) -> None:
-    """Go past the rows of the mark's key that were delivered.
-
-    Raises:
-        SourceError: failed: there are fewer of them now.
-    """
-    # the statement begins at the first row of this key
-    for _ in range(mark.rows):
-        row = cursor.fetchone()
-        if row is None or query.key(row) != mark.key:
-            raise SourceError(
-                "failed", "rows at the resume position have changed; read again"
-            )
 
 
 def lenient(encoding: str) -> Callable[[bytes], str | bytes]:

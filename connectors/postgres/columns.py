@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How each column is read so that no value changes, and in which order rows come.
+
+The row reader (DuckDB) is exact for whole numbers, booleans, ``float8``, texts and
+bytes, for dates and times of the years 1 to 9999, and for finite ``numeric(p,s)``. It
+strips the blanks of ``char(n)`` and makes 0 of NaN, so (measured, ADR 0001):
+
+* ``char(n)`` is asked for as bytes (``bpcharsend``) and decoded here;
+* what a date, time or numeric column holds beyond its safe range comes in a second
+  column, nearly always NULL, as the server's text; a page that has any is text;
+* every other type comes as the server's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connectors.contract import ColumnSpec, SourceError, StreamSpec
+from connectors.postgres.catalog import Column, Index, Table
+from connectors.sql import (
+    FAMILIES,
+    Key,
+    KeyPart,
+    KeyValue,
+    decoded,
+    literal,
+    quoted,
+)
+
+C_COLLATION = 950
+"""Oid of the collation "C" (pg_collation.dat)."""
+
+_NATIVE: Mapping[tuple[str, str], pa.DataType] = {
+    ("int2", "I"): pa.int64(),
+    ("int4", "I"): pa.int64(),
+    ("int8", "I"): pa.int64(),
+    ("bool", "L"): pa.bool_(),
+    ("float8", "B"): pa.float64(),
+    ("float8", "F"): pa.float64(),
+    ("bytea", "G"): pa.binary(),
+}
+"""(base type, item type) -> Arrow type, where the reader is exact for every value."""
+
+_RANGES: Mapping[str, tuple[str, str]] = {
+    "date": ("0001-01-01", "9999-12-31"),
+    "timestamp": ("0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"),
+    "timestamptz": ("0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00"),
+}
+"""Base type -> first and last value that the Arrow profile has."""
+
+_PLAIN = frozenset({"int2", "int4", "int8", "date", "timestamp", "timestamptz", "uuid"})
+"""Types whose values are equal exactly if their texts are."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one column is read.
+
+    Args:
+        name: of the column.
+        value: SQL of the value.
+        odd: SQL of the server's text where ``value`` is NULL for want of range, else
+            None.
+        target: Arrow type of the native values, or None for text.
+        raw: ``value`` gives the bytes of a text.
+    """
+
+    name: str
+    value: str
+    odd: str | None = None
+    target: pa.DataType | None = None
+    raw: bool = False
+
+    @property
+    def path(self) -> str:
+        """``native`` or ``text``, as ``Caps`` has it."""
+        return "text" if self.target is None else "native"
+
+
+@dataclass(frozen=True)
+class KeyColumn:
+    """A key column in the order of the rows.
+
+    Args:
+        place: of the column in the stream.
+        part: what is ordered and compared.
+        type: SQL type that a compared literal is cast to.
+    """
+
+    place: int
+    part: KeyPart
+    type: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """All that is needed to read a stream.
+
+    Args:
+        table: it, quoted and qualified.
+        readings: one a column, in the stream's order.
+        keys: in the order of ORDER BY.
+        indexed: an index gives this order.
+        encoding: of texts that come as bytes.
+        width: bytes of a row on disk, or None.
+        rows: estimate, or None.
+    """
+
+    table: str
+    readings: tuple[Reading, ...]
+    keys: tuple[KeyColumn, ...]
+    indexed: bool
+    encoding: str
+    width: float | None
+    rows: int | None
+
+    @property
+    def parts(self) -> tuple[KeyPart, ...]:
+        """The key columns in ORDER BY."""
+        return tuple(key.part for key in self.keys)
+
+    def select(self, where: str) -> str:
+        """The statement; values are ``c0, c1, …``, odd ones ``o<number>``."""
+        columns = []
+        for i, reading in enumerate(self.readings):
+            columns.append(f"{reading.value} as c{i}")
+            if reading.odd is not None:
+                columns.append(f"{reading.odd} as o{i}")
+        order = ", ".join(part.expression for part in self.parts)
+        return (
+            f"select {', '.join(columns)} from {self.table} as t"  # noqa: S608
+            f"{where} order by {order}"
+        )
+
+    def literal(self, i: int, value: KeyValue) -> str:
+        """A value of the i-th key column as SQL."""
+        if isinstance(value, bytes):
+            escaped = "".join(f"\\x{byte:02x}" for byte in value)
+            return f"E'{escaped}'::{self.keys[i].type}"
+        return f"{literal(str(value))}::{self.keys[i].type}"
+
+    def rows_of(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A batch of the reader as the contract wants it."""
+        arrays = []
+        for i, reading in enumerate(self.readings):
+            odd = None if reading.odd is None else batch.column(f"o{i}")
+            arrays.append(_finished(reading, batch.column(f"c{i}"), odd, self.encoding))
+        return pa.RecordBatch.from_arrays(arrays, names=[r.name for r in self.readings])
+
+    def key_at(self, rows: pa.RecordBatch, i: int) -> Key:
+        """The key of row i in the order of ORDER BY."""
+        return tuple(_key_value(rows.column(key.place)[i]) for key in self.keys)
+
+
+def _finished(
+    reading: Reading, value: pa.Array[Any], odd: pa.Array[Any] | None, encoding: str
+) -> pa.Array[Any]:
+    if reading.raw:
+        return decoded(value, encoding)
+    if odd is not None and odd.null_count < len(odd):
+        return pc.coalesce(value.cast(pa.string()), odd)
+    if reading.target is None or value.type == reading.target:
+        return value
+    return value.cast(reading.target)
+
+
+def _key_value(scalar: pa.Scalar[Any]) -> KeyValue:
+    value = scalar.as_py()
+    if value is None or isinstance(value, str | bytes):
+        return value
+    return str(value)
+
+
+def query_of(
+    table: Table, stream: StreamSpec, *, server_encoding: str, encoding: str
+) -> Query:
+    """Decide how a stream is read.
+
+    Args:
+        table: has every column of the stream.
+        stream: what is bound.
+        server_encoding: as PostgreSQL names it.
+        encoding: of a SQL_ASCII database, a codec of Python.
+
+    Raises:
+        SourceError: type: a column cannot fit its item, or no column is a key.
+    """
+    name = ".".join(table.name)
+    for spec in stream.columns:
+        column = table.columns[spec.name]
+        if spec.type not in FAMILIES[column.family]:
+            raise SourceError(
+                "type",
+                f"{name}.{spec.name}: expected a type that fits {spec.type},"
+                f" got {column.native}",
+            )
+    raw = server_encoding == "SQL_ASCII"
+    readings = tuple(
+        reading_of(spec, table.columns[spec.name], raw=raw) for spec in stream.columns
+    )
+    keys, indexed = _order(table, stream)
+    if not keys:
+        raise SourceError("type", f"{name}: no key column is bound")
+    qualified = f"{quoted(table.name[0])}.{quoted(table.name[1])}"
+    return Query(
+        qualified,
+        readings,
+        keys,
+        indexed,
+        encoding if raw else "utf-8",
+        table.width,
+        table.rows,
+    )
+
+
+def reading_of(spec: ColumnSpec, column: Column, *, raw: bool) -> Reading:
+    """How a column is read for its item.
+
+    Args:
+        spec: the item.
+        column: the column.
+        raw: texts must come as bytes, for the server does not know their encoding.
+    """
+    at = f"t.{quoted(spec.name)}"
+    if column.base == "bpchar":
+        return Reading(spec.name, f"bpcharsend({at})", raw=True, target=pa.string())
+    if column.base in ("text", "varchar"):
+        if raw:
+            return Reading(spec.name, f"textsend({at})", raw=True, target=pa.string())
+        return Reading(spec.name, at, target=pa.string())
+    native = _native(spec, column, at)
+    if native is not None:
+        return native
+    if raw:
+        return Reading(spec.name, f"textsend({at}::text)", raw=True)
+    return Reading(spec.name, f"{at}::text")
+
+
+def _native(spec: ColumnSpec, column: Column, at: str) -> Reading | None:
+    """Reading in the item's own type; None if it is not exact or not the item's."""
+    target = _NATIVE.get((column.base, spec.type))
+    if target is not None:
+        return Reading(spec.name, at, target=target)
+    match column.base, spec.type:
+        case "date", "D":
+            return _ranged(spec.name, "date", at, pa.date32())
+        case "timestamp", "T":
+            return _ranged(spec.name, "timestamp", at, pa.timestamp("us"))
+        case "timestamptz", "T":
+            return _ranged(spec.name, "timestamptz", at, pa.timestamp("us", "UTC"))
+        case "numeric", "N" | "Y":
+            return _decimal(spec, column, at)
+        case _:
+            return None
+
+
+def _ranged(name: str, base: str, at: str, target: pa.DataType) -> Reading:
+    first, last = (f"{literal(v)}::{base}" for v in _RANGES[base])
+    return Reading(
+        name,
+        f"case when {at} between {first} and {last} then {at} end",
+        f"case when {at} not between {first} and {last} then {at}::text end",
+        target,
+    )
+
+
+def _decimal(spec: ColumnSpec, column: Column, at: str) -> Reading | None:
+    """``numeric(p,s)`` if every value of it fits the item; NaN is odd.
+
+    ``nullif`` keeps the type's modifier, which CASE loses; the reader needs it.
+    """
+    wanted = (19, 4) if spec.type == "Y" else (spec.length or 38, spec.scale or 0)
+    if column.numeric is None:
+        return None
+    precision, scale = column.numeric
+    fits = wanted[1] >= scale and wanted[0] - wanted[1] >= precision - scale
+    if not (0 <= scale <= precision <= 38 and fits):
+        return None
+    return Reading(
+        spec.name,
+        f"nullif({at}, 'NaN'::numeric)",
+        f"case when {at} = 'NaN'::numeric then 'NaN'::text end",
+        pa.decimal128(*wanted),
+    )
+
+
+def _order(table: Table, stream: StreamSpec) -> tuple[tuple[KeyColumn, ...], bool]:
+    """The key columns as an index orders them; else as they stand, in byte order."""
+    specs = {c.name: (i, c) for i, c in enumerate(stream.columns) if c.key}
+    numbers = {table.columns[name].number: name for name in specs}
+    for index in table.indexes:
+        head = index.columns[: len(numbers)]
+        if set(head) == set(numbers) and _same_way(index, len(head)):
+            named = [(numbers[n], index.collations[i]) for i, n in enumerate(head)]
+            keys = [_by_index(table, *specs[n], collation) for n, collation in named]
+            if None not in keys:
+                return tuple(k for k in keys if k is not None), True
+    return tuple(_by_bytes(table, place, spec) for place, spec in specs.values()), False
+
+
+def _same_way(index: Index, width: int) -> bool:
+    """The index runs ascending, NULLs last, forwards or backwards."""
+    options = set(index.options[:width])
+    return index.plain and options in ({0}, {3})
+
+
+def _by_index(
+    table: Table, place: int, spec: ColumnSpec, collation: int
+) -> KeyColumn | None:
+    """The column in an index's order; None if equal there is not equal in text."""
+    column = table.columns[spec.name]
+    at = f"t.{quoted(spec.name)}"
+    if _groups_as_text(column, spec):
+        return KeyColumn(place, KeyPart(at, column.nullable), _cast(column))
+    if column.family == "text" and (column.base != "bpchar" or column.length):
+        if collation == column.collation and column.deterministic:
+            return KeyColumn(place, KeyPart(at, column.nullable), _cast(column))
+        if collation == C_COLLATION:
+            part = KeyPart(f'{at} collate "C"', column.nullable)
+            return KeyColumn(place, part, _cast(column))
+    return None
+
+
+def _by_bytes(table: Table, place: int, spec: ColumnSpec) -> KeyColumn:
+    """The column in its own order if equal there is equal in text, else as text."""
+    column = table.columns[spec.name]
+    at = f"t.{quoted(spec.name)}"
+    if _groups_as_text(column, spec):
+        return KeyColumn(place, KeyPart(at, column.nullable), _cast(column))
+    if column.base == "bpchar":  # a cast to text would strip blanks
+        at = f"case when {at} is not null then concat({at}) end"
+    text = f'({at})::text collate "C"'
+    return KeyColumn(place, KeyPart(text, column.nullable), "text")
+
+
+def _groups_as_text(column: Column, spec: ColumnSpec) -> bool:
+    """Values are equal to the server exactly if their canonical texts are."""
+    if column.base == "numeric":
+        return spec.type in "NYI" or column.numeric is not None
+    return column.base in _PLAIN
+
+
+def _cast(column: Column) -> str:
+    return "text" if column.base in ("text", "varchar") else column.base

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The row reader: DuckDB's PostgreSQL extension inside one read-only transaction.
+
+Only ``postgres_query`` with an explicit statement is used, never a table scan, which
+changes values (ADR 0001). DuckDB may not use the disk, load anything else or be set up
+again. Its messages hold values and the connection string, so they stay here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from connectors.contract import Limits
+from connectors.postgres.login import conninfo, settings
+from connectors.sql import literal
+
+EXTENSION = (
+    "duckdb_extension_postgres_scanner",
+    f"extensions/v{duckdb.__version__}/postgres_scanner.duckdb_extension",
+)
+"""Package and path of the extension, which only fits this version of DuckDB."""
+
+_LOCKED: Mapping[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "memory_limit": "128MB",
+    "temp_directory": "",
+    "threads": 1,
+}
+
+_QUERY = "select * from postgres_query('s', ?)"
+
+FAULTS = (duckdb.Error, pa.ArrowException, OSError, RuntimeError)
+"""What a failing read raises; Arrow wraps DuckDB's errors while iterating."""
+
+
+@contextmanager
+def reader(config: Mapping[str, Any], limits: Limits, version: int) -> Iterator[Reader]:
+    """A reader in a transaction of its own.
+
+    Args:
+        config: the source's settings.
+        limits: of the session.
+        version: of the server.
+
+    Raises:
+        duckdb.Error: no connection; the message holds the password.
+    """
+    db = duckdb.connect(config=dict(_LOCKED))
+    try:
+        package, path = EXTENSION
+        with as_file(files(package).joinpath(path)) as extension:
+            db.execute(f"LOAD {literal(str(extension))}")
+        db.execute("SET TimeZone = 'UTC'")
+        db.execute(
+            f"ATTACH {literal(conninfo(config))} AS s (TYPE postgres, READ_ONLY)"
+        )
+        db.execute("SET lock_configuration = true")
+        db.execute("BEGIN")
+        found = Reader(db)
+        found.row(settings(limits, version))
+        yield found
+    finally:
+        db.close()
+
+
+class Reader:
+    """Runs statements in the transaction's snapshot, one after the other."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        self._db = db
+
+    def row(self, sql: str) -> tuple[Any, ...]:
+        """The one row of a statement."""
+        found = self._db.execute(_QUERY, [sql]).fetchone()
+        return found or ()
+
+    def batches(self, sql: str, rows: int) -> Iterator[pa.RecordBatch]:
+        """The rows of a statement in batches, as they come from the server."""
+        yield from self._db.execute(_QUERY, [sql]).to_arrow_reader(rows)

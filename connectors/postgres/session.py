@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run's session: what is read is decided by psycopg, the rows come through DuckDB."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+
+from connectors.contract import (
+    Caps,
+    Frontier,
+    Limits,
+    Page,
+    Slice,
+    SourceError,
+    StreamSpec,
+)
+from connectors.postgres.catalog import bound, name_of
+from connectors.postgres.columns import Query, query_of
+from connectors.postgres.login import connection, our_errors
+from connectors.postgres.rows import FAULTS, Reader, reader
+from connectors.sql import PAGE_BYTES, Mark, from_key, mark_after, mark_of, token_of
+
+UNIT_ROWS = 2048
+"""Pages are multiples of this many rows: DuckDB's vectors."""
+
+UNKNOWN_ROWS = 8192
+"""Rows of a page when nothing is known of their width."""
+
+_FRONTIER = (
+    "select txid_snapshot_xmin(txid_current_snapshot())::text as x,"
+    " to_char(transaction_timestamp() at time zone 'UTC',"
+    ' \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\') as t'
+)
+"""``transaction_timestamp`` is that of BEGIN, which comes before the snapshot."""
+
+
+@contextmanager
+def session(config: Mapping[str, Any], limits: Limits) -> Iterator[PostgresSession]:
+    """A session; the snapshot is taken with the first frontier or row.
+
+    Raises:
+        SourceError: unreachable, login, right.
+    """
+    with connection(config, limits) as db:
+        version = db.info.server_version
+    with ExitStack() as stack:
+        yield PostgresSession(config, limits, version, stack)
+
+
+@dataclass
+class PostgresSession:
+    """One transaction for rows; the catalogue is asked over short connections.
+
+    Args:
+        config: the source's settings.
+        limits: of this session.
+        version: of the server.
+        stack: closes the reader.
+        clock: seconds, only to tell a timeout from other failures.
+    """
+
+    config: Mapping[str, Any] = field(repr=False)
+    limits: Limits
+    version: int
+    stack: ExitStack
+    clock: Callable[[], float] = time.monotonic
+    _reader: Reader | None = None
+    _queries: dict[StreamSpec, Query] = field(default_factory=dict)
+
+    def frontier(self, stream: StreamSpec) -> Frontier:
+        """See the contract: the oldest transaction that the snapshot does not see."""
+        with self._diagnosed(_FRONTIER):
+            xmin, as_of = self._rows().row(_FRONTIER)
+        return Frontier(xmin, as_of, f"{'.'.join(stream.table)}: xmin {xmin}, {as_of}")
+
+    def plan(self, stream: StreamSpec) -> Sequence[Slice]:
+        """See the contract."""
+        return [Slice(stream, self._query(stream).rows)]
+
+    def read(self, part: Slice, resume: str | None = None) -> Iterator[Page]:
+        """See the contract."""
+        query = self._query(part.stream)
+        where, mark = "", None
+        if resume is not None:
+            mark = mark_of(resume, len(query.keys))
+            condition = from_key(query.parts, mark.key, query.literal, nulls="last")
+            where = f" where {condition}"
+        sql = query.select(where)
+        with self._diagnosed(sql):
+            yield from self._pages(query, sql, mark)
+
+    def _pages(self, query: Query, sql: str, mark: Mark | None) -> Iterator[Page]:
+        resumed = mark
+        for batch in self._rows().batches(sql, self._page_rows(query.width)):
+            rows = query.rows_of(batch)
+            if resumed is not None:
+                rows, resumed = _without_delivered(query, rows, resumed)
+            if rows.num_rows:
+                mark = mark_after(rows.num_rows, partial(query.key_at, rows), mark)
+                yield Page(rows, token_of(mark))
+
+    def _page_rows(self, width: float | None) -> int:
+        fits = PAGE_BYTES / width if width else UNKNOWN_ROWS
+        rows = max(int(fits) // UNIT_ROWS, 1) * UNIT_ROWS
+        return min(rows, self.limits.page_rows)
+
+    def _rows(self) -> Reader:
+        if self._reader is None:
+            self._reader = self.stack.enter_context(
+                reader(self.config, self.limits, self.version)
+            )
+        return self._reader
+
+    def _query(self, stream: StreamSpec) -> Query:
+        if stream not in self._queries:
+            with connection(self.config, self.limits) as db:
+                self._queries[stream] = planned(db, self.config, stream)
+        return self._queries[stream]
+
+    @contextmanager
+    def _diagnosed(self, sql: str) -> Iterator[None]:
+        """Say why the reader failed: it gives no SQLSTATE and tells values.
+
+        Raises:
+            SourceError: always, instead of the reader's error.
+        """
+        began = self.clock()
+        try:
+            yield
+        except FAULTS as e:
+            late = self.clock() - began >= self.limits.statement_timeout_s
+            raise self._reason(sql, str(e), late=late) from None
+
+    def _reason(self, sql: str, message: str, *, late: bool) -> SourceError:
+        try:
+            with connection(self.config, self.limits) as db:
+                db.execute(f"explain {sql}".encode())
+        except SourceError as e:
+            return e
+        if '"UTF8"' in message:  # names of encodings stand in every language
+            return SourceError("text", "a text has no equivalent in UTF-8")
+        if late:
+            return SourceError(
+                "timeout", f"a statement ran for {self.limits.statement_timeout_s} s"
+            )
+        return SourceError("failed", "reading ended early; see the database's log")
+
+
+def _without_delivered(
+    query: Query, rows: pa.RecordBatch, resumed: Mark
+) -> tuple[pa.RecordBatch, Mark | None]:
+    """Leave out rows of the mark's key that were delivered.
+
+    Returns:
+        the other rows, and what is still to be left out of the next batch.
+    """
+    found = 0
+    while found < min(rows.num_rows, resumed.rows):
+        if query.key_at(rows, found) != resumed.key:
+            return rows.slice(found), None
+        found += 1
+    left = resumed.rows - found
+    return rows.slice(found), Mark(resumed.key, left) if left else None
+
+
+def planned(
+    db: psycopg.Connection[Any], config: Mapping[str, Any], stream: StreamSpec
+) -> Query:
+    """How to read a stream, after the server has agreed to do it.
+
+    Raises:
+        SourceError: missing, type, right.
+    """
+    query = query_of(
+        bound(db, stream),
+        stream,
+        server_encoding=db.info.parameter_status("server_encoding") or "UTF8",
+        encoding=str(config.get("encoding", "utf-8")),
+    )
+    with our_errors():
+        try:
+            db.execute(f"explain {query.select('')}".encode())
+        except psycopg.errors.InsufficientPrivilege:
+            table = ".".join(name_of(stream.table, db.info.dbname))
+            raise SourceError(
+                "right", f"{config['user']} may not select the columns of {table}"
+            ) from None
+    return query
+
+
+def capabilities(config: Mapping[str, Any], stream: StreamSpec) -> Caps:
+    """See the contract."""
+    with connection(config, Limits()) as db:
+        query = planned(db, config, stream)
+    return Caps(
+        snapshot=True,
+        ordered=True,
+        paths={reading.name: reading.path for reading in query.readings},
+    )
