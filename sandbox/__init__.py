@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""A small real exchange: what the agent is tried out, shown and tested against."""

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m sandbox``: a small real exchange, for trying out, demo and tests."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from agent.errors import FepError, UsageFault
+from sandbox.app import serve
+from sandbox.options import Options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the exchange; exit code 0 after SIGTERM, 78 for settings."""
+    logging.basicConfig(level=logging.WARNING, format="sandbox: %(message)s")
+    try:
+        options = _options(_parser().parse_args(argv))
+        asyncio.run(serve(options, ready=_say))
+    except FepError as e:
+        sys.stderr.write(f"{e}\n{e.remedy.en}\n")
+        return e.exit_code
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    parser.add_argument("--dir", type=Path, required=True, help="where all is kept")
+    parser.add_argument("--listen", help="HOST:PORT, port 0 takes a free one")
+    parser.add_argument("--aud", help="id of the exchange")
+    parser.add_argument(
+        "--no-load", action="store_true", help="batches become stored, not loaded"
+    )
+    parser.add_argument("--config", type=Path, help="TOML file, see sandbox/options.py")
+    return parser
+
+
+def _options(args: argparse.Namespace) -> Options:
+    options = Options(args.dir)
+    if args.config:
+        options = options.with_file(args.config)
+    if args.listen:
+        host, colon, port = args.listen.rpartition(":")
+        if not colon or not port.isdigit() or int(port) > 65_535:
+            raise UsageFault(f"--listen: expected HOST:PORT, got {args.listen}")
+        options = replace(options, host=host.strip("[]"), port=int(port))
+    if args.aud:
+        options = replace(options, aud=args.aud)
+    return replace(options, load=options.load and not args.no_load)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The admin's Unix socket ``<folder>/admin.sock``, HTTP, for tests, demo and people.
+
+============================ =======================================================
+GET /state                   streams, batches by state, whether loading is on
+GET /digest?resource=        rows and digest of the centre's table
+GET, PUT /faults             the fault switches, see ``sandbox.faults``
+PUT /load                    ``{"on": true|false}``: loading goes on or waits
+POST /revoke                 ``{"kid": ...}``: refuse a key from now on
+POST /reset                  ``{"node": ...}``: let a node enrol anew with other keys
+============================ =======================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from agent.errors import MalformedMessage
+from agent.wire import strict
+from agent.wire.members import Members
+from agent.wire.problem import Problem
+from sandbox.accept import Refused
+from sandbox.desk import Desk
+from sandbox.faults import Faults
+from sandbox.http import refusal
+from sandbox.reconcile import totals
+from sandbox.store import Registry
+
+
+@dataclass
+class Switch:
+    """Whether stored batches are loaded; ``wake`` is set when there may be work."""
+
+    on: bool
+    wake: asyncio.Event
+
+
+@dataclass(frozen=True)
+class Admin:
+    """Handlers of the admin socket."""
+
+    registry: Registry
+    desk: Desk
+    write: Callable[[Callable[[], Any]], Awaitable[Any]]
+    faults: Faults
+    load: Switch
+    database: Path
+
+    def app(self) -> web.Application:
+        """The application to serve on the socket."""
+        app = web.Application(middlewares=[_translate])
+        app.add_routes(
+            [
+                web.get("/state", self.state),
+                web.get("/digest", self.digest),
+                web.get("/faults", self.get_faults),
+                web.put("/faults", self.put_faults),
+                web.put("/load", self.put_load),
+                web.post("/revoke", self.revoke),
+                web.post("/reset", self.reset),
+            ]
+        )
+        return app
+
+    async def state(self, _: web.Request) -> web.Response:
+        """Where everything stands."""
+        batches: dict[str, dict[str, int]] = {}
+        for resource, state, count in self.registry.counts():
+            batches.setdefault(resource, {})[state] = count
+        streams = {
+            resource: {
+                "node": node,
+                **asdict(self.registry.stream(resource)),
+                "batches": batches.get(resource, {}),
+                "table": self.registry.table(resource),
+            }
+            for resource, node in self.registry.owners()
+        }
+        waiting = self.registry.due() is not None
+        body = {"loading": self.load.on, "waiting": waiting, "streams": streams}
+        return web.json_response(body)
+
+    async def digest(self, request: web.Request) -> web.Response:
+        """Rows and digest of the centre's table of a resource."""
+        resource = request.query.get("resource", "")
+        if self.registry.owner(resource) is None:
+            raise Refused("not-found", "no such resource")
+        rows, digest = await asyncio.to_thread(totals, self.database, resource)
+        return web.json_response({"rows": rows, "digest": digest})
+
+    async def get_faults(self, _: web.Request) -> web.Response:
+        """What is on."""
+        return web.json_response({"faults": self.faults.shown()})
+
+    async def put_faults(self, request: web.Request) -> web.Response:
+        """Replace all switches."""
+        self.faults.put(strict.loads(await request.read()))
+        return web.json_response({"faults": self.faults.shown()})
+
+    async def put_load(self, request: web.Request) -> web.Response:
+        """Loading goes on or waits."""
+        members = Members(strict.loads(await request.read()), "load", "on")
+        self.load.on = members.boolean("on")
+        self.load.wake.set()
+        return web.Response(status=204)
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        """Refuse a key from now on."""
+        kid = Members(strict.loads(await request.read()), "revoke", "kid").text("kid")
+        await self.write(lambda: self.desk.revoke(kid))
+        return web.Response(status=204)
+
+    async def reset(self, request: web.Request) -> web.Response:
+        """Let a node enrol anew."""
+        node = Members(strict.loads(await request.read()), "reset", "node").text("node")
+        await self.write(lambda: self.desk.store.forget_node(node))
+        return web.Response(status=204)
+
+
+@web.middleware
+async def _translate(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]
+) -> Any:
+    try:
+        return await handler(request)
+    except Refused as e:
+        return refusal(e.problem)
+    except MalformedMessage as e:
+        return refusal(Problem.of("malformed", e.detail))

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Assembly: one folder, one writer's thread, two listeners, one loader."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from agent.crypto.jose import PrivateKey
+from agent.crypto.keys import load_private, save_private
+from agent.errors import UsageFault
+from sandbox import lies
+from sandbox.accept import Rules
+from sandbox.admin import Admin, Switch
+from sandbox.desk import Desk
+from sandbox.faults import Fault, Faults
+from sandbox.http import Front
+from sandbox.load import Loader
+from sandbox.options import Options
+from sandbox.receive import Receiver
+from sandbox.replies import Signer
+from sandbox.store import Registry, Store, open_reader
+from sandbox.tls import Pki
+from sandbox.uploads import Uploads
+
+_LOG = logging.getLogger("sandbox")
+_DAY_S = 86_400
+_EXPIRE_EVERY_S = 600
+
+
+async def serve(options: Options, *, ready: Callable[[str], None]) -> None:
+    """Run an exchange until SIGTERM or SIGINT.
+
+    Args:
+        options: which one, and where.
+        ready: gets the JSON line of ``sandbox.json`` when it listens.
+
+    Raises:
+        UsageFault: another process serves this folder.
+    """
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with exchange(options) as line:
+        ready(line)
+        await stop.wait()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What both listeners and the loader share."""
+
+    options: Options
+    faults: Faults
+    pki: Pki
+    desk: Desk
+    registry: Registry
+    switch: Switch
+    write: Callable[[Callable[[], Any]], Awaitable[Any]]
+
+    @property
+    def database(self) -> Path:
+        """The exchange's SQLite file."""
+        return self.options.folder / "centre.db"
+
+
+@asynccontextmanager
+async def exchange(options: Options) -> AsyncIterator[str]:
+    """A running exchange; gives the JSON line of ``sandbox.json``."""
+    folder = options.folder
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_alone(folder / "lock"))
+        parts = await _parts(options, stack)
+        url = await _listen(parts, stack)
+        admin = await _listen_admin(parts, stack)
+        loader = Loader(
+            parts.desk.store, parts.desk.signer, options, batches=parts.desk.batches
+        )
+        loading = asyncio.create_task(_load(loader, parts))
+        loading.add_done_callback(_crash)
+        stack.push_async_callback(_cancel, loading)
+        line = json.dumps(
+            {
+                "url": url,
+                "aud": options.aud,
+                "ca_sha256": parts.pki.authority.sha256,
+                "kid": parts.desk.signer.key.public.kid,
+                "admin": str(admin.absolute()),
+                "pid": os.getpid(),
+            }
+        )
+        _publish(folder / "sandbox.json", line)
+        yield line
+
+
+async def _parts(options: Options, stack: AsyncExitStack) -> Parts:
+    folder = options.folder
+    faults = Faults()
+
+    def now() -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=faults.clock_offset_s)
+
+    hosts = (options.host, *options.hosts)
+    pki = Pki(folder / "keys", hosts, now=datetime.now(UTC))
+    signer = Signer(_receipt_key(folder / "keys"), options.aud, now)
+    thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+    stack.callback(thread.shutdown)
+
+    async def write(change: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(thread, change)
+
+    store = await write(lambda: Store(folder / "centre.db"))
+    stack.push_async_callback(write, store.close)
+    registry = open_reader(folder / "centre.db")
+    stack.callback(registry.connection.close)
+    batches = folder / "batches"
+    batches.mkdir(mode=0o700, exist_ok=True)
+    desk = Desk(store, signer, options, batches)
+    switch = Switch(options.load, asyncio.Event())
+    switch.wake.set()
+    return Parts(options, faults, pki, desk, registry, switch, write)
+
+
+async def _listen(parts: Parts, stack: AsyncExitStack) -> str:
+    """Serve clients; the URL at which they find the exchange."""
+    options, desk, faults = parts.options, parts.desk, parts.faults
+    port = options.port or _last_port(options.folder / "sandbox.json")
+    listener = _socket(options.host, port)
+    stack.callback(listener.close)
+    url = f"https://{_bracketed(options.host)}:{listener.getsockname()[1]}"
+    front = Front(
+        registry=parts.registry,
+        desk=desk,
+        writer=parts.write,
+        authority=parts.pki.authority,
+        faults=faults,
+        database=parts.database,
+        url=url,
+    )
+    uploads = Uploads(
+        options.folder / "uploads",
+        lambda offer: Rules(options.aud).judge(
+            offer, parts.registry, now=desk.signer.now()
+        ),
+        life_s=options.upload_days * _DAY_S,
+    )
+    receiver = Receiver(
+        uploads=uploads,
+        registry=parts.registry,
+        desk=desk,
+        write=parts.write,
+        stored=parts.switch.wake.set,
+        client=front.client,
+        show=lambda text: lies.show_receipt(text, faults, desk.signer),
+        faults=faults,
+    )
+    app = web.Application(middlewares=front.middlewares())
+    app.add_routes([*front.routes(), *receiver.routes()])
+    context = parts.pki.context(lambda: _lie(faults.strike("tls")))
+    runner = await _runner(app, stack)
+    await web.SockSite(runner, listener, ssl_context=context).start()
+    expiring = asyncio.create_task(_expire(uploads))
+    expiring.add_done_callback(_crash)
+    stack.push_async_callback(_cancel, expiring)
+    return url
+
+
+async def _listen_admin(parts: Parts, stack: AsyncExitStack) -> Path:
+    """Serve the admin's socket; its path."""
+    path = parts.options.folder / "admin.sock"
+    path.unlink(missing_ok=True)
+    admin = Admin(
+        registry=parts.registry,
+        desk=parts.desk,
+        write=parts.write,
+        faults=parts.faults,
+        load=parts.switch,
+        database=parts.database,
+    )
+    runner = await _runner(admin.app(), stack)
+    await web.UnixSite(runner, str(path)).start()
+    path.chmod(0o600)
+    return path
+
+
+async def _runner(app: web.Application, stack: AsyncExitStack) -> web.AppRunner:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    return runner
+
+
+def _socket(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as e:
+        listener.close()
+        raise UsageFault(f"cannot listen on {host}:{port}: {e.strerror}") from e
+    return listener
+
+
+def _lie(fault: Fault | None) -> str | None:
+    return None if fault is None else fault.lie
+
+
+def _crash(task: asyncio.Task[None]) -> None:
+    """A background task that fails ends the process: nobody would notice else."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _LOG.error("background task failed", exc_info=error)
+        signal.raise_signal(signal.SIGTERM)
+
+
+async def _load(loader: Loader, parts: Parts) -> None:
+    """Load what is stored, one batch at a time, so that storing gets its turn."""
+    switch = parts.switch
+    while True:
+        await switch.wake.wait()
+        switch.wake.clear()
+        while switch.on and await parts.write(loader.load_next) is not None:
+            pass
+
+
+async def _expire(uploads: Uploads) -> None:
+    while True:
+        uploads.expire(now=time.time())
+        await asyncio.sleep(_EXPIRE_EVERY_S)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            raise UsageFault(f"another process serves {path.parent}") from e
+        yield
+
+
+def _receipt_key(folder: Path) -> PrivateKey:
+    path = folder / "receipt.key"
+    if not path.exists():
+        save_private(path, PrivateKey.generate("receipt"))
+    return load_private(path, purpose="receipt")
+
+
+def _last_port(path: Path) -> int:
+    """The port of the run before, so that clients find the exchange again."""
+    try:
+        url = json.loads(path.read_text(encoding="utf-8"))["url"]
+        return urlsplit(url).port or 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _publish(path: Path, line: str) -> None:
+    draft = path.with_suffix(".tmp")
+    draft.write_text(line + "\n", encoding="utf-8")
+    draft.rename(path)

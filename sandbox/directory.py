@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is who: the directory's files made from the registry, and signed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import cast
+
+from agent.crypto.jose import PrivateKey
+from agent.wire import directory
+from agent.wire.directory import (
+    DepartmentFile,
+    Directory,
+    ExchangeEntry,
+    ExchangeFile,
+    KeyStatus,
+    NodeEntry,
+    RevokedFile,
+    Status,
+)
+from agent.wire.grammar import format_time
+from sandbox.store import KeyRecord, Registry
+
+
+def build(
+    registry: Registry, *, key: PrivateKey, aud: str, url: str, now: datetime
+) -> Directory:
+    """Every file as the registry stands."""
+    records = registry.keys()
+    exchange = ExchangeEntry(aud, (url,), ((key.public, "active"),))
+    revoked = {
+        r.key.kid: format_time(r.since) for r in records if r.status == "revoked"
+    }
+    return Directory(
+        iat=int(now.timestamp()),
+        departments=_departments(registry, records),
+        exchange=ExchangeFile((exchange,)),
+        revoked=RevokedFile(kids=revoked, nodes={}),
+    )
+
+
+def signed(
+    registry: Registry, *, key: PrivateKey, aud: str, url: str, now: datetime
+) -> str:
+    """``fep-directory+jws``."""
+    found = build(registry, key=key, aud=aud, url=url, now=now)
+    return key.sign(directory.TYP, found.payload())
+
+
+def _departments(
+    registry: Registry, records: list[KeyRecord]
+) -> dict[str, DepartmentFile]:
+    nodes: dict[str, list[NodeEntry]] = {}
+    for node in registry.nodes():
+        entry = NodeEntry(
+            node=node,
+            status="active",
+            statements=tuple(registry.statements(node)),
+            keys=tuple(_status(r) for r in records if r.node == node),
+        )
+        nodes.setdefault(_department(node), []).append(entry)
+    resources: dict[str, dict[str, str]] = {}
+    for resource, node in registry.owners():
+        resources.setdefault(_department(node), {})[resource] = node
+    return {
+        d: DepartmentFile(d, tuple(nodes.get(d, ())), resources.get(d, {}))
+        for d in sorted(nodes.keys() | resources.keys())
+    }
+
+
+def _status(record: KeyRecord) -> KeyStatus:
+    return KeyStatus(
+        kid=record.key.kid,
+        status=cast("Status", record.status),
+        since=format_time(record.since),
+        until=None if record.until is None else format_time(record.until),
+    )
+
+
+def _department(node: str) -> str:
+    return node.partition("/")[0]
