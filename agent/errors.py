@@ -17,6 +17,7 @@ the name of the thing. A detail never holds a personal value or a secret.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
 
 
@@ -388,14 +389,33 @@ class Fault(NamedTuple):
     file: str
     key: str
     expected: str
-    got: str
+    got: str | None
     article: str | None = None
 
     def __str__(self) -> str:
-        """``file: key: expected …, got … [article]``."""
+        """``file: key: expected …, got … [article]``; whole words where got is None."""
         article = f" [{self.article}]" if self.article else ""
         key = f"{self.key}: " if self.key else ""
-        return f"{self.file}: {key}expected {self.expected}, got {self.got}{article}"
+        words = f"expected {self.expected}, got {self.got}"
+        return (
+            f"{self.file}: {key}{self.expected if self.got is None else words}{article}"
+        )
+
+
+def nearest(key: str, known: Iterable[str], otherwise: str) -> str:
+    """What is expected in place of an unknown key."""
+    import difflib  # only for people who mistyped
+
+    close = difflib.get_close_matches(key, list(known), 1)
+    return f"`{close[0]}` (did you mean that?)" if close else otherwise
+
+
+def shown(value: object) -> str:
+    """A value of the file for a message, at most 64 characters."""
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 64 else text[:61] + "..."
 
 
 class FilesInvalid(OperatorFault):

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from agent.errors import ConfigInvalid, Fault, SecretUnreadable
+from agent.errors import ConfigInvalid, Fault, SecretUnreadable, nearest, shown
 from agent.settings.model import Settings
-from agent.settings.source import Note, Places, Source, nearest, shown, source
+from agent.settings.source import Note, Places, Source, source
 
 LARGEST = 1024 * 1024
 """Most bytes of a settings file."""

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.errors import nearest, shown
 from agent.settings.secret import Secret
 
 SECRET_KEYS = frozenset({"password", "passphrase", "secret", "token", "private_key"})
@@ -144,17 +144,3 @@ def _words(rule: Mapping[str, Any]) -> str:
     if rule.get("enum"):
         return "one of " + ", ".join(str(v) for v in rule["enum"])
     return f"a value of type {rule.get('type', 'any')}"
-
-
-def nearest(key: str, known: Iterable[str], otherwise: str) -> str:
-    """What is expected in place of an unknown key."""
-    close = difflib.get_close_matches(key, list(known), 1)
-    return f"`{close[0]}` (did you mean that?)" if close else otherwise
-
-
-def shown(value: object) -> str:
-    """A value of the file for a message, at most 64 characters."""
-    if value is None:
-        return "nothing"
-    text = repr(value)
-    return text if len(text) <= 64 else text[:61] + "..."

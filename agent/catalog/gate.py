@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate: what may leave, and nothing else.
+
+Rules
+
+1. :class:`Outgoing` is the only thing of a resource that the pipeline takes, and
+   :func:`leave` alone makes one.
+2. The gate is shut unless ``push = true``, the resource is shared, unclassified and of
+   the outer network, and lint finds no error.
+3. Items that are not shared are left behind: no column of theirs is ever named to a
+   connector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass
+from typing import Literal
+
+from agent.catalog.document import CatalogItem, Resource
+from agent.catalog.lint import errors
+from agent.errors import GateClosed
+from agent.model.item import Item, ShareType
+from agent.model.job import BoundItem
+
+_PASS = object()
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """What may leave of a resource, and where it is.
+
+    Args:
+        resource: its code.
+        name: its name, for people.
+        version: of the document.
+        source: name of the source.
+        table: schema-qualified name, outermost first.
+        items: what travels, in order, with its columns.
+        permit: proof that the gate made it.
+    """
+
+    resource: str
+    name: str
+    version: int
+    source: str
+    table: tuple[str, ...]
+    items: tuple[BoundItem, ...]
+    permit: InitVar[object] = None
+
+    def __post_init__(self, permit: object) -> None:
+        if permit is not _PASS:
+            raise GateClosed(f"{self.resource}: only the gate lets a resource out")
+
+    @property
+    def statement(self) -> tuple[Item, ...]:
+        """The items as the catalog statement lists them."""
+        return tuple(bound.item for bound in self.items)
+
+
+def leave(resource: Resource) -> Outgoing:
+    """What may leave of a resource.
+
+    Raises:
+        GateClosed: nothing may; it says why.
+    """
+    reason = closed(resource)
+    if reason or resource.binding is None:
+        raise GateClosed(f"{resource.code}: {reason}")
+    return Outgoing(
+        resource=resource.code,
+        name=resource.name,
+        version=resource.version,
+        source=resource.binding.source,
+        table=resource.binding.table,
+        items=tuple(_bound(resource, item) for item in resource.shared_items()),
+        permit=_PASS,
+    )
+
+
+def closed(resource: Resource) -> str | None:
+    """Why the gate is shut, or None if it is open."""
+    if not resource.push:
+        return "push is not true"
+    if resource.share_type == "not_shared":
+        return "share_type is not_shared (辽9)"
+    if resource.secrecy_level != "unclassified":
+        return f"secrecy_level is {resource.secrecy_level} (辽26)"
+    if resource.network_zone != "outer":
+        return "network_zone is not outer (辽12)"
+    if resource.binding is None:
+        return "there is no [binding]"
+    found = errors(resource)
+    return f"{found[0].field}: {found[0].text.en}" if found else None
+
+
+def _bound(resource: Resource, item: CatalogItem) -> BoundItem:
+    share: Literal["1", "2"] = (
+        "1" if resource.share_of(item) is ShareType.UNCONDITIONAL else "2"
+    )
+    return BoundItem(
+        item=Item(
+            name=item.name,
+            type=item.type,
+            length=item.length,
+            scale=item.scale,
+            key=item.key,
+            share=share,
+        ),
+        column=resource.column(item),
+        rules=item.rules,
+        required=item.required,
+    )
