@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from agent.crypto.jose import message_digest
+from agent.crypto.jose import message_digest, split
 from agent.model.job import Packed
 from agent.model.stream import Head
 from agent.wire import batch as wire
@@ -135,3 +135,8 @@ def sign(
     """
     text = signer.sign(wire.TYP, manifest.payload())
     return Sealed(head, text, message_digest(text), manifest, packed)
+
+
+def payload_of(text: str) -> bytes:
+    """The payload of a message that we signed ourselves."""
+    return split(text, cap=len(text)).payload

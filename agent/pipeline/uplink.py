@@ -226,14 +226,12 @@ class Exchange:
             if offset is not None:
                 return await self._pieces(file, location, offset)
             self._locations.pop(file.batch, None)
-        if file.size <= ONE_POST and file.batch not in self._cut:
-            reply = await self._create(file, length=file.size)
-            if _done(reply, file.size):
-                return reply
-        else:
-            reply = await self._create(file, length=0)
+        whole = file.size <= ONE_POST and file.batch not in self._cut
+        reply = await self._create(file, length=file.size if whole else 0)
+        if _done(reply, file.size):
+            return reply
         location = self._locations[file.batch]
-        offset = await self._offset(location, file.size)
+        offset = await self._offset(location, file.size) if whole else 0
         if offset is None:
             raise MalformedMessage("tus: expected the upload just created, got none")
         return await self._pieces(file, location, offset)
@@ -244,7 +242,7 @@ class Exchange:
             headers["Content-Type"] = "application/offset+octet-stream"
         reply = await self._tus(
             "POST",
-            self._base.with_path(self._endpoint.batches),
+            self._url(self._endpoint.batches),
             headers,
             file=file,
             span=(0, length),
@@ -330,6 +328,9 @@ class Exchange:
 
     # --- one request --------------------------------------------------------------
 
+    def _url(self, path: str) -> URL:
+        return URL(self._endpoint.url.rstrip("/") + path)
+
     async def _ask(
         self,
         method: str,
@@ -339,7 +340,7 @@ class Exchange:
         body: bytes | None = None,
         cap: int = SMALL_CAP,
     ) -> Reply:
-        url = self._base.with_path(path).with_query(query or {})
+        url = self._url(path).with_query(query or {})
         headers = {"Content-Type": "application/jose"} if body is not None else {}
         return await self._request(method, url, headers, body, cap=cap)
 

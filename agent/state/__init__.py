@@ -24,9 +24,10 @@ from agent.state.records import (
     StreamKey,
     Sums,
 )
-from agent.state.store import ChainMoved, State
+from agent.state.store import ALL, ChainMoved, State
 
 __all__ = [
+    "ALL",
     "Batch",
     "Catalog",
     "ChainMoved",

@@ -26,6 +26,7 @@ STEP_1 = (
         reason TEXT,
         halt_code TEXT,
         halt_detail TEXT,
+        halt_at TEXT,
         UNIQUE (producer, aud, resource)
     )
     """,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.model.batch import Mode, Quality, Reason, Rows
+from agent.model.batch import Mode, Quality, Rows
 from agent.model.stream import Head
 
 BatchState = Literal["waiting", "stored", "loaded", "rejected", "dropped"]
@@ -33,6 +33,7 @@ class Stream:
         head: end of the chain; ``epoch`` 0 while the position was never asked.
         halt_code: code of the signed rejection that the stream waits on, or None.
         halt_detail: which batch was rejected.
+        halt_at: when we learned of it.
     """
 
     id: int
@@ -40,6 +41,7 @@ class Stream:
     head: Head
     halt_code: str | None
     halt_detail: str | None
+    halt_at: str | None
 
 
 @dataclass(frozen=True)
@@ -181,12 +183,12 @@ class Run:
     state: RunState
     confirm_deletes: bool
     asked_at: str
-    started_at: str | None
-    ended_at: str | None
-    totals: RunTotals | None
-    code: str | None
-    detail: str | None
-    successor: str | None
+    started_at: str | None = None
+    ended_at: str | None = None
+    totals: RunTotals | None = None
+    code: str | None = None
+    detail: str | None = None
+    successor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -195,11 +197,11 @@ class Sums:
 
     Args:
         batches: how many.
-        sent_upsert: upserts in batches that may still load or have loaded.
         open_upsert: upserts in batches that wait or are stored, not yet loaded.
         loaded_upsert: upserts of loaded receipts, as the exchange counted them.
+        lost_upsert: upserts in batches that were rejected or dropped.
+        rows: rows by the manifests.
         quality: source rows by the manifests.
-        keep: keys that were sent without a row.
         states: state -> batches.
     """
 
@@ -207,10 +209,6 @@ class Sums:
     open_upsert: int
     loaded_upsert: int
     lost_upsert: int
-    upsert: int
-    keep: int
+    rows: Rows
     quality: Quality
     states: Mapping[str, int]
-
-
-REASONS: tuple[Reason, ...] = ("first", "restored", "spool_lost", "rejected", "rekeyed")

@@ -54,6 +54,7 @@ def stream(r: Record) -> Stream:
         head=Head(r["epoch"], r["seq"], r["prev"], r["incarnation"], r["reason"]),
         halt_code=r["halt_code"],
         halt_detail=r["halt_detail"],
+        halt_at=r["halt_at"],
     )
 
 
@@ -162,8 +163,7 @@ def sums(records: Sequence[Record]) -> Sums:
         open_upsert=upserts("waiting", "stored"),
         loaded_upsert=sum(r["receipted"] or 0 for r in records),
         lost_upsert=upserts("rejected", "dropped"),
-        upsert=sum(r["n_upsert"] for r in records),
-        keep=sum(r["n_keep"] for r in records),
+        rows=sum((_rows(r) for r in records), Rows(0, 0, 0)),
         quality=sum((_quality(r) for r in records), Quality(0, 0, 0)),
         states=dict(by_state),
     )

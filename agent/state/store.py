@@ -96,7 +96,8 @@ class State:
         with self._connection.transaction() as db:
             db.execute(
                 "UPDATE streams SET epoch = ?, seq = ?, prev = ?, incarnation = ?,"
-                " reason = ?, halt_code = NULL, halt_detail = NULL WHERE id = ?",
+                " reason = ?, halt_code = NULL, halt_detail = NULL, halt_at = NULL"
+                " WHERE id = ?",
                 [*_head(head), stream],
             )
             db.execute(
@@ -116,6 +117,15 @@ class State:
                 " AND epoch < ? AND state IN ('waiting', 'stored')",
                 [epoch.at, stream, head.epoch],
             )
+
+    def epoch_base(self, stream: int, epoch: int) -> str | None:
+        """What the first batch of an epoch chains to."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT prev FROM epochs WHERE stream = ? AND epoch = ?",
+                [stream, epoch],
+            ).fetchone()
+            return None if found is None else found[0]
 
     # --- batches ------------------------------------------------------------------
 
@@ -167,6 +177,47 @@ class State:
                 [stream, *states, limit],
             )
             return tuple(row.batch(r) for r in row.many(found))
+
+    def settling(self, stream: int) -> tuple[Batch, ...]:
+        """Stored batches whose run's final batch is stored or loaded, chain order."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT b.* FROM batches b WHERE b.stream = ? AND b.state = 'stored'"
+                " AND EXISTS (SELECT 1 FROM batches f WHERE f.run = b.run"
+                " AND f.final = 1 AND f.state IN ('stored', 'loaded'))"
+                " ORDER BY b.epoch, b.seq",
+                [stream],
+            )
+            return tuple(row.batch(r) for r in row.many(found))
+
+    def amount(self, stream: int, state: BatchState) -> tuple[int, int]:
+        """(batches, bytes) of a stream in a state."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT count(*), coalesce(sum(size), 0) FROM batches"
+                " WHERE stream = ? AND state = ?",
+                [stream, state],
+            ).fetchone()
+            return int(found[0]), int(found[1])
+
+    def last_loaded(self, stream: int) -> tuple[int, int]:
+        """(epoch, seq) of the last loaded batch, (0, 0) if there is none."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT epoch, seq FROM batches WHERE stream = ? AND state = 'loaded'"
+                " ORDER BY epoch DESC, seq DESC LIMIT 1",
+                [stream],
+            ).fetchone()
+            return (0, 0) if found is None else (int(found[0]), int(found[1]))
+
+    def final_of(self, run: str) -> Batch | None:
+        """The final batch of a run, or None if it is not registered."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT * FROM batches WHERE run = ? AND final = 1", [run]
+            )
+            records = row.many(found)
+            return row.batch(records[0]) if records else None
 
     def recent(self, stream: int, limit: int) -> tuple[Batch, ...]:
         """The last batches of a stream, newest first."""
@@ -298,6 +349,11 @@ class State:
                 [state, at, code, detail, run],
             )
 
+    def confirm_run(self, run: str) -> None:
+        """A person agreed to the deletes of a run that is still queued."""
+        with self._connection.transaction() as db:
+            db.execute("UPDATE runs SET confirm_deletes = 1 WHERE id = ?", [run])
+
     def run(self, run: str) -> Run | None:
         """A run, or None."""
         with self._connection.transaction() as db:
@@ -369,13 +425,28 @@ class State:
                 [stream, new.version, new.digest, new.jws],
             )
 
-    def mark_catalog(self, stream: int, version: int, *, sent_at: str | None) -> None:
-        """The exchange took the statement, or (None) says that it does not know it."""
+    def unsent_catalogs(self, stream: int) -> tuple[Catalog, ...]:
+        """Statements that the exchange has not taken yet, oldest version first."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT * FROM catalogs WHERE stream = ? AND sent_at IS NULL"
+                " ORDER BY version",
+                [stream],
+            )
+            return tuple(row.catalog(r) for r in row.many(found))
+
+    def mark_catalog(self, stream: int, version: int, *, sent_at: str) -> None:
+        """The exchange took the statement."""
         with self._connection.transaction() as db:
             db.execute(
                 "UPDATE catalogs SET sent_at = ? WHERE stream = ? AND version = ?",
                 [sent_at, stream, version],
             )
+
+    def forget_catalogs(self, stream: int) -> None:
+        """The exchange says that it does not know them: they are to be sent again."""
+        with self._connection.transaction() as db:
+            db.execute("UPDATE catalogs SET sent_at = NULL WHERE stream = ?", [stream])
 
     def pauses(self) -> frozenset[str]:
         """Paused resources; :data:`ALL` among them pauses everything."""
@@ -412,8 +483,9 @@ def _advance_run(db: Database, new: NewBatch) -> None:
 def _halt(db: Database, stream: int, new: NewReceipt, at: str) -> None:
     detail = f"batch {new.epoch}/{new.seq}"
     db.execute(
-        "UPDATE streams SET halt_code = ?, halt_detail = ? WHERE id = ? AND epoch = ?",
-        [new.code or "rejected", detail, stream, new.epoch],
+        "UPDATE streams SET halt_code = ?, halt_detail = ?, halt_at = ?"
+        " WHERE id = ? AND epoch = ?",
+        [new.code or "rejected", detail, at, stream, new.epoch],
     )
     db.execute(
         "UPDATE batches SET state = 'dropped', settled_at = ? WHERE stream = ?"

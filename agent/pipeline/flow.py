@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The push flow: from the source's rows to the exchange's signed receipts.
+
+Here the stages meet; they do not know each other. Each resource has a lane with two
+loops, one that reads and one that sends; a sweeper deletes what is settled. All of it
+survives ``kill -9`` at any moment, because everything that matters is a transaction of
+the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from agent.audit.events import OrphansRemoved
+from agent.errors import Busy, FepError, ResourceUnknown, RunUnknown
+from agent.pipeline import report
+from agent.pipeline.lane import Bell, Lane, Wanted
+from agent.pipeline.reading import Reading
+from agent.pipeline.seams import Leaving, Parts, undivided
+from agent.pipeline.sending import Sending
+from agent.pipeline.status import batch_views, push_status, resource_status
+from agent.pipeline.sweep import sweep
+from agent.state import ALL, Run, RunTotals, Stream
+from agent.wire.grammar import format_time, parse_time
+
+ENDED = frozenset({"read", "held", "failed", "interrupted"})
+
+
+class PushFlow:
+    """Pushes resources to one exchange.
+
+    Call :meth:`recover` once, then keep :meth:`serve` running; the other methods may be
+    called from the same event loop at any time after ``recover``.
+
+    Args:
+        resources: what the gate lets leave.
+        parts: what the flow is made of.
+    """
+
+    def __init__(self, resources: Sequence[Leaving], parts: Parts) -> None:
+        self._parts = parts
+        self._bell = Bell()
+        self._lanes = {r.resource: Lane(r, parts, self._bell) for r in resources}
+        self._stopped = asyncio.Event()
+        self._pauses: frozenset[str] = frozenset()
+
+    # --- life ---------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Put right what a crash left; offline.
+
+        Raises:
+            SpoolWriteFailed: the disk refused.
+            StateDamaged: the state is wrong.
+        """
+        removed = await undivided(self._clean)
+        if removed:
+            self._parts.tell(OrphansRemoved(removed))
+        self._pauses = await undivided(self._parts.state.pauses)
+        self._apply_pauses()
+        for run in await undivided(self._parts.state.unfinished_runs):
+            await self._recover_run(run)
+        for lane in self._lanes.values():
+            await self._recover_lane(lane)
+
+    def _clean(self) -> int:
+        return self._parts.spool.clean(self._parts.state.files())
+
+    async def _recover_run(self, run: Run) -> None:
+        """A run of the last process: done, given up, or wanted again."""
+        state = self._parts.state
+        lane = self._lane_of(run)
+        if await undivided(partial(state.final_of, run.id)) is not None:
+            await undivided(partial(self._complete, run))
+        elif lane is None:
+            await self._stop(run, "failed", code="gone", detail="no such resource now")
+        elif _rejected_since(run, await lane.stream()):
+            await self._stop(run, "failed", code="batch-rejected", detail="halted")
+        elif run.state == "queued" and lane.wanted is None:
+            lane.take(run)
+        else:
+            await self._stop(run, "interrupted", code="interrupted", detail="restart")
+            if lane.wanted is None:
+                await lane.want(confirm_deletes=run.confirm_deletes, after=run.id)
+
+    async def _recover_lane(self, lane: Lane) -> None:
+        """What a new epoch dropped is read again, if nobody got round to ask for it."""
+        state = self._parts.state
+        newest = await undivided(partial(state.last_run, lane.stream_id))
+        if newest is None or newest.state != "read" or lane.wanted is not None:
+            return
+        sums = await undivided(partial(state.sums, newest.id))
+        if sums.states.get("dropped") and (await lane.stream()).halt_code is None:
+            await lane.want(after=newest.id)
+
+    async def _stop(
+        self, run: Run, to: report.RunOutcome, *, code: str, detail: str
+    ) -> None:
+        stop, at = self._parts.state.stop_run, _at(self._parts)
+        await undivided(partial(stop, run.id, to, code=code, detail=detail, at=at))
+
+    def _lane_of(self, run: Run) -> Lane | None:
+        lanes = self._lanes.values()
+        return next((x for x in lanes if x.stream_id == run.stream), None)
+
+    def _complete(self, run: Run) -> None:
+        """Its last batch was registered, only its totals were not."""
+        state = self._parts.state
+        final = state.final_of(run.id)
+        sums = state.sums(run.id)
+        totals = RunTotals(
+            rows=sums.rows,
+            quality=sums.quality,
+            reasons={},
+            warnings={},
+            as_of="" if final is None else final.sealed_at,
+        )
+        state.end_run(run.id, totals, at=_at(self._parts))
+
+    async def serve(self) -> None:
+        """Read and send until :meth:`drain` has ended, or until cancelled.
+
+        Raises:
+            SpoolWriteFailed: the disk refused; end the process, nothing is lost.
+            StateDamaged: the state is wrong.
+        """
+        slots = asyncio.Semaphore(self._parts.limits.workers)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._sweep_forever())]
+                for lane in self._lanes.values():
+                    tasks.append(group.create_task(Sending(lane).forever()))
+                    tasks.append(group.create_task(Reading(lane, slots).forever()))
+                await self._stopped.wait()
+                for task in tasks:
+                    task.cancel()
+        except BaseExceptionGroup as e:
+            raise _first(e) from None
+
+    async def drain(self, deadline_s: float) -> None:
+        """Begin nothing new, let runs and uploads end, then let :meth:`serve` return.
+
+        A run that does not end in time is cut; it begins again at the next start.
+        """
+        lanes = self._lanes.values()
+        for lane in lanes:
+            lane.draining = True
+        try:
+            async with asyncio.timeout(deadline_s):
+                while any(x.reading is not None or x.sending for x in lanes):
+                    await self._bell.listen().wait()
+        except TimeoutError:
+            pass
+        self._stopped.set()
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await undivided(partial(sweep, self._parts))
+            await self._parts.chance.sleep(self._parts.limits.sweep_s)
+
+    # --- what people ask for --------------------------------------------------------
+
+    async def request_pull(
+        self, resource: str, *, confirm_deletes: bool = False
+    ) -> str:
+        """Ask for a run; its id. A run that only waits to be repeated starts now.
+
+        Raises:
+            ResourceUnknown: there is no such resource.
+            Busy: it is paused, or a run of it reads or is queued.
+        """
+        lane = self._lane(resource)
+        if lane.paused:
+            raise Busy(f"{resource} is paused")
+        if lane.reading is not None:
+            raise Busy(f"a run of {resource} is reading")
+        lane.read_trouble = None
+        wanted = lane.wanted
+        if wanted is None:
+            run = await lane.want(confirm_deletes=confirm_deletes)
+            lane.prod()
+            return run
+        if confirm_deletes and not wanted.confirm_deletes:
+            await undivided(partial(self._parts.state.confirm_run, wanted.run))
+        lane.wanted = Wanted(wanted.run, wanted.confirm_deletes or confirm_deletes)
+        lane.prod()
+        return wanted.run
+
+    async def wait(self, run: str, *, delivered: bool = False) -> report.RunReport:
+        """The report of a run once it has ended, or of the one that it went on in.
+
+        Args:
+            run: from :meth:`request_pull`.
+            delivered: also wait until its batches are loaded, or never will be.
+
+        Raises:
+            RunUnknown: there is no such run.
+        """
+        while True:
+            heard = self._bell.listen()
+            found = await undivided(partial(self._report, run))
+            if found.state == "interrupted" and found.successor is not None:
+                run = found.successor
+                continue
+            done = found.state in ENDED
+            if done and delivered and found.state == "read":
+                done = found.delivered or found.lost > 0
+            if done:
+                return found
+            await heard.wait()
+
+    def _report(self, run: str) -> report.RunReport:
+        found = self._parts.state.run(run)
+        lane = None if found is None else self._lane_of(found)
+        if found is None or lane is None:
+            raise RunUnknown(run)
+        return report.run_report(found, lane.resource, self._parts.state.sums(run))
+
+    def pause(self, resource: str | None = None) -> None:
+        """Stop reading and sending one resource, or all; kept over restarts.
+
+        A run that reads is cut and begins again after :meth:`resume`.
+
+        Raises:
+            ResourceUnknown: there is no such resource.
+        """
+        name = ALL if resource is None else self._lane(resource).resource
+        self._parts.state.pause(name, at=_at(self._parts))
+        self._pauses = self._parts.state.pauses()
+        self._apply_pauses()
+
+    def resume(self, resource: str | None = None) -> None:
+        """Go on with one resource, or all; waits after failures end too.
+
+        Raises:
+            ResourceUnknown: there is no such resource.
+        """
+        name = ALL if resource is None else self._lane(resource).resource
+        self._parts.state.resume(name)
+        self._pauses = self._parts.state.pauses()
+        self._apply_pauses()
+        for lane in self._lanes.values():
+            if resource is None or lane.resource == resource:
+                lane.prod()
+
+    def _apply_pauses(self) -> None:
+        for lane in self._lanes.values():
+            lane.paused = ALL in self._pauses or lane.resource in self._pauses
+            if lane.paused:
+                lane.abort("paused")
+            lane.changed()
+
+    def _lane(self, resource: str) -> Lane:
+        try:
+            return self._lanes[resource]
+        except KeyError:
+            raise ResourceUnknown(resource) from None
+
+    # --- what people see ------------------------------------------------------------
+
+    def status(self) -> report.PushStatus:
+        """How everything stands; ``dataclasses.asdict`` makes JSON of it."""
+        return push_status(
+            self._parts,
+            tuple(self._lanes.values()),
+            paused=ALL in self._pauses,
+        )
+
+    def resource(self, resource: str) -> report.ResourceStatus:
+        """How one resource stands.
+
+        Raises:
+            ResourceUnknown: there is no such resource.
+        """
+        return resource_status(self._lane(resource))
+
+    def batches(
+        self, resource: str | None = None, *, limit: int = 1000
+    ) -> tuple[report.BatchView, ...]:
+        """Registered batches with their receipts, newest first in each resource.
+
+        Raises:
+            ResourceUnknown: there is no such resource.
+        """
+        lanes = self._lanes.values() if resource is None else [self._lane(resource)]
+        return tuple(view for lane in lanes for view in batch_views(lane, limit=limit))
+
+
+def _at(parts: Parts) -> str:
+    return format_time(parts.chance.now())
+
+
+def _rejected_since(run: Run, stream: Stream) -> bool:
+    """Whether a batch was rejected after the run had been asked for."""
+    if stream.halt_code is None or stream.halt_at is None:
+        return False
+    return parse_time(run.asked_at) <= parse_time(stream.halt_at)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One exception of a group, ours before others."""
+    flat = [
+        _first(e) if isinstance(e, BaseExceptionGroup) else e for e in group.exceptions
+    ]
+    return next((e for e in flat if isinstance(e, FepError)), flat[0])

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pure judgements of the push flow: positions, receipts, the brake, the counts.
+
+What the exchange signed is compared with what we know; nothing is stored and nothing
+is sent here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from agent.crypto.jose import PublicKey, Verified, split, verify
+from agent.errors import ClockSkewed, FalseReceipt, FepError, MalformedMessage
+from agent.model.batch import BatchId, Reason
+from agent.model.stream import Head
+from agent.wire import position, receipt
+from agent.wire.position import Position
+from agent.wire.receipt import Receipt
+
+BRAKE_ROWS = 1000
+"""A snapshot may be this many keys smaller than the one before."""
+BRAKE_PERCENT = 5
+"""Or this part of it, whichever is more (wire.md §2, mass deletes)."""
+
+
+class ExchangeKeys(Protocol):
+    """The exchange's keys of purpose ``receipt``, by kid."""
+
+    def receipt_key(self, kid: str) -> PublicKey:
+        """The key with which the exchange signs receipts and positions.
+
+        Raises:
+            UnknownKey: the directory does not have it for this exchange.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where we believe that a stream stands.
+
+    Args:
+        head: end of our chain.
+        base: what the first batch of our epoch chains to.
+        at_position: message digest of our batch at the position's place, or None.
+        next_open: seq of the first batch of the epoch without a receipt.
+    """
+
+    head: Head
+    base: str | None
+    at_position: str | None
+    next_open: int
+
+
+def opened(text: str, *, typ: str, cap: int, keys: ExchangeKeys) -> Verified:
+    """A message of the exchange, verified.
+
+    Raises:
+        MalformedMessage: its form is wrong.
+        BadSignature: it does not verify; UnknownKey: nobody knows its key.
+    """
+    message = split(text, cap=cap)
+    return verify(message, keys.receipt_key(message.kid), typ=typ)
+
+
+def read_position(
+    text: str,
+    *,
+    stream: tuple[str, str, str],
+    nonce: str,
+    keys: ExchangeKeys,
+    now: datetime,
+    tolerance_s: float,
+) -> Position:
+    """A position that answers our question of just now.
+
+    ``stream`` is (producer, aud, resource).
+
+    Raises:
+        MalformedMessage: it speaks of another stream, exchange or question.
+        BadSignature: it does not verify.
+        ClockSkewed: its clock and ours differ by more than ``tolerance_s``.
+    """
+    message = opened(text, typ=position.TYP, cap=position.CAP, keys=keys)
+    found = position.parse(message.payload)
+    got = (found.producer, found.aud, found.resource)
+    if got != stream:
+        raise MalformedMessage(f"position: expected {stream}, got {got}")
+    if found.nonce != nonce:
+        raise MalformedMessage("position: expected our nonce; it answers another time")
+    offset = found.iat - now.timestamp()
+    if abs(offset) > tolerance_s:
+        raise ClockSkewed(
+            f"the exchange's clock is {offset:+.0f} s from ours,"
+            f" at most {tolerance_s:g} s are allowed"
+        )
+    return found
+
+
+def read_receipt(
+    text: str, *, batch: BatchId, digest: str, keys: ExchangeKeys
+) -> Receipt:
+    """A receipt of exactly this batch.
+
+    Raises:
+        FalseReceipt: it does not verify, or speaks of another batch or manifest.
+    """
+    try:
+        message = opened(text, typ=receipt.TYP, cap=receipt.CAP, keys=keys)
+        found = receipt.parse(message.payload)
+    except FepError as e:
+        raise FalseReceipt(f"{batch.epoch}/{batch.seq}: {e.code}: {e.detail}") from e
+    if found.id != batch:
+        raise FalseReceipt(f"expected a receipt of {batch}, got one of {found.id}")
+    if found.manifest != digest:
+        raise FalseReceipt(
+            f"{batch.epoch}/{batch.seq}: expected manifest {digest},"
+            f" got {found.manifest}"
+        )
+    return found
+
+
+def why_reopen(ours: Standing, theirs: Position) -> Reason | None:
+    """Why a new epoch is needed, or None if the position fits our chain."""
+    head = ours.head
+    if head.epoch == 0:
+        return "first" if theirs.epoch == 0 else "spool_lost"
+    if theirs.epoch < head.epoch:
+        fits = ours.next_open == 1 and theirs.digest == ours.base
+        return None if fits else "restored"
+    fits = (
+        theirs.epoch == head.epoch
+        and theirs.digest == ours.at_position
+        and theirs.incarnation == head.incarnation
+        and ours.next_open <= theirs.seq + 1
+    )
+    return None if fits else "restored"
+
+
+def next_head(
+    head: Head, theirs: Position, *, reason: Reason, incarnation: str
+) -> Head:
+    """The head of a new epoch that chains to the position.
+
+    Its number is above the position's and above every one that we have used. Where
+    nothing was ever stored, the reason can only be ``first``.
+    """
+    return Head(
+        epoch=max(head.epoch, theirs.epoch) + 1,
+        seq=0,
+        prev=theirs.digest,
+        incarnation=incarnation,
+        reason="first" if theirs.digest is None else reason,
+    )
+
+
+def too_many_deletes(before: int | None, now: int) -> str | None:
+    """Why a swap from ``before`` to ``now`` distinct keys must wait, or None."""
+    if not before or now >= before:
+        return None
+    gone = before - now
+    allowed = max(BRAKE_ROWS, before * BRAKE_PERCENT // 100)
+    if now > 0 and gone <= allowed:
+        return None
+    return (
+        f"{before} keys were sent last time, {now} would be now: {gone} fewer,"
+        f" {0 if now == 0 else allowed} are allowed unconfirmed"
+    )

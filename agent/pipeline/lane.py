@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the two loops of one stream, sending and reading, know of each other.
+
+Only the event loop's thread touches a lane. What must survive is in the state; a lane
+holds signals, the run that is wanted, and what status shows of this moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Literal
+
+from agent.errors import FepError, InternalFault
+from agent.model.batch import BatchId
+from agent.pipeline.report import Progress, Trouble
+from agent.pipeline.seams import Leaving, Parts, undivided
+from agent.state import Run, Stream, StreamKey
+from agent.wire.grammar import format_time
+
+Abort = Literal["epoch", "halted", "paused"]
+
+
+class Bell:
+    """Wakes everybody who waits for a change of anything."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """Something changed."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    def listen(self) -> asyncio.Event:
+        """Set at the next :meth:`ring`; take it before looking."""
+        return self._event
+
+
+class Signals:
+    """Two ways to end one loop's wait: there is work, or a person wants it now."""
+
+    def __init__(self, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._sleep = sleep
+        self._work = asyncio.Event()
+        self._kick = asyncio.Event()
+
+    def note(self) -> None:
+        """There may be work."""
+        self._work.set()
+
+    def prod(self) -> None:
+        """A person wants it now: even a wait after a failure ends."""
+        self._work.set()
+        self._kick.set()
+
+    def begin(self) -> None:
+        """The loop is about to look; later signals count."""
+        self._work.clear()
+        self._kick.clear()
+
+    async def rest(self, seconds: float | None, *, patient: bool = False) -> None:
+        """Wait for a signal, at most so long.
+
+        Args:
+            seconds: None waits for a signal only.
+            patient: work does not end the wait, only a person does.
+        """
+        signal = self._kick if patient else self._work
+        waits: set[asyncio.Future[object]] = {asyncio.ensure_future(signal.wait())}
+        if seconds is not None:
+            waits.add(asyncio.ensure_future(self._sleep(seconds)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A run that waits to be read, not before a certain moment."""
+
+    run: str
+    confirm_deletes: bool
+    not_before: datetime | None = None
+
+
+class Lane:
+    """One resource on its way.
+
+    Args:
+        leaving: the resource, as the gate lets it leave.
+        parts: what the flow is made of.
+        bell: rung at every change.
+    """
+
+    def __init__(self, leaving: Leaving, parts: Parts, bell: Bell) -> None:
+        self.leaving = leaving
+        self.parts = parts
+        self.bell = bell
+        self.key = StreamKey(parts.sender.producer, parts.sender.aud, leaving.resource)
+        self.stream_id = parts.state.stream(self.key).id
+        self.paused = False
+        self.draining = False
+        self.ready = False
+        self.sending = False
+        self.blocked = False
+        self.reread = False
+        self.wanted: Wanted | None = None
+        self.reading: asyncio.Task[None] | None = None
+        self.aborted: Abort | None = None
+        self.progress: Progress | None = None
+        self.send_trouble: Trouble | None = None
+        self.read_trouble: Trouble | None = None
+        self.sender = Signals(parts.chance.sleep)
+        self.reader = Signals(parts.chance.sleep)
+
+    @property
+    def resource(self) -> str:
+        """Code of the resource."""
+        return self.leaving.resource
+
+    def stamp(self) -> str:
+        """Now, in the wire's grammar."""
+        return format_time(self.parts.chance.now())
+
+    def batch_id(self, epoch: int, seq: int) -> BatchId:
+        """The identity of one of our batches."""
+        key = self.key
+        return BatchId(key.producer, key.aud, key.resource, epoch, seq)
+
+    async def stream(self) -> Stream:
+        """The stream as the state has it now."""
+        return await undivided(partial(self.parts.state.stream, self.key))
+
+    def changed(self) -> None:
+        """There may be something to do for either loop."""
+        self.sender.note()
+        self.reader.note()
+        self.bell.ring()
+
+    def prod(self) -> None:
+        """A person wants it now: waits end."""
+        self.sender.prod()
+        self.reader.prod()
+        self.bell.ring()
+
+    async def want(
+        self,
+        *,
+        confirm_deletes: bool = False,
+        after: str | None = None,
+        wait_s: float = 0.0,
+    ) -> str:
+        """Put a run down to be read; after a restart it is still wanted.
+
+        Args:
+            confirm_deletes: whether the final part may delete as much as it does.
+            after: the run that this one repeats.
+            wait_s: seconds before it may begin.
+        """
+        parts = self.parts
+        run = Run(
+            id=parts.chance.new_id(),
+            stream=self.stream_id,
+            state="queued",
+            confirm_deletes=confirm_deletes,
+            asked_at=self.stamp(),
+        )
+        if after is None:
+            await undivided(partial(parts.state.add_run, run))
+        else:
+            await undivided(partial(parts.state.replace_run, after, run))
+        self.take(run, wait_s=wait_s)
+        return run.id
+
+    def take(self, run: Run, *, wait_s: float = 0.0) -> None:
+        """Read this run next; the state has it as queued."""
+        begin = self.parts.chance.now() + timedelta(seconds=wait_s)
+        self.wanted = Wanted(run.id, run.confirm_deletes, begin if wait_s > 0 else None)
+        self.changed()
+
+    def abort(self, reason: Abort) -> None:
+        """End the run that reads now, if there is one."""
+        if self.reading is not None and self.aborted is None:
+            self.aborted = reason
+            self.reading.cancel()
+
+    def trouble(
+        self, error: FepError, before: Trouble | None, wait_s: float | None
+    ) -> Trouble:
+        """What status shows of an error; the same trouble keeps its beginning."""
+        now = self.parts.chance.now()
+        same = before is not None and before.code == error.code
+        next_try = None if wait_s is None else now + timedelta(seconds=wait_s)
+        return Trouble(
+            code=error.code,
+            detail=error.detail,
+            since=before.since if before is not None and same else format_time(now),
+            next_try=None if next_try is None else format_time(next_try),
+        )
+
+
+def defect(doing: str, error: BaseException) -> InternalFault:
+    """An exception that nobody foresaw, by its class and place, without its text."""
+    where, trace = "?", error.__traceback__
+    while trace is not None:
+        where = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return InternalFault(f"{doing}: {type(error).__name__} at {where}")

@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reading loop of one stream: runs, the worker's offers, what becomes of them.
+
+Rules
+
+1. A worker's Packed is answered only when the spool has room: that is all the
+   backpressure there is, and it reaches the database.
+2. The brake is looked at before the final part is sealed: up to then nothing at the
+   centre changes.
+3. A file is renamed, its folder synced and the batch registered in one undivided step;
+   a refusal of the disk ends the daemon.
+4. A run that failed is repeated with growing waits, from its first row and as a new
+   snapshot; one that needs a person is held or waits for a pull.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from functools import partial
+
+from agent.audit.events import (
+    BatchRegistered,
+    RowsQuarantined,
+    RunEnded,
+    RunFailed,
+    RunHeld,
+    RunStarted,
+    SpoolBlocked,
+)
+from agent.crypto.jose import message_digest
+from agent.errors import (
+    CatalogInvalid,
+    ConfigInvalid,
+    FepError,
+    GateClosed,
+    InternalFault,
+    MassDelete,
+    SecrecyMarker,
+    SecretUnreadable,
+    SourceLogin,
+    SpoolWriteFailed,
+    StateDamaged,
+    WorkerDied,
+    all_errors,
+)
+from agent.model.job import Ended, Failed, Line, Packed, Progress, Written
+from agent.model.stream import Head
+from agent.pipeline import judge, report, seal
+from agent.pipeline.lane import Lane, Wanted, defect
+from agent.pipeline.seal import RunFacts, Sealed
+from agent.pipeline.seams import Worker, undivided
+from agent.pipeline.sweep import make_room
+from agent.state import Catalog, ChainMoved, NewBatch, RunTotals
+from agent.wire import catalog as wire_catalog
+from agent.wire.batch import LINE_CAP, CatalogRef, DeletesConfirmed
+
+UNBOUNDED = 2**53 - 1
+"""A confirmed count when nobody knows how many rows the centre has."""
+
+_ERRORS = {cls.code: cls for cls in all_errors()}
+
+
+class Reading:
+    """Reads one stream.
+
+    Args:
+        lane: the stream.
+        slots: how many runs may read at the same time, shared by all streams.
+    """
+
+    def __init__(self, lane: Lane, slots: asyncio.Semaphore) -> None:
+        self._lane = lane
+        self._parts = lane.parts
+        self._slots = slots
+        self._failures = 0
+
+    async def forever(self) -> None:
+        """Read what is wanted until cancelled.
+
+        Raises:
+            SpoolWriteFailed: the disk refused; the daemon must end.
+            StateDamaged: so must it when its memory is wrong.
+        """
+        lane = self._lane
+        while True:
+            lane.reader.begin()
+            wanted = lane.wanted
+            if wanted is None or not lane.ready or lane.paused or lane.draining:
+                await lane.reader.rest(None)
+            elif (wait_s := self._wait_s(wanted.not_before)) > 0:
+                await lane.reader.rest(wait_s, patient=True)
+                self._hurry()
+            else:
+                async with self._slots:
+                    await self._run(wanted)
+
+    def _wait_s(self, moment: datetime | None) -> float:
+        if moment is None:
+            return 0.0
+        return (moment - self._parts.chance.now()).total_seconds()
+
+    def _hurry(self) -> None:
+        """After a wait, however it ended, the run is due."""
+        if (wanted := self._lane.wanted) is not None:
+            self._lane.wanted = Wanted(wanted.run, wanted.confirm_deletes)
+
+    async def _run(self, wanted: Wanted) -> None:
+        """One run, and what follows from how it ended."""
+        lane = self._lane
+        if lane.paused or lane.draining or not lane.ready:
+            return
+        lane.wanted = None
+        lane.aborted = None
+        lane.reread = False
+        lane.reading = asyncio.ensure_future(_Run(lane, wanted).go())
+        lane.changed()
+        try:
+            await asyncio.wait({lane.reading})
+        finally:
+            task, lane.reading = lane.reading, None
+            lane.progress = None
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        await self._outcome(wanted, task)
+        if lane.reread and lane.wanted is None:
+            await lane.want(after=wanted.run)
+        lane.changed()
+
+    async def _outcome(self, wanted: Wanted, task: asyncio.Task[None]) -> None:
+        lane = self._lane
+        if task.cancelled():
+            await self._aborted(wanted)
+            return
+        error = task.exception()
+        if error is None:
+            self._failures = 0
+            lane.read_trouble = None
+        elif isinstance(error, SpoolWriteFailed | StateDamaged):
+            raise error
+        elif not isinstance(error, Exception):
+            raise error
+        elif isinstance(error, ChainMoved):
+            await self._again(wanted, code=error.code, detail=error.detail)
+        elif isinstance(error, FepError):
+            await self._failed(wanted, error)
+        else:
+            await self._failed(wanted, defect("reading", error))
+
+    async def _aborted(self, wanted: Wanted) -> None:
+        reason = self._lane.aborted
+        self._lane.aborted = None
+        if reason == "halted":
+            stopped = "the exchange rejected a batch of this stream meanwhile"
+            await self._stop(wanted.run, "failed", "batch-rejected", stopped)
+        else:
+            await self._again(wanted, code="interrupted", detail=reason or "stopped")
+
+    async def _again(self, wanted: Wanted, *, code: str, detail: str) -> None:
+        """Repeat at once: nothing was wrong with the source."""
+        lane = self._lane
+        await self._stop(wanted.run, "interrupted", code, detail)
+        if lane.wanted is None:
+            await lane.want(confirm_deletes=wanted.confirm_deletes, after=wanted.run)
+
+    async def _failed(self, wanted: Wanted, error: FepError) -> None:
+        lane, parts = self._lane, self._parts
+        told = (lane.resource, wanted.run, error.code, error.detail)
+        if isinstance(error, MassDelete | SecrecyMarker):
+            await self._stop(wanted.run, "held", error.code, error.detail)
+            lane.read_trouble = lane.trouble(error, lane.read_trouble, None)
+            parts.tell(RunHeld(*told))
+            return
+        await self._stop(wanted.run, "failed", error.code, error.detail)
+        parts.tell(RunFailed(*told))
+        wait_s: float | None = None
+        if _repeats(error):
+            self._failures += 1
+            # A wrong password, repeated fast, locks accounts.
+            attempt = 32 if isinstance(error, SourceLogin) else self._failures
+            wait_s = parts.backoff.wait_s(attempt, parts.chance.uniform)
+            if lane.wanted is None:
+                await lane.want(
+                    confirm_deletes=wanted.confirm_deletes,
+                    after=wanted.run,
+                    wait_s=wait_s,
+                )
+        lane.read_trouble = lane.trouble(error, lane.read_trouble, wait_s)
+
+    async def _stop(
+        self, run: str, state: report.RunOutcome, code: str, detail: str
+    ) -> None:
+        at = self._lane.stamp()
+        stop = self._parts.state.stop_run
+        await undivided(partial(stop, run, state, code=code, detail=detail, at=at))
+
+
+def _repeats(error: FepError) -> bool:
+    """Whether trying again by itself can help."""
+    if isinstance(error, SecretUnreadable):
+        return True
+    return not isinstance(error, ConfigInvalid | CatalogInvalid | GateClosed)
+
+
+class _Run:
+    """One conversation with one worker."""
+
+    def __init__(self, lane: Lane, wanted: Wanted) -> None:
+        self._lane = lane
+        self._parts = lane.parts
+        self._wanted = wanted
+        self._blocked = False
+
+    async def go(self) -> None:
+        """Read everything, or raise."""
+        lane, parts = self._lane, self._parts
+        run = self._wanted.run
+        began = parts.chance.now()
+        await undivided(partial(parts.state.start_run, run, at=lane.stamp()))
+        parts.tell(RunStarted(lane.resource, run))
+        facts = await self._facts()
+        job = await undivided(partial(parts.make_job, lane.resource, run))
+        head = (await lane.stream()).head
+        async with parts.worker() as worker:
+            await worker.start(job)
+            ended = await self._talk(worker, facts, head)
+        await self._end(ended, (parts.chance.now() - began).total_seconds())
+
+    async def _talk(self, worker: Worker, facts: RunFacts, head: Head) -> Ended:
+        lane = self._lane
+        sealed: Sealed | None = None
+        async for message in worker.messages():
+            match message:
+                case Progress(read=read, estimate=estimate):
+                    parts = 0 if sealed is None else sealed.packed.part
+                    lane.progress = report.Progress(read, estimate, parts)
+                    lane.bell.ring()
+                case Packed() as packed:
+                    sealed = await self._seal(packed, facts, head)
+                    tmp = self._parts.spool.tmp(facts.run, packed.part)
+                    await worker.send(Line(packed.part, sealed.text, str(tmp)))
+                case Written(part=part) if sealed and part == sealed.packed.part:
+                    await self._commit(sealed)
+                    head = sealed.after
+                case Ended() as ended:
+                    return ended
+                case Failed() as failed:
+                    raise await self._error(failed)
+                case _:
+                    raise WorkerDied(f"unexpected {type(message).__name__}")
+        raise WorkerDied("the worker ended without a last word")
+
+    async def _facts(self) -> RunFacts:
+        """What all batches have in common; signs the catalog statement if it is new."""
+        lane, parts = self._lane, self._parts
+        leaving = lane.leaving
+        items = tuple(leaving.items)
+        payload = wire_catalog.Statement(
+            producer=parts.sender.producer,
+            resource=leaving.resource,
+            version=leaving.version,
+            items=items,
+        ).payload()
+        known = await undivided(
+            partial(parts.state.catalog, lane.stream_id, leaving.version)
+        )
+        if known is None:
+            text = parts.signer.sign(wire_catalog.TYP, payload)
+            known = Catalog(leaving.version, message_digest(text), text, False)
+            await undivided(partial(parts.state.add_catalog, lane.stream_id, known))
+        elif seal.payload_of(known.jws) != payload:
+            raise CatalogInvalid(
+                f"{leaving.resource}: the items differ from those sent as version"
+                f" {leaving.version}; give the document a higher version"
+            )
+        return RunFacts(
+            resource=leaving.resource,
+            run=self._wanted.run,
+            catalog=CatalogRef(known.version, known.digest),
+            confirmed=None,
+        )
+
+    async def _seal(self, packed: Packed, facts: RunFacts, head: Head) -> Sealed:
+        parts = self._parts
+        if packed.final:
+            facts = await self._brake(packed, facts)
+        await self._room(packed.size + LINE_CAP)
+        manifest = seal.compose(
+            head, packed, facts, sender=parts.sender, now=parts.chance.now()
+        )
+        return seal.sign(head, packed, manifest, signer=parts.signer)
+
+    async def _brake(self, packed: Packed, facts: RunFacts) -> RunFacts:
+        """Hold a swap that would delete too much, unless a person agreed.
+
+        Raises:
+            MassDelete: it would, and nobody did.
+        """
+        lane, state = self._lane, self._parts.state
+        before = await undivided(partial(state.last_distinct, lane.stream_id))
+        if self._wanted.confirm_deletes:
+            count = UNBOUNDED if before is None else before
+            confirmed = DeletesConfirmed(lane.stamp(), count)
+            return RunFacts(facts.resource, facts.run, facts.catalog, confirmed)
+        reason = judge.too_many_deletes(before, packed.distinct or 0)
+        if reason is not None:
+            raise MassDelete(f"{lane.resource}: {reason}")
+        return facts
+
+    async def _room(self, size: int) -> None:
+        """Wait until the spool has room; the worker waits meanwhile."""
+        parts = self._parts
+        while not await undivided(partial(make_room, parts, size)):
+            if not self._blocked:
+                self._blocked = True
+                parts.tell(SpoolBlocked(parts.spool.used, parts.spool.quota.bytes))
+            self._lane.blocked = True
+            self._lane.bell.ring()
+            await parts.chance.sleep(parts.limits.room_s)
+        self._lane.blocked = False
+
+    async def _commit(self, sealed: Sealed) -> None:
+        """Name the synced file and register it."""
+        lane, parts = self._lane, self._parts
+        packed, stream = sealed.packed, sealed.manifest.stream
+        name = parts.spool.name(lane.batch_id(stream.epoch, stream.seq))
+        new = NewBatch(
+            stream=lane.stream_id,
+            head=sealed.head,
+            digest=sealed.digest,
+            run=self._wanted.run,
+            file=name,
+            size=sealed.size,
+            content_size=packed.size,
+            content_digest=packed.digest,
+            mode=sealed.manifest.mode,
+            part=packed.part,
+            rows=packed.rows,
+            quality=packed.quality,
+            distinct=packed.distinct,
+            token=packed.token,
+            frontier=packed.frontier,
+            as_of=packed.as_of,
+            at=sealed.manifest.sealed_at,
+        )
+        tmp = parts.spool.tmp(self._wanted.run, packed.part)
+
+        def durable() -> None:
+            parts.spool.publish(tmp, name, size=sealed.size)
+            try:
+                parts.state.register(new)
+            except ChainMoved:
+                parts.spool.remove([name])
+                raise
+
+        await undivided(durable)
+        rows = packed.rows
+        counts = (rows.upsert, rows.delete, rows.keep, sealed.size)
+        parts.tell(BatchRegistered(lane.resource, stream.epoch, stream.seq, *counts))
+        lane.changed()
+
+    async def _end(self, ended: Ended, seconds: float) -> None:
+        lane, parts = self._lane, self._parts
+        totals = RunTotals(
+            ended.rows, ended.quality, ended.reasons, ended.warnings, ended.as_of
+        )
+        run = self._wanted.run
+        await undivided(partial(parts.state.end_run, run, totals, at=lane.stamp()))
+        quality = ended.quality
+        self._tell_quarantined(dict(ended.reasons))
+        parts.tell(
+            RunEnded(
+                resource=lane.resource,
+                run=run,
+                read=quality.read,
+                upsert=ended.rows.upsert,
+                quarantined=quality.quarantined,
+                seconds=seconds,
+            )
+        )
+
+    async def _error(self, failed: Failed) -> FepError:
+        self._tell_quarantined(dict(failed.reasons))
+        cls = _ERRORS.get(failed.code, InternalFault)
+        try:
+            return cls(failed.detail)
+        except TypeError:
+            return InternalFault(f"{failed.code}: {failed.detail}")
+
+    def _tell_quarantined(self, reasons: dict[str, int]) -> None:
+        if reasons:
+            told = RowsQuarantined(self._lane.resource, self._wanted.run, reasons)
+            self._parts.tell(told)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the push flow stands, as frozen values that turn into JSON by ``asdict``.
+
+The counting equation (wire.md §2), per run::
+
+    read = loaded + in_flight + quarantined + skipped
+
+``read`` and ``quarantined`` are the worker's, ``in_flight`` is the state's sum over
+registered batches, ``loaded`` is what the exchange signed: three sources, so that an
+error of one shows. Rows that were withheld but kept at the centre at an older version
+are a part of ``quarantined``, counted as ``stale``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from agent.state import Batch, KeptReceipt, Run, Sums
+
+ResourceState = Literal["idle", "running", "waiting", "held", "paused", "trouble"]
+RunOutcome = Literal["queued", "reading", "read", "held", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong now.
+
+    Args:
+        code: stable code of the error.
+        detail: expected, got and where.
+        since: when this trouble began, wire grammar.
+        next_try: when it is tried again; None when it waits for a person.
+    """
+
+    code: str
+    detail: str
+    since: str
+    next_try: str | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the run that reads now is."""
+
+    read: int
+    estimate: int | None
+    parts: int
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A run, its counts and whether they add up.
+
+    Args:
+        state: ``read`` once everything is registered for sending.
+        read: source rows.
+        upsert: rows that were sealed.
+        loaded: rows that the exchange signed as loaded.
+        in_flight: rows sealed, not yet loaded, that may still load.
+        lost: rows sealed in batches that were rejected or dropped.
+        quarantined: source rows withheld.
+        stale: withheld rows whose key was sent, so that the centre keeps what it has.
+        skipped: source rows left out without a fault.
+        balanced: whether the counting equation holds; None before the run has ended.
+        delivered: whether every batch of the run is loaded.
+        successor: the run that repeats this one, or None.
+    """
+
+    run: str
+    resource: str
+    state: RunOutcome
+    asked_at: str
+    started_at: str | None
+    ended_at: str | None
+    read: int
+    upsert: int
+    loaded: int
+    in_flight: int
+    lost: int
+    quarantined: int
+    stale: int
+    skipped: int
+    reasons: Mapping[str, int]
+    warnings: Mapping[str, int]
+    batches: int
+    balanced: bool | None
+    delivered: bool
+    code: str | None
+    detail: str | None
+    successor: str | None
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """The chain: last registered batch, last loaded one, and what halts it."""
+
+    epoch: int
+    seq: int
+    loaded_epoch: int
+    loaded_seq: int
+    halted: str | None
+
+
+@dataclass(frozen=True)
+class ReceiptStatus:
+    """The newest receipt."""
+
+    epoch: int
+    seq: int
+    state: str
+    code: str | None
+    at: str
+
+
+@dataclass(frozen=True)
+class Amount:
+    """So many batches of so many bytes."""
+
+    batches: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ResourceStatus:
+    """A resource.
+
+    Args:
+        run: its newest run.
+        waiting: batches without a receipt.
+        stored: batches with a ``stored`` receipt that are not loaded yet.
+        balanced: the counting equation of the newest run that has ended; None before.
+    """
+
+    resource: str
+    state: ResourceState
+    run: RunReport | None
+    progress: Progress | None
+    stream: StreamStatus
+    waiting: Amount
+    stored: Amount
+    receipt: ReceiptStatus | None
+    trouble: Trouble | None
+    balanced: bool | None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nobody need look at it."""
+        return self.state not in {"held", "trouble"} and self.balanced is not False
+
+
+@dataclass(frozen=True)
+class SpoolStatus:
+    """The spool in bytes; ``blocked`` while it stops reading."""
+
+    used: int
+    quota: int
+    free: int
+    blocked: bool
+
+
+@dataclass(frozen=True)
+class PushStatus:
+    """Everything about the push flow.
+
+    Args:
+        paused: whether everything is paused.
+        clock_offset_s: how far the exchange's clock is ahead, or None.
+        trouble: of the exchange as a whole, or None.
+        healthy: whether nobody need look.
+    """
+
+    paused: bool
+    healthy: bool
+    clock_offset_s: float | None
+    spool: SpoolStatus
+    resources: tuple[ResourceStatus, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class BatchView:
+    """A registered batch and its receipts, for people."""
+
+    resource: str
+    path: str
+    batch: Batch
+    receipts: tuple[KeptReceipt, ...]
+
+
+def run_report(run: Run, resource: str, sums: Sums) -> RunReport:
+    """The report of a run from what the state holds."""
+    totals = run.totals
+    quality = sums.quality if totals is None else totals.quality
+    balanced = None
+    if totals is not None:
+        accounted = sums.loaded_upsert + sums.open_upsert
+        accounted += quality.quarantined + quality.skipped
+        balanced = totals.quality.read == accounted
+    return RunReport(
+        run=run.id,
+        resource=resource,
+        state=run.state,
+        asked_at=run.asked_at,
+        started_at=run.started_at,
+        ended_at=run.ended_at,
+        read=quality.read,
+        upsert=sums.rows.upsert,
+        loaded=sums.loaded_upsert,
+        in_flight=sums.open_upsert,
+        lost=sums.lost_upsert,
+        quarantined=quality.quarantined,
+        stale=sums.rows.keep,
+        skipped=quality.skipped,
+        reasons={} if totals is None else totals.reasons,
+        warnings={} if totals is None else totals.warnings,
+        batches=sums.batches,
+        balanced=balanced,
+        delivered=totals is not None and set(sums.states) == {"loaded"},
+        code=run.code,
+        detail=run.detail,
+        successor=run.successor,
+    )

@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sending loop of one stream: position, catalog, batches in order, receipts.
+
+Rules
+
+1. One batch of a stream is offered at a time, in chain order, until a receipt that
+   verifies is stored. There is no number of tries after which it is given up.
+2. Nothing unsigned halts a stream. A problem document changes what is asked next; only
+   a signed ``rejected`` stops the stream until a person pulls.
+3. The position is asked before the first batch after a start, and whenever the
+   exchange says that the chain does not fit. Only a signed position opens an epoch.
+4. A new epoch drops what the old one left unfinished; the source is read again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from agent.audit.events import CatalogSent, EpochOpened, ExchangeTrouble, ReceiptKept
+from agent.errors import (
+    BadSignature,
+    BatchRejected,
+    ExchangeRefused,
+    FalseReceipt,
+    FepError,
+    SpoolDamaged,
+    SpoolWriteFailed,
+    StateDamaged,
+)
+from agent.model.batch import Reason
+from agent.pipeline import judge
+from agent.pipeline.lane import Lane, defect
+from agent.pipeline.seams import undivided
+from agent.pipeline.spool import Expected
+from agent.state import Batch, Epoch, NewReceipt, Stream
+from agent.wire.position import Position
+from agent.wire.receipt import Receipt
+
+ASK_POSITION = frozenset({"chain-gap", "stale-epoch", "fork"})
+ASK_DIRECTORY = frozenset(
+    {"bad-signature", "key-revoked", "not-owner", "wrong-exchange"}
+)
+NOW = 0.0
+
+
+class Sending:
+    """Sends one stream.
+
+    Args:
+        lane: the stream.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._parts = lane.parts
+        self._position: Position | None = None
+        self._attempt = 0
+
+    async def forever(self) -> None:
+        """Send until cancelled.
+
+        Raises:
+            SpoolWriteFailed: the disk refused; the daemon must end.
+            StateDamaged: so must it when its memory is wrong.
+        """
+        lane = self._lane
+        while True:
+            lane.sender.begin()
+            try:
+                rest = await self._step()
+            except (SpoolWriteFailed, StateDamaged):
+                raise
+            except FepError as e:
+                await self._after(e)
+            except Exception as e:  # noqa: BLE001 - a defect here must not stop others
+                await self._after(defect("sending", e))
+            else:
+                self._attempt = 0
+                lane.send_trouble = None
+                if rest != NOW:
+                    lane.bell.ring()
+                    await lane.sender.rest(rest)
+
+    async def _step(self) -> float | None:
+        """Do the next thing; how long to rest then, None until there is work."""
+        lane, state = self._lane, self._parts.state
+        if lane.paused or lane.draining:
+            return None
+        stream = await lane.stream()
+        if stream.halt_code is not None:
+            return await self._unhalt(stream)
+        if stream.head.epoch == 0:
+            if lane.wanted is None:
+                return None
+            await self._locate(stream)
+            return NOW
+        self._open_gate()
+        waiting = await undivided(
+            partial(state.batches, lane.stream_id, ("waiting",), limit=1)
+        )
+        if waiting:
+            await self._offer(stream, waiting[0])
+            return NOW
+        return await self._poll(stream)
+
+    def _open_gate(self) -> None:
+        if not self._lane.ready:
+            self._lane.ready = True
+            self._lane.reader.note()
+
+    async def _unhalt(self, stream: Stream) -> float | None:
+        """A rejected stream goes on when a person has pulled."""
+        self._lane.ready = False
+        if self._lane.wanted is None:
+            return None
+        await self._reopen(stream, await self._ask(), "rejected")
+        return NOW
+
+    # --- position -----------------------------------------------------------------
+
+    async def _ask(self) -> tuple[Position, str]:
+        """The stream's position just now, and the text of it."""
+        lane, parts = self._lane, self._parts
+        key = lane.key
+        nonce = parts.chance.new_nonce()
+        text = await parts.exchange.position(key.resource, nonce)
+        found = judge.read_position(
+            text,
+            stream=(key.producer, key.aud, key.resource),
+            nonce=nonce,
+            keys=parts.keys(),
+            now=parts.chance.now(),
+            tolerance_s=parts.limits.clock_tolerance_s,
+        )
+        return found, text
+
+    async def _locate(self, stream: Stream) -> None:
+        """Compare the exchange's position with our chain; open an epoch if need be."""
+        found, text = await self._ask()
+        standing = await undivided(partial(self._standing, stream, found))
+        reason = judge.why_reopen(standing, found)
+        if reason is None:
+            self._position = found
+        else:
+            await self._reopen(stream, (found, text), reason)
+
+    def _standing(self, stream: Stream, found: Position) -> judge.Standing:
+        state, head = self._parts.state, stream.head
+        waiting = state.batches(stream.id, ("waiting",), limit=1)
+        same = state.batch(stream.id, found.epoch, found.seq)
+        return judge.Standing(
+            head=head,
+            base=state.epoch_base(stream.id, head.epoch),
+            at_position=None if same is None else same.digest,
+            next_open=waiting[0].seq if waiting else head.seq + 1,
+        )
+
+    async def _reopen(
+        self, stream: Stream, asked: tuple[Position, str], reason: Reason
+    ) -> None:
+        """Begin a new epoch on the position; what the old one left is read again."""
+        lane, parts = self._lane, self._parts
+        found, text = asked
+        state = parts.state
+        if reason == "restored":
+            fresh = parts.chance.new_incarnation()
+            await undivided(partial(state.renew_incarnation, fresh))
+        incarnation = await undivided(lambda: state.incarnation)
+        head = judge.next_head(
+            stream.head, found, reason=reason, incarnation=incarnation
+        )
+        epoch = Epoch(head=head, position=text, at=lane.stamp())
+        await undivided(partial(state.open_epoch, lane.stream_id, epoch))
+        self._position = found
+        parts.tell(EpochOpened(lane.resource, head.epoch, head.reason or reason))
+        lane.reread = True
+        if lane.reading is not None:
+            lane.abort("epoch")
+        elif lane.wanted is None:
+            await lane.want()
+        lane.changed()
+
+    # --- batches ------------------------------------------------------------------
+
+    async def _offer(self, stream: Stream, batch: Batch) -> None:
+        """Bring one batch to a receipt."""
+        lane, parts = self._lane, self._parts
+        if self._position is None:
+            await self._locate(stream)
+            return
+        try:
+            expected = Expected(
+                file=batch.file,
+                size=batch.size,
+                digest=batch.digest,
+                content_size=batch.content_size,
+                content_digest=batch.content_digest,
+            )
+            path = await undivided(partial(parts.spool.check, expected))
+        except SpoolDamaged as e:
+            lane.send_trouble = lane.trouble(e, lane.send_trouble, None)
+            parts.tell(ExchangeTrouble(lane.resource, e.code, e.detail, 0, 0.0))
+            await self._reopen(stream, await self._ask(), "spool_lost")
+            return
+        await self._send_catalogs()
+        identity = lane.batch_id(batch.epoch, batch.seq)
+        text = None
+        if (batch.epoch, batch.seq) <= (self._position.epoch, self._position.seq):
+            text = await parts.exchange.receipt(identity)
+        lane.sending = True
+        try:
+            if text is None:
+                text = await parts.exchange.upload(path, batch.size, batch=identity)
+        finally:
+            lane.sending = False
+        if text is None:
+            text = await parts.exchange.receipt(identity)
+        if text is None:
+            raise FalseReceipt(f"{batch.epoch}/{batch.seq}: uploaded, but no receipt")
+        await self._keep(batch, self._read(batch, text), text)
+
+    async def _send_catalogs(self) -> None:
+        lane, state = self._lane, self._parts.state
+        for catalog in await undivided(partial(state.unsent_catalogs, lane.stream_id)):
+            await self._parts.exchange.put_catalog(catalog.jws)
+            await undivided(
+                partial(
+                    state.mark_catalog,
+                    lane.stream_id,
+                    catalog.version,
+                    sent_at=lane.stamp(),
+                )
+            )
+            self._parts.tell(
+                CatalogSent(lane.resource, catalog.version, catalog.digest)
+            )
+
+    # --- receipts -----------------------------------------------------------------
+
+    def _read(self, batch: Batch, text: str) -> Receipt:
+        return judge.read_receipt(
+            text,
+            batch=self._lane.batch_id(batch.epoch, batch.seq),
+            digest=batch.digest,
+            keys=self._parts.keys(),
+        )
+
+    async def _keep(self, batch: Batch, receipt: Receipt, text: str) -> None:
+        """Store a verified receipt and act on it."""
+        lane, parts = self._lane, self._parts
+        new = NewReceipt(
+            epoch=batch.epoch,
+            seq=batch.seq,
+            state=receipt.state,
+            code=receipt.code,
+            rows=receipt.rows,
+            at=receipt.at,
+            jws=text,
+        )
+        await undivided(
+            partial(parts.state.keep_receipt, lane.stream_id, new, at=lane.stamp())
+        )
+        parts.tell(
+            ReceiptKept(
+                lane.resource, batch.epoch, batch.seq, receipt.state, receipt.code
+            )
+        )
+        if receipt.state == "rejected":
+            lane.ready = False
+            lane.abort("halted")
+            await self._drop_wanted()
+            error = BatchRejected(f"{receipt.code}: batch {batch.epoch}/{batch.seq}")
+            parts.tell(ExchangeTrouble(lane.resource, error.code, error.detail, 0, 0.0))
+        lane.bell.ring()
+
+    async def _drop_wanted(self) -> None:
+        """A run that was to repeat itself waits for a person now."""
+        lane, state = self._lane, self._parts.state
+        wanted, lane.wanted = lane.wanted, None
+        if wanted is not None:
+            stop = partial(state.stop_run, wanted.run, "failed", at=lane.stamp())
+            code = BatchRejected.code
+            await undivided(partial(stop, code=code, detail="never started"))
+
+    async def _poll(self, stream: Stream) -> float | None:
+        """Ask for news of what is stored and may be loaded by now."""
+        lane, parts = self._lane, self._parts
+        batches = await undivided(partial(parts.state.settling, lane.stream_id))
+        if not batches:
+            return None
+        decisive = next((b for b in batches if b.final), batches[0])
+        receipt = await self._news(decisive)
+        if receipt is None:
+            await self._locate(stream)
+        if receipt is None or receipt.state == "stored":
+            return parts.limits.poll_s
+        rest = [b for b in batches if b.run == decisive.run and b != decisive]
+        if receipt.state == "rejected":
+            # The final part may only be stale because an earlier one was refused.
+            rest = rest if receipt.code == "stale-epoch" else []
+        for batch in rest:
+            await self._news(batch)
+        return NOW
+
+    async def _news(self, batch: Batch) -> Receipt | None:
+        """Fetch, verify and store the newest receipt of a batch."""
+        identity = self._lane.batch_id(batch.epoch, batch.seq)
+        text = await self._parts.exchange.receipt(identity)
+        if text is None:
+            return None
+        receipt = self._read(batch, text)
+        if receipt.state != "stored":
+            await self._keep(batch, receipt, text)
+        return receipt
+
+    # --- failures -----------------------------------------------------------------
+
+    async def _after(self, error: FepError) -> None:
+        """What a failure asks for, then the wait before the next try."""
+        lane, parts = self._lane, self._parts
+        self._attempt += 1
+        wait_s = parts.backoff.wait_s(self._attempt, parts.chance.uniform)
+        if isinstance(error, ExchangeRefused):
+            if error.retry_after is not None:
+                wait_s = min(error.retry_after, parts.backoff.cap_s)
+            if error.problem in ASK_POSITION:
+                self._position = None
+            if error.problem == "catalog-unknown":
+                await undivided(partial(parts.state.forget_catalogs, lane.stream_id))
+        lane.send_trouble = lane.trouble(error, lane.send_trouble, wait_s)
+        parts.tell(
+            ExchangeTrouble(
+                lane.resource, error.code, error.detail, self._attempt, wait_s
+            )
+        )
+        lane.bell.ring()
+        if _keys_in_doubt(error):
+            await self._refresh_directory()
+        await lane.sender.rest(wait_s, patient=True)
+
+    async def _refresh_directory(self) -> None:
+        """Our picture of the exchange's keys may be old; the trouble stays as it is."""
+        try:
+            await self._parts.refresh_directory()
+        except FepError as e:
+            self._parts.tell(
+                ExchangeTrouble(None, e.code, e.detail, self._attempt, 0.0)
+            )
+
+
+def _keys_in_doubt(error: FepError) -> bool:
+    if isinstance(error, ExchangeRefused):
+        return error.problem in ASK_DIRECTORY
+    return isinstance(error, BadSignature | FalseReceipt)
