@@ -58,6 +58,14 @@ STDERR_KEPT = 16 * 1024
 _KEPT_VARIABLES = frozenset(
     {"PATH", "LANG", "TZ", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"}
 )
+_SMALL = {
+    "MALLOC_ARENA_MAX": "2",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Libraries of a child make no threads of their own: waiting ones of OpenBLAS burn a
+core, and each further malloc arena keeps memory."""
+
 _EXCEPTION = re.compile(rb"^(?:[A-Za-z_]\w*\.)*([A-Z]\w{0,63})(?::|$)")
 
 
@@ -85,7 +93,7 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if name in _KEPT_VARIABLES or name.startswith("LC_")
     }
-    return {**kept, "MALLOC_ARENA_MAX": "2"}
+    return {**kept, **_SMALL}
 
 
 def resident_bytes(pid: int) -> int:

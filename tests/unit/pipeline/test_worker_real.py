@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real worker process with the real SQLite connector and quality rules."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent.model.batch import Quality, Rows
+from agent.model.item import Item, ItemType
+from agent.model.job import BoundItem, Ended, Failed, Job, Line, Message, Packed
+from agent.pipeline.spawn import WorkerProcess
+from agent.wire.arrow import read_payload
+
+ITEMS = (
+    BoundItem(Item("id", ItemType.C, 18, None, True, "1"), "ID", (), True),
+    BoundItem(Item("name", ItemType.C, 10, None, False, "1"), "姓名"),
+    BoundItem(Item("pay", ItemType.N, 8, 2, False, "2"), "pay"),
+    BoundItem(Item("born", ItemType.D, None, None, False, "2"), "born"),
+)
+ROWS = [
+    ("1", "王五", "100.00", "1990-03-07"),
+    ("2", "赵六", "12.345", "1990-03-07"),  # too many digits after the point
+    ("3", "钱七", None, "1990-02-30"),  # no such day
+    ("3", "孙八", "1", None),  # the key again
+    (None, "无名", "1", None),  # no key
+    ("4", "", "0", "0001-01-01"),
+]
+
+
+def table(folder: Path, rows: list[tuple[str | None, ...]]) -> Path:
+    path = folder / "hr.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute('CREATE TABLE person ("ID" TEXT, "姓名" TEXT, pay TEXT, born TEXT)')
+        db.executemany("INSERT INTO person VALUES (?, ?, ?, ?)", rows)
+        db.commit()
+    return path
+
+
+def job(folder: Path, path: Path) -> Job:
+    return Job(
+        kind="pull",
+        resource="11/000001/0001",
+        run="019abcde-0000-7000-8000-000000000001",
+        connector="sqlite",
+        source={"path": str(path)},
+        table=("main", "person"),
+        items=ITEMS,
+        timezone="Asia/Shanghai",
+        severity={},
+        batch_raw_bytes=8_000_000,
+        max_rows_per_batch=200_000,
+        quarantine=str(folder / "quarantine.jsonl"),
+        statement_timeout_s=60,
+    )
+
+
+async def run(folder: Path, path: Path) -> list[Message]:
+    heard = []
+    async with WorkerProcess() as process:
+        await process.start(job(folder, path))
+        async for message in process.messages():
+            heard.append(message)
+            if isinstance(message, Packed):
+                target = folder / f"{message.part}.tmp"
+                await process.send(Line(message.part, "a.b.c", str(target)))
+    return heard
+
+
+async def test_good_rows_arrive_and_bad_ones_stay(tmp_path: Path) -> None:
+    """Good rows travel unchanged, bad ones leave a k, the quarantine says why."""
+    *_, packed, _, ended = await run(tmp_path, table(tmp_path, ROWS))
+    assert isinstance(packed, Packed)
+    assert isinstance(ended, Ended)
+
+    data = (tmp_path / "1.tmp").read_bytes().partition(b"\n")[2]
+    (batch,) = read_payload(
+        data,
+        tuple(b.item for b in ITEMS),
+        mode="full",
+        raw_size=packed.raw_size,
+        rows=packed.rows,
+    )
+    got = [(r["_op"], r["id"], r["name"]) for r in batch.to_pylist()]
+    assert got == [
+        ("u", "1", "王五"),
+        ("k", "2", None),
+        ("k", "3", None),
+        ("u", "4", ""),
+    ]
+    assert (ended.rows, ended.quality) == (Rows(2, 0, 2), Quality(6, 4, 0))
+    assert sum(ended.reasons.values()) == 4
+    assert packed.distinct == 4
+    lines = (tmp_path / "quarantine.jsonl").read_text().splitlines()
+    assert {json.loads(line)["reason"] for line in lines} == set(ended.reasons)
+    assert (tmp_path / "quarantine.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+async def test_secrecy_marking_reaches_the_quarantine(tmp_path: Path) -> None:
+    """A marked row stops the run and lies in the quarantine for the officer."""
+    last = (await run(tmp_path, table(tmp_path, [("1", "机密★", None, None)])))[-1]
+
+    assert isinstance(last, Failed)
+    assert (last.code, dict(last.reasons)) == ("secrecy-marker", {"secrecy_marker": 1})
+    assert "机密★" in (tmp_path / "quarantine.jsonl").read_text()
+    assert "机密★" not in last.detail
+
+
+@pytest.mark.parametrize("missing", ["file", "table"])
+async def test_missing_source_is_named(tmp_path: Path, missing: str) -> None:
+    """A file or table that is not there ends the run with the source's code."""
+    path = tmp_path / "hr.db"
+    if missing == "table":
+        sqlite3.connect(path).close()
+        path.touch()
+
+    (last,) = await run(tmp_path, path)
+
+    assert isinstance(last, Failed)
+    assert last.code in {"source-missing", "source-unreachable"}
