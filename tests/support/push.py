@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A push flow with doubles around it, for tests of promises and faults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from agent.audit.events import Event
+from agent.crypto.jose import PrivateKey
+from agent.model.item import Item, ItemType
+from agent.model.job import Job
+from agent.pipeline.flow import PushFlow
+from agent.pipeline.report import ResourceStatus, RunReport
+from agent.pipeline.seal import Sender
+from agent.pipeline.seams import Chance, Limits, Parts
+from agent.pipeline.spool import Quota, Spool
+from agent.retry import Backoff
+from agent.state import State
+from agent.wire.grammar import new_uuid7
+from tests.support.exchange_double import ExchangeDouble
+from tests.support.worker_double import Script, WorkerDouble
+
+NODE = "11330100MB0000000A/fep-01"
+AUD = "yunxi.exchange"
+PERSON = "330100001/000001"
+FIRM = "330100001/000002"
+KEY = PrivateKey.generate("sign")
+ITEMS = (Item("id", ItemType.I, None, None, True, "1"),)
+
+
+@dataclass(frozen=True)
+class Resource:
+    """What the gate would let leave."""
+
+    resource: str
+    version: int = 1
+    items: tuple[Item, ...] = ITEMS
+
+
+@dataclass
+class Clock:
+    """Stands still until it is moved; every reading is a microsecond later."""
+
+    at: datetime = datetime(2026, 11, 21, 8, 0, 0, 1, tzinfo=UTC)
+    slept: list[float] = field(default_factory=list)
+
+    def now(self) -> datetime:
+        self.at += timedelta(microseconds=1)
+        return self.at
+
+    def move(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.sleep(0.001 if seconds < 30 else 0.02)
+
+
+@dataclass
+class World:
+    """Everything around one state folder; it outlives the flows that use it."""
+
+    folder: Path
+    resources: tuple[Resource, ...] = (Resource(PERSON),)
+    limits: Limits = field(default_factory=lambda: Limits(workers=2))
+    quota: Quota = field(default_factory=lambda: Quota(10**9, 0))
+    free: int = 10**12
+    wrap: Callable[[str, Any], Any] = lambda _name, part: part
+    uniform: Callable[[float, float], float] = lambda _low, high: high
+
+    def __post_init__(self) -> None:
+        self.clock = Clock()
+        self.events: list[Event] = []
+        self.scripts = {r.resource: Script() for r in self.resources}
+        self.exchange = ExchangeDouble(AUD, NODE, KEY.public, self.clock.now)
+        self.refreshes = 0
+        self._numbers = itertools.count(1)
+
+    def told(self, kind: type[Event]) -> list[Any]:
+        """Events of a class."""
+        return [e for e in self.events if isinstance(e, kind)]
+
+    def next_id(self) -> str:
+        """A uuid7 that grows."""
+        return new_uuid7(1_700_000_000_000 + next(self._numbers), bytes(10))
+
+    def job(self, resource: str, run: str) -> Job:
+        """A job that the worker double reads no further than its names."""
+        return Job(
+            kind="pull",
+            resource=resource,
+            run=run,
+            connector="double",
+            source={},
+            table=("t",),
+            items=(),
+            timezone="UTC",
+            severity={},
+            batch_raw_bytes=1,
+            max_rows_per_batch=1,
+            quarantine="",
+            statement_timeout_s=1,
+        )
+
+    async def refresh(self) -> None:
+        """Counts how often the directory was asked for."""
+        self.refreshes += 1
+
+    def open_state(self) -> State:
+        """The state of this folder."""
+        return State(
+            self.folder / "state.db",
+            new_incarnation=lambda: f"{next(self._numbers):032x}",
+        )
+
+    def open_spool(self) -> Spool:
+        """The spool of this folder."""
+        return Spool(
+            self.folder / "spool", quota=self.quota, free=lambda _folder: self.free
+        )
+
+    def parts(self, state: State) -> Parts:
+        """What a flow is made of, with whatever ``wrap`` puts around it."""
+        return Parts(
+            exchange=self.wrap("exchange", self.exchange),
+            worker=lambda: WorkerDouble(self.scripts),
+            make_job=self.job,
+            state=self.wrap("state", state),
+            spool=self.wrap("spool", self.open_spool()),
+            signer=KEY,
+            keys=lambda: self.exchange,
+            refresh_directory=self.refresh,
+            sender=Sender(NODE, AUD, "fep/test"),
+            tell=self.events.append,
+            chance=Chance(
+                now=self.clock.now,
+                sleep=self.clock.sleep,
+                uniform=self.uniform,
+                new_id=self.next_id,
+                new_nonce=lambda: f"nonce-{next(self._numbers):030d}",
+                new_incarnation=lambda: f"{next(self._numbers):032x}",
+            ),
+            limits=self.limits,
+            backoff=Backoff(base_s=5, cap_s=600),
+        )
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[PushFlow]:
+        """A recovered flow that serves; leaving it is as abrupt as a kill."""
+        state = self.open_state()
+        try:
+            flow = PushFlow(self.resources, self.parts(state))
+            await flow.recover()
+            task = asyncio.create_task(flow.serve())
+            try:
+                yield flow
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        finally:
+            state.close()
+
+    async def pulled(self, resource: str = PERSON, **options: bool) -> RunReport:
+        """One pull until everything of it is loaded, by a flow of its own."""
+        async with self.serving() as flow:
+            return await pull(flow, resource, **options)
+
+
+async def pull(
+    flow: PushFlow, resource: str = PERSON, *, confirm_deletes: bool = False
+) -> RunReport:
+    """A pull until its batches are loaded or it has ended otherwise."""
+    async with asyncio.timeout(5):
+        run = await flow.request_pull(resource, confirm_deletes=confirm_deletes)
+        return await flow.wait(run, delivered=True)
+
+
+async def until(
+    flow: PushFlow, fact: Callable[[ResourceStatus], bool], resource: str = PERSON
+) -> ResourceStatus:
+    """Wait until a fact of a resource's status holds."""
+    async with asyncio.timeout(5):
+        while not fact(status := flow.resource(resource)):
+            await asyncio.sleep(0.002)
+    return status

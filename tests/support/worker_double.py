@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker that follows a script: it packs what it is told and writes real files."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from agent.errors import WorkerDied
+from agent.model.batch import Quality, Rows
+from agent.model.job import Ended, Failed, Job, Line, Message, Packed, Progress, Written
+
+AS_OF = "2026-11-21T08:00:00Z"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows of one part."""
+
+    upsert: int
+    quarantined: int = 0
+    keep: int = 0
+    size: int = 64
+
+
+@dataclass
+class Script:
+    """What every run of a resource does, until a test changes it.
+
+    Args:
+        chunks: the parts.
+        die_at: dies silently instead of packing this part.
+        failure: ends with this instead of the first part.
+        hold: waited for before part ``hold_at``.
+    """
+
+    chunks: Sequence[Chunk] = (Chunk(3), Chunk(2))
+    die_at: int | None = None
+    failure: Failed | None = None
+    failures: list[Failed] = field(default_factory=list)
+    hold: asyncio.Event | None = None
+    hold_at: int = 1
+    runs: list[str] = field(default_factory=list)
+    killed: int = 0
+    on_written: Callable[[int], None] | None = None
+
+
+class WorkerDouble:
+    """One run; find the script by the job's resource."""
+
+    def __init__(self, scripts: dict[str, Script]) -> None:
+        self._scripts = scripts
+        self._line: asyncio.Queue[Line] = asyncio.Queue()
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self._ended:
+            self._script.killed += 1
+
+    async def start(self, job: Job) -> None:
+        self._script = self._scripts[job.resource]
+        self._script.runs.append(job.run)
+
+    async def send(self, message: Line) -> None:
+        await self._line.put(message)
+
+    async def messages(self) -> AsyncIterator[Message]:
+        script = self._script
+        failure = script.failures.pop(0) if script.failures else script.failure
+        if failure is not None:
+            self._ended = True
+            yield failure
+            return
+        chunks = script.chunks
+        yield Progress(0, sum(c.upsert for c in chunks))
+        for number, chunk in enumerate(chunks, 1):
+            if script.hold is not None and number == script.hold_at:
+                await script.hold.wait()
+            if script.die_at == number:
+                raise WorkerDied("ended by SIGKILL")
+            payload = _payload(job_run=script.runs[-1], part=number, size=chunk.size)
+            yield _packed(chunks, number, payload)
+            line = await self._line.get()
+            path = Path(line.path)
+            path.write_bytes(line.text.encode("ascii") + b"\n" + payload)
+            if script.on_written is not None:
+                script.on_written(number)
+            yield Written(number)
+        self._ended = True
+        yield _ended(chunks)
+
+
+def _payload(*, job_run: str, part: int, size: int) -> bytes:
+    seed = hashlib.sha256(f"{job_run}/{part}".encode()).digest()
+    return (seed * (size // len(seed) + 1))[:size]
+
+
+def _packed(chunks: Sequence[Chunk], number: int, payload: bytes) -> Packed:
+    chunk, final = chunks[number - 1], number == len(chunks)
+    return Packed(
+        part=number,
+        final=final,
+        size=len(payload),
+        raw_size=len(payload) * 3,
+        digest="sha256:" + hashlib.sha256(payload).hexdigest(),
+        rows=Rows(chunk.upsert, 0, chunk.keep),
+        quality=Quality(chunk.upsert + chunk.quarantined, chunk.quarantined, 0),
+        distinct=sum(c.upsert + c.keep for c in chunks) if final else None,
+        as_of=AS_OF,
+        token=None if final else f"after {number}",
+        frontier="frontier" if final else None,
+    )
+
+
+def _ended(chunks: Sequence[Chunk]) -> Ended:
+    quarantined = sum(c.quarantined for c in chunks)
+    return Ended(
+        rows=Rows(sum(c.upsert for c in chunks), 0, sum(c.keep for c in chunks)),
+        quality=Quality(sum(c.upsert + c.quarantined for c in chunks), quarantined, 0),
+        reasons={"required": quarantined} if quarantined else {},
+        warnings={},
+        digest=None,
+        as_of=AS_OF,
+        frontier="frontier",
+    )
