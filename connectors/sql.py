@@ -16,8 +16,8 @@ KeyValue = str | int | float | bytes | None
 Key = tuple[KeyValue, ...]
 """Values of a key as the database compares them."""
 
-PAGE_BYTES = 24 * 1024 * 1024
-"""Aim for the bytes of a page of wide rows."""
+PAGE_BYTES = 8 * 1024 * 1024
+"""Aim for the bytes of a page, those of a batch: only pages can be resumed after."""
 
 
 def quoted(name: str) -> str:

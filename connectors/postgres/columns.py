@@ -6,8 +6,8 @@ bytes, for dates and times of the years 1 to 9999, and for finite ``numeric(p,s)
 strips the blanks of ``char(n)`` and makes 0 of NaN, so (measured, ADR 0001):
 
 * ``char(n)`` is asked for as bytes (``bpcharsend``) and decoded here;
-* what a date, time or numeric column holds beyond its safe range comes in a second
-  column, nearly always NULL, as the server's text; a page that has any is text;
+* what a date, time or numeric column holds beyond its safe range comes once more in a
+  second column, nearly always NULL, as the server's text; a page that has any is text;
 * every other type comes as the server's text.
 """
 
@@ -64,8 +64,8 @@ class Reading:
     Args:
         name: of the column.
         value: SQL of the value.
-        odd: SQL of the server's text where ``value`` is NULL for want of range, else
-            None.
+        odd: SQL of the server's text where ``value`` is out of the type's range and
+            NULL elsewhere; None if no value can be.
         target: Arrow type of the native values, or None for text.
         raw: ``value`` gives the bytes of a text.
     """
@@ -163,7 +163,8 @@ def _finished(
     if reading.raw:
         return decoded(value, encoding)
     if odd is not None and odd.null_count < len(odd):
-        return pc.coalesce(value.cast(pa.string()), odd)
+        safe = pc.if_else(pc.is_valid(odd), pa.scalar(None, value.type), value)
+        return pc.coalesce(odd, safe.cast(pa.string()))
     if reading.target is None or value.type == reading.target:
         return value
     return value.cast(reading.target)
@@ -261,19 +262,12 @@ def _native(spec: ColumnSpec, column: Column, at: str) -> Reading | None:
 
 def _ranged(name: str, base: str, at: str, target: pa.DataType) -> Reading:
     first, last = (f"{literal(v)}::{base}" for v in _RANGES[base])
-    return Reading(
-        name,
-        f"case when {at} between {first} and {last} then {at} end",
-        f"case when {at} not between {first} and {last} then {at}::text end",
-        target,
-    )
+    odd = f"case when {at} not between {first} and {last} then {at}::text end"
+    return Reading(name, at, odd, target)
 
 
 def _decimal(spec: ColumnSpec, column: Column, at: str) -> Reading | None:
-    """``numeric(p,s)`` if every value of it fits the item; NaN is odd.
-
-    ``nullif`` keeps the type's modifier, which CASE loses; the reader needs it.
-    """
+    """``numeric(p,s)`` if every value of it fits the item; only NaN is odd."""
     wanted = (19, 4) if spec.type == "Y" else (spec.length or 38, spec.scale or 0)
     if column.numeric is None:
         return None
@@ -281,12 +275,8 @@ def _decimal(spec: ColumnSpec, column: Column, at: str) -> Reading | None:
     fits = wanted[1] >= scale and wanted[0] - wanted[1] >= precision - scale
     if not (0 <= scale <= precision <= 38 and fits):
         return None
-    return Reading(
-        spec.name,
-        f"nullif({at}, 'NaN'::numeric)",
-        f"case when {at} = 'NaN'::numeric then 'NaN'::text end",
-        pa.decimal128(*wanted),
-    )
+    odd = f"case when {at} = 'NaN'::numeric then 'NaN'::text end"
+    return Reading(spec.name, at, odd, pa.decimal128(*wanted))
 
 
 def _order(table: Table, stream: StreamSpec) -> tuple[tuple[KeyColumn, ...], bool]:
