@@ -64,16 +64,16 @@ def check(ctx: typer.Context) -> None:
 
 def _check(config: Path) -> tuple[list[Fault], list[str]]:
     """Every fault, and the codes of the resources if there is none."""
-    from agent import catalog, registry, settings
+    from agent import registry, settings
+    from agent.catalog.folder import load_folder
 
     specs = {name: registry.find(name).spec() for name in registry.names()}
-    faults: list[Fault] = []
     try:
         found = settings.load(config, specs=specs)
     except ConfigInvalid as e:
         return list(e.faults), []
     try:
-        resources = catalog.load_folder(found.agent.catalog, sources=found.sources)
+        resources = load_folder(found.agent.catalog, sources=found.sources)
     except FilesInvalid as e:
-        return [*faults, *e.faults], []
-    return faults, [resource.code for resource in resources]
+        return list(e.faults), []
+    return [], [resource.code for resource in resources]

@@ -24,6 +24,6 @@ app = typer.Typer(add_completion=False)
 )
 def run(ctx: typer.Context) -> None:
     """Run the daemon until a signal ends it."""
-    from agent import daemon
+    import agent.daemon as daemon
 
     raise typer.Exit(daemon.main(asked(ctx).config))

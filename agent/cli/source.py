@@ -98,23 +98,28 @@ def discover(
 
 async def _check(ask: Asked, resource: str | None) -> list[dict[str, Any]]:
     """Findings of the sources, each with its resource."""
-    from agent import catalog, settings
-    from agent.catalog.gate import bound
+    from agent import settings
+    from agent.catalog.folder import load_folder
+    from agent.catalog.gate import closed, leave
     from agent.errors import ResourceUnknown
     from agent.pipeline import probe
+    from agent.pipeline.extract import stream_of
 
     found = settings.load(ask.config, secrets=False)
-    resources = catalog.load_folder(found.agent.catalog, sources=found.sources)
+    resources = load_folder(found.agent.catalog, sources=found.sources)
     chosen = [r for r in resources if resource in (None, r.code)]
     if not chosen:
         raise ResourceUnknown(str(resource))
     findings: list[dict[str, Any]] = []
     for one in chosen:
-        stream, source = bound(one)
-        config = found.source_config(source)
-        connector = found.sources[source].connector
+        if closed(one) is not None and resource is None:
+            continue
+        out = leave(one)
+        stream = stream_of(out.table, out.items)
+        config = found.source_config(out.source)
+        connector = found.sources[out.source].connector
         findings += [
-            {"resource": one.code, "source": source, **asdict(finding)}
+            {"resource": one.code, "source": out.source, **asdict(finding)}
             for finding in await probe.check(connector, config, [stream])
         ]
     return findings
