@@ -80,7 +80,7 @@ class Guard:
         grace_s: seconds that a child has to exit after its last message.
     """
 
-    rss_bytes: int = 1024**3
+    rss_bytes: int = 768 * 1024 * 1024
     silence_s: float = 3660.0
     poll_s: float = 0.25
     grace_s: float = 5.0
@@ -302,7 +302,8 @@ class Child:
 class WorkerProcess:
     """One run of one resource in a process of its own.
 
-    Use it as an asynchronous context manager: leaving the block kills what still runs.
+    Use it as an asynchronous context manager: leaving the block ends the process,
+    gently after its last message, else by force.
 
     Args:
         command: how a worker starts.
@@ -325,6 +326,7 @@ class WorkerProcess:
         self._clock = clock
         self._child: Child | None = None
         self._owing: int | None = None
+        self._ended = False
 
     @property
     def pid(self) -> int:
@@ -341,7 +343,9 @@ class WorkerProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Kill it if it still runs."""
+        """Let it go if it has said its last word, else kill it."""
+        if self._ended:
+            await self._started().finish()
         await self.kill()
 
     async def start(self, job: Job) -> None:
@@ -377,20 +381,21 @@ class WorkerProcess:
                 break
             if isinstance(message, Packed):
                 self._owing = message.part
+            self._ended = isinstance(message, Ended | Failed)
             yield message
-            if isinstance(message, Ended | Failed):
+            if self._ended:
                 await child.finish()
                 return
         raise await child.died()
 
-    async def send(self, line: Line) -> None:
+    async def send(self, message: Line) -> None:
         """Answer a :class:`Packed`.
 
         Raises:
             WorkerDied: it is gone.
         """
         self._owing = None
-        await self._started().write(encode(line))
+        await self._started().write(encode(message))
 
     async def kill(self) -> None:
         """End it now, whatever it does. Does nothing if it is gone or never started."""

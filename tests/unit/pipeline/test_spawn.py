@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,11 +46,28 @@ SET_HERE = {"MALLOC_ARENA_MAX", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LC_C
 TRACE = b'Traceback (most recent call last):\n  File "x.py", line 1\n    x\n'
 
 
-def worker(behaviour: str, *, environ: dict[str, str] | None = None, **guard: float):
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def worker(
+    behaviour: str,
+    *,
+    environ: dict[str, str] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    **guard: float,
+):
     return WorkerProcess(
         (sys.executable, "-I", "-S", str(CHILD), behaviour),
         guard=Guard(**{"poll_s": 0.01, "grace_s": 5.0, **guard}),
         environ=environ or {},
+        clock=clock,
     )
 
 
@@ -147,19 +167,24 @@ async def test_half_a_line_is_not_a_message() -> None:
 
 async def test_silent_worker_is_killed() -> None:
     """No message for longer than the limit ends the worker with that reason."""
-    with pytest.raises(WorkerDied, match=r"no message for 0\.05 s; ended by SIGKILL"):
-        await run(worker("hangs", silence_s=0.05))
+    at = itertools.count(0, 61)
+    process = worker("hangs", silence_s=60, clock=lambda: next(at))
+    with pytest.raises(WorkerDied, match=r"no message for 60 s; ended by SIGKILL"):
+        await run(process)
 
 
 async def test_waiting_for_us_is_not_silence() -> None:
-    """A worker that waits for its Line is not killed for it."""
-    process = worker("asks", silence_s=0.05)
+    """A worker that waits for its Line is not killed, however long it waits."""
+    clock = Clock()
+    process = worker("asks", silence_s=60, clock=clock)
     async with process:
         await process.start(JOB)
         messages = process.messages()
         await anext(messages)
         following = asyncio.ensure_future(anext(messages))
-        done, _ = await asyncio.wait({following}, timeout=0.2)
+        await asyncio.sleep(0)
+        clock.now = 1000
+        done, _ = await asyncio.wait({following}, timeout=0.1)
         assert not done
 
         await process.send(Line(1, "e30.e30.e30", "/spool/tmp/1"))
@@ -169,11 +194,13 @@ async def test_waiting_for_us_is_not_silence() -> None:
 
 async def test_slow_listener_is_not_silence() -> None:
     """Time that we spend between two messages does not count against the worker."""
-    process = worker("ends", silence_s=0.05)
+    clock = Clock()
+    process = worker("ends", silence_s=60, clock=clock)
     async with process:
         await process.start(JOB)
         messages = process.messages()
         await anext(messages)
+        clock.now = 1000
         await asyncio.sleep(0.1)
         assert isinstance(await anext(messages), Ended)
         await messages.aclose()
@@ -195,6 +222,18 @@ async def test_unknown_message_ends_the_worker() -> None:
     """What the protocol does not have is not guessed at."""
     with pytest.raises(WorkerDied, match="a message that the protocol does not have"):
         await run(worker("babbles"))
+
+
+async def test_listener_may_leave_at_the_last_word() -> None:
+    """Leaving the loop at Ended lets the worker exit by itself."""
+    process = worker("ends")
+    async with process:
+        await process.start(JOB)
+        async for message in process.messages():
+            if isinstance(message, Ended):
+                break
+
+    assert process._child._process.returncode == 0
 
 
 async def test_worker_that_will_not_go_is_killed_after_its_last_word() -> None:
