@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from agent.model.job import BoundItem
 from agent.pipeline.quality.check import Withheld
+from agent.pipeline.quality.columns import Column
 from agent.pipeline.quarantine_folder import SUFFIX, file_name, purge
 
 __all__ = ["SUFFIX", "Quarantine", "file_name", "purge"]
@@ -83,7 +84,7 @@ class Quarantine:
     def _lines(self, page: pa.RecordBatch, withheld: Withheld) -> Iterator[str]:
         names = [b.item.name for b in self._items]
         keys = [b.item.name for b in self._items if b.item.key]
-        taken = page.take(pa.array(withheld.rows[: self._left]))
+        taken = page.take(withheld.rows[: self._left])
         columns = [[_plain(v) for v in _values(column)] for column in taken.columns]
         self._left -= taken.num_rows
         for values, (_, cause) in zip(
@@ -107,11 +108,11 @@ def _create(path: Path) -> TextIO:
     )
 
 
-def _values(column: pa.Array[Any]) -> list[Any]:
+def _values(column: Column) -> list[Any]:
     """Text as it is, bytes as they are, everything else as Arrow writes it."""
     if column.type in (pa.string(), pa.binary(), pa.bool_(), pa.int64()):
-        return column.to_pylist()
-    return column.cast(pa.string()).to_pylist()
+        return list(column.to_pylist())
+    return list(column.cast(pa.string()).to_pylist())
 
 
 def _plain(value: object) -> object:

@@ -4,11 +4,11 @@
 Rules
 
 1. A row is sent (``u``) with its values unchanged, or withheld with one reason: the
-   first that holds, a duplicate key before all, then item by item in catalog order.
+   first that holds, a doubtful key before all, then item by item in catalog order.
 2. A withheld row whose key is good leaves as ``k``: the centre keeps its last version.
    Without a good key, or when the key stood in an earlier row, nothing of it leaves.
-3. Equal keys come side by side (connector contract, rule 3), also across pages: the
-   first row counts, the later ones are ``duplicate_key``.
+3. Of rows with equal keys, also across pages, the first counts; the later ones are
+   ``duplicate_key``. A key that falls back in the order is ``key_order`` (see there).
 4. A rule's severity is ``warn`` (sent and counted), ``quarantine`` or ``halt`` (the run
    stops). A value that its type cannot carry is always quarantined.
 5. Neither errors nor counts hold a value of a row.
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +29,12 @@ from agent.model.batch import Quality, Rows
 from agent.model.item import ItemType
 from agent.model.job import BoundItem
 from agent.pipeline.quality import reasons
-from agent.pipeline.quality.columns import Mask, truth
+from agent.pipeline.quality.columns import Column, Mask, truth
+from agent.pipeline.quality.order import KeyOrder
 from agent.pipeline.quality.rules import judge, marked
-from agent.pipeline.quality.values import typed, wire_type
+from agent.pipeline.quality.values import typed
 from agent.pipeline.quality.zone import Zone
-
-Key = tuple[object, ...]
+from agent.wire.arrow import schema_of
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class Checker:
             named quarantines, a secrecy marking halts.
 
     Raises:
-        ValueError: an unknown rule, or a severity that a rule cannot have.
+        ValueError: no key item, an unknown rule, or a severity that it cannot have.
     """
 
     def __init__(
@@ -125,8 +124,12 @@ class Checker:
         if self._severity[reasons.SECRECY_MARKER] == "warn":
             raise ValueError("a row with a secrecy marking is never sent")
         self._judges = tuple(tuple(judge(r) for r in b.rules) for b in items)
-        self._schema = schema(items)
-        self._last: Key | None = None
+        self._schema = schema_of([bound.item for bound in items])
+        keys = [bound.item for bound in items if bound.item.key]
+        self._order = KeyOrder(tuple(item.type for item in keys))
+        if not keys:
+            raise ValueError("no item is a key")
+        self._first_key = keys[0].name
 
     @property
     def schema(self) -> pa.Schema:
@@ -149,7 +152,7 @@ class Checker:
         values = [self._column(c, i, notes) for i, c in enumerate(page.columns)]
         return self._finish(values, notes)
 
-    def _column(self, column: pa.Array[Any], at: int, notes: _Notes) -> pa.Array[Any]:
+    def _column(self, column: Column, at: int, notes: _Notes) -> Column:
         """One item's values; what is wrong with them goes into the notes."""
         bound = self._items[at]
         item = bound.item
@@ -171,13 +174,18 @@ class Checker:
                 notes.judge(Cause(reason, item.name), mask)
         return parsed.values
 
-    def _finish(self, values: list[pa.Array[Any]], notes: _Notes) -> Checked:
+    def _finish(self, values: list[Column], notes: _Notes) -> Checked:
         keys = [v for v, b in zip(values, self._items, strict=True) if b.item.key]
-        twice = self._duplicates(keys, notes)
+        seen = self._order.follow(keys, notes.bad_key)
+        for reason, mask in (
+            (reasons.DUPLICATE_KEY, seen.twice),
+            (reasons.KEY_ORDER, seen.fallen),
+        ):
+            notes.withhold(Cause(reason, self._first_key), mask, first=True)
         if notes.cause is None:
             rows = self._batch([_op(notes.size, "u"), *values])
             return _checked(rows, notes, keep=0)
-        kept = (notes.cause > 0) & ~notes.bad_key & ~twice
+        kept = (notes.cause > 0) & ~(notes.bad_key | seen.twice | seen.fallen)
         sent = pa.array(np.flatnonzero((notes.cause == 0) | kept))
         upsert = pa.array(notes.cause == 0)
         columns = [
@@ -190,29 +198,8 @@ class Checker:
         notes.halt(checked)
         return checked
 
-    def _batch(self, columns: list[pa.Array[Any]]) -> pa.RecordBatch:
+    def _batch(self, columns: list[Column]) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
-
-    def _duplicates(self, keys: list[pa.Array[Any]], notes: _Notes) -> Mask:
-        """Rows whose key is that of the row with a good key before them."""
-        twice = np.zeros(notes.size, np.bool_)
-        good = np.arange(notes.size)
-        if notes.bad_key.any():
-            good = np.flatnonzero(~notes.bad_key)
-            keys = [key.take(pa.array(good)) for key in keys]
-        if not len(good):
-            return twice
-        same = np.ones(len(good) - 1, np.bool_)
-        for key in keys:
-            same &= truth(pc.equal(key.slice(1), key.slice(0, len(good) - 1)))
-        first: Key = tuple(key[0].as_py() for key in keys)
-        twice[good[1:]] = same
-        twice[good[0]] = first == self._last
-        self._last = tuple(key[-1].as_py() for key in keys)
-        if twice.any():
-            item = next(b.item.name for b in self._items if b.item.key)
-            notes.withhold(Cause(reasons.DUPLICATE_KEY, item), twice, first=True)
-        return twice
 
 
 class _Notes:
@@ -271,20 +258,11 @@ class _Notes:
         raise RuleHalted(detail, checked)
 
 
-def schema(items: tuple[BoundItem, ...]) -> pa.Schema:
-    """``_op``, then the items; key items are not null."""
-    fields = [pa.field("_op", pa.string(), nullable=False)]
-    fields += [
-        pa.field(b.item.name, wire_type(b.item), nullable=not b.item.key) for b in items
-    ]
-    return pa.schema(fields)
-
-
-def _op(size: int, op: str) -> pa.Array[Any]:
+def _op(size: int, op: str) -> Column:
     return pa.repeat(pa.scalar(op), size)
 
 
-def _only_where(mask: pa.Array[Any], values: pa.Array[Any]) -> pa.Array[Any]:
+def _only_where(mask: Column, values: Column) -> Column:
     return pc.if_else(mask, values, pa.scalar(None, values.type))
 
 

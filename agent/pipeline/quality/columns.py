@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+Column = Any
+"""An Arrow array; the stubs' own type fits no function that takes several kinds."""
 Mask = npt.NDArray[np.bool_]
 Faults = dict[str, Mask]
 
@@ -28,15 +30,15 @@ class Parsed:
         faults: reason -> rows, disjoint; empty if all is well.
     """
 
-    values: pa.Array[Any]
+    values: Column
     faults: Faults
 
 
-Fast = Callable[[Any], "pa.Array[Any] | None"]
+Fast = Callable[[Any], Column]
 Slow = Callable[[Any], Parsed]
 
 
-def truth(array: pa.Array[Any]) -> Mask:
+def truth(array: Column) -> Mask:
     """A boolean column as a mask; null counts as false."""
     if array.null_count:
         array = pc.fill_null(array, False)
@@ -44,7 +46,7 @@ def truth(array: pa.Array[Any]) -> Mask:
     return mask
 
 
-def text_bytes(text: pa.Array[Any]) -> npt.NDArray[np.uint8]:
+def text_bytes(text: Column) -> npt.NDArray[np.uint8]:
     """All bytes of a string or binary column, one after another."""
     _, offsets, data = text.buffers()
     if data is None or not len(text):
@@ -54,7 +56,7 @@ def text_bytes(text: pa.Array[Any]) -> npt.NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)[first:last]
 
 
-def lengths(text: pa.Array[Any]) -> npt.NDArray[np.int32]:
+def lengths(text: Column) -> npt.NDArray[np.int32]:
     """Byte length of each value; a null counts as whatever lies under it."""
     if not len(text):
         return np.empty(0, np.int32)
@@ -62,7 +64,7 @@ def lengths(text: pa.Array[Any]) -> npt.NDArray[np.int32]:
     return np.diff(at[text.offset : text.offset + len(text) + 1])
 
 
-def two_paths(column: pa.Array[Any], fast: Fast, slow: Slow) -> Parsed:
+def two_paths(column: Column, fast: Fast, slow: Slow) -> Parsed:
     """``fast`` for the whole column, else piece by piece, ``slow`` for failed pieces.
 
     Args:
@@ -85,7 +87,7 @@ def two_paths(column: pa.Array[Any], fast: Fast, slow: Slow) -> Parsed:
     return Parsed(_joined(parts), faults)
 
 
-def _joined(parts: list[pa.Array[Any] | None]) -> pa.Array[Any]:
+def _joined(parts: list[Column | None]) -> Column:
     return pa.concat_arrays([part for part in parts if part is not None])
 
 
@@ -98,7 +100,7 @@ def _scatter(faults: Faults, rows: npt.NDArray[np.int64], *, size: int) -> Fault
     return found
 
 
-def cast(column: pa.Array[Any], to: pa.DataType) -> pa.Array[Any] | None:
+def cast(column: Column, to: pa.DataType) -> Column | None:
     """The column in another type, or None if a value does not allow it."""
     try:
         return column.cast(to)
@@ -106,7 +108,7 @@ def cast(column: pa.Array[Any], to: pa.DataType) -> pa.Array[Any] | None:
         return None
 
 
-def only(text: pa.Array[Any], table: npt.NDArray[np.bool_]) -> bool:
+def only(text: Column, table: npt.NDArray[np.bool_]) -> bool:
     """Whether all bytes of a column belong to a table of :func:`letters`."""
     return bool(table[text_bytes(text)].all())
 
@@ -118,24 +120,24 @@ def letters(allowed: bytes) -> npt.NDArray[np.bool_]:
     return table
 
 
-def matching(text: pa.Array[Any], pattern: str) -> pa.Array[Any]:
+def matching(text: Column, pattern: str) -> Column:
     """The values that match; null elsewhere."""
     return pc.if_else(
         pc.match_substring_regex(text, pattern), text, pa.scalar(None, text.type)
     )
 
 
-def missing(found: pa.Array[Any], text: pa.Array[Any]) -> Mask:
+def missing(found: Column, text: Column) -> Mask:
     """Rows with text but nothing found in it."""
     return truth(pc.and_(found.is_null(), text.is_valid()))
 
 
-def trim(text: pa.Array[Any]) -> pa.Array[Any]:
+def trim(text: Column) -> Column:
     """Without blanks and tabs around."""
     return pc.utf8_trim(text, " \t")
 
 
-def within(values: pa.Array[Any], low: object, high: object) -> bool:
+def within(values: Column, low: Any, high: Any) -> bool:
     """Whether all values lie between two bounds; an empty column does."""
-    ends = pc.min_max(values).as_py()
-    return ends["min"] is None or (low <= ends["min"] and ends["max"] <= high)
+    ends: Any = pc.min_max(values).as_py()
+    return ends["min"] is None or bool(low <= ends["min"] and ends["max"] <= high)

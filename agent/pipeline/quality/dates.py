@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -12,6 +10,7 @@ import pyarrow.compute as pc
 
 from agent.pipeline.quality import reasons
 from agent.pipeline.quality.columns import (
+    Column,
     Mask,
     Parsed,
     cast,
@@ -23,15 +22,13 @@ from agent.pipeline.quality.columns import (
     within,
 )
 from agent.pipeline.quality.zone import SECOND, Zone
-
-DAY_MIN, DAY_MAX = -719_162, 2_932_896
-"""0001-01-01 and 9999-12-31 in days since 1970."""
-TIME_MIN = DAY_MIN * 86_400 * SECOND
-TIME_MAX = (DAY_MAX + 1) * 86_400 * SECOND - 1
-"""First and last microsecond of the years 0001 to 9999."""
+from agent.wire.arrow import DAYS, MICROS
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
 LOCAL_TIME = pa.timestamp("us")
+
+_DAY = 86_400 * SECOND
+_FIRST, _LAST = MICROS
 
 Ints = npt.NDArray[np.int64]
 
@@ -43,7 +40,7 @@ _COMPACT_DATE = r"^([0-9]{4})([0-9]{2})([0-9]{2})"
 _COMPACT_CLOCK = r"([0-9]{2})([0-9]{2})([0-9]{2})$"
 
 
-def date(text: pa.Array[Any]) -> Parsed:
+def date(text: Column) -> Parsed:
     """D: ``1985-03-17``, also with ``/`` or ``.``, short months, or ``19850317``.
 
     A time after it is allowed if it is midnight.
@@ -51,25 +48,25 @@ def date(text: pa.Array[Any]) -> Parsed:
     return two_paths(text, _fast_date, _slow_date)
 
 
-def time(text: pa.Array[Any], zone: Zone) -> Parsed:
+def time(text: Column, zone: Zone) -> Parsed:
     """T: a date, a clock time to the microsecond and perhaps an offset."""
     return two_paths(
         text, lambda part: _fast_time(part, zone), lambda part: _slow_time(part, zone)
     )
 
 
-def localised(values: pa.Array[Any], zone: Zone) -> Parsed:
+def localised(values: Column, zone: Zone) -> Parsed:
     """Local times (``timestamp[us]``) in UTC."""
     valid = truth(values.is_valid())
     local = _filled(values).to_numpy(zero_copy_only=False)
-    sane = (local >= TIME_MIN - _DAY) & (local <= TIME_MAX + _DAY)
+    sane = (local >= _FIRST - _DAY) & (local <= _LAST + _DAY)
     resolved = zone.to_utc(np.where(sane, local, 0) if not sane.all() else local)
     gap, twice = resolved.gap, resolved.overlap
     never = np.zeros(len(local), np.bool_)
     gap = never if gap is None else gap & sane & valid
     twice = never if twice is None else twice & sane & valid
     utc = resolved.utc
-    outside = (~sane | (utc < TIME_MIN) | (utc > TIME_MAX)) & valid & ~gap & ~twice
+    outside = (~sane | (utc < _FIRST) | (utc > _LAST)) & valid & ~gap & ~twice
     found = {
         reasons.TIME_GAP: gap,
         reasons.TIME_AMBIGUOUS: twice,
@@ -79,31 +76,28 @@ def localised(values: pa.Array[Any], zone: Zone) -> Parsed:
     return Parsed(instants(utc, valid & ~gap & ~twice & ~outside), faults)
 
 
-def instants(utc: Ints, good: Mask) -> pa.Array[Any]:
+def instants(utc: Ints, good: Mask) -> Column:
     """Microseconds since 1970 as a T column; null where not good."""
     mask = None if good.all() else ~good
     return pa.array(utc, pa.int64(), mask=mask).cast(UTC_TIME)
 
 
-_DAY = 86_400 * SECOND
-
-
-def _filled(values: pa.Array[Any]) -> pa.Array[Any]:
+def _filled(values: Column) -> Column:
     """As integers, a null replaced by a neighbour so that it costs no special path."""
     numbers = values.view(pa.int64())
     if not numbers.null_count:
         return numbers
-    return pc.fill_null(numbers, pc.min(numbers).as_py() or 0)
+    return pc.fill_null(numbers, pa.scalar(pc.min(numbers).as_py() or 0, pa.int64()))
 
 
-def _fast_date(text: pa.Array[Any]) -> pa.Array[Any] | None:
+def _fast_date(text: Column) -> Column | None:
     values = cast(text, pa.date32())
-    if values is None or not within(values.view(pa.int32()), DAY_MIN, DAY_MAX):
+    if values is None or not within(values.view(pa.int32()), *DAYS):
         return None
     return values
 
 
-def _slow_date(text: pa.Array[Any]) -> Parsed:
+def _slow_date(text: Column) -> Parsed:
     text = trim(text)
     plain = pc.replace_substring_regex(text, _MIDNIGHT, "")
     plain = pc.replace_substring_regex(plain, _COMPACT_DATE + "$", r"\1-\2-\3")
@@ -112,7 +106,7 @@ def _slow_date(text: pa.Array[Any]) -> Parsed:
     return Parsed(values, {reasons.BAD_DATE: missing(values, text)})
 
 
-def _fast_time(text: pa.Array[Any], zone: Zone) -> pa.Array[Any] | None:
+def _fast_time(text: Column, zone: Zone) -> Column | None:
     """Shorter texts may be dates or hours alone, which a cast would complete."""
     shortest = _shortest(text)
     if shortest < len("2026-11-21 08:00"):
@@ -124,19 +118,19 @@ def _fast_time(text: pa.Array[Any], zone: Zone) -> pa.Array[Any] | None:
     if shortest < len("2026-11-21 08:00Z+08"):
         return None
     values = cast(text, UTC_TIME)
-    if values is None or not within(values.view(pa.int64()), TIME_MIN, TIME_MAX):
+    if values is None or not within(values.view(pa.int64()), *MICROS):
         return None
     return values
 
 
-def _shortest(text: pa.Array[Any]) -> int:
+def _shortest(text: Column) -> int:
     sizes = lengths(text)
     if text.null_count:
         sizes = sizes[truth(text.is_valid())]
     return int(sizes.min()) if len(sizes) else 0
 
 
-def _slow_time(text: pa.Array[Any], zone: Zone) -> Parsed:
+def _slow_time(text: Column, zone: Zone) -> Parsed:
     text = trim(text)
     plain = pc.replace_substring_regex(
         text, _COMPACT_DATE + _COMPACT_CLOCK, r"\1-\2-\3 \4:\5:\6"
@@ -146,11 +140,11 @@ def _slow_time(text: pa.Array[Any], zone: Zone) -> Parsed:
     clock, sane = _clock(found)
     offset, fair = _offset(found)
     good = good & sane & fair
-    naive = good & ~truth(pc.not_equal(found.field("z"), ""))
+    naive = good & ~truth(pc.not_equal(_group(found, "z"), pa.scalar("")))
     local = np.where(good, days * _DAY + clock, 0)
     parsed = localised(pa.array(local, pa.int64(), mask=~naive).cast(LOCAL_TIME), zone)
     shifted = local - offset
-    outside = good & ~naive & ((shifted < TIME_MIN) | (shifted > TIME_MAX))
+    outside = good & ~naive & ((shifted < _FIRST) | (shifted > _LAST))
     utc = np.where(naive, _filled(parsed.values).to_numpy(), shifted)
     done = (truth(parsed.values.is_valid()) | (good & ~naive)) & ~outside
     faults = dict(parsed.faults)
@@ -160,17 +154,21 @@ def _slow_time(text: pa.Array[Any], zone: Zone) -> Parsed:
     return Parsed(instants(utc, done), faults)
 
 
-def _number(found: pa.Array[Any], name: str) -> Ints:
+def _group(found: Column, name: str) -> Column:
+    return pc.struct_field(found, name)
+
+
+def _number(found: Column, name: str) -> Ints:
     """A group of digits; 0 where it is absent."""
-    digits = pc.replace_substring_regex(pc.struct_field(found, name), "^$", "0")
+    digits = pc.replace_substring_regex(_group(found, name), "^$", "0")
     numbers: Ints = pc.fill_null(digits, "0").cast(pa.int64()).to_numpy()
     return numbers
 
 
-def _days(found: pa.Array[Any]) -> tuple[Ints, Mask]:
+def _days(found: Column) -> tuple[Ints, Mask]:
     """Days since 1970 of the groups of :data:`_DATE`, and which are real dates."""
     year, month, day = (_number(found, name) for name in "ymd")
-    same = truth(pc.equal(pc.struct_field(found, "a"), pc.struct_field(found, "b")))
+    same = truth(pc.equal(_group(found, "a"), _group(found, "b")))
     good = same & (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1)
     first = ((year - 1970) * 12 + np.where(good, month, 1) - 1).astype("M8[M]")
     start = first.astype("M8[D]").astype(np.int64)
@@ -178,19 +176,19 @@ def _days(found: pa.Array[Any]) -> tuple[Ints, Mask]:
     return start + day - 1, good & (day <= end - start)
 
 
-def _clock(found: pa.Array[Any]) -> tuple[Ints, Mask]:
+def _clock(found: Column) -> tuple[Ints, Mask]:
     """Microseconds since midnight, and which are times of a day: 24:00 is not."""
     hour, minute, second = (_number(found, name) for name in "hns")
-    fraction = pc.utf8_rpad(pc.fill_null(pc.struct_field(found, "f"), ""), 6, "0")
+    fraction = pc.utf8_rpad(pc.fill_null(_group(found, "f"), ""), 6, "0")
     micros = fraction.cast(pa.int64()).to_numpy()
     good = (hour <= 23) & (minute <= 59) & (second <= 59)
     return ((hour * 60 + minute) * 60 + second) * SECOND + micros, good
 
 
-def _offset(found: pa.Array[Any]) -> tuple[Ints, Mask]:
+def _offset(found: Column) -> tuple[Ints, Mask]:
     """Microseconds east of UTC, and which offsets exist."""
     hour, minute, second = (_number(found, name) for name in "pqr")
     east = ((hour * 60 + minute) * 60 + second) * SECOND
-    west = truth(pc.equal(pc.struct_field(found, "g"), "-"))
+    west = truth(pc.equal(_group(found, "g"), pa.scalar("-")))
     good = (hour <= 23) & (minute <= 59) & (second <= 59)
     return np.where(west, -east, east), good

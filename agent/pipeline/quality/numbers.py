@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from agent.model.item import Item, ItemType
 from agent.pipeline.quality import reasons
 from agent.pipeline.quality.columns import (
+    Column,
     Fast,
     Parsed,
     Slow,
@@ -31,13 +30,13 @@ _FLOATS = letters(b"0123456789+-.eE")
 _NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)$"
 
 
-def _plain(text: pa.Array[Any]) -> pa.Array[Any]:
+def _plain(text: Column) -> Column:
     """Without the zeros that mean nothing, so that a cast cannot stumble over them."""
     text = pc.replace_substring_regex(text, r"(\.[0-9]*?)0+$", r"\1")
     return pc.replace_substring_regex(text, r"^([+-]?)0+([0-9])", r"\1\2")
 
 
-def decimal(text: pa.Array[Any], item: Item) -> Parsed:
+def decimal(text: Column, item: Item) -> Parsed:
     """N and Y: exactly within precision and scale, no exponent."""
     return two_paths(text, *_decimal(item))
 
@@ -47,10 +46,10 @@ def _decimal(item: Item) -> tuple[Fast, Slow]:
     to = pa.decimal128(precision, scale)
     fits = rf"^[+-]?0*[0-9]{{0,{precision - scale}}}(\.[0-9]{{0,{scale}}}0*)?$"
 
-    def fast(text: pa.Array[Any]) -> pa.Array[Any] | None:
+    def fast(text: Column) -> Column | None:
         return cast(text, to) if only(text, _DECIMALS) else None
 
-    def slow(text: pa.Array[Any]) -> Parsed:
+    def slow(text: Column) -> Parsed:
         text = trim(text)
         numbers = matching(text, _NUMBER)
         fitting = matching(numbers, fits)
@@ -72,16 +71,16 @@ def decimal_size(item: Item) -> tuple[int, int]:
     return item.length or 38, item.scale or 0
 
 
-def integer(text: pa.Array[Any]) -> Parsed:
+def integer(text: Column) -> Parsed:
     """I: 64 bits; a fraction of zeros does not count."""
     return two_paths(text, _fast_integer, _slow_integer)
 
 
-def _fast_integer(text: pa.Array[Any]) -> pa.Array[Any] | None:
+def _fast_integer(text: Column) -> Column | None:
     return cast(text, pa.int64()) if only(text, _DIGITS) else None
 
 
-def _slow_integer(text: pa.Array[Any]) -> Parsed:
+def _slow_integer(text: Column) -> Parsed:
     text = trim(text)
     numbers = matching(text, r"^[+-]?[0-9]+(\.0*)?$")
     short = matching(numbers, r"^[+-]?0*[0-9]{1,19}(\.0*)?$")
@@ -98,24 +97,24 @@ def _slow_integer(text: pa.Array[Any]) -> Parsed:
     )
 
 
-def floating(text: pa.Array[Any]) -> Parsed:
+def floating(text: Column) -> Parsed:
     """B and F: the nearest 64-bit float; finite."""
     return two_paths(text, _fast_float, _slow_float)
 
 
-def _fast_float(text: pa.Array[Any]) -> pa.Array[Any] | None:
+def _fast_float(text: Column) -> Column | None:
     values = cast(text, pa.float64()) if only(text, _FLOATS) else None
     if values is None or not all_finite(values):
         return None
     return values
 
 
-def all_finite(values: pa.Array[Any]) -> bool:
+def all_finite(values: Column) -> bool:
     """Whether no value is NaN or infinite."""
     return pc.all(pc.is_finite(values), min_count=0).as_py() is not False
 
 
-def _slow_float(text: pa.Array[Any]) -> Parsed:
+def _slow_float(text: Column) -> Parsed:
     text = trim(text)
     pattern = _NUMBER.removesuffix("$") + r"([eE][+-]?[0-9]+)?$"
     numbers = matching(text, pattern)
@@ -137,19 +136,19 @@ _FALSE = ("f", "false", "0", "n", "no", "off", "否")
 _WORDS = pa.array(_TRUE + _FALSE)
 
 
-def boolean(text: pa.Array[Any]) -> Parsed:
+def boolean(text: Column) -> Parsed:
     """L: the words of :data:`_TRUE` and :data:`_FALSE`, capitals or not."""
     return two_paths(text, _fast_boolean, _slow_boolean)
 
 
-def _fast_boolean(text: pa.Array[Any]) -> pa.Array[Any] | None:
-    places = pc.index_in(text, _WORDS)
+def _fast_boolean(text: Column) -> Column | None:
+    places: Column = pc.index_in(text, _WORDS)
     if places.null_count != text.null_count:
         return None
-    return pc.less(places, len(_TRUE))
+    return pc.less(places, pa.scalar(len(_TRUE)))
 
 
-def _slow_boolean(text: pa.Array[Any]) -> Parsed:
+def _slow_boolean(text: Column) -> Parsed:
     places = pc.index_in(pc.utf8_lower(trim(text)), _WORDS)
-    values = pc.less(places, len(_TRUE))
+    values = pc.less(places, pa.scalar(len(_TRUE)))
     return Parsed(values, {reasons.BAD_BOOLEAN: missing(values, text)})

@@ -15,17 +15,28 @@ Rules
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
 from agent.model.item import Item, ItemType
 from agent.pipeline.quality import dates, numbers, reasons
-from agent.pipeline.quality.columns import Parsed, cast, missing, two_paths
+from agent.pipeline.quality.columns import Column, Parsed, cast, missing, two_paths
 from agent.pipeline.quality.zone import Zone
 
+_PARSERS: Mapping[ItemType, Callable[[Column, Item], Parsed]] = {
+    ItemType.N: numbers.decimal,
+    ItemType.Y: numbers.decimal,
+    ItemType.I: lambda text, _: numbers.integer(text),
+    ItemType.B: lambda text, _: numbers.floating(text),
+    ItemType.F: lambda text, _: numbers.floating(text),
+    ItemType.L: lambda text, _: numbers.boolean(text),
+    ItemType.D: lambda text, _: dates.date(text),
+    ItemType.G: lambda text, _: Parsed(text.cast(pa.binary()), {}),
+}
 
-def parse(text: pa.Array[Any], item: Item, zone: Zone) -> Parsed:
+
+def parse(text: Column, item: Item, zone: Zone) -> Parsed:
     """The values of a string column.
 
     Args:
@@ -33,29 +44,17 @@ def parse(text: pa.Array[Any], item: Item, zone: Zone) -> Parsed:
         item: any type but C and M, whose text is the value.
         zone: of times without an offset.
     """
-    match item.type:
-        case ItemType.N | ItemType.Y:
-            return numbers.decimal(text, item)
-        case ItemType.I:
-            return numbers.integer(text)
-        case ItemType.B | ItemType.F:
-            return numbers.floating(text)
-        case ItemType.L:
-            return numbers.boolean(text)
-        case ItemType.D:
-            return dates.date(text)
-        case ItemType.T:
-            return dates.time(text, zone)
-        case _:
-            return Parsed(text.cast(pa.binary()), {})
+    if item.type is ItemType.T:
+        return dates.time(text, zone)
+    return _PARSERS[item.type](text, item)
 
 
-def decode(raw: pa.Array[Any]) -> Parsed:
+def decode(raw: Column) -> Parsed:
     """Bytes as UTF-8 text; what is not UTF-8 is ``undecodable``."""
     return two_paths(raw, lambda part: cast(part, pa.string()), _slow_decode)
 
 
-def _slow_decode(raw: pa.Array[Any]) -> Parsed:
+def _slow_decode(raw: Column) -> Parsed:
     values = [_decoded(v) for v in raw.to_pylist()]
     text = pa.array(values, pa.string())
     return Parsed(text, {reasons.UNDECODABLE: missing(text, raw)})

@@ -11,6 +11,7 @@ from agent.errors import Text
 
 DUPLICATE_KEY = "duplicate_key"
 KEY_MISSING = "key_missing"
+KEY_ORDER = "key_order"
 UNDECODABLE = "undecodable"
 NUL = "nul_char"
 TOO_LONG = "too_long"
@@ -46,6 +47,10 @@ RULES = (
 TITLES: dict[str, Text] = {
     DUPLICATE_KEY: Text("the key stands in an earlier row", "主键重复"),
     KEY_MISSING: Text("a key item is empty", "主键为空"),
+    KEY_ORDER: Text(
+        "the key is out of order: bind a text column as C, not as a number or date",
+        "主键次序倒退：文本字段请按字符型 C 绑定",
+    ),
     UNDECODABLE: Text("the bytes are not text", "文本无法解码"),
     NUL: Text("the text holds U+0000", "文本含空字符 U+0000"),
     TOO_LONG: Text("longer than the catalog allows", "超过目录规定长度"),

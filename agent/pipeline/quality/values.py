@@ -13,6 +13,7 @@ from agent.errors import SourceTypeChanged
 from agent.model.item import Item, ItemType
 from agent.pipeline.quality import reasons
 from agent.pipeline.quality.columns import (
+    Column,
     Faults,
     Parsed,
     lengths,
@@ -20,44 +21,16 @@ from agent.pipeline.quality.columns import (
     truth,
     within,
 )
-from agent.pipeline.quality.dates import (
-    DAY_MAX,
-    DAY_MIN,
-    LOCAL_TIME,
-    TIME_MAX,
-    TIME_MIN,
-    UTC_TIME,
-    localised,
-)
+from agent.pipeline.quality.dates import LOCAL_TIME, localised
 from agent.pipeline.quality.numbers import all_finite, decimal_size
 from agent.pipeline.quality.parse import decode, parse
 from agent.pipeline.quality.zone import Zone
-
-LONGEST = 1024 * 1024
-"""Most bytes of an M or G value."""
+from agent.wire.arrow import DAYS, LONG_CAP, MICROS, type_of
 
 _TEXT = (ItemType.C, ItemType.M)
-_TYPES: dict[ItemType, pa.DataType] = {
-    ItemType.C: pa.string(),
-    ItemType.M: pa.string(),
-    ItemType.I: pa.int64(),
-    ItemType.D: pa.date32(),
-    ItemType.T: UTC_TIME,
-    ItemType.L: pa.bool_(),
-    ItemType.B: pa.float64(),
-    ItemType.F: pa.float64(),
-    ItemType.G: pa.binary(),
-}
 
 
-def wire_type(item: Item) -> pa.DataType:
-    """The Arrow type in which an item travels (wire.md, Arrow profile)."""
-    if item.type in (ItemType.N, ItemType.Y):
-        return pa.decimal128(*decimal_size(item))
-    return _TYPES[item.type]
-
-
-def typed(column: pa.Array[Any], item: Item, zone: Zone) -> Parsed:
+def typed(column: Column, item: Item, zone: Zone) -> Parsed:
     """The values of a column in their wire type; faulty rows have no meaning.
 
     Args:
@@ -75,7 +48,7 @@ def typed(column: pa.Array[Any], item: Item, zone: Zone) -> Parsed:
         return Parsed(parsed.values, {**parsed.faults, **decoded.faults})
     if item.type in _TEXT and column.type == pa.string():
         return Parsed(column, _text_faults(column, item))
-    if column.type == wire_type(item):
+    if column.type == type_of(item):
         return Parsed(column, _native_faults(column, item))
     if column.type == pa.string():
         parsed = parse(column, item, zone)
@@ -85,23 +58,23 @@ def typed(column: pa.Array[Any], item: Item, zone: Zone) -> Parsed:
     if item.type is ItemType.T and column.type == LOCAL_TIME:
         return localised(column, zone)
     raise SourceTypeChanged(
-        f"item {item.name}: expected {wire_type(item)} or string, got {column.type}"
+        f"item {item.name}: expected {type_of(item)} or string, got {column.type}"
     )
 
 
-def _text_faults(text: pa.Array[Any], item: Item) -> Faults:
+def _text_faults(text: Column, item: Item) -> Faults:
     faults: Faults = {}
     data = text_bytes(text)
     if len(data) and not data.min():
         faults[reasons.NUL] = truth(pc.match_substring(text, "\0"))
     if item.type is ItemType.M:
-        _note(faults, pc.greater(pc.binary_length(text), pa.scalar(LONGEST)))
+        _note(faults, pc.greater(pc.binary_length(text), pa.scalar(LONG_CAP)))
     elif lengths(text).max(initial=0) > (item.length or 0):
         _note(faults, pc.greater(pc.utf8_length(text), pa.scalar(item.length or 0)))
     return faults
 
 
-def _note(faults: Faults, wrong: pa.Array[Any]) -> None:
+def _note(faults: Faults, wrong: Column) -> None:
     mask = truth(wrong)
     if reasons.NUL in faults:
         mask &= ~faults[reasons.NUL]
@@ -109,9 +82,9 @@ def _note(faults: Faults, wrong: pa.Array[Any]) -> None:
         faults[reasons.TOO_LONG] = mask
 
 
-def _native_faults(column: pa.Array[Any], item: Item) -> Faults:
+def _native_faults(column: Column, item: Item) -> Faults:
     if item.type is ItemType.G:
-        long = truth(pc.greater(pc.binary_length(column), pa.scalar(LONGEST)))
+        long = truth(pc.greater(pc.binary_length(column), pa.scalar(LONG_CAP)))
         return {reasons.TOO_LONG: long} if long.any() else {}
     if item.type in (ItemType.B, ItemType.F):
         if all_finite(column):
@@ -128,13 +101,13 @@ def _native_faults(column: pa.Array[Any], item: Item) -> Faults:
     return {reasons.OUT_OF_RANGE: truth(outside)}
 
 
-def _bounds(column: pa.Array[Any], item: Item) -> tuple[pa.Array[Any], Any, Any] | None:
+def _bounds(column: Column, item: Item) -> tuple[Column, Any, Any] | None:
     """The column in a form that compares, and the least and greatest value."""
     match item.type:
         case ItemType.D:
-            return column.view(pa.int32()), DAY_MIN, DAY_MAX
+            return column.view(pa.int32()), *DAYS
         case ItemType.T:
-            return column.view(pa.int64()), TIME_MIN, TIME_MAX
+            return column.view(pa.int64()), *MICROS
         case ItemType.N | ItemType.Y:
             precision, scale = decimal_size(item)
             most = Decimal((0, (9,) * precision, -scale))
