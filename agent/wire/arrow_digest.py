@@ -108,7 +108,8 @@ def _decimal(column: Column) -> Column:
 
 
 def _instant(column: Column) -> Column:
-    text = column.cast(pa.timestamp("us")).cast(pa.string())
+    naive = column.view(pa.timestamp("us"))  # a cast would ask the system's tzdata
+    text = naive.cast(pa.string())
     text = pc.utf8_replace_slice(text, 10, 11, "T")
     return pc.binary_join_element_wise(text, "Z", "")
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from agent.model.item import Item, ItemType
 VECTORS = Path(__file__).parent.parent / "vectors"
 
 
+@cache
 def load(name: str) -> dict[str, Any]:
     """A JSON vector file."""
     found: dict[str, Any] = json.loads((VECTORS / name).read_text("utf-8"))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +45,7 @@ SEEDS["problem"] = problem.Problem.of("chain-gap", "x", expected_seq=2).body().d
 
 ODD = st.sampled_from(
     [None, True, 0, -1, 2**53 - 1, "", "x" * 300, "\n", "1", [], [[]], {}, {"v": 1}]
-)
+).map(copy.deepcopy)
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
