@@ -85,6 +85,38 @@ class _Commands(TyperGroup):
             raise typer.Exit(e.exit_code) from None
 
 
+class _Light:
+    """Takes text as it is; asks typer, and with it pydantic, only for other types.
+
+    Typer builds a pydantic adapter for every parameter, which costs a third of a
+    second. Where a typer has no such seam, this is set in vain and does no harm.
+    """
+
+    def coerce(self, value: Any, *, param: Any, ctx: Any) -> Any:
+        """The value of a parameter in the type of its annotation."""
+        if value is None or (
+            isinstance(value, str) and param.type_descriptor.annotation is str
+        ):
+            return value
+        param._runtime_param = None  # noqa: SLF001 - see the class
+        return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
+
+
+def _lighten(command: Any) -> None:
+    """Let no parameter of a command load pydantic, ``--help`` among them."""
+    for param in command.params:
+        param._runtime_param = _Light()  # noqa: SLF001 - see _Light
+    made = command.get_help_option
+
+    def light(ctx: Any) -> Any:
+        option = made(ctx)
+        if option is not None and option._runtime_param is None:  # noqa: SLF001
+            option._runtime_param = _Light()  # noqa: SLF001
+        return option
+
+    command.get_help_option = light
+
+
 def _add_shared(command: Any) -> None:
     """Give a command, and the commands below it, the shared options."""
     holder = typer.Typer(add_completion=False)
@@ -92,6 +124,7 @@ def _add_shared(command: Any) -> None:
     for param in typer.main.get_command(holder).params:
         param.expose_value = False
         command.params.append(param)
+    _lighten(command)
     if isinstance(command, TyperGroup) and not isinstance(command, _Commands):
         for below in command.commands.values():
             _add_shared(below)
@@ -118,4 +151,6 @@ def _fep() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and leave with its exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
-    typer.main.get_command(app).main(args=args, prog_name="fep")
+    command = typer.main.get_command(app)
+    _lighten(command)
+    command.main(args=args, prog_name="fep")

@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -86,9 +86,15 @@ def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any
     return value
 
 
+def _language(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    if value not in (None, "zh", "en"):
+        raise typer.BadParameter(f"expected zh or en, got {value!r}")
+    return _remember(ctx, param, value)
+
+
 def shared(
     config: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             callback=_remember,
             metavar="FILE",
@@ -107,8 +113,10 @@ def shared(
         ),
     ] = False,
     lang: Annotated[
-        Literal["zh", "en"] | None,
-        typer.Option(callback=_remember, help=say("Language.", "语言。")),
+        str | None,
+        typer.Option(
+            callback=_language, metavar="zh|en", help=say("Language.", "语言。")
+        ),
     ] = None,
 ) -> None:
     """The options that every command takes, before or after its name."""
