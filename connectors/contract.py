@@ -13,8 +13,9 @@ Rules
    seen.
 2. Only columns that a stream names are selected; there is no ``SELECT *``.
 3. Rows come in an order of the key, equal keys side by side, so that a page's
-   ``token`` can resume after its last row (keyset, never OFFSET; the other rows of a
-   key that a page's end divides come next) and doubles are seen. Text keys come in the
+   ``token`` can resume after its last row (keyset, never OFFSET) and doubles are seen.
+   Rows of one key have no order among themselves; of a key that a page's end divides,
+   as many as are left come first on resuming. Text keys come in the
    order of their bytes unless an index gives another order with the same grouping.
    Rows whose key is NULL come too.
 4. A column arrives either in the exact Arrow type of its item (wire.md, Arrow profile)

@@ -111,7 +111,7 @@ class Server:
 
 
 def _owned(folder: Path) -> list[str]:
-    """Prefix that runs a program as ``postgres`` if we are root, and owns ``folder``."""
+    """Give ``folder`` to ``postgres`` if we are root; prefix of its programs."""
     if os.geteuid() != 0:
         return []
     shutil.chown(folder, SUPERUSER, SUPERUSER)

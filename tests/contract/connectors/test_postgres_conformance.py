@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conformance suite over a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from connectors.conformance import RULES, Subject, rule_name
+from tests.support.postgres import Server
+from tests.support.subjects import postgres_subject
+
+pytestmark = pytest.mark.contract
+
+
+@pytest.fixture(scope="module")
+def subject(server: Server) -> Subject:
+    return postgres_subject(server)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=rule_name)
+def test_postgres_obeys_the_contract(
+    rule: Callable[[Subject], None], subject: Subject
+) -> None:
+    """The PostgreSQL connector obeys every rule."""
+    rule(subject)

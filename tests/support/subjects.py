@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our own connectors as subjects of the conformance suite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from connectors.conformance import Subject
+from connectors.contract import ColumnSpec
+from connectors.postgres import CONNECTOR as POSTGRES
+from connectors.sqlite import CONNECTOR as SQLITE
+from tests.support.fake_connector import FakeConnector, FakeTable
+from tests.support.postgres import Server
+
+SQLITE_TYPES: Mapping[str, str] = {
+    "I": "integer",
+    "L": "integer",
+    "B": "real",
+    "G": "blob",
+}
+
+POSTGRES_TYPES: Mapping[str, str] = {
+    "M": "text",
+    "N": "numeric({length},{scale})",
+    "Y": "numeric(19,4)",
+    "I": "bigint",
+    "D": "date",
+    "T": "timestamp",
+    "L": "boolean",
+    "B": "double precision",
+    "G": "bytea",
+}
+
+
+def fake_subject() -> Subject:
+    connector = FakeConnector()
+
+    def create(name: str, columns: Sequence[ColumnSpec]) -> tuple[str, ...]:
+        connector.tables["main", name] = FakeTable(tuple(columns))
+        return ("main", name)
+
+    def add(table: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
+        connector.tables[table].rows += [tuple(row) for row in rows]
+
+    broken = {"unreachable": {"fail": "unreachable"}, "login": {"fail": "login"}}
+    return Subject(connector, {}, create, add, broken)  # type: ignore[arg-type]
+
+
+def sqlite_subject(folder: Path) -> Subject:
+    path = folder / "source.db"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+    db.close()
+    other = folder / "other.txt"
+    other.write_text("no database, " * 100)
+
+    def create(name: str, columns: Sequence[ColumnSpec]) -> tuple[str, ...]:
+        listed = ", ".join(
+            f'"{c.name}" {SQLITE_TYPES.get(c.type, "text")}' for c in columns
+        )
+        with sqlite3.connect(path) as db:
+            db.execute(f'create table "{name}" ({listed})')
+        db.close()
+        return (name,)
+
+    def add(table: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            marks = ", ".join("?" * len(rows[0]))
+            with sqlite3.connect(path) as db:
+                db.executemany(
+                    f'insert into "{table[-1]}" values ({marks})',
+                    [[_plain(v) for v in row] for row in rows],
+                )
+            db.close()
+
+    broken = {
+        "unreachable": {"path": str(folder / "absent.db")},
+        "failed": {"path": str(other)},
+    }
+    return Subject(SQLITE, {"path": str(path)}, create, add, broken)  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def postgres_subject(server: Server) -> Subject:
+    """The reader may only select; on loopback it needs its password."""
+    config = {**server.config("reader", password="reader's own"), "host": "127.0.0.1"}
+    config["sslmode"] = "disable"
+    server.sql(
+        "drop role if exists reader; create role reader login password 'reader''s own';"
+        " alter default privileges in schema public grant select on tables to reader;"
+    )
+
+    def connect() -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            host=str(server.socket_folder), port=server.port, user="postgres"
+        )
+
+    def create(name: str, columns: Sequence[ColumnSpec]) -> tuple[str, ...]:
+        listed = sql.SQL(", ").join(
+            sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(native_type(c)))
+            for c in columns
+        )
+        at = sql.Identifier("public", name)
+        with connect() as db:
+            db.execute(sql.SQL("drop table if exists {}").format(at))
+            db.execute(sql.SQL("create table {} ({})").format(at, listed))
+        return ("public", name)
+
+    def add(table: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            marks = sql.SQL(", ").join(sql.Placeholder() * len(rows[0]))
+            into = sql.SQL("insert into {} values ({})").format(
+                sql.Identifier(*table), marks
+            )
+            with connect() as db, db.cursor() as cursor:
+                cursor.executemany(into, rows)
+
+    broken = {
+        "unreachable": {**config, "port": 1},
+        "login": {**config, "password": "s3cret-wrong"},
+    }
+    return Subject(POSTGRES, config, create, add, broken)  # type: ignore[arg-type]
+
+
+def native_type(column: ColumnSpec) -> Any:
+    if column.type == "C":
+        return f"varchar({column.length})"
+    text = POSTGRES_TYPES[column.type]
+    return text.format(length=column.length, scale=column.scale)
