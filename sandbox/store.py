@@ -463,7 +463,7 @@ def payload_of(message: str) -> bytes:
 
 def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute("pragma page_size = 8192")
+    connection.execute("pragma page_size = 16384")
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
     connection.execute("pragma cache_size = -65536")

@@ -96,7 +96,8 @@ class SandboxProcess:
 
     def _end(self, number: int) -> int:
         process = self.process
-        assert process is not None and process.stdout is not None
+        assert process is not None
+        assert process.stdout is not None
         process.send_signal(number)
         code = process.wait(START_S)
         process.stdout.close()

@@ -1,0 +1,68 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Enrol at an exchange with openssl and curl alone, and post the first key statement.
+#
+#   enrol_with_openssl.sh URL CA_SHA256 NODE FOLDER
+#
+# Makes tls.key, sign.key, ca.pem, tls.pem, keys.jws and directory.jws in FOLDER. It is
+# wire.md section 6 as a shell reads it: nothing of ours runs here.
+set -eu
+url=$1 ca_sha256=$2 node=$3 folder=$4
+mkdir -p "$folder"
+cd "$folder"
+umask 077
+
+b64url() { openssl base64 -A | tr '+/' '-_' | tr -d '='; }
+
+# The authority: taken unverified, then compared with the slip, and pinned.
+curl -sSfk "$url/.well-known/est/cacerts" | openssl base64 -d |
+    openssl pkcs7 -inform DER -print_certs -out ca.pem
+found=$(openssl x509 -in ca.pem -outform DER | openssl dgst -sha256 -r | cut -c1-64)
+[ "$found" = "$ca_sha256" ] || { echo "the authority is not the slip's" >&2; exit 1; }
+
+# A key's JWK: x and y are the last 64 bytes of its public DER.
+jwk() {
+    openssl ec -in "$1" -pubout -outform DER 2>/dev/null | tail -c 64 >point
+    x=$(head -c 32 point | b64url)
+    y=$(tail -c 32 point | b64url)
+    printf '{"kty":"EC","crv":"P-256","x":"%s","y":"%s","alg":"ES256","purpose":"%s"}' \
+        "$x" "$y" "$2"
+}
+# RFC 7638 thumbprint.
+kid() {
+    openssl ec -in "$1" -pubout -outform DER 2>/dev/null | tail -c 64 >point
+    printf '{"crv":"P-256","kty":"EC","x":"%s","y":"%s"}' \
+        "$(head -c 32 point | b64url)" "$(tail -c 32 point | b64url)" |
+        openssl dgst -sha256 -binary | b64url
+}
+# ES256: openssl signs in DER, JWS wants r and s of 32 bytes each.
+es256() {
+    openssl dgst -sha256 -sign "$1" -out signature.der
+    openssl asn1parse -inform DER -in signature.der |
+        sed -n 's/.*INTEGER *://p' | while read -r number; do
+            printf '%64s' "$number" | tr ' ' '0' | tail -c 64
+        done | sed 's/../\\x&/g' >signature.hex
+    # shellcheck disable=SC2059 # the hex digits are the format on purpose
+    /usr/bin/printf "$(cat signature.hex)" | b64url
+}
+
+openssl ecparam -name prime256v1 -genkey -noout -out tls.key
+openssl ecparam -name prime256v1 -genkey -noout -out sign.key
+
+header=$(printf '{"alg":"ES256","kid":"%s","typ":"fep-keys+jws"}' "$(kid sign.key)" | b64url)
+body=$(printf '{"v":1,"node":"%s","n":1,"keys":[%s,%s],"not_before":"2026-11-21T00:00:00Z"}' \
+    "$node" "$(jwk tls.key tls)" "$(jwk sign.key sign)" | b64url)
+digest=$(printf '%s.%s' "$header" "$body" | openssl dgst -sha256 -r | cut -c1-64)
+signature=$(printf '%s.%s' "$header" "$body" | es256 sign.key)
+printf '%s.%s.%s' "$header" "$body" "$signature" >keys.jws
+
+openssl req -new -key tls.key -subj "/CN=front end" -outform DER \
+    -addext "subjectAltName=URI:fep:node/$node,URI:fep:keys/sha256/$digest" |
+    openssl base64 >request.b64
+curl -sSf --cacert ca.pem -H 'Content-Type: application/pkcs10' \
+    --data-binary @request.b64 "$url/.well-known/est/simpleenroll" |
+    openssl base64 -d | openssl pkcs7 -inform DER -print_certs -out tls.pem
+
+mtls() { curl -sSf --cacert ca.pem --cert tls.pem --key tls.key "$@"; }
+mtls -H 'Content-Type: application/jose' --data-binary @keys.jws "$url/v1/keys"
+mtls "$url/v1/directory" >directory.jws
