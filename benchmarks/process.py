@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a process and its children cost, read from /proc."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+_TICK = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = task.read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            found += tree(int(child))
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """User and system seconds of a process and of the children that it waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(f) for f in fields[11:15]) / _TICK
+
+
+def rss_bytes(pids: list[int]) -> int:
+    """Resident bytes of processes, shared pages counted in each."""
+    total = 0
+    for pid in pids:
+        try:
+            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+        except OSError:
+            continue
+    return total
+
+
+class PeakMemory:
+    """Watches the resident memory of a process tree while a block runs."""
+
+    def __init__(self, pid: int, *, every_s: float = 0.02) -> None:
+        self._pid = pid
+        self._every_s = every_s
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.bytes = 0
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._end.wait(self._every_s):
+            self.bytes = max(self.bytes, rss_bytes(tree(self._pid)))

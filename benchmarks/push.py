@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast a table reaches the exchange, beside the plainest way to pack it.
+
+    scripts/bench push --source postgres --rows 1000000 --json
+
+Ours: from the start of the run (a worker process is spawned then) to the last signed
+``stored`` receipt; the exchange stores durably and does not load (``--load`` lets it).
+Reference, in the same run, same table, same machine::
+
+    psql COPY (...) TO STDOUT (FORMAT text) | zstd -1 | tee FILE | sha256sum; sync
+
+For SQLite the reference is ``sqlite3 -list | zstd -1 | tee FILE | sha256sum; sync``.
+Both are run ``--runs`` times in turn; figures are medians. Memory is daemon and worker
+together at their peak; CPU is theirs too. Neither counts sandbox or database.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from agent.demo.site import Site
+from benchmarks.process import PeakMemory, cpu_s
+from benchmarks.site import RESOURCE, Wish, running
+from tests.support.population import COLUMNS, load_postgres, load_sqlite
+from tests.support.postgres import private_server
+
+NAMES = ", ".join(column.split(":")[0] for column in COLUMNS)
+PATIENCE_S = 900.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A loaded table: how the agent reads it, and how the reference does."""
+
+    settings: str
+    table: list[str]
+    reader: str
+
+
+@contextmanager
+def source_of(kind: str, rows: int, folder: Path) -> Iterator[Source]:
+    """A source with ``rows`` rows of ``population``."""
+    if kind == "sqlite":
+        path = folder / "population.db"
+        load_sqlite(path, rows)
+        sql = f"select {NAMES} from population"
+        yield Source(
+            f'[sources.rsj]\nconnector = "sqlite"\npath = "{path}"',
+            ["population"],
+            f"sqlite3 -readonly -list {path} '{sql}'",
+        )
+        return
+    with private_server() as server:
+        load_postgres(server, rows)
+        server.sql("vacuum (freeze, analyze) population; checkpoint;")
+        sql = f"copy (select {NAMES} from population) to stdout (format text)"
+        psql = " ".join(server.psql_command())
+        yield Source(
+            f'[sources.rsj]\nconnector = "postgres"\nhost = "{server.socket_folder}"\n'
+            f'port = {server.port}\ndatabase = "postgres"\nuser = "postgres"',
+            ["public", "population"],
+            f'{psql} -c "{sql}"',
+        )
+
+
+def reference(source: Source, folder: Path) -> tuple[float, int]:
+    """Seconds of the plain pipeline, and the bytes of text that it carried."""
+    out = folder / "reference.zst"
+    line = f"{source.reader} | zstd -q -1 | tee {out} | sha256sum; sync {out} {folder}"
+    began = time.monotonic()
+    subprocess.run(["sh", "-c", line], check=True, stdout=subprocess.DEVNULL)
+    took = time.monotonic() - began
+    counted = subprocess.run(
+        ["sh", "-c", f"zstd -dc {out} | wc -c"], check=True, capture_output=True
+    )
+    out.unlink()
+    return took, int(counted.stdout)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pull, measured."""
+
+    seconds: float
+    rows: int
+    batches: int
+    bytes: int
+    cpu_s: float
+    peak_rss: int
+
+
+def pull(place: Site, daemon: int) -> Run:
+    """Pull once and wait until every batch of the run has its ``stored`` receipt."""
+    log = place.folder / "agent.log"
+    start = log.stat().st_size
+    before = cpu_s(daemon)
+    client = place.client()
+    with PeakMemory(daemon) as memory:
+        asked = client.post("/v1/pull", {"resource": RESOURCE, "confirm_deletes": True})
+        events = _follow(log, start, str(asked["run"]))
+        time.sleep(0.3)  # the worker is reaped, so its CPU is counted
+    began = _at(next(e for e in events if e["event"] == "run.started"))
+    ended = max(_at(e) for e in events if e["event"] == "receipt.kept")
+    batches = [e for e in events if e["event"] == "batch.registered"]
+    return Run(
+        seconds=ended - began,
+        rows=sum(e["upsert"] for e in batches),
+        batches=len(batches),
+        bytes=sum(e["size"] for e in batches),
+        cpu_s=cpu_s(daemon) - before,
+        peak_rss=memory.bytes,
+    )
+
+
+def _follow(log: Path, start: int, run: str) -> list[dict[str, Any]]:
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        with log.open("rb") as f:
+            f.seek(start)
+            whole = f.read().rpartition(b"\n")[0]
+        events = [json.loads(line) for line in whole.splitlines() if line[:1] == b"{"]
+        failed = [e for e in events if e["event"] in {"run.failed", "run.held"}]
+        if failed:
+            raise SystemExit(f"the run failed: {failed[0]}")
+        if any(e["event"] == "run.ended" and e["run"] == run for e in events):
+            wanted = {
+                (e["epoch"], e["seq"])
+                for e in events
+                if e["event"] == "batch.registered"
+            }
+            stored = {
+                (e["epoch"], e["seq"]) for e in events if e["event"] == "receipt.kept"
+            }
+            if wanted and wanted <= stored:
+                return events
+        time.sleep(0.05)
+    raise SystemExit(f"no receipts within {PATIENCE_S:g} s; see {log}")
+
+
+def _at(event: dict[str, Any]) -> float:
+    return datetime.fromisoformat(event["time"]).timestamp()
+
+
+def measure(wish: argparse.Namespace) -> dict[str, Any]:
+    """The figures of all runs."""
+    with tempfile.TemporaryDirectory(prefix="fepb-", dir=wish.folder) as name:
+        folder = Path(name)
+        with source_of(wish.source, wish.rows, folder) as source:
+            world = folder / "w"
+            world.mkdir()
+            setup = Wish(
+                world, source.settings, source.table, wish.load, wish.batch_raw_mb
+            )
+            references, runs, text = [], [], 0
+            with running(setup) as (place, daemon):
+                reference(source, folder)  # warms the cache
+                for _ in range(wish.runs):
+                    os.sync()
+                    took, text = reference(source, folder)
+                    references.append(took)
+                    os.sync()
+                    runs.append(pull(place, daemon))
+    return figures(wish, references, runs, text)
+
+
+def figures(
+    wish: argparse.Namespace, references: list[float], runs: list[Run], text: int
+) -> dict[str, Any]:
+    """The one object: medians."""
+    ours = statistics.median(r.rows / r.seconds for r in runs)
+    plain = statistics.median(wish.rows / s for s in references)
+    return {
+        "benchmark": "push",
+        "source": wish.source,
+        "rows": wish.rows,
+        "runs": len(runs),
+        "rows_per_s": round(ours),
+        "reference_rows_per_s": round(plain),
+        "ratio": round(ours / plain, 3),
+        "mb_per_s": round(text / 1e6 * ours / wish.rows, 1),
+        "cpu_s": round(statistics.median(r.cpu_s for r in runs), 2),
+        "peak_rss_mb": round(statistics.median(r.peak_rss for r in runs) / 1e6, 1),
+        "batches": runs[-1].batches,
+        "batch_mb": round(runs[-1].bytes / 1e6 / max(runs[-1].batches, 1), 2),
+        "loaded": wish.load,
+        "seconds": [round(r.seconds, 3) for r in runs],
+        "reference_seconds": [round(s, 3) for s in references],
+    }
+
+
+def main() -> None:
+    """Take the options, measure, print."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench push",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--source", choices=["postgres", "sqlite"], default="postgres")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--batch-raw-mb", type=int, default=8)
+    parser.add_argument("--load", action="store_true", help="the exchange loads too")
+    parser.add_argument("--folder", default=None, help="where to work; default /tmp")
+    parser.add_argument("--json", action="store_true")
+    wish = parser.parse_args()
+    result = measure(wish)
+    if wish.json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        print(f"{name:>22}  {value}")
+
+
+if __name__ == "__main__":
+    main()
