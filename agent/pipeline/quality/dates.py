@@ -28,13 +28,19 @@ UTC_TIME = pa.timestamp("us", tz="UTC")
 LOCAL_TIME = pa.timestamp("us")
 
 _DAY = 86_400 * SECOND
+_LONG = 64
 _FIRST, _LAST = MICROS
 
 Ints = npt.NDArray[np.int64]
 
 _DATE = r"(?P<y>[0-9]{4})(?P<a>[-/.])(?P<m>[0-9]{1,2})(?P<b>[-/.])(?P<d>[0-9]{1,2})"
-_CLOCK = r"(?P<h>[0-9]{1,2}):(?P<n>[0-9]{2})(:(?P<s>[0-9]{2})(\.(?P<f>[0-9]{1,6}))?)?"
-_OFFSET = r"(?P<z>Z|(?P<g>[+-])(?P<p>[0-9]{2})(:?(?P<q>[0-9]{2})(:(?P<r>[0-9]{2}))?)?)?"
+_CLOCK = (
+    r"(?P<h>[0-9]{1,2}):(?P<n>[0-9]{2})(?::(?P<s>[0-9]{2})(?:\.(?P<f>[0-9]{1,6}))?)?"
+)
+_OFFSET = (
+    r"(?P<z>Z|(?P<g>[+-])(?P<p>[0-9]{2})"
+    r"(?::?(?P<q>[0-9]{2})(?::(?P<r>[0-9]{2}))?)?)?"
+)
 _MIDNIGHT = r"[ T]00:00:00(\.0+)?$"
 _COMPACT_DATE = r"^([0-9]{4})([0-9]{2})([0-9]{2})"
 _COMPACT_CLOCK = r"([0-9]{2})([0-9]{2})([0-9]{2})$"
@@ -124,10 +130,11 @@ def _fast_time(text: Column, zone: Zone) -> Column | None:
 
 
 def _shortest(text: Column) -> int:
+    """Bytes of the shortest text; a column of nulls has none too short."""
     sizes = lengths(text)
     if text.null_count:
         sizes = sizes[truth(text.is_valid())]
-    return int(sizes.min()) if len(sizes) else 0
+    return int(sizes.min(initial=_LONG))
 
 
 def _slow_time(text: Column, zone: Zone) -> Parsed:

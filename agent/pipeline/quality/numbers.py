@@ -14,6 +14,7 @@ from agent.pipeline.quality.columns import (
     Parsed,
     Slow,
     cast,
+    lengths,
     letters,
     matching,
     missing,
@@ -21,6 +22,9 @@ from agent.pipeline.quality.columns import (
     trim,
     two_paths,
 )
+
+PRECISION = 38
+"""Most digits of a decimal128."""
 
 _DIGITS = letters(b"0123456789-")
 _DECIMALS = letters(b"0123456789+-.")
@@ -33,6 +37,7 @@ _NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)$"
 def _plain(text: Column) -> Column:
     """Without the zeros that mean nothing, so that a cast cannot stumble over them."""
     text = pc.replace_substring_regex(text, r"(\.[0-9]*?)0+$", r"\1")
+    text = pc.replace_substring_regex(text, r"^([+-]?)\.", r"\10.")
     return pc.replace_substring_regex(text, r"^([+-]?)0+([0-9])", r"\1\2")
 
 
@@ -47,6 +52,9 @@ def _decimal(item: Item) -> tuple[Fast, Slow]:
     fits = rf"^[+-]?0*[0-9]{{0,{precision - scale}}}(\.[0-9]{{0,{scale}}}0*)?$"
 
     def fast(text: Column) -> Column | None:
+        # A cast of more digits than a decimal128 holds overflows without a word.
+        if lengths(text).max(initial=0) > PRECISION - scale:
+            return None
         return cast(text, to) if only(text, _DECIMALS) else None
 
     def slow(text: Column) -> Parsed:
