@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from functools import partial
 
 from agent.audit.events import OrphansRemoved
-from agent.errors import Busy, FepError, ResourceUnknown, RunUnknown
+from agent.errors import BatchRejected, Busy, FepError, ResourceUnknown, RunUnknown
 from agent.pipeline import report
-from agent.pipeline.lane import Bell, Lane, Wanted
+from agent.pipeline.lane import Again, Bell, Interrupted, Lane, Wanted
 from agent.pipeline.reading import Reading
 from agent.pipeline.seams import Leaving, Parts, undivided
 from agent.pipeline.sending import Sending
 from agent.pipeline.status import batch_views, push_status, resource_status
 from agent.pipeline.sweep import sweep
-from agent.state import ALL, Run, RunTotals, Stream
+from agent.state import ALL, Run, RunEnd, RunTotals, Stream
 from agent.wire.grammar import format_time, parse_time
 
 ENDED = frozenset({"read", "held", "failed", "interrupted"})
@@ -37,12 +37,15 @@ class PushFlow:
     Args:
         resources: what the gate lets leave.
         parts: what the flow is made of.
+
+    Attributes:
+        changes: rings whenever a status may have changed.
     """
 
     def __init__(self, resources: Sequence[Leaving], parts: Parts) -> None:
         self._parts = parts
-        self._bell = Bell()
-        self._lanes = {r.resource: Lane(r, parts, self._bell) for r in resources}
+        self.changes = Bell()
+        self._lanes = {r.resource: Lane(r, parts, self.changes) for r in resources}
         self._stopped = asyncio.Event()
         self._pauses: frozenset[str] = frozenset()
 
@@ -75,15 +78,17 @@ class PushFlow:
         if await undivided(partial(state.final_of, run.id)) is not None:
             await undivided(partial(self._complete, run))
         elif lane is None:
-            await self._stop(run, "failed", code="gone", detail="no such resource now")
+            end = RunEnd("failed", "gone", "no such resource now", _at(self._parts))
+            await undivided(partial(state.stop_run, run.id, end))
         elif _rejected_since(run, await lane.stream()):
-            await self._stop(run, "failed", code="batch-rejected", detail="halted")
+            error = BatchRejected("a batch of this stream was rejected meanwhile")
+            await lane.stop(run.id, "failed", error)
         elif run.state == "queued" and lane.wanted is None:
             lane.take(run)
         else:
-            await self._stop(run, "interrupted", code="interrupted", detail="restart")
-            if lane.wanted is None:
-                await lane.want(confirm_deletes=run.confirm_deletes, after=run.id)
+            again = Again(run.confirm_deletes)
+            cut = Interrupted("the daemon was restarted")
+            await lane.stop(run.id, "interrupted", cut, again=again)
 
     async def _recover_lane(self, lane: Lane) -> None:
         """What a new epoch dropped is read again, if nobody got round to ask for it."""
@@ -93,13 +98,7 @@ class PushFlow:
             return
         sums = await undivided(partial(state.sums, newest.id))
         if sums.states.get("dropped") and (await lane.stream()).halt_code is None:
-            await lane.want(after=newest.id)
-
-    async def _stop(
-        self, run: Run, to: report.RunOutcome, *, code: str, detail: str
-    ) -> None:
-        stop, at = self._parts.state.stop_run, _at(self._parts)
-        await undivided(partial(stop, run.id, to, code=code, detail=detail, at=at))
+            await lane.want()
 
     def _lane_of(self, run: Run) -> Lane | None:
         lanes = self._lanes.values()
@@ -150,14 +149,16 @@ class PushFlow:
         try:
             async with asyncio.timeout(deadline_s):
                 while any(x.reading is not None or x.sending for x in lanes):
-                    await self._bell.listen().wait()
+                    await self.changes.listen().wait()
         except TimeoutError:
             pass
         self._stopped.set()
 
     async def _sweep_forever(self) -> None:
         while True:
-            await undivided(partial(sweep, self._parts))
+            for event in await undivided(partial(sweep, self._parts)):
+                self._parts.tell(event)
+            self.changes.ring()
             await self._parts.chance.sleep(self._parts.limits.sweep_s)
 
     # --- what people ask for --------------------------------------------------------
@@ -199,7 +200,7 @@ class PushFlow:
             RunUnknown: there is no such run.
         """
         while True:
-            heard = self._bell.listen()
+            heard = self.changes.listen()
             found = await undivided(partial(self._report, run))
             if found.state == "interrupted" and found.successor is not None:
                 run = found.successor

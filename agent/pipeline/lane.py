@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
 
-from agent.errors import FepError, InternalFault
+from agent.errors import FepError, InternalFault, OwnFault, Text
 from agent.model.batch import BatchId
-from agent.pipeline.report import Progress, Trouble
+from agent.pipeline.report import Progress, RunOutcome, Trouble
 from agent.pipeline.seams import Leaving, Parts, undivided
-from agent.state import Run, Stream, StreamKey
+from agent.state import Run, RunEnd, Stream, StreamKey
 from agent.wire.grammar import format_time
 
 Abort = Literal["epoch", "halted", "paused"]
@@ -90,6 +90,24 @@ class Wanted:
     not_before: datetime | None = None
 
 
+@dataclass(frozen=True)
+class Again:
+    """A run is to be repeated, after some seconds."""
+
+    confirm_deletes: bool
+    wait_s: float = 0.0
+
+
+class Interrupted(OwnFault):
+    """A run was cut for a reason that lies outside of it."""
+
+    code = "interrupted"
+    title = Text("The run was interrupted", "任务被中断")
+    remedy = Text(
+        "Nothing to do: it is repeated by itself.", "无需处理：任务会自动重做。"
+    )
+
+
 class Lane:
     """One resource on its way.
 
@@ -150,34 +168,45 @@ class Lane:
         self.reader.prod()
         self.bell.ring()
 
-    async def want(
-        self,
-        *,
-        confirm_deletes: bool = False,
-        after: str | None = None,
-        wait_s: float = 0.0,
-    ) -> str:
-        """Put a run down to be read; after a restart it is still wanted.
+    async def want(self, *, confirm_deletes: bool = False) -> str:
+        """Put a run down to be read; after a restart it is still wanted."""
+        run = self._new_run(confirm_deletes=confirm_deletes)
+        await undivided(partial(self.parts.state.add_run, run))
+        self.take(run)
+        return run.id
 
-        Args:
-            confirm_deletes: whether the final part may delete as much as it does.
-            after: the run that this one repeats.
-            wait_s: seconds before it may begin.
+    async def stop(
+        self,
+        run: str,
+        state: RunOutcome,
+        error: FepError,
+        *,
+        again: Again | None = None,
+    ) -> None:
+        """Put down how a run ended and, in the same step, the one that repeats it.
+
+        Nothing is repeated where a run is wanted already.
         """
-        parts = self.parts
-        run = Run(
-            id=parts.chance.new_id(),
+        repeats = again is not None and self.wanted is None
+        successor = (
+            self._new_run(confirm_deletes=again.confirm_deletes)
+            if again is not None and repeats
+            else None
+        )
+        end = RunEnd(state, error.code, error.detail, self.stamp())
+        stop = partial(self.parts.state.stop_run, run, end, successor=successor)
+        await undivided(stop)
+        if successor is not None and again is not None:
+            self.take(successor, wait_s=again.wait_s)
+
+    def _new_run(self, *, confirm_deletes: bool) -> Run:
+        return Run(
+            id=self.parts.chance.new_id(),
             stream=self.stream_id,
             state="queued",
             confirm_deletes=confirm_deletes,
             asked_at=self.stamp(),
         )
-        if after is None:
-            await undivided(partial(parts.state.add_run, run))
-        else:
-            await undivided(partial(parts.state.replace_run, after, run))
-        self.take(run, wait_s=wait_s)
-        return run.id
 
     def take(self, run: Run, *, wait_s: float = 0.0) -> None:
         """Read this run next; the state has it as queued."""

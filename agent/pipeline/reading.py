@@ -30,6 +30,7 @@ from agent.audit.events import (
 )
 from agent.crypto.jose import message_digest
 from agent.errors import (
+    BatchRejected,
     CatalogInvalid,
     ConfigInvalid,
     FepError,
@@ -47,7 +48,7 @@ from agent.errors import (
 from agent.model.job import Ended, Failed, Line, Packed, Progress, Written
 from agent.model.stream import Head
 from agent.pipeline import judge, report, seal
-from agent.pipeline.lane import Lane, Wanted, defect
+from agent.pipeline.lane import Again, Interrupted, Lane, Wanted, defect
 from agent.pipeline.seal import RunFacts, Sealed
 from agent.pipeline.seams import Worker, undivided
 from agent.pipeline.sweep import make_room
@@ -115,18 +116,17 @@ class Reading:
         lane.reread = False
         lane.reading = asyncio.ensure_future(_Run(lane, wanted).go())
         lane.changed()
+        task = lane.reading
         try:
-            await asyncio.wait({lane.reading})
+            await asyncio.wait({task})
+            await self._outcome(wanted, task)
+            if lane.reread and lane.wanted is None:
+                await lane.want()
         finally:
-            task, lane.reading = lane.reading, None
+            await _ended(task)
+            lane.reading = None
             lane.progress = None
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
-        await self._outcome(wanted, task)
-        if lane.reread and lane.wanted is None:
-            await lane.want(after=wanted.run)
-        lane.changed()
+            lane.changed()
 
     async def _outcome(self, wanted: Wanted, task: asyncio.Task[None]) -> None:
         lane = self._lane
@@ -134,66 +134,60 @@ class Reading:
             await self._aborted(wanted)
             return
         error = task.exception()
-        if error is None:
-            self._failures = 0
-            lane.read_trouble = None
-        elif isinstance(error, SpoolWriteFailed | StateDamaged):
-            raise error
-        elif not isinstance(error, Exception):
-            raise error
-        elif isinstance(error, ChainMoved):
-            await self._again(wanted, code=error.code, detail=error.detail)
-        elif isinstance(error, FepError):
-            await self._failed(wanted, error)
-        else:
-            await self._failed(wanted, defect("reading", error))
+        match error:
+            case None:
+                self._failures = 0
+                lane.read_trouble = None
+            case SpoolWriteFailed() | StateDamaged():
+                raise error
+            case ChainMoved():
+                again = Again(wanted.confirm_deletes)
+                await lane.stop(wanted.run, "interrupted", error, again=again)
+            case FepError():
+                await self._failed(wanted, error)
+            case Exception():
+                await self._failed(wanted, defect("reading", error))
+            case _:
+                raise error
 
     async def _aborted(self, wanted: Wanted) -> None:
-        reason = self._lane.aborted
-        self._lane.aborted = None
-        if reason == "halted":
-            stopped = "the exchange rejected a batch of this stream meanwhile"
-            await self._stop(wanted.run, "failed", "batch-rejected", stopped)
-        else:
-            await self._again(wanted, code="interrupted", detail=reason or "stopped")
-
-    async def _again(self, wanted: Wanted, *, code: str, detail: str) -> None:
-        """Repeat at once: nothing was wrong with the source."""
+        """The sending loop or a pause cut it; nothing was wrong with the source."""
         lane = self._lane
-        await self._stop(wanted.run, "interrupted", code, detail)
-        if lane.wanted is None:
-            await lane.want(confirm_deletes=wanted.confirm_deletes, after=wanted.run)
+        if lane.aborted == "halted":
+            error = BatchRejected("a batch of this stream was rejected meanwhile")
+            await lane.stop(wanted.run, "failed", error)
+        else:
+            again = Again(wanted.confirm_deletes)
+            cut = Interrupted(lane.aborted or "stopped")
+            await lane.stop(wanted.run, "interrupted", cut, again=again)
 
     async def _failed(self, wanted: Wanted, error: FepError) -> None:
         lane, parts = self._lane, self._parts
         told = (lane.resource, wanted.run, error.code, error.detail)
         if isinstance(error, MassDelete | SecrecyMarker):
-            await self._stop(wanted.run, "held", error.code, error.detail)
             lane.read_trouble = lane.trouble(error, lane.read_trouble, None)
+            await lane.stop(wanted.run, "held", error)
             parts.tell(RunHeld(*told))
             return
-        await self._stop(wanted.run, "failed", error.code, error.detail)
-        parts.tell(RunFailed(*told))
-        wait_s: float | None = None
+        again, wait_s = None, None
         if _repeats(error):
             self._failures += 1
             # A wrong password, repeated fast, locks accounts.
             attempt = 32 if isinstance(error, SourceLogin) else self._failures
             wait_s = parts.backoff.wait_s(attempt, parts.chance.uniform)
-            if lane.wanted is None:
-                await lane.want(
-                    confirm_deletes=wanted.confirm_deletes,
-                    after=wanted.run,
-                    wait_s=wait_s,
-                )
+            again = Again(wanted.confirm_deletes, wait_s)
         lane.read_trouble = lane.trouble(error, lane.read_trouble, wait_s)
+        await lane.stop(wanted.run, "failed", error, again=again)
+        parts.tell(RunFailed(*told))
 
-    async def _stop(
-        self, run: str, state: report.RunOutcome, code: str, detail: str
-    ) -> None:
-        at = self._lane.stamp()
-        stop = self._parts.state.stop_run
-        await undivided(partial(stop, run, state, code=code, detail=detail, at=at))
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancel a run that is left behind, and look at what it may have raised."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
 
 
 def _repeats(error: FepError) -> bool:
@@ -311,14 +305,18 @@ class _Run:
     async def _room(self, size: int) -> None:
         """Wait until the spool has room; the worker waits meanwhile."""
         parts = self._parts
-        while not await undivided(partial(make_room, parts, size)):
+        while True:
+            room, purged = await undivided(partial(make_room, parts, size))
+            for event in purged:
+                parts.tell(event)
+            self._lane.blocked = not room
+            if room:
+                return
             if not self._blocked:
                 self._blocked = True
                 parts.tell(SpoolBlocked(parts.spool.used, parts.spool.quota.bytes))
-            self._lane.blocked = True
             self._lane.bell.ring()
             await parts.chance.sleep(parts.limits.room_s)
-        self._lane.blocked = False
 
     async def _commit(self, sealed: Sealed) -> None:
         """Name the synced file and register it."""

@@ -14,6 +14,7 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from agent.audit.events import CatalogSent, EpochOpened, ExchangeTrouble, ReceiptKept
@@ -170,10 +171,10 @@ class Sending:
             stream.head, found, reason=reason, incarnation=incarnation
         )
         epoch = Epoch(head=head, position=text, at=lane.stamp())
+        lane.reread = True
         await undivided(partial(state.open_epoch, lane.stream_id, epoch))
         self._position = found
         parts.tell(EpochOpened(lane.resource, head.epoch, head.reason or reason))
-        lane.reread = True
         if lane.reading is not None:
             lane.abort("epoch")
         elif lane.wanted is None:
@@ -275,12 +276,10 @@ class Sending:
 
     async def _drop_wanted(self) -> None:
         """A run that was to repeat itself waits for a person now."""
-        lane, state = self._lane, self._parts.state
-        wanted, lane.wanted = lane.wanted, None
+        wanted, self._lane.wanted = self._lane.wanted, None
         if wanted is not None:
-            stop = partial(state.stop_run, wanted.run, "failed", at=lane.stamp())
-            code = BatchRejected.code
-            await undivided(partial(stop, code=code, detail="never started"))
+            error = BatchRejected("a batch of this stream was rejected meanwhile")
+            await self._lane.stop(wanted.run, "failed", error)
 
     async def _poll(self, stream: Stream) -> float | None:
         """Ask for news of what is stored and may be loaded by now."""
@@ -288,30 +287,33 @@ class Sending:
         batches = await undivided(partial(parts.state.settling, lane.stream_id))
         if not batches:
             return None
-        decisive = next((b for b in batches if b.final), batches[0])
-        receipt = await self._news(decisive)
-        if receipt is None:
+        final = next((b for b in batches if b.final), batches[0])
+        news = await self._news(final)
+        if news is None:
             await self._locate(stream)
-        if receipt is None or receipt.state == "stored":
+        if news is None or news[0].state == "stored":
             return parts.limits.poll_s
-        rest = [b for b in batches if b.run == decisive.run and b != decisive]
-        if receipt.state == "rejected":
-            # The final part may only be stale because an earlier one was refused.
-            rest = rest if receipt.code == "stale-epoch" else []
-        for batch in rest:
-            await self._news(batch)
+        receipt, text = news
+        others = [b for b in batches if b.run == final.run and b != final]
+        if receipt.code == "stale-epoch":
+            # The final part is only stale; an earlier one says why, and counts.
+            await self._keep_news(others)
+        await self._keep(final, receipt, text)
+        if receipt.state == "loaded":
+            await self._keep_news(others)
         return NOW
 
-    async def _news(self, batch: Batch) -> Receipt | None:
-        """Fetch, verify and store the newest receipt of a batch."""
+    async def _news(self, batch: Batch) -> tuple[Receipt, str] | None:
+        """The newest receipt of a batch, verified, and its text."""
         identity = self._lane.batch_id(batch.epoch, batch.seq)
         text = await self._parts.exchange.receipt(identity)
-        if text is None:
-            return None
-        receipt = self._read(batch, text)
-        if receipt.state != "stored":
-            await self._keep(batch, receipt, text)
-        return receipt
+        return None if text is None else (self._read(batch, text), text)
+
+    async def _keep_news(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            news = await self._news(batch)
+            if news is not None and news[0].state != "stored":
+                await self._keep(batch, *news)
 
     # --- failures -----------------------------------------------------------------
 

@@ -124,4 +124,5 @@ def _state(
         return "trouble"
     if lane.reading is not None:
         return "running"
-    return "waiting" if open_batches or lane.wanted is not None else "idle"
+    busy = open_batches > 0 or lane.wanted is not None or lane.reread
+    return "waiting" if busy else "idle"

@@ -16,15 +16,17 @@ from datetime import datetime, timedelta
 
 from agent.audit.events import BatchPurged
 from agent.pipeline.seams import Parts
-from agent.state import Batch
 from agent.wire.grammar import format_time
 
 _NEVER = ""
 """Sorts before every time."""
 
 
-def sweep(parts: Parts) -> int:
-    """Delete what its keep period has passed for; how many files went."""
+Purged = tuple[BatchPurged, ...]
+
+
+def sweep(parts: Parts) -> Purged:
+    """Delete what its keep period has passed for; what went."""
     now, limits = parts.chance.now(), parts.limits
     return _purge(
         parts,
@@ -33,30 +35,26 @@ def sweep(parts: Parts) -> int:
     )
 
 
-def make_room(parts: Parts, size: int) -> bool:
-    """Whether the spool takes a file of this size, if need be after a purge."""
+def make_room(parts: Parts, size: int) -> tuple[bool, Purged]:
+    """Whether the spool takes a file of this size, and what went to make it so."""
     if parts.spool.room(size):
-        return True
+        return True, ()
     now = format_time(parts.chance.now())
-    _purge(parts, loaded_before=now, stored_before=_NEVER)
+    loaded = _purge(parts, loaded_before=now, stored_before=_NEVER)
     if parts.spool.room(size):
-        return True
-    _purge(parts, loaded_before=now, stored_before=now)
-    return parts.spool.room(size)
+        return True, loaded
+    stored = _purge(parts, loaded_before=now, stored_before=now)
+    return parts.spool.room(size), loaded + stored
 
 
-def _purge(parts: Parts, *, loaded_before: str, stored_before: str) -> int:
+def _purge(parts: Parts, *, loaded_before: str, stored_before: str) -> Purged:
     found = parts.state.purgeable(
         loaded_before=loaded_before, stored_before=stored_before
     )
-    if not found:
-        return 0
-    batches: list[Batch] = [batch for _, batch in found]
-    parts.spool.remove(batch.file for batch in batches)
-    parts.state.mark_gone(batches)
-    for resource, batch in found:
-        parts.tell(BatchPurged(resource, batch.epoch, batch.seq))
-    return len(found)
+    if found:
+        parts.spool.remove(batch.file for _, batch in found)
+        parts.state.mark_gone([batch for _, batch in found])
+    return tuple(BatchPurged(resource, b.epoch, b.seq) for resource, b in found)
 
 
 def _ago(now: datetime, seconds: float) -> str:

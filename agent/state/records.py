@@ -192,6 +192,16 @@ class Run:
 
 
 @dataclass(frozen=True)
+class RunEnd:
+    """How a run ended early: held, failed or interrupted, and why."""
+
+    state: RunState
+    code: str
+    detail: str
+    at: str
+
+
+@dataclass(frozen=True)
 class Sums:
     """Batches of a run, added up.
 

@@ -30,6 +30,7 @@ from agent.state.records import (
     NewBatch,
     NewReceipt,
     Run,
+    RunEnd,
     RunState,
     RunTotals,
     Stream,
@@ -316,12 +317,6 @@ class State:
                 [run.id, run.stream, int(run.confirm_deletes), run.asked_at],
             )
 
-    def replace_run(self, old: str, run: Run) -> None:
-        """A run that repeats an older one, which remembers it as successor."""
-        with self._connection.transaction() as db:
-            self.add_run(run)
-            db.execute("UPDATE runs SET successor = ? WHERE id = ?", [run.id, old])
-
     def start_run(self, run: str, *, at: str) -> None:
         """The run begins to read."""
         with self._connection.transaction() as db:
@@ -338,15 +333,16 @@ class State:
                 [at, json.dumps(asdict(totals), ensure_ascii=False), run],
             )
 
-    def stop_run(
-        self, run: str, state: RunState, *, code: str, detail: str, at: str
-    ) -> None:
-        """The run ended early: held, failed or interrupted."""
+    def stop_run(self, run: str, end: RunEnd, *, successor: Run | None = None) -> None:
+        """The run ended early; the run that repeats it is queued with that."""
+        after = None if successor is None else successor.id
         with self._connection.transaction() as db:
+            if successor is not None:
+                self.add_run(successor)
             db.execute(
-                "UPDATE runs SET state = ?, ended_at = ?, code = ?, detail = ?"
-                " WHERE id = ?",
-                [state, at, code, detail, run],
+                "UPDATE runs SET state = ?, ended_at = ?, code = ?, detail = ?,"
+                " successor = ? WHERE id = ?",
+                [end.state, end.at, end.code, end.detail, after, run],
             )
 
     def confirm_run(self, run: str) -> None:

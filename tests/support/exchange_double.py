@@ -6,6 +6,7 @@ It loads nothing, it only counts; what it remembers is what the assertions look 
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -70,7 +71,7 @@ class ExchangeDouble:
     offered: dict[BatchId, set[str]] = field(default_factory=lambda: defaultdict(set))
     calls: list[str] = field(default_factory=list)
     uploads_now: int = 0
-    most_uploads: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    most_uploads: int = 0
     clock_offset_s: float | None = None
     refuse_seq: dict[int, str] = field(default_factory=dict)
     loaded_rows: dict[str, int] = field(default_factory=dict)
@@ -147,8 +148,16 @@ class ExchangeDouble:
 
     async def upload(self, path: Path, size: int, *, batch: BatchId) -> str | None:
         """Take a batch."""
+        self.uploads_now += 1
+        self.most_uploads = max(self.most_uploads, self.uploads_now)
+        try:
+            return await self._upload(path, size, batch)
+        finally:
+            self.uploads_now -= 1
+
+    async def _upload(self, path: Path, size: int, batch: BatchId) -> str | None:
         self._enter("upload")
-        data = path.read_bytes()
+        data = await asyncio.to_thread(path.read_bytes)
         assert len(data) == size
         line, _, payload = data.partition(b"\n")
         message = split(line, cap=wire.MESSAGE_CAP)

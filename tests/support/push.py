@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -159,13 +158,14 @@ class World:
         try:
             flow = PushFlow(self.resources, self.parts(state))
             await flow.recover()
-            task = asyncio.create_task(flow.serve())
+            self.task = asyncio.create_task(flow.serve())
             try:
                 yield flow
             finally:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                self.task.cancel()
+                await asyncio.wait({self.task})
+                if not self.task.cancelled():
+                    self.task.exception()
         finally:
             state.close()
 
@@ -189,6 +189,8 @@ async def until(
 ) -> ResourceStatus:
     """Wait until a fact of a resource's status holds."""
     async with asyncio.timeout(5):
-        while not fact(status := flow.resource(resource)):
-            await asyncio.sleep(0.002)
-    return status
+        while True:
+            heard = flow.changes.listen()
+            if fact(status := flow.resource(resource)):
+                return status
+            await heard.wait()

@@ -88,8 +88,8 @@ class WorkerDouble:
             payload = _payload(job_run=script.runs[-1], part=number, size=chunk.size)
             yield _packed(chunks, number, payload)
             line = await self._line.get()
-            path = Path(line.path)
-            path.write_bytes(line.text.encode("ascii") + b"\n" + payload)
+            data = line.text.encode("ascii") + b"\n" + payload
+            await asyncio.to_thread(Path(line.path).write_bytes, data)
             if script.on_written is not None:
                 script.on_written(number)
             yield Written(number)
