@@ -36,16 +36,12 @@ def enrolled(sandbox: SandboxProcess, folder: Path, **names: str) -> Node:
 
 
 @pytest.fixture(scope="module")
-def node(
-    sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory
-) -> Node:
+def node(sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Node:
     return enrolled(sandbox, tmp_path_factory.mktemp("rsj"))
 
 
 @pytest.fixture(scope="module")
-def stranger(
-    sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory
-) -> Node:
+def stranger(sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Node:
     """Another department's node, enrolled too."""
     return enrolled(sandbox, tmp_path_factory.mktemp("gaj"), node=GAJ)
 
@@ -64,12 +60,12 @@ def stream(node: Node, resource: str) -> Stream:
 
 
 @pytest.fixture
-def fresh_node(
-    sandbox: SandboxProcess, tmp_path: Path
-) -> Callable[[str], Node]:
+def fresh_node(sandbox: SandboxProcess, tmp_path: Path) -> Callable[[str], Node]:
     """Makes nodes that are not enrolled yet."""
 
     def make(name: str) -> Node:
-        return Node(sandbox.address, sandbox.ca, tmp_path / name, node=f"{GAJ[:18]}/{name}")
+        return Node(
+            sandbox.address, sandbox.ca, tmp_path / name, node=f"{GAJ[:18]}/{name}"
+        )
 
     return make

@@ -21,7 +21,14 @@ ENROL = "/.well-known/est/simpleenroll"
 
 
 def certificate_text(node: Node) -> str:
-    command = ["openssl", "x509", "-in", str(node.folder / "tls.pem"), "-noout", "-text"]
+    command = [
+        "openssl",
+        "x509",
+        "-in",
+        str(node.folder / "tls.pem"),
+        "-noout",
+        "-text",
+    ]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
