@@ -29,7 +29,7 @@ from agent.model.batch import Quality, Rows
 from agent.model.item import ItemType
 from agent.model.job import BoundItem
 from agent.pipeline.quality import reasons
-from agent.pipeline.quality.columns import Column, Mask, truth
+from agent.pipeline.quality.columns import Column, Mask, canonical, truth
 from agent.pipeline.quality.order import KeyOrder
 from agent.pipeline.quality.rules import judge, marked
 from agent.pipeline.quality.values import typed
@@ -199,7 +199,8 @@ class Checker:
         return checked
 
     def _batch(self, columns: list[Column]) -> pa.RecordBatch:
-        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+        arrays = [canonical(column) for column in columns]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
 
 class _Notes:

@@ -141,3 +141,24 @@ def within(values: Column, low: Any, high: Any) -> bool:
     """Whether all values lie between two bounds; an empty column does."""
     ends: Any = pc.min_max(values).as_py()
     return ends["min"] is None or bool(low <= ends["min"] and ends["max"] <= high)
+
+
+_ZEROS: dict[pa.DataType, object] = {
+    pa.string(): "",
+    pa.binary(): b"",
+    pa.bool_(): False,
+}
+
+
+def canonical(values: Column) -> Column:
+    """The same column with nothing under its nulls.
+
+    A null hides a value and does not erase it: what was withheld would leave in the
+    payload, and equal rows of two sources would not be equal bytes.
+    """
+    if not values.null_count:
+        return values
+    valid = np.packbits(truth(values.is_valid()), bitorder="little")
+    filled = pc.fill_null(values, pa.scalar(_ZEROS.get(values.type, 0), values.type))
+    buffers = [pa.py_buffer(valid), *filled.buffers()[1:]]
+    return pa.Array.from_buffers(values.type, len(values), buffers)

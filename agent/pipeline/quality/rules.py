@@ -78,7 +78,7 @@ def _region(text: Column) -> Faults:
     found = text.dictionary_encode()
     known = [_is_region(value) for value in found.dictionary.to_pylist()]
     good = pc.take(pa.array(known, pa.bool_()), found.indices)
-    return _one(reasons.CODE_LIST, ~truth(pc.or_(good, text.is_null())))
+    return _one(reasons.CODE_LIST, ~truth(pc.or_kleene(good, text.is_null())))
 
 
 def _is_region(value: str) -> bool:

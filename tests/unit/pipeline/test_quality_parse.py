@@ -402,4 +402,4 @@ def test_modules_agree_on_the_ends_of_time() -> None:
     """What a date text may say is what a native date may say."""
     assert one("9999-12-31", item("D")) == date.max
     assert numbers.decimal_size(item("Y")) == (19, 4)
-    assert dates.UTC_TIME == pa.timestamp("us", tz="UTC")
+    assert pa.timestamp("us", tz="UTC") == dates.UTC_TIME
