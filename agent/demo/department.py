@@ -91,43 +91,58 @@ class Seeded:
         table: table it stands in.
         name: what is wrong, stable.
         rows: how many rows have it.
-        withheld: whether the row must not leave (else it is sent, perhaps with a
-            warning).
-        keyed: withheld only: whether its key still travels, as a ``k`` row.
+        code: what the quality stage calls it, None if no rule looks for it.
+        withheld: whether the row must not leave; else it is sent, with a warning if
+            there is a code.
     """
 
     table: str
     name: str
     rows: int
+    code: str | None = None
     withheld: bool = False
-    keyed: bool = False
 
 
 def seeded(rows: int) -> tuple[Seeded, ...]:
     """Every seeded defect of a department with ``rows`` persons."""
     return (
-        Seeded("person", "id-check-character", rows // 200),
-        Seeded("person", "id-15-digits", rows * 3 // 1000),
-        Seeded("person", "id-full-width", 8),
-        Seeded("person", "id-lower-x", 6),
+        Seeded("person", "id-check-character", rows // 200, "citizen_id"),
+        Seeded("person", "id-15-digits", rows * 3 // 1000, "citizen_id_15"),
+        Seeded("person", "id-full-width", 8, "citizen_id_form"),
+        Seeded("person", "id-lower-x", 6, "citizen_id_form"),
         Seeded("person", "birth-differs-from-id", 25),
         Seeded("person", "birth-1900-01-01", 12),
         Seeded("person", "name-rare-character", 10),
         Seeded("person", "name-private-use-character", 2),
         Seeded("person", "name-dot-variant", 8),
-        Seeded("person", "name-too-long", 3, withheld=True, keyed=True),
-        Seeded("person", "gender-code-unknown", 5, withheld=True, keyed=True),
-        Seeded("person", "birth-impossible", 4, withheld=True, keyed=True),
-        Seeded("person", "updated-at-unreadable", 1, withheld=True, keyed=True),
-        Seeded("employer", "uscc-check-character", 20),
+        Seeded("person", "name-too-long", 3, "too_long", withheld=True),
+        Seeded("person", "gender-code-unknown", 5, "code_list", withheld=True),
+        Seeded("person", "birth-impossible", 4, "bad_date", withheld=True),
+        Seeded("person", "updated-at-unreadable", 1, "bad_time", withheld=True),
+        Seeded("employer", "uscc-check-character", 20, "uscc"),
         Seeded("employer", "established-1900-01-01", 5),
-        Seeded("employer", "established-impossible", 2, withheld=True, keyed=True),
-        Seeded("employer", "uscc-missing", 2, withheld=True),
-        Seeded("employer", "uscc-too-long", 2, withheld=True),
-        Seeded("employer", "uscc-twice", 3, withheld=True),
-        Seeded("unemployment", "reg-date-impossible", 2, withheld=True, keyed=True),
+        Seeded("employer", "established-impossible", 2, "bad_date", withheld=True),
+        Seeded("employer", "uscc-missing", 2, "key_missing", withheld=True),
+        Seeded("employer", "uscc-too-long", 2, "too_long", withheld=True),
+        Seeded("employer", "uscc-twice", 3, "duplicate_key", withheld=True),
+        Seeded("unemployment", "reg-date-impossible", 2, "bad_date", withheld=True),
         Seeded("arbitration", "secrecy-mark", 3, withheld=True),
     )
+
+
+def expected(rows: int, table: str, *, withheld: bool) -> dict[str, int]:
+    """Code -> rows that the quality stage must find in a table.
+
+    Args:
+        rows: persons of the department.
+        table: one of :func:`sizes`.
+        withheld: the quarantined ones, else those sent with a warning.
+    """
+    found: dict[str, int] = {}
+    for defect in seeded(rows):
+        if defect.table == table and defect.code and defect.withheld == withheld:
+            found[defect.code] = found.get(defect.code, 0) + defect.rows
+    return found
 
 
 def sizes(rows: int) -> dict[str, int]:

@@ -176,15 +176,24 @@ def daemon(site: Site) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def process(words: Sequence[str], *, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program of ours; SIGTERM, then SIGKILL, when the block ends.
+    """A program of ours, as :func:`start` takes it, that ends with the block."""
+    child = start(words, log=log)
+    try:
+        yield child
+    finally:
+        stop(child)
+
+
+def start(words: Sequence[str], *, log: Path) -> subprocess.Popen[bytes]:
+    """Start a program of ours; whoever does so ends it with :func:`stop`.
 
     Args:
         words: what follows the interpreter.
-        log: file that takes what it prints, from its beginning.
+        log: file to whose end everything goes that it prints.
     """
     libc = ctypes.CDLL(None)
-    with log.open("wb") as out:
-        child = subprocess.Popen(
+    with log.open("ab") as out:
+        return subprocess.Popen(
             [sys.executable, *words],
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -192,10 +201,6 @@ def process(words: Sequence[str], *, log: Path) -> Iterator[subprocess.Popen[byt
             start_new_session=True,  # a Ctrl-C is for us; we end the children
             preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
         )
-    try:
-        yield child
-    finally:
-        stop(child)
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
