@@ -80,10 +80,8 @@ def check(
 
 def ops(checked: Checked) -> list[tuple[str, object]]:
     """Operation and first item of every row that leaves."""
-    rows = checked.rows
-    return list(
-        zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True)
-    )
+    first = checked.rows.schema.names[1]
+    return [(str(row["_op"]), row[first]) for row in checked.rows.to_pylist()]
 
 
 def causes(checked: Checked) -> list[tuple[int, str, str]]:

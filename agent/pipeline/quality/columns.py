@@ -160,5 +160,5 @@ def canonical(values: Column) -> Column:
         return values
     valid = np.packbits(truth(values.is_valid()), bitorder="little")
     filled = pc.fill_null(values, pa.scalar(_ZEROS.get(values.type, 0), values.type))
-    buffers = [pa.py_buffer(valid), *filled.buffers()[1:]]
+    buffers = [pa.py_buffer(valid.tobytes()), *filled.buffers()[1:]]
     return pa.Array.from_buffers(values.type, len(values), buffers)

@@ -45,13 +45,12 @@ def test_a_clean_page_leaves_unchanged() -> None:
 def test_the_schema_is_the_wires() -> None:
     """`_op` and keys are not null, the types are those of the Arrow profile."""
     rows = check([ID, bound("at", "T")], {"id": [1], "at": ["2026-11-21 08:00"]}).rows
-    assert rows.schema == pa.schema(
-        [
-            pa.field("_op", pa.string(), nullable=False),
-            pa.field("id", pa.int64(), nullable=False),
-            pa.field("at", pa.timestamp("us", tz="UTC")),
-        ]
-    )
+    fields = [rows.schema.field(i) for i in range(3)]
+    assert [(f.name, str(f.type), f.nullable) for f in fields] == [
+        ("_op", "string", False),
+        ("id", "int64", False),
+        ("at", "timestamp[us, tz=UTC]", True),
+    ]
     rows.validate(full=True)
 
 
@@ -204,7 +203,10 @@ def test_of_equal_keys_the_first_counts() -> None:
     first = run.check(page({"id": [1, 1, 2]}))
     second = run.check(page({"id": [2, 3, 3]}))
     assert [ops(first), ops(second)] == [[("u", 1), ("u", 2)], [("u", 3)]]
-    assert first.reasons == second.reasons | {"duplicate_key": 1}
+    assert (first.reasons, second.reasons) == (
+        {"duplicate_key": 1},
+        {"duplicate_key": 2},
+    )
     assert causes(second) == [(0, "duplicate_key", "id"), (2, "duplicate_key", "id")]
 
 
@@ -328,7 +330,8 @@ def test_a_secrecy_marking_stops_the_run(kind: str, text: str) -> None:
 
 def test_what_only_looks_like_a_marking_passes() -> None:
     """The star has to follow the word."""
-    assert check([ID, bound("x", "M")], {"id": list(range(8)), "x": UNMARKED}).counts
+    checked = check([ID, bound("x", "M")], {"id": list(range(8)), "x": UNMARKED})
+    assert checked.counts.upsert == len(UNMARKED)
 
 
 def test_a_marking_can_be_quarantined_but_never_sent() -> None:
@@ -451,7 +454,7 @@ def _stream(rows: pa.RecordBatch) -> bytes:
 _cell = st.none() | st.sampled_from(["1", "2", "x", "", "2026-01-01", "机密", "a\0"])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(_cell, _cell, _cell), max_size=8))
 def test_every_row_is_accounted_for(rows: list[tuple[str | None, ...]]) -> None:
     """read = upsert + quarantined; keys leave once; what leaves is valid."""

@@ -103,7 +103,7 @@ def test_the_column_and_the_scalar_agree_on_companies(values: list[str | None]) 
 
 def test_leap_days_in_the_matrix() -> None:
     """29 February of 2000 and 2004 passes, of 1900 and 2001 does not."""
-    numbers = []
+    numbers: list[str | None] = []
     for day in ("20000229", "20040229", "19000229", "20010229"):
         first = f"990100{day}001"
         numbers.append(first + identifiers.citizen_check(first))
