@@ -154,7 +154,7 @@ class Query:
 
     def key_at(self, rows: pa.RecordBatch, i: int) -> Key:
         """The key of row i in the order of ORDER BY."""
-        return tuple(_key_value(rows.column(key.place)[i]) for key in self.keys)
+        return tuple(_key_value(rows.column(key.place), i) for key in self.keys)
 
 
 def _finished(
@@ -162,19 +162,29 @@ def _finished(
 ) -> pa.Array[Any]:
     if reading.raw:
         return decoded(value, encoding)
+    if reading.target is not None and value.type != reading.target:
+        value = value.cast(reading.target)
     if odd is not None and odd.null_count < len(odd):
         safe = pc.if_else(pc.is_valid(odd), pa.scalar(None, value.type), value)
-        return pc.coalesce(odd, safe.cast(pa.string()))
-    if reading.target is None or value.type == reading.target:
-        return value
-    return value.cast(reading.target)
+        return pc.coalesce(odd, _texts(safe))
+    return value
 
 
-def _key_value(scalar: pa.Scalar[Any]) -> KeyValue:
-    value = scalar.as_py()
-    if value is None or isinstance(value, str | bytes):
-        return value
-    return str(value)
+def _texts(values: pa.Array[Any]) -> pa.Array[Any]:
+    """Native values as the server prints them, but for zeros at the end."""
+    if pa.types.is_decimal(values.type):  # Arrow would print 1E-7
+        plain = [None if v is None else format(v, "f") for v in values.to_pylist()]
+        return pa.array(plain, pa.string())
+    return values.cast(pa.string())
+
+
+def _key_value(column: pa.Array[Any], i: int) -> KeyValue:
+    """A value as text (or bytes), the same whether its page is native or text."""
+    one = column.slice(i, 1)
+    if not (pa.types.is_string(one.type) or pa.types.is_binary(one.type)):
+        one = _texts(one)
+    value = one[0].as_py()
+    return value if value is None or isinstance(value, bytes) else str(value)
 
 
 def query_of(
