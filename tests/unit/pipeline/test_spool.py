@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batch files: named durably, compared before they leave, never more than allowed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.crypto.jose import message_digest
+from agent.errors import SpoolDamaged, SpoolWriteFailed
+from agent.model.batch import BatchId
+from agent.pipeline.spool import Expected, Quota, Spool, free_bytes
+
+BATCH = BatchId("11330100MB0000000A/fep-01", "yunxi.exchange", "330100001/000001", 2, 7)
+LINE = b"aGVhZGVy.cGF5bG9hZA.c2lnbmF0dXJl"
+PAYLOAD = b"rows" * 1000
+DATA = LINE + b"\n" + PAYLOAD
+
+
+def made(folder: Path, *, quota: Quota = Quota(10**6, 0), free: int = 10**9) -> Spool:  # noqa: B008
+    return Spool(folder / "spool", quota=quota, free=lambda _folder: free)
+
+
+def published(spool: Spool, batch: BatchId = BATCH, data: bytes = DATA) -> str:
+    tmp = spool.tmp("run", batch.seq)
+    tmp.write_bytes(data)
+    name = spool.name(batch)
+    spool.publish(tmp, name, size=len(data))
+    return name
+
+
+def expected(name: str) -> Expected:
+    return Expected(
+        file=name,
+        size=len(DATA),
+        digest=message_digest(LINE.decode()),
+        content_size=len(PAYLOAD),
+        content_digest="sha256:" + hashlib.sha256(PAYLOAD).hexdigest(),
+    )
+
+
+def test_a_file_is_named_after_its_batch(tmp_path: Path) -> None:
+    """The exchange's folder, the resource's, the identity."""
+    spool = made(tmp_path)
+    name = published(spool)
+    assert name == "yunxi.exchange/330100001_000001/330100001_000001.2.7.fepb"
+    assert spool.path(name).read_bytes() == DATA
+    assert list((tmp_path / "spool/tmp").iterdir()) == []
+    assert spool.used == len(DATA)
+
+
+def test_another_spool_finds_what_is_there(tmp_path: Path) -> None:
+    """Use is counted from the files."""
+    published(made(tmp_path))
+    assert made(tmp_path).used == len(DATA)
+
+
+def test_a_file_of_another_size_is_not_published(tmp_path: Path) -> None:
+    """A worker that wrote less than it said."""
+    spool = made(tmp_path)
+    tmp = spool.tmp("run", 1)
+    tmp.write_bytes(DATA[:-1])
+    with pytest.raises(SpoolWriteFailed, match=f"expected {len(DATA)} bytes"):
+        spool.publish(tmp, spool.name(BATCH), size=len(DATA))
+    assert spool.used == 0
+
+
+def test_a_file_that_is_not_there_is_not_published(tmp_path: Path) -> None:
+    """It has exit code 74, as every refusal of the disk."""
+    spool = made(tmp_path)
+    with pytest.raises(SpoolWriteFailed) as caught:
+        spool.publish(spool.tmp("run", 1), spool.name(BATCH), size=1)
+    assert caught.value.exit_code == 74
+
+
+def test_a_sound_file_may_leave(tmp_path: Path) -> None:
+    """check gives its path."""
+    spool = made(tmp_path)
+    name = published(spool)
+    assert spool.check(expected(name)) == spool.path(name)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (DATA[:-1], "size of the file"),
+        (DATA + b"x", "size of the file"),
+        (DATA.replace(b"rows", b"rowz", 1), "digest"),
+        (DATA.replace(b"aGVh", b"bGVh"), "message digest"),
+        (DATA.replace(b"\n", b"\r", 1), "LF"),
+        (DATA.replace(b"aGVh", b"\xff\xff\xff\xff"), "message digest"),
+        (LINE[:-1] + b"\nx" + PAYLOAD, "size of the payload"),
+        (b"", "LF"),
+        (b"x" * 70_000 + b"\n", "LF"),
+    ],
+)
+def test_a_file_that_differs_never_leaves(
+    tmp_path: Path, data: bytes, what: str
+) -> None:
+    """The detail says what differs."""
+    spool = made(tmp_path)
+    name = published(spool)
+    spool.path(name).write_bytes(data)
+    with pytest.raises(SpoolDamaged, match=what):
+        spool.check(expected(name))
+
+
+def test_a_file_that_is_gone_is_damage(tmp_path: Path) -> None:
+    """As one that cannot be read."""
+    spool = made(tmp_path)
+    name = published(spool)
+    spool.remove([name])
+    with pytest.raises(SpoolDamaged, match="No such file"):
+        spool.check(expected(name))
+
+
+def test_a_crash_leaves_nothing_that_was_not_registered(tmp_path: Path) -> None:
+    """tmp is emptied, orphans go, what is registered stays."""
+    spool = made(tmp_path)
+    name = published(spool)
+    orphan = published(spool, replace(BATCH, seq=8))
+    spool.tmp("run", 9).write_bytes(b"half")
+    assert spool.clean({name}) == 2
+    assert not spool.path(orphan).exists()
+    assert spool.used == len(DATA)
+
+
+def test_removing_twice_is_no_fault(tmp_path: Path) -> None:
+    """A crash between deleting and marking is repeated harmlessly."""
+    spool = made(tmp_path)
+    name = published(spool)
+    spool.remove([name, name])
+    spool.remove([name])
+    assert spool.used == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "room"), [(10**6 - len(DATA), True), (10**6 - len(DATA) + 1, False)]
+)
+def test_the_quota_is_exact(tmp_path: Path, size: int, room: bool) -> None:
+    """One byte more has no room."""
+    spool = made(tmp_path)
+    published(spool)
+    assert spool.room(size) is room
+
+
+def test_an_empty_spool_takes_a_file_larger_than_its_quota(tmp_path: Path) -> None:
+    """A quota that is too small slows, it does not stop."""
+    spool = made(tmp_path, quota=Quota(10, 0))
+    assert spool.room(1000)
+    published(spool)
+    assert not spool.room(1)
+
+
+@pytest.mark.parametrize(("size", "room"), [(500, True), (501, False)])
+def test_the_free_space_floor_is_exact(tmp_path: Path, size: int, room: bool) -> None:
+    """Also for an empty spool: the disk belongs to others too."""
+    assert made(tmp_path, quota=Quota(10**6, 500), free=1000).room(size) is room
+
+
+def test_free_bytes_are_those_of_the_file_system(tmp_path: Path) -> None:
+    """More than none."""
+    assert free_bytes(tmp_path) > 0
+
+
+def test_a_spool_that_cannot_be_made_is_a_write_fault(tmp_path: Path) -> None:
+    """Its place is taken by a file."""
+    (tmp_path / "spool").write_text("")
+    with pytest.raises(SpoolWriteFailed):
+        made(tmp_path)
+
+
+def test_folders_are_for_their_owner_only(tmp_path: Path) -> None:
+    """Mode 0700 down to the resource's folder."""
+    spool = made(tmp_path)
+    folder = spool.path(published(spool)).parent
+    modes = [
+        p.stat().st_mode & 0o777 for p in (folder, folder.parent, tmp_path / "spool")
+    ]
+    assert modes == [0o700] * 3

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening the state: a safe journal, one process, only what is ours and sound."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from agent.errors import AlreadyRunning, SpoolWriteFailed, StateDamaged
+from agent.state import State
+from agent.state.database import Connection, faults, journal_mode
+from agent.state.migrations import STEPS
+
+
+def opened(path: Path) -> State:
+    return State(path, new_incarnation=lambda: "a" * 32)
+
+
+@pytest.mark.parametrize(
+    ("library", "mode"),
+    [
+        ((3, 40, 1), "truncate"),
+        ((3, 44, 5), "truncate"),
+        ((3, 44, 6), "wal"),
+        ((3, 45, 0), "truncate"),
+        ((3, 50, 6), "truncate"),
+        ((3, 50, 7), "wal"),
+        ((3, 51, 2), "truncate"),
+        ((3, 51, 3), "wal"),
+        ((3, 52, 0), "wal"),
+    ],
+)
+def test_wal_only_where_its_reset_bug_is_fixed(
+    library: tuple[int, int, int], mode: str
+) -> None:
+    """3.44.6, 3.50.7 and 3.51.3 have the fix."""
+    assert journal_mode(library) == mode
+
+
+def test_commits_are_synced(tmp_path: Path) -> None:
+    """synchronous is FULL and the journal is the one chosen."""
+    connection = Connection(tmp_path / "state.db")
+    with connection.transaction() as db:
+        pragmas = [
+            db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("synchronous", "journal_mode", "foreign_keys")
+        ]
+    connection.close()
+    assert pragmas == [2, journal_mode(sqlite3.sqlite_version_info), 1]
+
+
+def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    """Mode 0600."""
+    opened(tmp_path / "state.db").close()
+    assert stat.S_IMODE((tmp_path / "state.db").stat().st_mode) == 0o600
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    """Two daemons would seal one identity twice."""
+    first = opened(tmp_path / "state.db")
+    with pytest.raises(AlreadyRunning, match=r"state\.db\.lock"):
+        opened(tmp_path / "state.db")
+    first.close()
+    opened(tmp_path / "state.db").close()
+
+
+def test_an_incarnation_is_made_once(tmp_path: Path) -> None:
+    """It belongs to the file, not to the process."""
+    opened(tmp_path / "state.db").close()
+    state = State(tmp_path / "state.db", new_incarnation=lambda: "b" * 32)
+    assert state.incarnation == "a" * 32
+    state.renew_incarnation("c" * 32)
+    assert state.incarnation == "c" * 32
+    state.close()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4096],
+    ids=["text", "header"],
+)
+def test_a_file_that_is_no_database_is_damaged(tmp_path: Path, content: bytes) -> None:
+    """StateDamaged says which file; it is left as it is."""
+    path = tmp_path / "state.db"
+    path.write_bytes(content)
+    with pytest.raises(StateDamaged, match=r"state\.db"):
+        opened(path)
+    assert path.read_bytes() == content
+
+
+def test_a_page_that_was_overwritten_is_found(tmp_path: Path) -> None:
+    """quick_check looks at every page."""
+    path = tmp_path / "state.db"
+    opened(path).close()
+    data = bytearray(path.read_bytes())
+    data[4096 * 2 : 4096 * 3] = b"\x5a" * 4096
+    path.write_bytes(data)
+    with pytest.raises(StateDamaged):
+        opened(path)
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    """An old program does not guess what a newer one meant."""
+    path = tmp_path / "state.db"
+    opened(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+    db.close()
+    with pytest.raises(StateDamaged, match=f"got {len(STEPS) + 1}"):
+        opened(path)
+
+
+def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
+    """A database without our application id is not touched."""
+    path = tmp_path / "state.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE person (id)")
+    db.close()
+    with pytest.raises(StateDamaged, match="another one"):
+        opened(path)
+
+
+def test_a_folder_that_is_not_there_is_a_write_fault(tmp_path: Path) -> None:
+    """The operator's disk, not a damaged state."""
+    with pytest.raises(SpoolWriteFailed):
+        opened(tmp_path / "absent" / "state.db")
+
+
+def test_a_half_made_schema_is_made_again(tmp_path: Path) -> None:
+    """A step and its number are one transaction; an empty file is version 0."""
+    path = tmp_path / "state.db"
+    path.touch()
+    opened(path).close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
+    db.close()
+
+
+def test_a_full_disk_is_a_write_fault(tmp_path: Path) -> None:
+    """SQLITE_FULL: exit 74; what was committed stays."""
+    connection = Connection(tmp_path / "state.db")
+    with connection.transaction() as db:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages}")
+    with (
+        pytest.raises(SpoolWriteFailed, match="SQLITE_FULL"),
+        connection.transaction() as db,
+    ):
+        rows = ((str(number), "x" * 200) for number in range(2000))
+        db.conn.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+    with connection.transaction() as db:
+        assert db.execute("SELECT count(*) FROM meta").fetchone() == (0,)
+    connection.close()
+
+
+def test_any_other_complaint_of_sqlite_is_damage(tmp_path: Path) -> None:
+    """A constraint that fails means that our own rules were broken."""
+    with pytest.raises(StateDamaged), faults(tmp_path):
+        raise sqlite3.IntegrityError("UNIQUE constraint failed")
+
+
+def test_a_lock_file_that_cannot_be_made_is_a_write_fault(tmp_path: Path) -> None:
+    """Its folder is a file."""
+    (tmp_path / "state").write_text("")
+    with pytest.raises(SpoolWriteFailed, match=os.strerror(errno.ENOTDIR)):
+        opened(tmp_path / "state" / "state.db")
