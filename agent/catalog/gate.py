@@ -79,10 +79,10 @@ def leave(resource: Resource) -> Outgoing:
 
 def closed(resource: Resource) -> str | None:
     """Why the gate is shut, or None if it is open."""
-    if not resource.push:
-        return "push is not true"
     if resource.share_type == "not_shared":
         return "share_type is not_shared (辽9)"
+    if not resource.push:
+        return "push is not true"
     if resource.secrecy_level != "unclassified":
         return f"secrecy_level is {resource.secrecy_level} (辽26)"
     if resource.network_zone != "outer":

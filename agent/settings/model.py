@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SkipValidation,
+    WithJsonSchema,
+)
 
-from agent.settings.source import Source
+from agent.settings.source import SOURCES_SCHEMA, Source
 
 Severity = Literal["warn", "quarantine", "halt"]
 
@@ -172,7 +179,11 @@ class Settings(Section):
     agent: Agent
     paths: Paths = Paths()
     exchange: Exchange
-    sources: Annotated[Mapping[str, SkipValidation[Source]], Field(default={})]
+    sources: Annotated[
+        Mapping[str, SkipValidation[Source]],
+        Field(default={}),
+        WithJsonSchema(SOURCES_SCHEMA),
+    ]
     push: Push = Push()
     spool: Spool = Spool()
     quality: Quality = Quality()

@@ -14,10 +14,34 @@ from agent.settings.secret import Secret
 SECRET_KEYS = frozenset({"password", "passphrase", "secret", "token", "private_key"})
 """Keys that are secret whatever the connector says of them."""
 
+FILE_KEYS = frozenset({"path", "sslrootcert"})
+"""Keys that name a file; a relative one starts at the folder of the settings."""
+
 INLINE = (
     'a table: password = { file = "/etc/fep/secrets/NAME" } or'
     ' { credential = "NAME" }; a secret never stands in this file'
 )
+
+_SECRET_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": 1,
+    "additionalProperties": False,
+    "properties": {"file": {"type": "string"}, "credential": {"type": "string"}},
+}
+SOURCES_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "default": {},
+    "additionalProperties": {
+        "type": "object",
+        "required": ["connector"],
+        "properties": {
+            "connector": {"type": "string"},
+            **dict.fromkeys(sorted(SECRET_KEYS), _SECRET_SCHEMA),
+        },
+    },
+}
+"""JSON Schema of ``[sources]``; the other keys of a source are its connector's."""
 
 Note = Callable[[str, str, str], None]
 """Takes a fault: key, expected, got."""
@@ -102,7 +126,8 @@ def source(
             if found is not None:
                 secrets[key] = found
         else:
-            options[key] = value
+            a_file = key in FILE_KEYS and isinstance(value, str)
+            options[key] = str(places.folder / value) if a_file else value
             if spec is not None:
                 _judge(where, value, known, note)
     for key in (spec or {}).get("required", ()):
