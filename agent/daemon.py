@@ -121,6 +121,21 @@ class LeavingResource:
     items: Sequence[Item]
 
 
+@dataclass(frozen=True)
+class Work:
+    """What the files say.
+
+    Args:
+        settings: of the agent.
+        outgoing: what the gate lets leave.
+        kept: resource -> why the gate is shut for it.
+    """
+
+    settings: Settings
+    outgoing: tuple[Outgoing, ...]
+    kept: Mapping[str, str]
+
+
 def main(config: Path) -> int:
     """Run until a signal; 0 after a clean stop.
 
@@ -129,13 +144,13 @@ def main(config: Path) -> int:
     """
     os.umask(0o077)
     found = load(config)
-    with locked(found[0].paths.state):
-        asyncio.run(_main(*found))
+    with locked(found.settings.paths.state):
+        asyncio.run(_main(found))
     return 0
 
 
-def load(config: Path) -> tuple[Settings, tuple[Outgoing, ...]]:
-    """Settings and what the gate lets leave.
+def load(config: Path) -> Work:
+    """Settings, what the gate lets leave, and what it does not.
 
     Raises:
         ConfigInvalid, CatalogInvalid: with every fault.
@@ -155,7 +170,9 @@ def load(config: Path) -> tuple[Settings, tuple[Outgoing, ...]]:
     if faults:
         raise ConfigInvalid(faults=faults)
     resources = load_folder(found.agent.catalog, sources=found.sources)
-    return found, tuple(leave(r) for r in resources if closed(r) is None)
+    kept = {r.code: why for r in resources if (why := closed(r)) is not None}
+    outgoing = tuple(leave(r) for r in resources if r.code not in kept)
+    return Work(found, outgoing, kept)
 
 
 @contextmanager
@@ -182,25 +199,24 @@ def locked(state: Path) -> Iterator[None]:
         os.close(fd)
 
 
-async def _main(found: Settings, outgoing: tuple[Outgoing, ...]) -> None:
+async def _main(work: Work) -> None:
     stop = Stop()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.note, number.name)
     async with AsyncExitStack() as stack:
-        daemon = await assemble(stack, found, outgoing)
+        daemon = await assemble(stack, work)
         await live(daemon, stop)
 
 
-async def assemble(
-    stack: AsyncExitStack, found: Settings, outgoing: tuple[Outgoing, ...]
-) -> Daemon:
+async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     """Every part, made once; what must be closed stands on the stack.
 
     Raises:
         NotEnrolled: keys or certificate are missing.
         StateDamaged, SpoolWriteFailed, ConfigInvalid: as they say.
     """
+    found, outgoing = work.settings, work.outgoing
     files = IdentityFiles(found.paths.state)
     signer = load_sign_key(files)
     metrics = Metrics()
@@ -240,6 +256,7 @@ async def assemble(
         aud=found.exchange.aud,
         url=found.exchange.url,
         names={o.resource: o.name for o in outgoing},
+        kept=work.kept,
         started_at=format_time(_now()),
         certificate_not_after=_not_after(files),
     )

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from agent import VERSION
-from agent.errors import BatchUnknown, FepError, all_errors
+from agent.errors import BatchUnknown, FepError, GateClosed, all_errors
 
 JsonObject = dict[str, Any]
 
@@ -58,6 +58,7 @@ class Facts:
         aud: the exchange.
         url: its address.
         names: resource -> name for people.
+        kept: resource -> why the gate is shut for it.
         started_at: wire grammar.
         certificate_not_after: end of our certificate, aware UTC.
     """
@@ -66,6 +67,7 @@ class Facts:
     aud: str
     url: str
     names: Mapping[str, str]
+    kept: Mapping[str, str]
     started_at: str
     certificate_not_after: datetime
 
@@ -148,7 +150,14 @@ class Desk:
         }
 
     async def pull(self, resource: str, *, confirm_deletes: bool) -> str:
-        """Ask for a run; its id."""
+        """Ask for a run; its id.
+
+        Raises:
+            GateClosed: the resource may not leave.
+            ResourceUnknown, Busy: as the flow says.
+        """
+        if (why := self._facts.kept.get(resource)) is not None:
+            raise GateClosed(f"{resource}: {why}")
         return await self._push.request_pull(resource, confirm_deletes=confirm_deletes)
 
     async def wait(self, run: str, *, delivered: bool) -> JsonObject:
