@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 RSJ = "11990100MB1234567X/qz1"
 GAJ = "11990100MB7654321Y/qz1"
 POPULATION = "990100/rk/person"
-ITEMS = [
+ITEMS: list[dict[str, Any]] = [
     {"name": "id", "type": "C", "length": 18, "scale": None, "key": True, "share": "1"},
     {
         "name": "name",
@@ -48,14 +48,13 @@ ITEMS = [
         "share": "2",
     },
 ]
-SCHEMA = pa.schema(
-    [
-        pa.field("_op", pa.string(), nullable=False),
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("name", pa.string()),
-        pa.field("age", pa.int64()),
-    ]
-)
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field("_op", pa.string(), nullable=False),
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("name", pa.string()),
+    pa.field("age", pa.int64()),
+]
+SCHEMA = pa.schema(_FIELDS)
 INCARNATION = "0" * 31 + "1"
 
 
@@ -376,7 +375,8 @@ class Stream:
         self.resource = resource
         self.aud = aud
         self.schema = schema
-        self.epoch, self.seq, self.prev = 1, 0, None
+        self.epoch, self.seq = 1, 0
+        self.prev: str | None = None
         self.incarnation = INCARNATION
         self.reason: str | None = "first"
         self.version = 1

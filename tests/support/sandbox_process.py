@@ -99,9 +99,15 @@ class SandboxProcess:
         assert process is not None
         assert process.stdout is not None
         process.send_signal(number)
-        code = process.wait(START_S)
-        process.stdout.close()
-        self.process = None
+        try:
+            code = process.wait(START_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            process.stdout.close()
+            self.process = None
         return code
 
     # --- the admin's socket -------------------------------------------------------
@@ -155,4 +161,4 @@ def running_sandbox(folder: Path, *args: str) -> Iterator[SandboxProcess]:
         yield sandbox
     finally:
         if sandbox.process is not None:
-            sandbox.kill()
+            sandbox.stop()

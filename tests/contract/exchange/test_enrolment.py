@@ -250,7 +250,7 @@ def test_second_version_of_a_statement_is_a_fork(fresh_node: MakeNode) -> None:
 
 
 def test_key_left_out_of_a_statement_retires(fresh_node: MakeNode) -> None:
-    """The directory shows the old key as retired until in 30 days, the new as active."""
+    """The directory shows the old key as retired for 30 days, the new as active."""
     node = fresh_node("retire")
     node.enrol()
     new = Key("sign")

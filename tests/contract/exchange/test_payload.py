@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Arrow profile as the exchange enforces it: each broken rule is ``bad-payload``."""
+"""The Arrow profile at the exchange: each broken rule is ``bad-payload``."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def large_type() -> bytes:
 def dictionary() -> bytes:
     kind = pa.dictionary(pa.int32(), pa.string())
     schema = SCHEMA.set(2, pa.field("name", kind))
-    columns = [pa.array(["u"]), pa.array(["1"]), pa.array(["a"]), pa.array([1])]
+    columns: list[Any] = [pa.array(v) for v in GOOD]
     columns[2] = columns[2].dictionary_encode()
     batch = pa.RecordBatch.from_arrays(columns, schema=schema)
     return written([batch], schema)
@@ -130,7 +130,7 @@ def null_in_key() -> bytes:
 
 def bad_utf8() -> bytes:
     column = pa.array([b"\xff"], pa.binary()).view(pa.string())
-    arrays = [pa.array(["u"]), pa.array(["1"]), column, pa.array([1])]
+    arrays: list[Any] = [pa.array(["u"]), pa.array(["1"]), column, pa.array([1])]
     return written([pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)], SCHEMA)
 
 
