@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from agent.errors import Text
+from agent.errors import GateClosed, Text
+
+GATE_CLOSED = GateClosed.code
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class Report:
         return (
             bool(self.pushed)
             and all(p.counts and p.equal for p in self.pushed)
-            and all(k.refused == "gate-closed" for k in self.kept)
+            and all(k.refused == GATE_CLOSED for k in self.kept)
             and bool(self.tampered)
             and all(t.refused for t in self.tampered)
             and self.after_tamper == "loaded"

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text as Styled
 
-from agent.demo.report import Pushed, Report, Tampered
+from agent.demo.report import GATE_CLOSED, Pushed, Report, Tampered
 from agent.errors import Text
 
 Language = Literal["zh", "en"]
@@ -125,18 +125,17 @@ def _flow(report: Report, lang: Language) -> Table:
         say("read", "读取"),
         say("accepted", "通过"),
         say("quarantined", "隔离"),
-        say("sent", "发送"),
+        say("sent (batches)", "发送（批）"),
         say("receipted", "已回执"),
     )
     for p in report.pushed:
-        batches = say(f"{p.batches} batches", f"{p.batches} 批")
         table.add_row(
             f"{p.code} {p.name}",
             f"{p.read:,}",
             f"{p.accepted:,}",
             f"{p.quarantined:,}",
-            f"{batches}, {_size(p.sent_bytes)}",
-            f"{p.loaded} loaded {_mark(p.loaded == p.batches)}",
+            f"{_size(p.sent_bytes)} ({p.batches})",
+            f"loaded {p.loaded} {_mark(p.loaded == p.batches)}",
         )
     return table
 
@@ -149,8 +148,8 @@ def _proof(report: Report, lang: Language) -> Table:
         say("table", "表行数"),
         say("to send", "应有"),
         say("centre", "中心"),
-        say("digest of the source", "源摘要"),
-        say("digest of the centre", "中心摘要"),
+        say("digest here", "源摘要"),
+        say("digest there", "中心摘要"),
         "",
     )
     for p in report.pushed:
@@ -159,8 +158,8 @@ def _proof(report: Report, lang: Language) -> Table:
             f"{p.in_source:,}",
             f"{p.source.rows:,}",
             f"{p.centre.rows:,}",
-            p.source.digest[:16] + "…",
-            p.centre.digest[:16] + "…",
+            _short(p.source.digest),
+            _short(p.centre.digest),
             _mark(p.equal and p.counts),
         )
     return table
@@ -233,6 +232,7 @@ def _verdict(report: Report, lang: Language) -> Styled:
         )
         return Styled(text, style="bold green")
     faults = [p.code for p in report.pushed if not _fine(p)]
+    faults += [k.code for k in report.kept if k.refused != GATE_CLOSED]
     text = say("✗ The books do not balance", "✗ 账目不符")
     return Styled(f"{text}: {', '.join(faults) or '—'}", style="bold red")
 
@@ -243,6 +243,10 @@ def _fine(p: Pushed) -> bool:
 
 def _say(lang: Language) -> Callable[[str, str], str]:
     return lambda en, zh: zh if lang == "zh" else en
+
+
+def _short(digest: str) -> str:
+    return digest[:11] + "…"
 
 
 def _mark(good: bool) -> str:

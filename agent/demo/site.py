@@ -203,14 +203,14 @@ def start(words: Sequence[str], *, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def stop(child: subprocess.Popen[bytes]) -> None:
+def stop(child: subprocess.Popen[bytes], *, patience_s: float = STOP_S) -> None:
     """End a process that we started, gently first."""
     if child.poll() is not None:
         return
     child.send_signal(signal.SIGCONT)
     child.terminate()
     try:
-        child.wait(STOP_S)
+        child.wait(patience_s)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
