@@ -238,18 +238,29 @@ def reading_of(spec: ColumnSpec, column: Column, *, raw: bool) -> Reading:
         raw: texts must come as bytes, for the server does not know their encoding.
     """
     at = f"t.{quoted(spec.name)}"
+    if raw:
+        return _raw(spec, column, at)
     if column.base == "bpchar":
         return Reading(spec.name, f"bpcharsend({at})", raw=True, target=pa.string())
     if column.base in ("text", "varchar"):
-        if raw:
-            return Reading(spec.name, f"textsend({at})", raw=True, target=pa.string())
         return Reading(spec.name, at, target=pa.string())
+    return _native(spec, column, at) or Reading(spec.name, f"{at}::text")
+
+
+def _raw(spec: ColumnSpec, column: Column, at: str) -> Reading:
+    """Reading in a database without encoding: texts are not converted on the way."""
     native = _native(spec, column, at)
     if native is not None:
         return native
-    if raw:
-        return Reading(spec.name, f"textsend({at}::text)", raw=True)
-    return Reading(spec.name, f"{at}::text")
+    text = _unstripped(at) if column.base == "bpchar" else f"{at}::text"
+    target = pa.string() if column.family == "text" else None
+    value = f"convert_to({text}, 'SQL_ASCII')"
+    return Reading(spec.name, value, raw=True, target=target)
+
+
+def _unstripped(at: str) -> str:
+    """``char(n)`` as text with its blanks, which a cast would strip."""
+    return f"case when {at} is not null then concat({at}) end"
 
 
 def _native(spec: ColumnSpec, column: Column, at: str) -> Reading | None:
@@ -332,8 +343,8 @@ def _by_bytes(table: Table, place: int, spec: ColumnSpec) -> KeyColumn:
     at = f"t.{quoted(spec.name)}"
     if _groups_as_text(column, spec):
         return KeyColumn(place, KeyPart(at, column.nullable), _cast(column))
-    if column.base == "bpchar":  # a cast to text would strip blanks
-        at = f"case when {at} is not null then concat({at}) end"
+    if column.base == "bpchar":
+        at = _unstripped(at)
     text = f'({at})::text collate "C"'
     return KeyColumn(place, KeyPart(text, column.nullable), "text")
 

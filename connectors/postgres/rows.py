@@ -9,7 +9,7 @@ again. Its messages hold values and the connection string, so they stay here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import as_file, files
 from typing import Any
 
@@ -67,6 +67,9 @@ def reader(config: Mapping[str, Any], limits: Limits, version: int) -> Iterator[
         found.row(settings(limits, version))
         yield found
     finally:
+        # closing with an open transaction ends the process if the server is gone
+        with suppress(duckdb.Error):
+            db.execute("ROLLBACK")
         db.close()
 
 

@@ -183,6 +183,7 @@ def private_server(
             pid = int((data / "postmaster.pid").read_text().splitlines()[0])
             yield Server(programs, base, port, tcp, pid, data)
         finally:
-            _ctl(prefix, programs, data, "-w", "-m", "immediate", "stop")
+            if (data / "postmaster.pid").exists():
+                _ctl(prefix, programs, data, "-w", "-m", "immediate", "stop")
     finally:
         shutil.rmtree(base, ignore_errors=True)
