@@ -120,6 +120,8 @@ def _fault(file: Path, raw: Mapping[str, Any], error: ErrorDetails) -> Fault:
     if error["type"] == "missing":
         return Fault(str(file), key, "a value (it has no default)", "nothing", "指南")
     expected = error["msg"].removeprefix("Input should ").removeprefix("be ")
+    if error["type"] == "model_type":
+        expected = "a table"
     return Fault(str(file), key, expected, shown(error["input"]), "指南")
 
 

@@ -142,6 +142,8 @@ def _fault(path: Path, error: ErrorDetails) -> Fault:
     expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should ")
     if error["type"] == "string_pattern_mismatch":
         expected = _field(error["loc"]).description or expected
+    if error["type"] == "model_type":
+        expected = f"a table [{key}]"
     return Fault(str(path), key, expected.removeprefix("be "), shown(error["input"]))
 
 

@@ -43,16 +43,11 @@ class Secret:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as e:
             raise self._unreadable(f"a readable file, got {e.strerror}") from None
-        with os.fdopen(fd, "rb") as file:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                raise self._unreadable("a regular file, got another kind")
-            if found.st_mode & stat.S_IRWXO:
-                mode = stat.S_IMODE(found.st_mode)
-                raise self._unreadable(
-                    f"a file closed to others (mode 0400), got mode {mode:04o}"
-                )
-            return self._text(file.read(LONGEST + 1))
+        try:
+            self._judge(os.fstat(fd))
+            return self._text(os.read(fd, LONGEST + 1))
+        finally:
+            os.close(fd)
 
     def fingerprint(self) -> str:
         """Changes when the file does; tells nothing of the value.
@@ -75,6 +70,15 @@ class Secret:
                 " $CREDENTIALS_DIRECTORY"
             )
         return self.path
+
+    def _judge(self, found: os.stat_result) -> None:
+        if not stat.S_ISREG(found.st_mode):
+            raise self._unreadable("a regular file, got another kind")
+        if found.st_mode & stat.S_IRWXO:
+            mode = stat.S_IMODE(found.st_mode)
+            raise self._unreadable(
+                f"a file closed to others (mode 0400), got mode {mode:04o}"
+            )
 
     def _text(self, raw: bytes) -> str:
         if len(raw) > LONGEST:

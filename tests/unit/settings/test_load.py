@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""agent.toml: everything that is wrong, at once, with file and key."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from agent.errors import ConfigInvalid
+from agent.settings import Settings, load, template
+from agent.settings.schema import text as schema_text
+from tests.support.settings_text import MINIMAL, write
+
+ROOT = Path(__file__).resolve().parents[3]
+SPECS: dict[str, dict[str, Any]] = {
+    "postgres": {
+        "properties": {
+            "host": {"type": "string"},
+            "port": {"type": "integer"},
+            "sslmode": {"type": "string", "enum": ["disable", "verify-full"]},
+            "password": {"type": "string", "secret": True},
+            "pin": {"type": "string", "secret": True},
+        },
+        "required": ["host"],
+    },
+    "sqlite": {"properties": {"path": {"type": "string"}}, "required": ["path"]},
+}
+
+
+def faults(path: Path, **options: Any) -> dict[str, tuple[str, str | None]]:
+    """Key -> expected, got."""
+    with pytest.raises(ConfigInvalid) as caught:
+        load(path, **options)
+    assert all(fault.file == str(path) for fault in caught.value.faults)
+    return {f.key: (f.expected, f.got) for f in caught.value.faults}
+
+
+def test_the_smallest_file_has_every_default(tmp_path: Path) -> None:
+    """Only node and exchange have to be written."""
+    found = load(write(tmp_path))
+    assert found.agent.timezone == "Asia/Shanghai"
+    assert found.agent.department == "11990100MB0000018H"
+    assert found.agent.catalog == tmp_path / "catalog"
+    assert found.paths.socket == Path("/run/fep/fep.sock")
+    assert found.push.batch_raw_mb == 8
+    assert found.quality.severity()["secrecy_marker"] == "halt"
+    assert found.sources == {}
+
+
+def test_relative_paths_start_at_the_files_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the folder in which the program was started."""
+    monkeypatch.chdir("/")
+    found = load(write(tmp_path, '[paths]\nstate = "s"\nrun = "/run/x"\n'))
+    assert found.paths.keys == tmp_path / "s/keys"
+    assert found.paths.database == tmp_path / "s/state.db"
+    assert found.paths.spool == tmp_path / "s/spool"
+    assert found.paths.quarantine == tmp_path / "s/quarantine"
+    assert found.paths.run == Path("/run/x")
+
+
+def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
+    """Unknown key, wrong type, wrong value, missing key, wrong form: one error."""
+    path = write(
+        tmp_path,
+        base="""
+[agent]
+nod = "x"
+timezone = "Mars/Olympus"
+language = "fr"
+[exchange]
+aud = 5
+url = "http://exchange.example"
+ca_sha256 = "AB"
+kid = "short"
+retry_base_s = "soon"
+[push]
+batch_raw_mb = "8"
+workers = 0
+[quality]
+uscc = "drop"
+secrecy_marker = "warn"
+[spoon]
+""",
+    )
+    found = faults(path)
+    assert found == {
+        "agent.nod": ("`node` (did you mean that?)", "an unknown key"),
+        "agent.node": ("a value (it has no default)", "nothing"),
+        "agent.timezone": (
+            "an IANA time zone such as Asia/Shanghai",
+            "'Mars/Olympus'",
+        ),
+        "agent.language": ("'zh' or 'en'", "'fr'"),
+        "exchange.aud": ("a valid string", "5"),
+        "exchange.url": (
+            "an address that begins https://",
+            "'http://exchange.example'",
+        ),
+        "exchange.ca_sha256": ("64 lower hex digits (SHA-256)", "'AB'"),
+        "exchange.kid": ("a kid of 43 characters", "'short'"),
+        "exchange.retry_base_s": ("a valid number", "'soon'"),
+        "push.batch_raw_mb": ("a valid integer", "'8'"),
+        "push.workers": ("greater than or equal to 1", "0"),
+        "quality.uscc": ("'warn', 'quarantine' or 'halt'", "'drop'"),
+        "quality.secrecy_marker": ("'quarantine' or 'halt'", "'warn'"),
+        "spoon": ("`spool` (did you mean that?)", "an unknown key"),
+    }
+
+
+def test_the_detail_names_file_and_key_on_one_line_each(tmp_path: Path) -> None:
+    """What people see, and what --json gives."""
+    path = write(tmp_path, "[log]\nlevel = 5\n[pish]\n")
+    with pytest.raises(ConfigInvalid) as caught:
+        load(path)
+    error = caught.value
+    assert error.detail.splitlines() == [
+        f"{path}: log.level: expected 'debug', 'info', 'warning' or 'error', got 5",
+        f"{path}: pish: expected `push` (did you mean that?), got an unknown key",
+    ]
+    assert error.exit_code == 78
+    body = json.loads(json.dumps(error.as_dict()))
+    assert [f["key"] for f in body["faults"]] == ["log.level", "pish"]
+
+
+@pytest.mark.parametrize("section", ["push", "agent", "sources"])
+def test_a_value_in_place_of_a_table_is_a_fault(tmp_path: Path, section: str) -> None:
+    """`push = 5` says where and what."""
+    base = "" if section == "agent" else MINIMAL
+    found = faults(write(tmp_path, base=f"{section} = 5\n{base}"))
+    assert found[section][0].startswith(("a table [", "tables ["))
+
+
+@pytest.mark.parametrize("text", ["node = ", "a = 1\na = 2", "[x", "\t\x00"])
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path, text: str) -> None:
+    """With the parser's line."""
+    assert faults(write(tmp_path, base=text))[""][0] == "TOML"
+
+
+def test_a_missing_file_a_folder_and_other_encodings_are_named(tmp_path: Path) -> None:
+    """One fault each, never a traceback."""
+    missing = tmp_path / "none.toml"
+    assert faults(missing)[""] == ("a readable file", "No such file or directory")
+    assert faults(tmp_path)[""] == ("a readable file", "Is a directory")
+    gbk = tmp_path / "gbk.toml"
+    gbk.write_bytes('[agent]\n# 前置机\nnode = "机"'.encode("gb18030"))
+    assert faults(gbk)[""][0] == "UTF-8 text"
+    huge = tmp_path / "huge.toml"
+    huge.write_bytes(b"#" * (1024 * 1024 + 1))
+    assert faults(huge)[""] == ("at most 1048576 bytes", "more")
+
+
+def test_a_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
+    """No message grows with the file."""
+    got = faults(write(tmp_path, f'[log]\nlevel = "{"x" * 500}"\n'))["log.level"][1]
+    assert got is not None
+    assert len(got) == 64
+
+
+# --- sources ----------------------------------------------------------------------
+
+
+def test_a_source_without_known_connectors_is_taken_as_it_is(tmp_path: Path) -> None:
+    """The registry judges its keys later."""
+    path = write(tmp_path, '[sources.a]\nconnector = "sqlite"\npath = "/x.db"\n')
+    assert load(path).source_config("a") == {"path": "/x.db"}
+
+
+def test_every_fault_of_a_source_is_listed(tmp_path: Path) -> None:
+    """Unknown key, wrong type, wrong choice, missing key, unknown connector."""
+    path = write(
+        tmp_path,
+        """
+[sources.a]
+connector = "postgres"
+hostt = "db"
+port = "5432"
+sslmode = "maybe"
+[sources.b]
+connector = "sqllite"
+[sources.c]
+path = "x"
+[sources.d]
+connector = "postgres"
+host = "db"
+port = true
+[sources]
+e = 5
+""",
+    )
+    assert faults(path, specs=SPECS) == {
+        "sources.a.hostt": ("`host` (did you mean that?)", "an unknown key"),
+        "sources.a.host": ("a value of type string", "nothing"),
+        "sources.a.port": ("a value of type integer", "'5432'"),
+        "sources.a.sslmode": ("one of disable, verify-full", "'maybe'"),
+        "sources.b.connector": ("`sqlite` (did you mean that?)", "'sqllite'"),
+        "sources.c.connector": ("a connector's name", "nothing"),
+        "sources.d.port": ("a value of type integer", "True"),
+        "sources.e": ("a table", "int"),
+    }
+
+
+# --- what ships -------------------------------------------------------------------
+
+
+def test_the_copy_for_people_is_the_one_that_ships() -> None:
+    """config/agent.toml equals the package's."""
+    assert (ROOT / "config/agent.toml").read_text("utf-8") == template()
+
+
+def test_the_template_loads_as_it_is(tmp_path: Path) -> None:
+    """And all it leaves out is the default."""
+    path = tmp_path / "agent.toml"
+    path.write_text(template(), "utf-8")
+    found = load(path)
+    assert found.push == Settings.model_fields["push"].default
+
+
+def test_every_key_stands_in_the_template_with_its_default() -> None:
+    """With the `#` of its keys removed it says what the code says."""
+    text = re.sub(r"(?m)^# \[sources\.(.|\n)*?\n\n", "\n", template())
+    text = re.sub(r"(?m)^#\n(?=# \[sources)(.|\n)*?\n\n", "\n", text)
+    raw = tomllib.loads(re.sub(r"(?m)^# (?=[a-z_0-9]+ = )", "", text))
+    for section, field in Settings.model_fields.items():
+        model = field.annotation
+        if section == "sources":
+            continue
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        assert set(raw[section]) == set(model.model_fields), section
+        for key, inner in model.model_fields.items():
+            if not inner.is_required():
+                default = inner.default
+                shown = str(default) if isinstance(default, Path) else default
+                assert raw[section][key] == shown, (section, key)
+
+
+def test_every_key_has_a_comment_with_default_and_unit() -> None:
+    """In both languages: `默认` and `default`, or `必填` and `required`."""
+    keys = [name for m in _sections() for name in m.model_fields]
+    lines = template().splitlines()
+    for key in keys:
+        at = next(
+            i
+            for i, line in enumerate(lines)
+            if line.lstrip("# ").startswith(f"{key} =")
+        )
+        start = at
+        while start and lines[start - 1].startswith("# "):
+            if " = " in lines[start - 1] and lines[start - 1][2].islower():
+                break
+            start -= 1
+        comment = "\n".join(lines[start:at])
+        assert "默认" in comment or "必填" in comment, key
+        assert "default" in comment or "required" in comment, key
+        for suffix, unit in (("_s", "秒"), ("_mb", "MB"), ("_days", "天")):
+            assert not key.endswith(suffix) or unit in comment, key
+
+
+def _sections() -> list[type[BaseModel]]:
+    found = [f.annotation for f in Settings.model_fields.values()]
+    return [m for m in found if isinstance(m, type) and issubclass(m, BaseModel)]
+
+
+def test_the_schema_for_editors_is_the_models() -> None:
+    """`python -m agent.settings.schema > config/schema/agent.json` makes it."""
+    assert (ROOT / "config/schema/agent.json").read_text("utf-8") == schema_text()
+
+
+def test_settings_cannot_be_changed(tmp_path: Path) -> None:
+    """A running part never sees them move."""
+    found = load(write(tmp_path))
+    with pytest.raises(ValueError, match="frozen"):
+        found.push.workers = 5
