@@ -10,6 +10,7 @@ import typer
 from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
 from agent.cli.common.resources import complete_resource
+from agent.local.client import LocalClient
 
 app = typer.Typer(add_completion=False)
 
@@ -41,8 +42,8 @@ def pull(
         typer.Option(
             "--wait",
             help=say(
-                "Wait until everything read is registered for sending.",
-                "等待读取完成并登记待发。",
+                "Wait until the exchange has loaded everything; exit 1 if it cannot.",
+                "等待交换中心全部入库；无法完成时退出码为 1。",
             ),
         ),
     ] = False,
@@ -63,15 +64,20 @@ def pull(
     body: dict[str, Any] = client.post(
         "/v1/pull", {"resource": resource, "confirm_deletes": confirm_deletes}
     )
-    state = "queued"
-    while wait:
-        body = client.get("/v1/run", {"run": body["run"], "wait_s": POLL_S})
-        state = body["state"]
-        if state != "running":
-            break
+    if wait:
+        body = _ended(client, body["run"])
     _show(ask, body)
-    if wait and state != "read":
+    if wait and not body["delivered"]:
         raise typer.Exit(1)
+
+
+def _ended(client: LocalClient, run: str) -> dict[str, Any]:
+    """The report of a run, once it is loaded or will never be."""
+    query = {"run": run, "wait_s": POLL_S, "delivered": "true"}
+    while True:
+        body: dict[str, Any] = client.get("/v1/run", query)
+        if body["state"] != "running":
+            return body
 
 
 def _show(ask: Asked, body: dict[str, Any]) -> None:

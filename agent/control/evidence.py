@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judge a batch file or a receipt offline: who signed it, is it whole, where it stands.
+
+Nothing in the file is trusted to say with which key it must be judged: keys come from
+the directory that the pinned key of the exchange signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from agent.crypto.jose import PublicKey, Unverified, Verified, split, verify
+from agent.errors import FepError, MalformedMessage, NotGenuine
+from agent.model.batch import BatchId
+from agent.wire import batch, receipt
+from agent.wire.batch import Manifest
+from agent.wire.directory import Directory
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Args:
+        check: ``form``, ``signature``, ``payload``, ``before``, ``after``, ``file``.
+        ok: None when there was nothing to compare with.
+        detail: what was found.
+    """
+
+    check: str
+    ok: bool | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a file is.
+
+    Args:
+        kind: ``batch`` or ``receipt``; None if it is neither.
+        digest: message digest of its JWS, or None.
+        facts: what it says of itself; only worth something if it is genuine.
+        checks: what was looked at, in order.
+    """
+
+    kind: str | None
+    digest: str | None
+    facts: dict[str, object]
+    checks: tuple[Check, ...]
+
+    @property
+    def genuine(self) -> bool:
+        """Whether nothing failed, and a signature was verified."""
+        failed = any(c.ok is False for c in self.checks)
+        return not failed and any(c.check == "signature" and c.ok for c in self.checks)
+
+
+def examine(path: Path, directory: Directory) -> Verdict:
+    """Judge a file.
+
+    Raises:
+        NotGenuine: it cannot be read at all.
+    """
+    try:
+        with path.open("rb") as file:
+            return _examine(path, file, directory)
+    except OSError as e:
+        raise NotGenuine(f"{path}: {e.strerror}") from e
+
+
+def _examine(path: Path, file: IO[bytes], directory: Directory) -> Verdict:
+    try:
+        message = split(_first_line(file), cap=batch.MESSAGE_CAP)
+    except MalformedMessage as e:
+        return Verdict(None, None, {}, (Check("form", ok=False, detail=e.detail),))
+    if message.typ == batch.TYP:
+        return _batch(path, file, message, directory)
+    if message.typ == receipt.TYP:
+        return _receipt(message, directory)
+    detail = f"expected a batch or a receipt, got {message.typ[:64]!r}"
+    return Verdict(None, message.digest, {}, (Check("form", ok=False, detail=detail),))
+
+
+def _first_line(file: IO[bytes]) -> bytes:
+    line = file.readline(batch.LINE_CAP)
+    return line.removesuffix(b"\n")
+
+
+def _batch(
+    path: Path, file: IO[bytes], message: Unverified, directory: Directory
+) -> Verdict:
+    try:
+        manifest = batch.parse(message.payload)
+    except MalformedMessage as e:
+        check = Check("form", ok=False, detail=e.detail)
+        return Verdict("batch", message.digest, {}, (check,))
+    who = manifest.producer
+    checks = (
+        _signature(message, lambda kid: directory.node_key(who, kid, "sign")),
+        _payload(file, manifest),
+        _name(path, manifest),
+        _before(path, manifest),
+        _after(path, manifest, message.digest),
+    )
+    stream, rows = manifest.stream, manifest.rows
+    facts: dict[str, object] = {
+        "producer": who,
+        "aud": manifest.aud,
+        "resource": manifest.resource,
+        "epoch": stream.epoch,
+        "seq": stream.seq,
+        "prev": stream.prev,
+        "mode": manifest.mode,
+        "rows": {"upsert": rows.upsert, "delete": rows.delete, "keep": rows.keep},
+        "as_of": manifest.as_of,
+        "sealed_at": manifest.sealed_at,
+    }
+    return Verdict("batch", message.digest, facts, checks)
+
+
+def _receipt(message: Unverified, directory: Directory) -> Verdict:
+    try:
+        found = receipt.parse(message.payload)
+    except MalformedMessage as e:
+        check = Check("form", ok=False, detail=e.detail)
+        return Verdict("receipt", message.digest, {}, (check,))
+    aud = found.exchange
+    check = _signature(message, lambda kid: directory.exchange_key(aud, kid, "receipt"))
+    facts: dict[str, object] = {
+        "exchange": aud,
+        "producer": found.producer,
+        "resource": found.resource,
+        "epoch": found.epoch,
+        "seq": found.seq,
+        "manifest": found.manifest,
+        "state": found.state,
+        "code": found.code,
+        "at": found.at,
+    }
+    return Verdict("receipt", message.digest, facts, (check,))
+
+
+def _signature(message: Unverified, find: Callable[[str], PublicKey]) -> Check:
+    try:
+        verified: Verified = verify(message, find(message.kid), typ=message.typ)
+    except FepError as e:
+        return Check("signature", ok=False, detail=f"{e.code}: {e.detail}")
+    return Check("signature", ok=True, detail=f"kid {verified.kid}")
+
+
+def _payload(file: IO[bytes], manifest: Manifest) -> Check:
+    digest, size = hashlib.sha256(), 0
+    while piece := file.read(CHUNK):
+        digest.update(piece)
+        size += len(piece)
+    expected = manifest.content
+    got = "sha256:" + digest.hexdigest()
+    if (size, got) == (expected.size, expected.digest):
+        return Check("payload", ok=True, detail=f"{size} bytes, {got}")
+    detail = f"expected {expected.size} bytes, {expected.digest}; got {size}, {got}"
+    return Check("payload", ok=False, detail=detail)
+
+
+def _name(path: Path, manifest: Manifest) -> Check:
+    """The name is for people only; another one is no fault."""
+    expected = batch.file_name(manifest.id)
+    ok = True if path.name == expected else None
+    return Check("file", ok=ok, detail=f"its own name is {expected}")
+
+
+def _before(path: Path, manifest: Manifest) -> Check:
+    stream = manifest.stream
+    if stream.seq == 1:
+        detail = f"first of its epoch, reason {stream.reason}, prev {stream.prev}"
+        return Check("before", ok=None, detail=detail)
+    found = _neighbour(path, manifest, -1)
+    if found is None:
+        return Check("before", ok=None, detail="the batch before it is not here")
+    ok = found[1] == stream.prev
+    return Check("before", ok=ok, detail=f"expected {stream.prev}, got {found[1]}")
+
+
+def _after(path: Path, manifest: Manifest, digest: str) -> Check:
+    found = _neighbour(path, manifest, +1)
+    if found is None:
+        return Check("after", ok=None, detail="the batch after it is not here")
+    prev = found[0].stream.prev
+    return Check("after", ok=prev == digest, detail=f"expected {digest}, got {prev}")
+
+
+def _neighbour(
+    path: Path, manifest: Manifest, step: int
+) -> tuple[Manifest, str] | None:
+    """Manifest and message digest of the batch beside this one in the same folder."""
+    own = manifest.id
+    wanted = BatchId(own.producer, own.aud, own.resource, own.epoch, own.seq + step)
+    try:
+        with (path.parent / batch.file_name(wanted)).open("rb") as file:
+            message = split(_first_line(file), cap=batch.MESSAGE_CAP)
+        return batch.parse(message.payload), message.digest
+    except (OSError, MalformedMessage):
+        return None

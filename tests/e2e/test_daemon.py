@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole programs, started as a person would: sandbox, daemon, command."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.agent_process import NODE, PERMITS, PERSONS, AgentProcess
+from tests.support.sandbox_process import SandboxProcess, running_sandbox
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder with a short name."""
+    with tempfile.TemporaryDirectory(prefix="fep") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def sandbox(place: Path) -> Iterator[SandboxProcess]:
+    """A running exchange."""
+    with running_sandbox(place / "centre") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def agent(place: Path, sandbox: SandboxProcess) -> Iterator[AgentProcess]:
+    """An enrolled agent with two tables, not running yet."""
+    agent = AgentProcess(place / "agent", sandbox, rows=2500)
+    agent.fep("enrol")
+    yield agent
+    if agent.process is not None:
+        agent.stop(signal.SIGKILL)
+
+
+def test_rows_reach_the_centre_and_receipts_come_back(
+    agent: AgentProcess, sandbox: SandboxProcess
+) -> None:
+    """Enrol, run, pull: all receipts say loaded and the centre has the rows."""
+    with agent.running():
+        run = agent.fep("pull", PERSONS, "--wait")
+        assert (run["state"], run["delivered"], run["balanced"]) == ("read", True, True)
+        assert (run["read"], run["loaded"], run["batches"]) == (2500, 2500, 3)
+
+        status = agent.fep("status")
+        assert status["healthy"] is True
+        assert status["agent"]["node"] == NODE
+        persons = agent.fep("status", PERSONS)["resources"][0]
+        assert persons["receipt"]["state"] == "loaded"
+        assert persons["name"] == "人员基本信息"
+
+        batches = agent.fep("spool", "ls", PERSONS)["batches"]
+        assert [b["seq"] for b in batches] == [1, 2, 3]
+        shown = agent.fep("spool", "show", PERSONS, "1", "3")
+        assert shown["receipts"][-1]["state"] == "loaded"
+
+        for batch in batches:
+            said = agent.fep("verify", batch["path"])
+            assert said["genuine"] is True
+        assert agent.stop() == 0
+
+    found = sandbox.rows("SELECT count(*), min(id), max(id) FROM '101001_000001'")
+    assert found == [(2500, 1, 2500)]
+
+
+def test_a_second_daemon_is_refused(agent: AgentProcess) -> None:
+    """One state folder has one daemon; the second says so and ends with 1."""
+    with agent.running():
+        done = agent.run("run")
+    assert done.returncode == 1
+    assert "already-running" in done.stderr
+
+
+def test_a_signal_drains_and_the_work_goes_on_after_a_restart(
+    agent: AgentProcess, sandbox: SandboxProcess
+) -> None:
+    """SIGTERM in the middle of a pull: exit 0, and nothing is lost or doubled."""
+    with agent.running():
+        agent.fep("pull", PERSONS)
+        assert agent.stop() == 0
+        agent.start()
+        until = time.monotonic() + 30
+        while sandbox.rows(
+            "SELECT name FROM sqlite_master WHERE name = '101001_000001'"
+        ) == [] or sandbox.rows("SELECT count(*) FROM '101001_000001'") != [(2500,)]:
+            assert time.monotonic() < until, agent.tail()
+            time.sleep(0.1)
+
+
+def test_a_second_signal_hurries(agent: AgentProcess, sandbox: SandboxProcess) -> None:
+    """While an upload hangs, one SIGTERM waits for it; a second one ends at once."""
+    with agent.running():
+        sandbox.faults({"kind": "delay", "route": "POST /v1/batches", "seconds": 60})
+        agent.fep("pull", PERSONS)
+        agent.wait_for("batch.registered")
+        time.sleep(0.3)
+        agent.send(signal.SIGTERM)
+        time.sleep(0.5)
+        assert agent.process is not None
+        assert agent.process.poll() is None
+        began = time.monotonic()
+        assert agent.stop() == 0
+        assert time.monotonic() - began < 5
+        assert agent.events("daemon.stopping")[-1]["hurried"] is True
+
+
+def test_without_a_line_the_daemon_is_ready_and_sends_later(
+    agent: AgentProcess, sandbox: SandboxProcess
+) -> None:
+    """READY does not wait for the network; what waits is sent when the line is back."""
+    sandbox.stop()
+    with agent.running():
+        agent.fep("pull", PERMITS)
+        agent.wait_for("exchange.trouble")
+        done = agent.run("status", PERMITS, "--json")
+        assert done.returncode == 1
+        trouble = json.loads(done.stdout)["resources"][0]["trouble"]
+        assert trouble["code"] == "exchange-unreachable"
+        assert trouble["remedy"]["zh"]
+        sandbox.start()
+        agent.wait_for("receipt.kept", state="loaded", seq=3)
+    assert sandbox.rows("SELECT count(*) FROM '101001_000002'") == [(2500,)]
+
+
+def test_systemd_hears_ready_watchdog_and_stopping(
+    agent: AgentProcess, place: Path
+) -> None:
+    """The notify socket gets READY, WATCHDOG and STATUS while it turns, STOPPING."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(str(place / "notify"))
+        s.settimeout(20)
+        agent.start(NOTIFY_SOCKET=str(place / "notify"), WATCHDOG_USEC="400000")
+        heard = [s.recv(500).decode() for _ in range(6)]
+        agent.stop()
+        while (word := s.recv(500).decode()) != "STOPPING=1":
+            heard.append(word)
+    assert heard[0] == "READY=1"
+    assert heard.count("WATCHDOG=1") >= 2
+    assert any(w.startswith("STATUS=2 resources") for w in heard)
+
+
+def test_pause_outlives_a_restart(agent: AgentProcess) -> None:
+    """A paused resource refuses a pull before and after a restart, until resumed."""
+    with agent.running():
+        agent.fep("pause", PERSONS)
+        assert agent.run("pull", PERSONS).returncode == 1
+        agent.stop()
+        agent.start()
+        refused = agent.run("pull", PERSONS, "--json")
+        assert json.loads(refused.stdout)["error"]["code"] == "busy"
+        agent.fep("resume", PERSONS)
+        agent.fep("pull", PERSONS, "--wait")
+    uids = [e["action"] for e in agent.events("admin.action")]
+    assert uids == ["pause", "pull", "pull", "resume", "pull"]
+
+
+def test_a_changed_secret_is_told(agent: AgentProcess) -> None:
+    """A new password file is noticed; no restart is needed."""
+    secret = agent.folder / "secret"
+    secret.write_text("one")
+    secret.chmod(0o400)
+    text = agent.config.read_text("utf-8")
+    extra = '[sources.other]\nconnector = "postgres"\nhost = "h"\ndatabase = "d"\n'
+    extra += 'user = "u"\npassword = { file = "secret" }\n'
+    agent.config.write_text(text.replace("[push]", extra + "[push]"), "utf-8")
+    with agent.running():
+        secret.unlink()
+        secret.write_text("two")
+        secret.chmod(0o400)
+        agent.wait_for("secret.changed")
+    assert agent.events("secret.changed")[0]["key"] == "sources.other.password"
+    assert "two" not in agent.log.read_text("utf-8")
