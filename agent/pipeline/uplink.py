@@ -451,47 +451,48 @@ def translated(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except aiohttp.ClientConnectorCertificateError as e:
-        raise ExchangeUntrusted(f"{what}: {_certificate(e.certificate_error)}") from e
-    except aiohttp.ClientConnectorDNSError as e:
-        raise ExchangeUnreachable(f"{what}: no address for {e.host}") from e
-    except (aiohttp.ClientConnectorSSLError, aiohttp.ClientConnectorError) as e:
-        if isinstance(e.os_error, ssl.SSLError):
-            raise ExchangeUntrusted(f"{what}: {_handshake(e.os_error)}") from e
-        reason = e.os_error.strerror or type(e.os_error).__name__
-        raise ExchangeUnreachable(f"{what}: {e.host}:{e.port}: {reason}") from e
-    except aiohttp.ConnectionTimeoutError as e:
-        raise ExchangeUnreachable(f"{what}: no connection within the timeout") from e
-    except TimeoutError as e:
-        raise ExchangeUnreachable(f"{what}: no answer within the timeout") from e
-    except (aiohttp.ClientError, OSError) as e:
-        if (tls := _tls_error(e)) is not None:
-            raise ExchangeUntrusted(f"{what}: {_handshake(tls)}") from e
-        raise ExchangeUnreachable(f"{what}: cut ({type(e).__name__})") from e
+    except (aiohttp.ClientError, OSError) as e:  # OSError has ssl's and TimeoutError
+        for cause in _causes(e):
+            if isinstance(cause, SpoolDamaged):
+                raise cause from None
+            if isinstance(cause, ssl.SSLError) and not isinstance(cause, _NOT_TLS):
+                # TLS 1.3 tells what it thinks of our certificate in place of an answer
+                raise ExchangeUntrusted(f"{what}: {_handshake(cause)}") from e
+        raise ExchangeUnreachable(f"{what}: {_line(e)}") from e
 
 
-def _tls_error(error: BaseException) -> ssl.SSLError | None:
-    """The TLS alert behind an error: TLS 1.3 tells about our certificate late."""
+def _line(error: Exception) -> str:
+    """What is wrong with the line."""
+    match error:
+        case aiohttp.ClientConnectorDNSError(host=host):
+            return f"no address for {host}"
+        case aiohttp.ClientConnectorError(host=host, port=port, os_error=reason):
+            return f"{host}:{port}: {reason.strerror or type(reason).__name__}"
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection within the timeout"
+        case TimeoutError():
+            return "no answer within the timeout"
+        case _:
+            return f"cut ({type(error).__name__})"
+
+
+_NOT_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, aiohttp.ClientError)
+"""Ends of the line, and aiohttp's own wrappers, which lose the reason."""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came from, the last first."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, ssl.SSLError) and not isinstance(
-            seen, ssl.SSLEOFError | ssl.SSLZeroReturnError
-        ):
-            return seen
+        yield seen
         seen = seen.__cause__ or seen.__context__
-    return None
-
-
-def _certificate(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        words = _VERIFY.get(error.verify_code, error.verify_message)
-        return f"the exchange's certificate is {words}"
-    return f"the exchange's certificate: {error}"
 
 
 def _handshake(error: ssl.SSLError) -> str:
+    """What is wrong with the certificates or the handshake."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _certificate(error)
+        words = _VERIFY.get(error.verify_code, error.verify_message)
+        return f"the exchange's certificate is {words}"
     reason = (error.reason or "unknown").lower().replace("_", " ")
     if "alert" in reason and "certificate" in reason:
         return f"the exchange refused our certificate ({reason})"

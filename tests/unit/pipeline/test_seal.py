@@ -54,9 +54,8 @@ def runs(draw: st.DrawFn) -> list[Packed]:
 
 @st.composite
 def heads(draw: st.DrawFn) -> Head:
-    reason = draw(
-        st.sampled_from(["first", "restored", "spool_lost", "rejected", None])
-    )
+    reasons: list[Reason | None] = ["first", "restored", "spool_lost", "rejected", None]
+    reason = draw(st.sampled_from(reasons))
     prev = None if reason == "first" else DIGEST
     seq = 0 if reason is not None else draw(st.integers(1, 10**9))
     return Head(draw(st.integers(1, 10**9)), seq, prev, "a" * 32, reason)

@@ -147,12 +147,8 @@ def test_a_full_disk_is_a_write_fault(tmp_path: Path) -> None:
     with connection.transaction() as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         db.execute(f"PRAGMA max_page_count = {pages}")
-    with (
-        pytest.raises(SpoolWriteFailed, match="SQLITE_FULL"),
-        connection.transaction() as db,
-    ):
-        rows = ((str(number), "x" * 200) for number in range(2000))
-        db.conn.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+    with pytest.raises(SpoolWriteFailed, match="SQLITE_FULL"):
+        _fill(connection)
     with connection.transaction() as db:
         assert db.execute("SELECT count(*) FROM meta").fetchone() == (0,)
     connection.close()
@@ -169,3 +165,9 @@ def test_a_lock_file_that_cannot_be_made_is_a_write_fault(tmp_path: Path) -> Non
     (tmp_path / "state").write_text("")
     with pytest.raises(SpoolWriteFailed, match=os.strerror(errno.ENOTDIR)):
         opened(tmp_path / "state" / "state.db")
+
+
+def _fill(connection: Connection) -> None:
+    with connection.transaction() as db:
+        for number in range(2000):
+            db.execute("INSERT INTO meta VALUES (?, ?)", [str(number), "x" * 200])
