@@ -97,10 +97,10 @@ class SqliteSession:
     def read(self, part: Slice, resume: str | None = None) -> Iterator[Page]:
         """See the contract."""
         with our_errors():
-            query = self._query(part.stream)
-            mark = mark_of(resume, len(query.keys)) if resume is not None else None
             end = self.clock() + self.limits.statement_timeout_s
             self.db.set_progress_handler(lambda: self.clock() > end, _OPCODES)
+            query = self._query(part.stream)
+            mark = mark_of(resume, len(query.keys)) if resume is not None else None
             if self.encoding != "utf-8":
                 self.db.text_factory = lenient(self.encoding)
             yield from self._pages(query, mark)
