@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Enrolment at a real exchange in this process: what works, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from agent.control.directory import TrustedDirectory
+from agent.control.enrol import Enrolment, Target, enrol
+from agent.control.identity import IdentityFiles, load_sign_key
+from agent.crypto.certificates import Certificate
+from agent.crypto.jose import PrivateKey
+from agent.errors import (
+    BadSignature,
+    ClockSkewed,
+    ExchangeRefused,
+    ExchangeUnreachable,
+    ExchangeUntrusted,
+    FepError,
+    MalformedMessage,
+    NotEnrolled,
+    SecretUnreadable,
+)
+from sandbox.app import exchange
+from sandbox.options import Options
+
+NODE = "11990100MB0000018H/rsj-fep1"
+
+
+class Office:
+    """An exchange, a machine's files, and what to aim at."""
+
+    def __init__(self, folder: Path, ready: dict[str, Any]) -> None:
+        self.admin = ready["admin"]
+        self.files = IdentityFiles(folder / "state")
+        self.steps: list[str] = []
+        self.slept: list[float] = []
+        self.now = datetime.now(UTC)
+        self.target = Target(
+            node=NODE,
+            url=ready["url"],
+            aud=ready["aud"],
+            ca_sha256=ready["ca_sha256"],
+            kid=ready["kid"],
+            clock_tolerance_s=300,
+            connect_timeout_s=5,
+            read_timeout_s=5,
+        )
+
+    async def faults(self, *faults: dict[str, Any]) -> None:
+        connector = aiohttp.UnixConnector(self.admin)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            body = {"faults": list(faults)}
+            async with session.put("http://admin/faults", json=body) as answer:
+                assert answer.status < 300, await answer.text()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    async def enrol(self, **changes: Any) -> Enrolment:
+        self.steps.clear()
+        return await enrol(
+            replace(self.target, **changes),
+            self.files,
+            now=lambda: self.now,
+            sleep=self.sleep,
+            report=self.steps.append,
+        )
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    """A running exchange and a machine that it does not know."""
+    async with exchange(Options(tmp_path / "centre")) as line:
+        yield Office(tmp_path, json.loads(line))
+
+
+async def test_an_enrolled_machine_has_everything(office: Office) -> None:
+    """Keys, certificate of the pinned CA, statement, and a directory that knows us."""
+    done = await office.enrol()
+    assert office.steps == ["ca", "keys", "certificate", "statement", "directory"]
+    assert office.files.missing() == ()
+    key = load_sign_key(office.files)
+    assert key.public.kid == done.kid
+    directory = TrustedDirectory(
+        office.files.directory, aud=office.target.aud, kid=office.target.kid
+    )
+    assert directory.load()
+    assert directory.current.node_key(NODE, done.kid, "sign") == key.public
+    assert directory.current.node_keys(NODE).digest == done.statement
+
+
+async def test_private_keys_are_closed_to_others(office: Office) -> None:
+    """Both keys have mode 0400, their folder 0700."""
+    await office.enrol()
+    for path in (office.files.tls_key, office.files.sign_key):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o400
+    assert stat.S_IMODE(office.files.folder.stat().st_mode) == 0o700
+
+
+async def test_another_ca_than_the_slips_ends_before_anything_is_sent(
+    office: Office,
+) -> None:
+    """Wrong exchange.ca_sha256: untrusted, and not even a key is made."""
+    with pytest.raises(ExchangeUntrusted, match=r"expected exchange\.ca_sha256"):
+        await office.enrol(ca_sha256="0" * 64)
+    assert not office.files.folder.exists()
+
+
+async def test_a_clock_that_is_off_is_said_first(office: Office) -> None:
+    """An hour off is named, with both clocks, before certificates are judged."""
+    office.now += timedelta(hours=1)
+    with pytest.raises(ClockSkewed, match="allowed: 300 s"):
+        await office.enrol()
+
+
+@pytest.mark.parametrize("lie", ["expired", "wrong-ca"])
+async def test_a_false_server_certificate_is_untrusted(
+    office: Office, lie: str
+) -> None:
+    """After cacerts only the pinned CA counts, whoever answers at the address."""
+    await office.enrol()
+    office.files.tls_certificate.unlink()
+    await office.faults({"kind": "tls", "lie": lie})
+    with pytest.raises(ExchangeUntrusted, match="certificate"):
+        await office.enrol()
+
+
+async def test_enrolling_again_changes_nothing(office: Office) -> None:
+    """Every file is kept byte for byte."""
+    first = await office.enrol()
+    before = {p: p.read_bytes() for p in office.files.folder.iterdir()}
+    assert await office.enrol() == first
+    assert {p: p.read_bytes() for p in office.files.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "POST /.well-known/est/simpleenroll",
+        "POST /v1/keys",
+        "GET /v1/directory",
+    ],
+)
+async def test_an_interrupted_enrolment_goes_on(office: Office, route: str) -> None:
+    """A cut at each step; the next try uses the keys of the first and ends well."""
+    await office.faults({"kind": "drop", "route": route, "when": "after"})
+    with pytest.raises(ExchangeUnreachable):
+        await office.enrol()
+    await office.faults()
+    key = office.files.sign_key.read_bytes()
+    await office.enrol()
+    assert office.files.sign_key.read_bytes() == key
+    assert office.files.missing() == ()
+
+
+async def test_a_pending_request_is_asked_again(office: Office) -> None:
+    """202 with Retry-After: we wait as told and ask with the same key."""
+    await office.faults({"kind": "pending", "retry_after": 7, "count": 2})
+    await office.enrol()
+    assert office.slept == [7.0, 7.0]
+    assert office.steps.count("pending") == 2
+
+
+async def test_a_refusal_names_the_problem(office: Office) -> None:
+    """A 5xx without a problem document is ExchangeRefused with its status."""
+    await office.faults({"kind": "status", "status": 502, "route": "POST /v1/keys"})
+    with pytest.raises(ExchangeRefused) as e:
+        await office.enrol()
+    assert e.value.problem == "http-502"
+
+
+async def test_a_redirect_is_not_followed(office: Office) -> None:
+    """A 307 is a refusal; nothing is sent to where it points."""
+    await office.faults(
+        {"kind": "redirect", "location": "https://192.0.2.1/", "route": "POST /v1/keys"}
+    )
+    with pytest.raises(ExchangeRefused) as e:
+        await office.enrol()
+    assert e.value.problem == "http-307"
+
+
+async def test_nobody_there_is_unreachable(office: Office) -> None:
+    """A closed port is ExchangeUnreachable with the address."""
+    with pytest.raises(ExchangeUnreachable, match=r"127\.0\.0\.1"):
+        await office.enrol(url="https://127.0.0.1:9")
+
+
+async def test_another_node_with_our_certificate_is_refused(office: Office) -> None:
+    """A certificate for another node than agent.node is not used."""
+    await office.enrol()
+    with pytest.raises(ExchangeUntrusted, match="expected node"):
+        await office.enrol(node=NODE + "2")
+
+
+async def test_a_certificate_for_another_key_is_refused(office: Office) -> None:
+    """When tls.key was replaced, the old certificate does not fit and says so."""
+    await office.enrol()
+    office.files.tls_key.unlink()
+    with pytest.raises(ExchangeUntrusted, match="another"):
+        await office.enrol()
+
+
+async def test_an_expired_certificate_is_asked_for_anew(office: Office) -> None:
+    """Once not_after has passed, enrolling again asks with the same keys."""
+    first = await office.enrol()
+    office.now = first.not_after + timedelta(days=1)
+    await office.enrol()
+    assert office.files.missing() == ()
+    held = Certificate.from_pem(office.files.tls_certificate.read_bytes())
+    assert held.issued_by(Certificate.from_pem(office.files.ca.read_bytes()))
+
+
+async def test_garbage_for_cacerts_is_an_error_of_the_tree(tmp_path: Path) -> None:
+    """Whatever a stranger answers, enrolment ends with a named error."""
+
+    async def stranger(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.read(100)
+        writer.write(b"\xff" * 300)
+        writer.close()
+
+    server = await asyncio.start_server(stranger, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    target = Target(NODE, f"https://127.0.0.1:{port}", "x", "0" * 64, "k", 300, 5, 5)
+    async with server:
+        with pytest.raises(FepError):
+            await enrol(target, IdentityFiles(tmp_path), now=lambda: datetime.now(UTC))
+
+
+# --- what is kept ---------------------------------------------------------------------
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    """Before enrolment the daemon says what it expects, and where."""
+    with pytest.raises(NotEnrolled, match=r"sign\.key"):
+        load_sign_key(IdentityFiles(tmp_path))
+
+
+async def test_a_key_open_to_others_is_not_used(office: Office) -> None:
+    """Mode 0440 is refused."""
+    await office.enrol()
+    office.files.sign_key.chmod(0o440)
+    with pytest.raises(SecretUnreadable, match="0440"):
+        load_sign_key(office.files)
+
+
+async def test_the_directory_counts_only_with_the_pinned_key(office: Office) -> None:
+    """Another pin: the same directory is refused."""
+    await office.enrol()
+    text = office.files.directory.read_bytes()
+    other = PrivateKey.generate("receipt").public.kid
+    held = TrustedDirectory(office.files.directory, aud=office.target.aud, kid=other)
+    assert not held.load()
+    with pytest.raises(BadSignature, match=r"exchange\.kid"):
+        held.take(text)
+
+
+async def test_an_older_directory_does_not_replace_a_newer_one(office: Office) -> None:
+    """Going back is refused: it could unrevoke a key."""
+    await office.enrol()
+    target = office.target
+    held = TrustedDirectory(office.files.directory, aud=target.aud, kid=target.kid)
+    old = office.files.directory.read_bytes()
+    await office.faults({"kind": "clock", "seconds": 60})
+    office.files.tls_certificate.unlink()
+    await office.enrol()
+    assert held.load()
+    with pytest.raises(MalformedMessage, match="or later"):
+        held.take(old)
+
+
+async def test_an_unknown_receipt_key_asks_for_a_refresh(office: Office) -> None:
+    """The lookup fails now; the directory is wanted again."""
+    await office.enrol()
+    target = office.target
+    held = TrustedDirectory(office.files.directory, aud=target.aud, kid=target.kid)
+    held.load()
+    assert held.receipt_key(target.kid).purpose == "receipt"
+    assert not held.wanted.is_set()
+    with pytest.raises(BadSignature):
+        held.receipt_key("A" * 43)
+    assert held.wanted.is_set()
+
+
+def test_a_damaged_directory_is_as_good_as_none(tmp_path: Path) -> None:
+    """The daemon starts without it and asks for another."""
+    path = tmp_path / "directory.jws"
+    path.write_bytes(b"\x00" * 50)
+    held = TrustedDirectory(path, aud="x", kid="y")
+    assert not held.load()
+    assert held.wanted.is_set()
+    with pytest.raises(BadSignature, match="no directory"):
+        _ = held.current
