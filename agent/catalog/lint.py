@@ -18,7 +18,7 @@ from agent.catalog.lint_items import items, keys
 
 GUIDE_CODE = r"^[123][0-9]{2}[0-9]{3}[0-9]*/[0-9]+$"
 """类(1) 项(2) 目(3) 细目 / 顺序码; local standards differ, so only a warning."""
-WIRE_CODE = r"^[0-9A-Za-z]{1,32}(/[0-9A-Za-z]{1,32}){1,3}$"
+WIRE_CODE = r"^[0-9A-Za-z]{1,32}(?:/[0-9A-Za-z]{1,32}){1,3}$"
 
 _ENDS_BADLY = re.compile(r"^\s|[\s\d０-９]$|[^\w\s)）》”]$")
 
