@@ -48,6 +48,10 @@ class Push(Protocol):
         """Registered batches, newest first in each resource."""
         ...
 
+    def batch(self, resource: str, *, epoch: int, seq: int) -> Any:
+        """One registered batch, or None."""
+        ...
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -184,10 +188,10 @@ class Desk:
         Raises:
             ResourceUnknown, BatchUnknown: as they say.
         """
-        for view in self._push.batches(resource, limit=1_000_000):
-            if (view.batch.epoch, view.batch.seq) == (epoch, seq):
-                return _batch(view, texts=True)
-        raise BatchUnknown(f"{resource} {epoch}/{seq}")
+        view = self._push.batch(resource, epoch=epoch, seq=seq)
+        if view is None:
+            raise BatchUnknown(f"{resource} {epoch}/{seq}")
+        return _batch(view, texts=True)
 
 
 def _batch(view: Any, *, texts: bool) -> JsonObject:

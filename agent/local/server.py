@@ -23,6 +23,7 @@ from aiohttp import web
 
 from agent.audit.events import AdminAction, Tell
 from agent.errors import (
+    BatchUnknown,
     Busy,
     FepError,
     InternalFault,
@@ -236,7 +237,7 @@ async def _errors_as_documents(
 
 def _status(error: FepError) -> int:
     match error:
-        case ResourceUnknown() | RunUnknown():
+        case ResourceUnknown() | RunUnknown() | BatchUnknown():
             return 404
         case Busy():
             return 409

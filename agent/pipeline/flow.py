@@ -20,7 +20,12 @@ from agent.pipeline.lane import Again, Bell, Interrupted, Lane, Wanted
 from agent.pipeline.reading import Reading
 from agent.pipeline.seams import Leaving, Parts, undivided
 from agent.pipeline.sending import Sending
-from agent.pipeline.status import batch_views, push_status, resource_status
+from agent.pipeline.status import (
+    batch_view,
+    batch_views,
+    push_status,
+    resource_status,
+)
 from agent.pipeline.sweep import sweep
 from agent.state import ALL, Run, RunEnd, RunTotals, Stream
 from agent.wire.grammar import format_time, parse_time
@@ -287,6 +292,16 @@ class PushFlow:
         """
         lanes = self._lanes.values() if resource is None else [self._lane(resource)]
         return tuple(view for lane in lanes for view in batch_views(lane, limit=limit))
+
+    def batch(self, resource: str, *, epoch: int, seq: int) -> report.BatchView | None:
+        """One registered batch with its receipts, or None.
+
+        Raises:
+            ResourceUnknown: there is no such resource.
+        """
+        lane = self._lane(resource)
+        found = self._parts.state.batch(lane.stream_id, epoch, seq)
+        return None if found is None else batch_view(lane, found)
 
 
 def _at(parts: Parts) -> str:

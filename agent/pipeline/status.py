@@ -9,7 +9,7 @@ from agent.errors import BatchRejected
 from agent.pipeline import report
 from agent.pipeline.lane import Lane
 from agent.pipeline.seams import Parts
-from agent.state import Run, Stream
+from agent.state import Batch, Run, Stream
 
 
 def push_status(
@@ -68,14 +68,19 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
 
 def batch_views(lane: Lane, *, limit: int) -> Iterator[report.BatchView]:
     """The newest batches of a resource with their receipts."""
+    for batch in lane.parts.state.recent(lane.stream_id, limit):
+        yield batch_view(lane, batch)
+
+
+def batch_view(lane: Lane, batch: Batch) -> report.BatchView:
+    """One batch with its receipts."""
     parts = lane.parts
-    for batch in parts.state.recent(lane.stream_id, limit):
-        yield report.BatchView(
-            resource=lane.resource,
-            path=str(parts.spool.path(batch.file)),
-            batch=batch,
-            receipts=parts.state.receipts_of(batch.stream, batch.epoch, batch.seq),
-        )
+    return report.BatchView(
+        resource=lane.resource,
+        path=str(parts.spool.path(batch.file)),
+        batch=batch,
+        receipts=parts.state.receipts_of(batch.stream, batch.epoch, batch.seq),
+    )
 
 
 def _report(lane: Lane, run: Run) -> report.RunReport:
