@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import format_datetime
@@ -35,6 +36,7 @@ EST = "/.well-known/est"
 _JOSE = "application/jose"
 
 T = TypeVar("T")
+_LOG = logging.getLogger("sandbox")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -267,6 +269,11 @@ async def _translate(request: web.Request, handler: Handler) -> Any:
         return refusal(Problem.of("not-found", "no such route"))
     except Cut:
         return _cut(request)
+    except OSError as e:  # a full or broken disk is ours, not the client's
+        _LOG.error("%s %s: %s", request.method, request.path, e)
+        response = refusal(Problem.of("busy", "the exchange cannot store now"))
+        response.headers["Retry-After"] = "60"
+        return response
 
 
 def refusal(found: Problem) -> web.Response:

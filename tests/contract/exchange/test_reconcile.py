@@ -206,6 +206,14 @@ def test_other_catalog_is_catalog_unknown(loaded: Stream) -> None:
     assert refusal(loaded, catalog="sha256:" + "0" * 64) == (422, "catalog-unknown")
 
 
+def test_reply_above_four_mib_is_too_large(stream: Stream) -> None:
+    """The asker chooses more bits, or fewer buckets."""
+    rows = [("u", f"{i:018d}", None, None) for i in range(60_000)]
+    assert stream.load(stream.part(rows, total=60_000))["state"] == "loaded"
+    assert refusal(stream, detail=[0]) == (413, "too-large")
+    assert ask(stream, bits=8, detail=[0, 255])["rows"] == 60_000
+
+
 @pytest.mark.parametrize(
     "changes",
     [
