@@ -38,6 +38,53 @@ COLUMNS = (
 
 FULL_ROWS = 1_000_000
 
+_ITEMS = (
+    'name = "id", title = "序号", type = "I", key = true',
+    'name = "id_no", title = "公民身份号码", type = "C", length = 18,'
+    ' required = true, rules = ["citizen_id"]',
+    'name = "name", title = "姓名", type = "C", length = 30, required = true',
+    'name = "gender", title = "性别", type = "C", length = 2',
+    'name = "birth_date", title = "出生日期", type = "D"',
+    'name = "ethnicity", title = "民族", type = "C", length = 20',
+    'name = "address", title = "住址", type = "C", length = 200',
+    'name = "phone", title = "电话", type = "C", length = 20',
+    'name = "region_code", title = "区划", type = "C", length = 6,'
+    ' rules = ["code:region"]',
+    'name = "household_no", title = "户号", type = "C", length = 20',
+    'name = "status", title = "状态", type = "I"',
+    'name = "income", title = "收入", type = "N", length = 12, scale = 2',
+    'name = "created_at", title = "登记时间", type = "T"',
+    'name = "updated_at", title = "更新时间", type = "T"',
+)
+_DOCUMENT = """\
+code = "{code}"
+name = "人口登记"
+version = 1
+push = true
+abstract = "试验用人口登记数据。"
+share_type = "conditional"
+share_condition = "仅供试验"
+share_method = "database"
+format_category = "database"
+secrecy_level = "unclassified"
+items = [
+{items}
+]
+[secrecy_review]
+reviewer = "办公室"
+on = 2026-05-20
+[binding]
+source = "{source}"
+table = [{table}]
+"""
+
+
+def document(code: str, *, source: str, table: tuple[str, ...]) -> str:
+    """A resource document for ``population`` in one of the sources."""
+    items = "\n".join(f"  {{ {item} }}," for item in _ITEMS)
+    names = ", ".join(f'"{part}"' for part in table)
+    return _DOCUMENT.format(code=code, items=items, source=source, table=names)
+
 
 def rows_wanted() -> int:
     """A tenth of the full size, or all with ``FEP_FULL=1``."""
