@@ -112,15 +112,8 @@ class PushFlow:
     def _complete(self, run: Run) -> None:
         """Its last batch was registered, only its totals were not."""
         state = self._parts.state
-        final = state.final_of(run.id)
         sums = state.sums(run.id)
-        totals = RunTotals(
-            rows=sums.rows,
-            quality=sums.quality,
-            reasons={},
-            warnings={},
-            as_of="" if final is None else final.sealed_at,
-        )
+        totals = RunTotals(sums.rows, sums.quality, reasons={}, warnings={})
         state.end_run(run.id, totals, at=_at(self._parts))
 
     async def serve(self) -> None:

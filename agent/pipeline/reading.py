@@ -16,6 +16,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -294,9 +295,10 @@ class _Run:
         lane, state = self._lane, self._parts.state
         before = await undivided(partial(state.last_distinct, lane.stream_id))
         if self._wanted.confirm_deletes:
+            asked = await undivided(partial(state.run, facts.run))
+            at = lane.stamp() if asked is None else asked.asked_at
             count = UNBOUNDED if before is None else before
-            confirmed = DeletesConfirmed(lane.stamp(), count)
-            return RunFacts(facts.resource, facts.run, facts.catalog, confirmed)
+            return replace(facts, confirmed=DeletesConfirmed(at, count))
         reason = judge.too_many_deletes(before, packed.distinct or 0)
         if reason is not None:
             raise MassDelete(f"{lane.resource}: {reason}")
@@ -360,9 +362,7 @@ class _Run:
 
     async def _end(self, ended: Ended, seconds: float) -> None:
         lane, parts = self._lane, self._parts
-        totals = RunTotals(
-            ended.rows, ended.quality, ended.reasons, ended.warnings, ended.as_of
-        )
+        totals = RunTotals(ended.rows, ended.quality, ended.reasons, ended.warnings)
         run = self._wanted.run
         await undivided(partial(parts.state.end_run, run, totals, at=lane.stamp()))
         quality = ended.quality

@@ -124,9 +124,9 @@ class Spool:
             how many files were deleted.
         """
         known = frozenset(registered)
-        left = [p for p in self._tmp.iterdir() if p.is_file()]
-        left += [p for p in self._files() if self._name(p) not in known]
         try:
+            left = [p for p in self._tmp.iterdir() if p.is_file()]
+            left += [p for p in self._files() if self._name(p) not in known]
             for path in left:
                 path.unlink()
             self._used = sum(p.stat().st_size for p in self._files())

@@ -171,7 +171,6 @@ class RunTotals:
     quality: Quality
     reasons: Mapping[str, int]
     warnings: Mapping[str, int]
-    as_of: str
 
 
 @dataclass(frozen=True)

@@ -186,5 +186,4 @@ def _totals(text: str) -> RunTotals:
         quality=Quality(**body["quality"]),
         reasons=body["reasons"],
         warnings=body["warnings"],
-        as_of=body["as_of"],
     )

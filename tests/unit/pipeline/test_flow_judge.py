@@ -127,7 +127,7 @@ def test_the_books_balance_only_if_every_row_is_somewhere(
 ) -> None:
     """read 10 = loaded + in flight + 2 quarantined + 1 skipped."""
     quality = Quality(10, 2, 1)
-    totals = RunTotals(Rows(7, 0, 1), quality, {}, {}, "2026-11-21T08:00:00Z")
+    totals = RunTotals(Rows(7, 0, 1), quality, {}, {})
     run = Run("r", 1, "read", False, "2026-11-21T08:00:00Z", totals=totals)
     sums = Sums(2, in_flight, loaded, 0, Rows(7, 0, 1), quality, {"loaded": 2})
     report = run_report(run, "330100001/000001", sums)

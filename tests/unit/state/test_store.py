@@ -294,9 +294,7 @@ def test_a_run_and_the_one_that_repeats_it_are_one_step(state: State) -> None:
 
 def test_totals_come_back_as_they_went_in(state: State) -> None:
     """Reasons with their Chinese names too."""
-    totals = RunTotals(
-        Rows(3, 0, 1), Quality(5, 2, 0), {"required": 2}, {"身份证": 1}, NOON
-    )
+    totals = RunTotals(Rows(3, 0, 1), Quality(5, 2, 0), {"required": 2}, {"身份证": 1})
     state.end_run("run-1", totals, at=LATER)
     run = state.run("run-1")
     assert run is not None
