@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from math import isfinite
 from typing import Any
 
 import pyarrow as pa
@@ -58,9 +57,8 @@ def _native(
 def _text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, float) and isfinite(value):
-        return format(Decimal(repr(value)), "f")
-    return str(value)
+    text = repr(value)
+    return format(Decimal(text), "f") if "e" in text else text
 
 
 def _bytes(value: object) -> bytes | None:
