@@ -19,11 +19,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from agent.model.job import BoundItem
-from agent.pipeline.quality.check import Withheld
-from agent.pipeline.quality.columns import Column
-from agent.pipeline.quarantine_folder import SUFFIX, file_name, purge
-
-__all__ = ["SUFFIX", "Quarantine", "file_name", "purge"]
+from agent.model.withheld import Withheld
 
 ROWS_CAP = 100_000
 """Most rows that one run's file holds; the counts of the run stay complete."""
@@ -108,7 +104,7 @@ def _create(path: Path) -> TextIO:
     )
 
 
-def _values(column: Column) -> list[Any]:
+def _values(column: Any) -> list[Any]:
     """Text as it is, bytes as they are, everything else as Arrow writes it."""
     if column.type in (pa.string(), pa.binary(), pa.bool_(), pa.int64()):
         return list(column.to_pylist())

@@ -16,7 +16,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ from agent.errors import QualityHalt, SecrecyMarker, SourceTypeChanged
 from agent.model.batch import Quality, Rows
 from agent.model.item import ItemType
 from agent.model.job import BoundItem
+from agent.model.withheld import Cause, Withheld
 from agent.pipeline.quality import reasons
 from agent.pipeline.quality.columns import Column, Mask, canonical, truth
 from agent.pipeline.quality.order import KeyOrder
@@ -35,30 +36,6 @@ from agent.pipeline.quality.rules import judge, marked
 from agent.pipeline.quality.values import typed
 from agent.pipeline.quality.zone import Zone
 from agent.wire.arrow import schema_of
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why a row is withheld, and the item that decided."""
-
-    reason: str
-    item: str
-
-
-@dataclass(frozen=True)
-class Withheld:
-    """Rows of a page that are not sent: ``causes[which[i]]`` is why ``rows[i]``."""
-
-    rows: npt.NDArray[np.int64]
-    which: npt.NDArray[np.int64]
-    causes: tuple[Cause, ...]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[tuple[int, Cause]]:
-        for row, which in zip(self.rows.tolist(), self.which.tolist(), strict=True):
-            yield row, self.causes[which]
 
 
 @dataclass(frozen=True)
@@ -272,17 +249,16 @@ def _checked(rows: pa.RecordBatch, notes: _Notes, *, keep: int) -> Checked:
     if cause is None:
         cause = np.zeros(notes.size, np.int64)
     at = np.flatnonzero(cause)
-    withheld = Withheld(at, cause[at] - 1, tuple(notes.causes))
+    which = cause[at] - 1
     by_reason: dict[str, int] = {}
-    for i, rows_of in enumerate(np.bincount(withheld.which)):
-        reason = withheld.causes[i].reason
-        by_reason[reason] = by_reason.get(reason, 0) + int(rows_of)
+    for found, count in zip(notes.causes, np.bincount(which), strict=False):
+        by_reason[found.reason] = by_reason.get(found.reason, 0) + int(count)
     warned = {r: int((m & (cause == 0)).sum()) for r, m in notes.warnings.items()}
     return Checked(
         rows=rows,
         counts=Rows(upsert=rows.num_rows - keep, delete=0, keep=keep),
         quality=Quality(read=notes.size, quarantined=len(at), skipped=0),
-        withheld=withheld,
+        withheld=Withheld(at.tolist(), which.tolist(), tuple(notes.causes)),
         reasons={reason: count for reason, count in by_reason.items() if count},
         warnings={rule: count for rule, count in warned.items() if count},
     )

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from agent.pipeline.quality.check import Checker, MarkerFound
-from agent.pipeline.quarantine import Quarantine, file_name, purge
+from agent.pipeline.quarantine import Quarantine
+from agent.pipeline.quarantine_folder import file_name, purge
 from tests.support.columns import ID, bound, checker, page
 
 ITEMS = (ID, bound("name", "C", 2), bound("born", "D"))
