@@ -97,11 +97,10 @@ class Quarantine:
 
 
 def _create(path: Path) -> TextIO:
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
-    # A repaired name of undecodable text is escaped, so that every line is valid UTF-8.
-    return os.fdopen(
-        os.open(path, flags, 0o600), "w", encoding="utf-8", errors="backslashreplace"
-    )
+    """A new file; what an earlier try of the same run left is read again anyway."""
+    path.unlink(missing_ok=True)
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8")
 
 
 def _values(column: Any) -> list[Any]:

@@ -77,12 +77,24 @@ def test_the_file_is_closed_to_others_whatever_the_umask(tmp_path: Path) -> None
 
 
 def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
-    """Neither an existing file nor a link is written through."""
+    """It is replaced by a file of ours; what it pointed to stays."""
     path, target = tmp_path / "q.jsonl", tmp_path / "target"
+    target.write_text("theirs")
     path.symlink_to(target)
-    with Quarantine(path, ITEMS) as quarantine, pytest.raises(FileExistsError):
+    with Quarantine(path, ITEMS) as quarantine:
         quarantine.write(PAGE, run().check(PAGE).withheld)
-    assert not target.exists()
+    assert target.read_text() == "theirs"
+    assert not path.is_symlink()
+    assert len(lines(path)) == 2
+
+
+def test_a_second_try_of_a_run_begins_its_file_anew(tmp_path: Path) -> None:
+    """The rows of the first try are read again, so they do not stand twice."""
+    path = tmp_path / "q.jsonl"
+    for _ in range(2):
+        with Quarantine(path, ITEMS) as quarantine:
+            quarantine.write(PAGE, run().check(PAGE).withheld)
+    assert len(lines(path)) == 2
 
 
 def test_bytes_stand_as_base64(tmp_path: Path) -> None:
