@@ -42,6 +42,8 @@ from sandbox.uploads import Uploads
 _LOG = logging.getLogger("sandbox")
 _DAY_S = 86_400
 _EXPIRE_EVERY_S = 600
+_SOCKET_PATH = 107
+"""Longest path of a Unix socket, bytes."""
 
 
 async def serve(options: Options, *, ready: Callable[[str], None]) -> None:
@@ -102,7 +104,7 @@ async def exchange(options: Options) -> AsyncIterator[str]:
                 "aud": options.aud,
                 "ca_sha256": parts.pki.authority.sha256,
                 "kid": parts.desk.signer.key.public.kid,
-                "admin": str(admin.absolute()),
+                "admin": str(admin),
                 "pid": os.getpid(),
             }
         )
@@ -184,7 +186,9 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> str:
 
 async def _listen_admin(parts: Parts, stack: AsyncExitStack) -> Path:
     """Serve the admin's socket; its path."""
-    path = parts.options.folder / "admin.sock"
+    path = parts.options.folder.absolute() / "admin.sock"
+    if len(os.fsencode(path)) > _SOCKET_PATH:
+        raise UsageFault(f"{path}: expected at most {_SOCKET_PATH} bytes for a socket")
     path.unlink(missing_ok=True)
     admin = Admin(
         registry=parts.registry,

@@ -153,13 +153,17 @@ class Desk:
         """Register a whole, synced and validated batch file; the ``stored`` receipt.
 
         Raises:
-            Refused: meanwhile another batch of the stream was stored.
+            Refused: meanwhile another batch of the stream was stored, or the key was
+                revoked.
         """
         manifest, message = admit.manifest, admit.message
         if known := self.store.same(message.digest):
             file.unlink()
             return known.receipt
         with self.store.transaction():
+            key = self.store.key(message.kid)
+            if key is not None:
+                check_status(key, self.signer.now())
             dead = chain(manifest, self.store)
             if not dead:
                 self._move(file, batch_path(self.batches, manifest.id))

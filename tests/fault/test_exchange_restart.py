@@ -157,6 +157,22 @@ def test_second_exchange_in_a_folder_is_refused(sandbox: SandboxProcess) -> None
         second.start()
 
 
+def test_folder_too_deep_for_a_socket_is_named(tmp_path: Path) -> None:
+    """A path that no socket can have is a usage fault, not a traceback."""
+    deep = SandboxProcess(tmp_path / ("d" * 100))
+    with pytest.raises(RuntimeError, match="expected at most 107 bytes"):
+        deep.start()
+
+
+def test_taken_port_is_named(sandbox: SandboxProcess, tmp_path: Path) -> None:
+    """Another program listens there."""
+    second = SandboxProcess(
+        tmp_path / "second", "--listen", f"127.0.0.1:{sandbox.address[1]}"
+    )
+    with pytest.raises(RuntimeError, match="cannot listen on"):
+        second.start()
+
+
 def test_sigterm_ends_cleanly(sandbox: SandboxProcess, stream: Stream) -> None:
     """Exit code 0, nothing lost, the log folded into the file."""
     stream.push(stream.next(people(1)))

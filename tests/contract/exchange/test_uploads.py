@@ -298,3 +298,17 @@ def test_stored_file_is_the_sent_bytes(sandbox: SandboxProcess, stream: Stream) 
     folder = sandbox.folder / "batches" / stream.node.node.replace("/", "_")
     path = folder / f"{stream.resource.replace('/', '_')}.1.1.fepb"
     assert path.read_bytes() == batch.file()
+
+
+def test_disk_that_cannot_store_is_busy(
+    sandbox: SandboxProcess, stream: Stream
+) -> None:
+    """The exchange's own trouble is 503 with Retry-After; later it works again."""
+    folder = sandbox.folder / "uploads"
+    aside = folder.rename(sandbox.folder / "aside")
+    batch = stream.next(MANY)
+    answer = stream.node.send(batch)
+    aside.rename(folder)
+    assert (answer.status, answer.problem) == (503, "busy")
+    assert answer.headers["Retry-After"] == "60"
+    stream.push(batch)

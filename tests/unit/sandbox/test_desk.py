@@ -140,6 +140,15 @@ def test_rejection_is_signed_once(world: World) -> None:
     assert world.desk.reject(verdict) == world.desk.reject(verdict)
 
 
+def test_key_revoked_during_an_upload_is_refused(world: World) -> None:
+    """Revoked is refused at once, at the time of receipt."""
+    verdict, file = world.offer(world.stream.next(ROWS))
+    world.desk.revoke(world.node.key.kid)
+    with pytest.raises(Refused, match="revoked"):
+        world.desk.store_batch(verdict, file)
+    assert world.desk.store.stream(POPULATION).seq == 0
+
+
 def test_failed_registration_leaves_nothing(world: World) -> None:
     """A refusal inside the transaction rolls all of it back."""
     verdict, file = world.offer(world.stream.next(ROWS))
