@@ -45,6 +45,7 @@ def enrol(ctx: typer.Context) -> None:
     from agent.control.enrol import Target
     from agent.control.enrol import enrol as do
     from agent.control.identity import IdentityFiles
+    from agent.wire.grammar import format_time
 
     ask = asked(ctx)
     found = settings.load(ask.config, secrets=False)
@@ -69,7 +70,8 @@ def enrol(ctx: typer.Context) -> None:
         )
     )
     if ask.json:
-        ask.print_json(asdict(done))
+        body = asdict(done)
+        ask.print_json({**body, "not_after": format_time(done.not_after)})
         return
     print(ask.say(f"Enrolled as {done.node}.", f"已注册：{done.node}。"))
     print(ask.say(f"Key statement: {done.statement}", f"密钥声明：{done.statement}"))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import cli_json
 from tests.support.agent_process import NODE, PERMITS, PERSONS, AgentProcess
 from tests.support.sandbox_process import SandboxProcess, running_sandbox
 
@@ -71,6 +72,34 @@ def test_rows_reach_the_centre_and_receipts_come_back(
 
     found = sandbox.rows("SELECT count(*), min(id), max(id) FROM '101001_000001'")
     assert found == [(2500, 1, 2500)]
+
+
+def test_every_answer_is_as_documented(agent: AgentProcess, place: Path) -> None:
+    """Each command's real --json holds to docs/cli-json.md, member by member."""
+    documented = cli_json.sections()
+    with agent.running():
+        agent.sql("UPDATE person SET name = NULL WHERE id = 3")
+        said = {
+            "`fep pull RESOURCE`": agent.fep("pull", PERMITS),
+            "Shape `run`": agent.fep("pull", PERSONS, "--wait"),
+            "`fep status [RESOURCE]`": agent.fep("status"),
+            "`fep spool ls [RESOURCE]`": agent.fep("spool", "ls", PERSONS),
+            "Shape `batch`": agent.fep("spool", "show", PERSONS, "1", "1"),
+            "`fep pause [RESOURCE]`, `fep resume [RESOURCE]`": agent.fep("pause"),
+            "`fep version`": agent.fep("version", "--daemon"),
+        }
+        missing = agent.run("pull", "9/9", "--json")
+        said["Error · 错误"] = json.loads(missing.stdout)
+        agent.stop()
+    receipt = place / "receipt.jws"
+    receipt.write_text(said["Shape `batch`"]["receipts"][0]["jws"])
+    said["`fep verify FILE`"] = agent.fep("verify", str(receipt))
+    said["`fep config check`"] = agent.fep("config", "check")
+    said["`fep source check [RESOURCE]`"] = agent.fep("source", "check")
+    said["`fep source discover SOURCE`"] = agent.fep("source", "discover", "rsj")
+    said["`fep enrol`"] = agent.fep("enrol")
+    found = {k: cli_json.faults(documented[k], body) for k, body in said.items()}
+    assert found == {k: [] for k in said}
 
 
 def test_a_second_daemon_is_refused(agent: AgentProcess) -> None:

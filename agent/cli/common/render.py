@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli.common.context import Asked
+from agent.cli.common.language import pick
+from agent.pipeline.quality.reasons import TITLES
 
 Body = Mapping[str, Any]
+
+PIPE_WIDTH = 160
+"""Columns of a table that goes into a file or a pipe."""
 
 _STATES = {
     "idle": ("idle", "空闲", "green"),
@@ -34,8 +40,9 @@ _STATES = {
 
 
 def console() -> Console:
-    """Where people look."""
-    return Console(highlight=False, soft_wrap=False)
+    """Where people look; wide when it goes into a file or a pipe."""
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(highlight=False, width=width)
 
 
 def show_run(ask: Asked, body: Body) -> None:
@@ -119,8 +126,8 @@ def _notes(ask: Asked, body: Body) -> Iterator[Text]:
         if run is None:
             continue
         if run["reasons"]:
-            why = "  ".join(f"{k} {v:,}" for k, v in sorted(run["reasons"].items()))
             mark = ask.say("quarantined", "隔离原因")
+            why = ", ".join(_reasons(ask, run["reasons"]))
             yield Text(f"{r['resource']} {mark}: {why}", "yellow")
         if run["balanced"] is False:
             yield equation(ask, run)
@@ -149,12 +156,20 @@ def _run(ask: Asked, run: Body) -> Iterator[Text]:
     yield head.append_text(state(ask, run["state"]))
     if run["balanced"] is not None:
         yield equation(ask, run)
-    for reason, count in sorted(run["reasons"].items()):
-        yield Text(f"  {ask.say('quarantined', '隔离')} {reason}: {count:,}", "yellow")
-    for rule, count in sorted(run["warnings"].items()):
-        yield Text(f"  {ask.say('warning', '警告')} {rule}: {count:,}", "yellow")
+    for why in _reasons(ask, run["reasons"]):
+        yield Text(f"  {ask.say('quarantined', '隔离')} {why}", "yellow")
+    for why in _reasons(ask, run["warnings"]):
+        yield Text(f"  {ask.say('warning', '警告')} {why}", "yellow")
     if run["code"]:
         yield Text(f"  {run['code']}: {run['detail']}", "red")
+
+
+def _reasons(ask: Asked, counts: Mapping[str, int]) -> Iterator[str]:
+    """Codes in words with their rows, most first."""
+    for code, rows in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+        title = TITLES.get(code)
+        words = code if title is None else f"{pick(title, ask.lang)} [{code}]"
+        yield f"{words}: {rows:,}"
 
 
 def batches(ask: Asked, found: Sequence[Body]) -> Table:

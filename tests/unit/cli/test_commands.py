@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: quick, in two languages, with an exit code and a next step."""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import agent.cli
+from agent.cli.main import main
+from tests.support.cli_json import sections
+from tests.support.settings_text import write
+
+COMMANDS = [
+    m.name
+    for m in pkgutil.iter_modules(agent.cli.__path__)
+    if not m.ispkg and m.name != "main"
+]
+HEAVY = {"aiohttp", "pyarrow", "cryptography", "joserfc", "pydantic", "structlog"}
+
+
+class Said:
+    """What a command wrote, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def fep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[object]:
+    """Runs a command in this process, in English, without a daemon."""
+    monkeypatch.setenv("FEP_CONFIG", str(tmp_path / "agent.toml"))
+    monkeypatch.setenv("LC_ALL", "en_US.UTF-8")
+    write(tmp_path, f'\n[paths]\nrun = "{tmp_path}"\nstate = "{tmp_path}"\n')
+    (tmp_path / "catalog").mkdir()
+
+    def call(*words: str) -> Said:
+        with pytest.raises(SystemExit) as e:
+            main(words)
+        said = capsys.readouterr()
+        return Said(int(e.value.code or 0), said.out, said.err)
+
+    before = os.umask(0o022)
+    yield call
+    os.umask(before)
+
+
+def test_an_asking_command_loads_nothing_heavy() -> None:
+    """It imports neither aiohttp nor Arrow nor cryptography nor pydantic."""
+    program = (
+        "import sys\n"
+        "from agent.cli.main import main\n"
+        "for words in ('status', 'pull 1/1', 'pause', 'resume', 'spool ls'):\n"
+        "    try: main(words.split())\n"
+        "    except SystemExit as e: assert e.code == 1, words\n"
+        f"print(*sorted(set(sys.modules) & {HEAVY!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "FEP_CONFIG": "/nonexistent/agent.toml"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "\n"
+    assert done.stderr.count("[no-daemon]") == 5
+
+
+@pytest.mark.parametrize("lang", ["zh_CN.UTF-8", "en_US.UTF-8"])
+def test_every_command_explains_itself_with_examples(lang: str) -> None:
+    """Each command, and each below it, has a help text and examples, both languages."""
+    program = (
+        "import json, typer\n"
+        "from agent.cli.main import app\n"
+        "def leaves(c):\n"
+        "    below = getattr(c, 'commands', None)\n"
+        "    if not below: return [(c.name, c.help or '', c.epilog or '')]\n"
+        "    return [x for n in below for x in leaves(below[n])]\n"
+        "print(json.dumps(leaves(typer.main.get_command(app))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "LC_ALL": lang},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    chinese = lang.startswith("zh")
+    for name, text, examples in json.loads(done.stdout):
+        assert any("\u4e00" <= c <= "\u9fff" for c in text) is chinese, name
+        assert examples.startswith("示例：" if chinese else "Examples:"), name
+        assert "fep " in examples, name
+
+
+def test_every_command_with_json_is_documented() -> None:
+    """docs/cli-json.md has a heading for each command that answers in JSON."""
+    headings = " ".join(sections())
+    for name in set(COMMANDS) - {"run", "sandbox", "demo"}:
+        assert f"`fep {name}" in headings
+
+
+def test_an_unknown_command_ends_with_2(fep) -> None:  # type: ignore[no-untyped-def]
+    """Usage faults have exit code 2, and a near name is suggested."""
+    said = fep("staus")
+    assert said.code == 2
+    assert "'status'" in said.err
+
+
+@pytest.mark.parametrize("words", [["status", "--nope"], ["pull"], ["spool", "show"]])
+def test_wrong_words_end_with_2(fep, words: list[str]) -> None:  # type: ignore[no-untyped-def]
+    """Unknown options and missing arguments have exit code 2."""
+    assert fep(*words).code == 2
+
+
+def test_no_daemon_is_a_sentence_with_the_remedy(fep) -> None:  # type: ignore[no-untyped-def]
+    """Exit 1, title, and what to do; no traceback."""
+    said = fep("status")
+    assert said.code == 1
+    assert "error: The agent is not running [no-daemon]" in said.err
+    assert "systemctl start fep" in said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    "words", [["--json", "--lang", "zh", "status"], ["status", "--lang=zh", "--json"]]
+)
+def test_shared_options_stand_before_or_after(fep, words: list[str]) -> None:  # type: ignore[no-untyped-def]
+    """An error is JSON too, with both languages in it."""
+    said = fep(*words)
+    assert json.loads(said.out)["error"]["remedy"]["zh"].startswith("请执行")
+    assert said.code == 1
+
+
+def test_chinese_is_spoken_when_asked(fep) -> None:  # type: ignore[no-untyped-def]
+    """--lang zh wins over an English locale."""
+    assert "错误: 代理服务未运行" in fep("status", "--lang", "zh").err
+
+
+def test_a_third_language_is_a_usage_fault(fep) -> None:  # type: ignore[no-untyped-def]
+    """--lang takes zh and en."""
+    assert fep("version", "--lang", "fr").code == 2
+
+
+def test_config_check_lists_every_fault(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Settings with two faults: both are named with file and key; exit 78."""
+    write(tmp_path, '\n[push]\nworkers = "many"\npollen = 1\n')
+    said = fep("config", "check", "--json")
+    assert said.code == 78
+    keys = [f["key"] for f in json.loads(said.out)["faults"]]
+    assert keys == ["push.pollen", "push.workers"]
+
+
+def test_config_check_looks_into_the_catalog(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A broken resource document is named with its file."""
+    (tmp_path / "catalog" / "x.toml").write_text("code = 1\n")
+    said = fep("config", "check")
+    assert said.code == 78
+    assert "x.toml" in said.out
+
+
+def test_config_check_is_content_with_good_settings(fep) -> None:  # type: ignore[no-untyped-def]
+    """Exit 0 and one sentence."""
+    said = fep("config", "check")
+    assert (said.code, said.out.count("\n")) == (0, 1), said.out
+
+
+def test_run_with_broken_settings_ends_with_78(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """systemd does not restart on 78: restarting cannot help."""
+    (tmp_path / "agent.toml").unlink()
+    said = fep("run")
+    assert said.code == 78
+    assert "config-invalid" in said.err
+
+
+def test_run_before_enrolment_ends_with_78(fep) -> None:  # type: ignore[no-untyped-def]
+    """It names the missing files and `fep enrol`."""
+    said = fep("run")
+    assert said.code == 78
+    assert "fep enrol" in said.err
+
+
+def test_verify_before_enrolment_says_what_is_missing(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Without a directory nothing can be judged; exit 78, no verdict."""
+    said = fep("verify", str(tmp_path / "x.fepb"))
+    assert said.code == 78
+    assert "directory.jws" in said.err
+
+
+def test_a_source_that_is_not_there_is_a_usage_fault(fep) -> None:  # type: ignore[no-untyped-def]
+    """discover names the sources there are."""
+    said = fep("source", "discover", "nope")
+    assert said.code == 2
+    assert "nope" in said.err
+
+
+def test_version_needs_no_settings(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Exit 0 without a settings file."""
+    (tmp_path / "agent.toml").unlink()
+    said = fep("version", "--json")
+    assert (said.code, json.loads(said.out)["agent"]) == (0, agent.VERSION)

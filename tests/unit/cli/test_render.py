@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people see of a status."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agent.cli.common import render
+from agent.cli.common.context import Asked
+
+RUN: dict[str, Any] = {
+    "run": "r1",
+    "resource": "101001/000001",
+    "state": "read",
+    "asked_at": "2026-11-21T08:00:00Z",
+    "started_at": "2026-11-21T08:00:00Z",
+    "ended_at": "2026-11-21T08:00:01.5Z",
+    "read": 20000,
+    "upsert": 19950,
+    "loaded": 19000,
+    "in_flight": 950,
+    "quarantined": 50,
+    "skipped": 0,
+    "reasons": {"required": 40, "key_missing": 10},
+    "warnings": {"citizen_id": 7},
+    "balanced": True,
+    "code": None,
+    "detail": None,
+}
+RESOURCE: dict[str, Any] = {
+    "resource": "101001/000001",
+    "name": "人员基本信息",
+    "state": "waiting",
+    "waiting": {"batches": 2, "bytes": 3_400_000},
+    "receipt": {
+        "epoch": 1,
+        "seq": 9,
+        "state": "loaded",
+        "code": None,
+        "at": "2026-11-21T08:00:02Z",
+    },
+    "trouble": None,
+    "run": RUN,
+}
+BODY: dict[str, Any] = {
+    "healthy": True,
+    "agent": {"node": "11990100MB0000018H/rsj-fep1"},
+    "exchange": {"aud": "yunxi.exchange"},
+    "spool": {"used": 5_000_000, "quota": 4_096_000_000, "blocked": False},
+    "paused": False,
+    "troubles": [],
+    "resources": [RESOURCE],
+}
+
+
+def shown(body: dict[str, Any], *, lang: Any = "en", ansi: bool = False) -> str:
+    out = io.StringIO()
+    console = Console(file=out, width=160, force_terminal=ansi, color_system="standard")
+    console.print(render.status(Asked(Path("x"), json=False, lang=lang), body))
+    return out.getvalue()
+
+
+def changed(**resource: Any) -> dict[str, Any]:
+    return {**BODY, "resources": [{**RESOURCE, **resource}]}
+
+
+def test_a_resource_is_one_line() -> None:
+    """Code, name, state, what waits, counts and the last receipt stand in a row."""
+    row = next(x for x in shown(BODY).splitlines() if x.startswith("101001/000001  人"))
+    for word in ("sending", "2 (3.4 MB)", "20,000", "19,950", "50", "loaded 1/9"):
+        assert word in row
+
+
+def test_quarantine_is_told_in_words_most_first() -> None:
+    """Reasons have their title, their code and their rows."""
+    text = shown(BODY, lang="zh")
+    assert text.index("[required]: 40") < text.index("[key_missing]: 10")
+    assert "主键为空" in text
+
+
+def test_trouble_comes_with_the_next_step() -> None:
+    """Title, detail and remedy in the language asked for."""
+    trouble = {
+        "code": "exchange-unreachable",
+        "detail": "127.0.0.1: refused",
+        "title": {"en": "The exchange cannot be reached", "zh": "无法连接交换中心"},
+        "remedy": {"en": "Check the line", "zh": "请检查线路"},
+    }
+    text = shown(changed(trouble=trouble), lang="zh")
+    assert "101001/000001 无法连接交换中心 [exchange-unreachable]" in text
+    assert "→ 请检查线路" in text
+
+
+def test_books_that_balance_need_no_word() -> None:
+    """The counting equation is shown only when it fails."""
+    assert "in flight" not in shown(BODY)
+
+
+def test_books_that_do_not_balance_are_red() -> None:
+    """The equation is printed with ≠ in bold red."""
+    run = {**RUN, "loaded": 18999, "balanced": False}
+    text = shown(changed(run=run), ansi=True)
+    line = next(x for x in text.splitlines() if "≠" in x)
+    assert line.startswith("\x1b[1;31m")
+    assert "read 20,000 ≠ loaded 18,999 + in flight 950 + quarantined 50" in line
+
+
+def test_a_full_spool_is_said() -> None:
+    """That reading waits stands in the head."""
+    spool = {**BODY["spool"], "blocked": True}
+    assert "full: reading waits" in shown({**BODY, "spool": spool})
+
+
+def test_a_resource_that_never_ran_is_empty_not_wrong() -> None:
+    """No run, no receipt: blank cells."""
+    text = shown(changed(run=None, receipt=None, state="idle"))
+    assert "idle" in text
+
+
+def test_sizes_have_units() -> None:
+    """Decimal units with one digit."""
+    sizes = [render.size(n) for n in (0, 999, 1000, 1_500_000, 2_000_000_000_000)]
+    assert sizes == ["0 B", "999 B", "1.0 KB", "1.5 MB", "2000.0 GB"]
