@@ -175,7 +175,13 @@ def check(agent: AgentProcess, sandbox: SandboxProcess) -> None:
     chains = links(sandbox.database)
     assert chains.keys() == TABLES.keys()
     for resource, table in TABLES.items():
-        assert faults(chains[resource]) == []
+        chain = chains[resource]
+        runs = {c.manifest["snapshot"]["id"] for c in chain}
+        whole = sum(c.manifest["run_end"] for c in chain)
+        print(  # noqa: T201 - so that one sees whether the kills hit anything
+            f"{resource}: {len(chain)} batches, {len(runs)} runs, {whole} whole"
+        )
+        assert faults(chain) == []
         found = compare_sqlite(
             agent.source,
             table,
@@ -193,5 +199,5 @@ def check(agent: AgentProcess, sandbox: SandboxProcess) -> None:
             "missing": 0,
             "extra": 0,
         }
-        last = [c for c in chains[resource] if c.manifest["run_end"]][-1]
+        last = [c for c in chain if c.manifest["run_end"]][-1]
         assert last.manifest["snapshot"]["rows"] == rows
