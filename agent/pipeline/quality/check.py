@@ -163,14 +163,16 @@ class Checker:
             rows = self._batch([_op(notes.size, "u"), *values])
             return _checked(rows, notes, keep=0)
         kept = (notes.cause > 0) & ~(notes.bad_key | seen.twice | seen.fallen)
-        sent = pa.array(np.flatnonzero((notes.cause == 0) | kept))
         upsert = pa.array(notes.cause == 0)
         columns = [
             v if b.item.key or not kept.any() else _only_where(upsert, v)
             for v, b in zip(values, self._items, strict=True)
         ]
-        op = pc.if_else(upsert, pa.scalar("u"), pa.scalar("k"))
-        rows = self._batch([column.take(sent) for column in (op, *columns)])
+        columns.insert(0, pc.if_else(upsert, pa.scalar("u"), pa.scalar("k")))
+        leaving = (notes.cause == 0) | kept
+        if not leaving.all():
+            columns = [column.filter(pa.array(leaving)) for column in columns]
+        rows = self._batch(columns)
         checked = _checked(rows, notes, keep=int(kept.sum()))
         notes.halt(checked)
         return checked

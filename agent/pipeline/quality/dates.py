@@ -33,6 +33,7 @@ _FIRST, _LAST = MICROS
 
 Ints = npt.NDArray[np.int64]
 
+_ISO = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _DATE = r"(?P<y>[0-9]{4})(?P<a>[-/.])(?P<m>[0-9]{1,2})(?P<b>[-/.])(?P<d>[0-9]{1,2})"
 _CLOCK = (
     r"(?P<h>[0-9]{1,2}):(?P<n>[0-9]{2})(?::(?P<s>[0-9]{2})(?:\.(?P<f>[0-9]{1,6}))?)?"
@@ -51,13 +52,16 @@ def date(text: Column) -> Parsed:
 
     A time after it is allowed if it is midnight.
     """
-    return two_paths(text, _fast_date, _slow_date)
+    return two_paths(text, _fast_date, _slow_date, usual=f"^{_ISO}$")
 
 
 def time(text: Column, zone: Zone) -> Parsed:
     """T: a date, a clock time to the microsecond and perhaps an offset."""
     return two_paths(
-        text, lambda part: _fast_time(part, zone), lambda part: _slow_time(part, zone)
+        text,
+        lambda part: _fast_time(part, zone),
+        lambda part: _slow_time(part, zone),
+        usual=rf"^{_ISO}[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{{1,6}})?$",
     )
 
 

@@ -43,11 +43,14 @@ def _plain(text: Column) -> Column:
 
 def decimal(text: Column, item: Item) -> Parsed:
     """N and Y: exactly within precision and scale, no exponent."""
-    return two_paths(text, *_decimal(item))
-
-
-def _decimal(item: Item) -> tuple[Fast, Slow]:
     precision, scale = decimal_size(item)
+    usual = (
+        rf"^-?[0-9]{{1,{max(1, precision - scale)}}}(\.[0-9]{{1,{max(1, scale)}}})?$"
+    )
+    return two_paths(text, *_decimal(precision, scale), usual=usual)
+
+
+def _decimal(precision: int, scale: int) -> tuple[Fast, Slow]:
     to = pa.decimal128(precision, scale)
     fits = rf"^[+-]?0*[0-9]{{0,{precision - scale}}}(\.[0-9]{{0,{scale}}}0*)?$"
 
@@ -81,7 +84,7 @@ def decimal_size(item: Item) -> tuple[int, int]:
 
 def integer(text: Column) -> Parsed:
     """I: 64 bits; a fraction of zeros does not count."""
-    return two_paths(text, _fast_integer, _slow_integer)
+    return two_paths(text, _fast_integer, _slow_integer, usual="^-?[0-9]{1,18}$")
 
 
 def _fast_integer(text: Column) -> Column | None:
@@ -107,7 +110,8 @@ def _slow_integer(text: Column) -> Parsed:
 
 def floating(text: Column) -> Parsed:
     """B and F: the nearest 64-bit float; finite."""
-    return two_paths(text, _fast_float, _slow_float)
+    usual = r"^-?[0-9]{1,17}(\.[0-9]{1,17})?$"
+    return two_paths(text, _fast_float, _slow_float, usual=usual)
 
 
 def _fast_float(text: Column) -> Column | None:

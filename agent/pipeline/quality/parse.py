@@ -7,8 +7,8 @@ Rules
 2. The same text gives the same result whatever stands around it. The fast path (one
    cast of the whole column) accepts a part of what the slow path accepts and gives the
    same values; ``tests/unit/pipeline/test_quality_parse.py`` holds them together.
-3. A piece of ``columns.PIECE`` rows in which the fast path fails takes the slow path;
-   the other pieces do not pay for it.
+3. Only odd values pay for the slow path, or at most the ``columns.PIECE`` rows around
+   one that looked usual and was not.
 4. Blanks and tabs around a number, a date or a boolean do not count; ``''`` is not NULL
    and is no number.
 """

@@ -284,6 +284,26 @@ def test_a_bad_value_does_not_disturb_its_neighbours(size: int) -> None:
         assert [i for i, m in enumerate(parsed.faults["bad_number"]) if m] == [bad]
 
 
+@pytest.mark.parametrize(
+    ("kind", "good", "bad", "reason"),
+    [
+        ("D", "2001-02-28", "2001-02-30", "bad_date"),
+        ("T", "2001-02-28 08:00:00", "2001-02-30 08:00:00", "bad_time"),
+        ("T", "2001-02-28 08:00:00", "1986-05-04 02:30:00", "time_gap"),
+    ],
+)
+def test_a_value_that_only_looks_usual_does_not_disturb_its_neighbours(
+    kind: str, good: str, bad: str, reason: str
+) -> None:
+    """The day that is not in the calendar is found among many that are."""
+    texts: list[str | None] = [good] * (3 * PIECE)
+    texts[PIECE + 3], texts[7] = bad, None
+    parsed = read(texts, item(kind))
+    assert [i for i, m in enumerate(parsed.faults[reason]) if m] == [PIECE + 3]
+    nulls = [i for i, v in enumerate(parsed.values.to_pylist()) if v is None]
+    assert nulls == [7, PIECE + 3]
+
+
 def test_a_slice_of_a_column_is_read_as_itself() -> None:
     """Offsets of a sliced array are respected in both paths."""
     column = pa.array(["x", "1", None, "2", "y", "3"], pa.string())
