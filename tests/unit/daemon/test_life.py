@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of the daemon's life; the whole of it is proven by the e2e ring."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from agent.catalog.document import Resource
+from agent.catalog.draft import draft
+from agent.daemon import Stop, load, locked
+from agent.errors import AlreadyRunning, CatalogInvalid, ConfigInvalid, SpoolWriteFailed
+from connectors.contract import FoundColumn, FoundTable
+from tests.support.settings_text import write
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_daemon_loads_neither_arrow_nor_a_driver() -> None:
+    """They live in workers; the daemon stays small."""
+    program = (
+        "import sys, agent.daemon;"
+        "print(*sorted(set(sys.modules) &"
+        " {'pyarrow', 'duckdb', 'psycopg', 'sandbox', 'typer'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "\n"
+
+
+async def test_a_second_signal_hurries() -> None:
+    """The first is noted as asked, the second as hurried."""
+    stop = Stop()
+    stop.note("SIGTERM")
+    assert (stop.asked.is_set(), stop.hurried.is_set()) == (True, False)
+    stop.note("SIGINT")
+    assert stop.hurried.is_set()
+
+
+def test_one_daemon_a_folder(tmp_path: Path) -> None:
+    """While one holds the folder another is refused; afterwards it may."""
+    folder = tmp_path / "state"
+    with locked(folder), pytest.raises(AlreadyRunning), locked(folder):
+        pass
+    with locked(tmp_path / "state"):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    """A file in its place: SpoolWriteFailed with the path, exit 74."""
+    (tmp_path / "state").write_text("")
+    with pytest.raises(SpoolWriteFailed, match="state"), locked(tmp_path / "state"):
+        pass
+
+
+def test_an_unknown_connector_is_a_fault_of_the_settings(tmp_path: Path) -> None:
+    """It is named with its key before anything starts."""
+    (tmp_path / "catalog").mkdir()
+    config = write(tmp_path, '\n[sources.x]\nconnector = "sqlight"\n')
+    with pytest.raises(ConfigInvalid) as e:
+        load(config)
+    assert [f.key for f in e.value.faults] == ["sources.x.connector"]
+
+
+def test_a_missing_catalog_is_a_fault(tmp_path: Path) -> None:
+    """The folder is named."""
+    with pytest.raises(CatalogInvalid, match="catalog"):
+        load(write(tmp_path))
+
+
+# --- the unit file ---------------------------------------------------------------
+
+
+def test_the_unit_file_is_hardened() -> None:
+    """systemd rates its exposure at most 1.5."""
+    tool = shutil.which("systemd-analyze")
+    if tool is None:
+        pytest.skip("systemd-analyze is not installed")
+    done = subprocess.run(
+        [tool, "security", "--offline=true", str(ROOT / "agent.service")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    score = re.search(r"exposure level for agent\.service: ([0-9.]+)", done.stdout)
+    if score is None:
+        pytest.skip("systemd-analyze cannot judge offline")
+    assert float(score[1]) <= 1.5
+
+
+def test_the_unit_file_keeps_its_promises() -> None:
+    """READY is waited for, 78 is not restarted, callers keep their real uid."""
+    text = (ROOT / "agent.service").read_text("utf-8")
+    lines = {x for x in text.splitlines() if x and not x.startswith("#")}
+    assert {"Type=notify", "RestartPreventExitStatus=78", "WatchdogSec=60"} <= lines
+    assert not any(x.startswith("PrivateUsers") for x in lines)
+
+
+# --- drafts ----------------------------------------------------------------------
+
+TABLE = FoundTable(
+    table=("public", "人员"),
+    comment='说 "明"\n二行',
+    rows=None,
+    columns=(
+        FoundColumn(
+            "ID", "bigint", "I", None, None, nullable=False, key=True, comment=None
+        ),
+        FoundColumn(
+            "姓名", "text", "C", 50, None, nullable=True, key=False, comment="姓"
+        ),
+        FoundColumn("id", "text", "C", 9, None, nullable=True, key=False, comment=""),
+    ),
+)
+
+
+def test_a_draft_is_a_document_that_does_not_leave() -> None:
+    """It parses, binds every column under a unique name, and push is false."""
+    body = tomllib.loads(draft(TABLE, source="rsj"))
+    found = Resource.model_validate(body)
+    assert found.push is False
+    assert found.name == '说 "明"\n二行'
+    assert [i.name for i in found.items] == ["id", "item_2", "item_3"]
+    assert [found.column(i) for i in found.items] == ["ID", "姓名", "id"]
+    assert found.items[0].key
+    assert found.items[0].required

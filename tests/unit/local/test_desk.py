@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon answers, put together from the flow's values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from agent.errors import BatchUnknown, FepError, GateClosed, UnknownKey
+from agent.local.desk import Desk, Facts
+from agent.pipeline.report import (
+    Amount,
+    PushStatus,
+    ResourceStatus,
+    SpoolStatus,
+    StreamStatus,
+    Trouble,
+)
+from tests.support import cli_json
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+CODE = "101001/000001"
+RESOURCE = ResourceStatus(
+    resource=CODE,
+    state="idle",
+    run=None,
+    progress=None,
+    stream=StreamStatus(0, 0, 0, 0, None),
+    waiting=Amount(0, 0),
+    stored=Amount(0, 0),
+    receipt=None,
+    trouble=None,
+    balanced=None,
+)
+STATUS = PushStatus(
+    paused=False,
+    healthy=True,
+    clock_offset_s=None,
+    spool=SpoolStatus(0, 1000, 1000, blocked=False),
+    resources=(RESOURCE,),
+)
+FACTS = Facts(
+    node="11990100MB0000018H/rsj-fep1",
+    aud="yunxi.exchange",
+    url="https://x",
+    names={CODE: "人员基本信息"},
+    kept={"9/9": "push is not true"},
+    started_at="2026-11-21T00:00:00Z",
+    certificate_not_after=datetime(2026, 12, 1, tzinfo=UTC),
+)
+
+
+class Flow:
+    """A flow that stands still."""
+
+    def __init__(self, status: PushStatus = STATUS) -> None:
+        self._status = status
+        self.asked: list[Any] = []
+
+    def status(self) -> PushStatus:
+        return self._status
+
+    def resource(self, _resource: str) -> ResourceStatus:
+        return self._status.resources[0]
+
+    async def request_pull(
+        self, resource: str, *, confirm_deletes: bool = False
+    ) -> str:
+        self.asked.append((resource, confirm_deletes))
+        return "r1"
+
+    async def wait(self, run: str, *, delivered: bool = False) -> Any:
+        raise NotImplementedError
+
+    def pause(self, resource: str | None = None) -> None:
+        self.asked.append(("pause", resource))
+
+    def resume(self, resource: str | None = None) -> None:
+        self.asked.append(("resume", resource))
+
+    def batches(self, resource: str | None = None, *, limit: int = 1000) -> Any:
+        return ()
+
+    def batch(self, resource: str, *, epoch: int, seq: int) -> Any:
+        return None
+
+
+def desk(
+    flow: Flow | None = None,
+    troubles: Callable[[], list[FepError]] = list,
+) -> Desk:
+    return Desk(
+        flow or Flow(), FACTS, troubles=troubles, metrics=lambda: "", now=lambda: NOW
+    )
+
+
+def troubled(code: str) -> Flow:
+    trouble = Trouble(code, "d", "2026-11-21T00:00:00Z", None)
+    resource = replace(RESOURCE, state="trouble", trouble=trouble)
+    return Flow(replace(STATUS, healthy=False, resources=(resource,)))
+
+
+@pytest.mark.parametrize("flow", [Flow(), troubled("mass-delete"), troubled("new")])
+def test_a_status_is_as_documented(flow: Flow) -> None:
+    """With and without trouble, of known and unknown code."""
+    members = cli_json.sections()["`fep status [RESOURCE]`"]
+    assert cli_json.faults(members, desk(flow).status(None)) == []
+
+
+def test_names_and_days_are_told() -> None:
+    """The resource's name for people, and the days that the certificate has left."""
+    body = desk().status(None)
+    assert body["resources"][0]["name"] == "人员基本信息"
+    assert body["agent"]["certificate_days"] == 10
+
+
+def test_trouble_has_the_next_step_of_its_code() -> None:
+    """The remedy comes from the error catalogue, in both languages."""
+    body = desk(troubled("mass-delete")).status(CODE)
+    assert not body["healthy"]
+    assert "--confirm-deletes" in body["resources"][0]["trouble"]["remedy"]["zh"]
+
+
+def test_a_missing_directory_makes_it_unhealthy() -> None:
+    """Trouble apart from resources counts too."""
+    body = desk(troubles=lambda: [UnknownKey("no directory")]).status(None)
+    assert not body["healthy"]
+    assert body["troubles"][0]["code"] == "unknown-key"
+
+
+async def test_a_resource_that_may_not_leave_names_the_gate() -> None:
+    """Not unknown: known, and kept back for a reason."""
+    with pytest.raises(GateClosed, match="push is not true"):
+        await desk().pull("9/9", confirm_deletes=False)
+
+
+async def test_orders_reach_the_flow() -> None:
+    """Pull, pause and resume are passed on as they came."""
+    flow = Flow()
+    await desk(flow).pull(CODE, confirm_deletes=True)
+    desk(flow).pause(CODE)
+    desk(flow).resume(None)
+    assert flow.asked == [(CODE, True), ("pause", CODE), ("resume", None)]
+
+
+def test_a_batch_that_never_was_is_said() -> None:
+    """BatchUnknown with its identity."""
+    with pytest.raises(BatchUnknown, match="1/7"):
+        desk().batch(CODE, epoch=1, seq=7)
