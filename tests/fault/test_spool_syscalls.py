@@ -26,20 +26,17 @@ COUNT = 3
 
 
 def run(
-    folder: Path, *inject: str, only: Path | None = None
+    folder: Path, inject: str | None = None, *, only: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """The driver, under strace if something is to be injected."""
     command = [sys.executable, "-m", "tests.support.spool_driver", folder, COUNT]
-    if inject:
+    if inject is not None:
         assert STRACE is not None
-        traced = ["fsync,fdatasync,rename,unlink,ftruncate,pwrite64,write,openat"]
-        paths = [] if only is None else ["-P", only]
+        call = inject.partition(":")[0]
         command = [
-            STRACE,
-            *("-f", "-qq", "-o", folder / "strace.log"),
-            *paths,
-            *("-e", f"trace={traced[0]}"),
-            *(arg for one in inject for arg in ("-e", f"inject={one}")),
+            *(STRACE, "-f", "-qq", "--seccomp-bpf", "-o", folder / "strace.log"),
+            *(() if only is None else ("-P", only)),
+            *("-e", f"trace={call}", "-e", f"inject={inject}"),
             *command,
         ]
     return subprocess.run(
