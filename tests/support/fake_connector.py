@@ -152,7 +152,9 @@ class FakeSession:
             page = self._page(stream, rows[start : start + self.limits.page_rows])
             start += page.num_rows
             done = rows[start - page.num_rows : start]
-            mark = mark_after(page.num_rows, lambda i, done=done: key(done[i]), mark)
+            mark = mark_after(
+                page.num_rows, [key(row) for row in done].__getitem__, mark
+            )
             yield Page(page, token_of(mark))
 
     def _page(

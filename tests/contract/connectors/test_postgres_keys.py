@@ -150,11 +150,11 @@ def test_every_kind_of_key_can_be_resumed(
     column = ColumnSpec("k", letter, 9, 2, key=True)
     stream = StreamSpec(("public", "keyed"), (column,))
     found = pages(server, stream, rows=1)
-    for done, page in enumerate(found, start=1):
-        with CONNECTOR.open(server.config(), Limits(page_rows=2)) as session:
+    with CONNECTOR.open(server.config(), Limits(page_rows=2)) as session:
+        for done, page in enumerate(found, start=1):
             rest = list(session.read(Slice(stream, None), page.token))
-        assert sum(p.rows.num_rows for p in rest) == len(found) - done
-        assert [p.token for p in rest[-1:]] == [p.token for p in found[done:][-1:]]
+            assert sum(p.rows.num_rows for p in rest) == len(found) - done
+            assert [p.token for p in rest[-1:]] == [p.token for p in found[done:][-1:]]
 
 
 def test_resuming_asks_for_the_rest_by_the_index(server: Server) -> None:

@@ -238,7 +238,7 @@ def test_floats_keep_their_bits(types: Server) -> None:
     table = table_of(types, "float8", values)
     found = read(types, stream_of(table, spec("B"))).column("v").to_pylist()
     wanted = [float(v.strip("'")) for v in values]
-    assert [struct.pack("d", abs(v)) for v in found[:-1]] == [
+    assert [struct.pack("d", abs(v or 0)) for v in found[:-1]] == [
         struct.pack("d", abs(v)) for v in wanted
     ]
     assert str(found[1]) == "-0.0"
