@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
@@ -62,8 +63,6 @@ def demo(
     ] = False,
 ) -> None:
     """Tell the story; exit 1 if the books do not balance."""
-    from rich.console import Console
-
     from agent.demo.screen import Silent, bars, screen
     from agent.demo.story import told
     from agent.pipeline.quality.reasons import TITLES
@@ -85,7 +84,7 @@ def demo(
         else:
             console.print(screen(report, ask.lang, codes=TITLES))
         if serve:
-            _serve(ask, site.config)
+            _serve(ask, console, site.config)
     if not report.healthy:
         raise typer.Exit(1)
 
@@ -117,7 +116,7 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _serve(ask: Asked, config: Path) -> None:
+def _serve(ask: Asked, console: Console, config: Path) -> None:
     tries = (
         ("status --watch", "what goes on", "运行状态"),
         ("status 101001/000001", "one resource", "单个资源"),
@@ -128,10 +127,10 @@ def _serve(ask: Asked, config: Path) -> None:
         ("pause", "stop reading and sending", "暂停读取与发送"),
         ("resume", "go on", "恢复"),
     )
-    print(ask.say("Everything keeps running. Try:", "系统保持运行，可以试试："))
-    print(f"  export FEP_CONFIG={config}")
-    for command, en, zh in tries:
-        print(f"  fep {command:<28} # {ask.say(en, zh)}")
-    print(ask.say("Ctrl-C ends it.", "按 Ctrl-C 结束。"), flush=True)
+    lines = [ask.say("Everything keeps running. Try:", "系统保持运行，可以试试：")]
+    lines.append(f"  export FEP_CONFIG={config}")
+    lines += [f"  fep {words:<28} # {ask.say(en, zh)}" for words, en, zh in tries]
+    lines.append(ask.say("Ctrl-C ends it.", "按 Ctrl-C 结束。"))
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()

@@ -118,7 +118,7 @@ class Report:
         kept: resources that were not.
         tampered: what became of the altered batches.
         after_tamper: receipt of the unaltered batch afterwards.
-        seconds: step -> how long it took.
+        ms: step -> how long it took, milliseconds.
     """
 
     folder: str
@@ -128,7 +128,7 @@ class Report:
     kept: tuple[Kept, ...]
     tampered: tuple[Tampered, ...]
     after_tamper: str
-    seconds: Mapping[str, float]
+    ms: Mapping[str, int]
 
     @property
     def healthy(self) -> bool:

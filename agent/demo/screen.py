@@ -103,7 +103,7 @@ def screen(report: Report, lang: Language, *, codes: Mapping[str, Text]) -> Pane
         Styled(),
         _verdict(report, lang),
     )
-    seconds = sum(report.seconds.values())
+    seconds = sum(report.ms.values()) / 1000
     foot = f"{seconds:.1f} s · {report.folder}"
     style = "green" if report.healthy else "red"
     return Panel(body, title=head, subtitle=foot, border_style=style, padding=(0, 1))

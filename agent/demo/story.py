@@ -72,7 +72,7 @@ def told(folder: Path, *, rows: int, watch: Watch) -> Iterator[tuple[Report, Sit
             kept=acts.refused(),
             tampered=tampering.tampered,
             after_tamper="loaded" if tampering.run["delivered"] else "waiting",
-            seconds=clock.done(),
+            ms=clock.done(),
         )
         site.complete(place)
         yield report, place
@@ -90,11 +90,11 @@ class _Clock:
         self._began.append((name, time.monotonic()))
         self._watch.step(STEPS[name])
 
-    def done(self) -> dict[str, float]:
-        """Step -> seconds."""
+    def done(self) -> dict[str, int]:
+        """Step -> milliseconds."""
         ends = [at for _, at in self._began[1:]] + [time.monotonic()]
         return {
-            name: round(end - at, 3)
+            name: round((end - at) * 1000)
             for (name, at), end in zip(self._began, ends, strict=True)
         }
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from agent.demo import department, documents
+from tests.support import cli_json
 from tests.support.agent_process import FEP
 from tests.support.population import compare_sqlite
 
@@ -48,6 +49,11 @@ def first(place: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stdout + done.stderr
     body: dict[str, Any] = json.loads(done.stdout)
     return body
+
+
+def test_report_is_as_documented(first: dict[str, Any]) -> None:
+    """The real --json holds to docs/cli-json.md, member by member."""
+    assert cli_json.faults(cli_json.sections()["`fep demo`"], first) == []
 
 
 @pytest.mark.parametrize("table", TABLES)

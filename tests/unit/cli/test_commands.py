@@ -104,7 +104,7 @@ def test_every_command_explains_itself_with_examples(lang: str) -> None:
 def test_every_command_with_json_is_documented() -> None:
     """docs/cli-json.md has a heading for each command that answers in JSON."""
     headings = " ".join(sections())
-    for name in set(COMMANDS) - {"run", "sandbox", "demo"}:
+    for name in set(COMMANDS) - {"run", "sandbox"}:
         assert f"`fep {name}" in headings
 
 

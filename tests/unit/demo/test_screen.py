@@ -39,7 +39,7 @@ GOOD = Report(
     kept=(CASES,),
     tampered=(FLIPPED,),
     after_tamper="loaded",
-    seconds={"build": 1.5, "push": 2.0},
+    ms={"build": 1500, "push": 2000},
 )
 
 
