@@ -81,6 +81,7 @@ class World:
         self.scripts = {r.resource: Script() for r in self.resources}
         self.exchange = ExchangeDouble(AUD, NODE, KEY.public, self.clock.now)
         self.refreshes = 0
+        self.refresh_fails: BaseException | None = None
         self._numbers = itertools.count(1)
 
     def told(self, kind: type[Event]) -> list[Any]:
@@ -112,6 +113,8 @@ class World:
     async def refresh(self) -> None:
         """Counts how often the directory was asked for."""
         self.refreshes += 1
+        if self.refresh_fails is not None:
+            raise self.refresh_fails
 
     def open_state(self) -> State:
         """The state of this folder."""

@@ -35,6 +35,7 @@ class Script:
         chunks: the parts.
         die_at: dies silently instead of packing this part.
         failure: ends with this instead of the first part.
+        odd: the next runs say just this, out of turn.
         hold: waited for before part ``hold_at``.
     """
 
@@ -42,6 +43,7 @@ class Script:
     die_at: int | None = None
     failure: Failed | None = None
     failures: list[Failed] = field(default_factory=list)
+    odd: list[Message] = field(default_factory=list)
     hold: asyncio.Event | None = None
     hold_at: int = 1
     runs: list[str] = field(default_factory=list)
@@ -77,6 +79,9 @@ class WorkerDouble:
         if failure is not None:
             self._ended = True
             yield failure
+            return
+        if script.odd:
+            yield script.odd.pop()
             return
         chunks = script.chunks
         yield Progress(0, sum(c.upsert for c in chunks))
