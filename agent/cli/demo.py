@@ -93,12 +93,11 @@ def default_folder() -> Path:
     """``fep/demo`` in the user's cache folder, or a temporary folder without one."""
     cache = os.environ.get("XDG_CACHE_HOME")
     home = Path(cache) if cache else Path("~/.cache").expanduser()
-    folder = home / "fep" / "demo"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (home / "fep").mkdir(parents=True, exist_ok=True)
     except OSError:
         return Path(tempfile.gettempdir()) / f"fep-demo-{os.getuid()}"
-    return folder
+    return home / "fep" / "demo"
 
 
 @contextlib.contextmanager

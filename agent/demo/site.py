@@ -194,7 +194,7 @@ def start(words: Sequence[str], *, log: Path) -> subprocess.Popen[bytes]:
     libc = ctypes.CDLL(None)
     with log.open("ab") as out:
         return subprocess.Popen(
-            [sys.executable, *words],
+            [sys.executable, "-P", *words],  # never import from the current folder
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
