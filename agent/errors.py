@@ -143,6 +143,16 @@ class ChainMoved(OwnFault):
     )
 
 
+class Interrupted(OwnFault):
+    """A run was cut for a reason that lies outside of it."""
+
+    code = "interrupted"
+    title = Text("The run was interrupted", "任务被中断")
+    remedy = Text(
+        "Nothing to do: it is repeated by itself.", "无需处理：任务会自动重做。"
+    )
+
+
 # --- the peer's -------------------------------------------------------------------
 
 

@@ -14,9 +14,16 @@ from collections.abc import Sequence
 from functools import partial
 
 from agent.audit.events import OrphansRemoved
-from agent.errors import BatchRejected, Busy, FepError, ResourceUnknown, RunUnknown
+from agent.errors import (
+    BatchRejected,
+    Busy,
+    FepError,
+    Interrupted,
+    ResourceUnknown,
+    RunUnknown,
+)
 from agent.pipeline import report
-from agent.pipeline.lane import Again, Bell, Interrupted, Lane, Wanted
+from agent.pipeline.lane import Again, Bell, Lane, Wanted
 from agent.pipeline.reading import Reading
 from agent.pipeline.seams import Leaving, Parts, undivided
 from agent.pipeline.sending import Sending

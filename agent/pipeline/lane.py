@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
 
-from agent.errors import FepError, InternalFault, OwnFault, Text
+from agent.errors import FepError, InternalFault
 from agent.model.batch import BatchId
 from agent.pipeline.report import Progress, RunOutcome, Trouble
 from agent.pipeline.seams import Leaving, Parts, undivided
@@ -96,16 +96,6 @@ class Again:
 
     confirm_deletes: bool
     wait_s: float = 0.0
-
-
-class Interrupted(OwnFault):
-    """A run was cut for a reason that lies outside of it."""
-
-    code = "interrupted"
-    title = Text("The run was interrupted", "任务被中断")
-    remedy = Text(
-        "Nothing to do: it is repeated by itself.", "无需处理：任务会自动重做。"
-    )
 
 
 class Lane:

@@ -33,10 +33,12 @@ from agent.crypto.jose import message_digest
 from agent.errors import (
     BatchRejected,
     CatalogInvalid,
+    ChainMoved,
     ConfigInvalid,
     FepError,
     GateClosed,
     InternalFault,
+    Interrupted,
     MassDelete,
     SecrecyMarker,
     SecretUnreadable,
@@ -49,11 +51,11 @@ from agent.errors import (
 from agent.model.job import Ended, Failed, Line, Packed, Progress, Written
 from agent.model.stream import Head
 from agent.pipeline import judge, report, seal
-from agent.pipeline.lane import Again, Interrupted, Lane, Wanted, defect
+from agent.pipeline.lane import Again, Lane, Wanted, defect
 from agent.pipeline.seal import RunFacts, Sealed
 from agent.pipeline.seams import Worker, undivided
 from agent.pipeline.sweep import make_room
-from agent.state import Catalog, ChainMoved, NewBatch, RunTotals
+from agent.state import Catalog, NewBatch, RunTotals
 from agent.wire import catalog as wire_catalog
 from agent.wire.batch import LINE_CAP, CatalogRef, DeletesConfirmed
 

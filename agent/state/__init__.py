@@ -25,13 +25,12 @@ from agent.state.records import (
     StreamKey,
     Sums,
 )
-from agent.state.store import ALL, ChainMoved, State
+from agent.state.store import ALL, State
 
 __all__ = [
     "ALL",
     "Batch",
     "Catalog",
-    "ChainMoved",
     "Epoch",
     "KeptReceipt",
     "NewBatch",

@@ -17,7 +17,6 @@ from typing import Any
 from sqlite_utils import Database
 
 from agent.errors import ChainMoved
-from agent.model.batch import Quality, Rows
 from agent.model.stream import Head
 from agent.state import rows as row
 from agent.state.database import Connection
@@ -498,6 +497,3 @@ def _end_older_snapshots(db: Database, stream: int, new: NewReceipt, at: str) ->
         " AND seq = ?)",
         [at, stream, new.epoch, new.epoch, new.seq, stream, new.epoch, new.seq],
     )
-
-
-__all__ = ["ALL", "ChainMoved", "Quality", "Rows", "State"]

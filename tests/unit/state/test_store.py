@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import StateDamaged
+from agent.errors import ChainMoved, StateDamaged
 from agent.model.batch import Quality, Rows
 from agent.model.stream import Head
 from agent.state import (
     ALL,
     Catalog,
-    ChainMoved,
     Epoch,
     NewBatch,
     NewReceipt,
