@@ -288,7 +288,7 @@ async def live(daemon: Daemon, stop: Stop) -> None:
     """
     await daemon.flow.recover()
     app = server.application(daemon.desk, daemon.tell)
-    daemon.settings.paths.run.mkdir(parents=True, exist_ok=True)
+    _make_run_folder(daemon.settings.paths.run)
     async with server.serving(app, daemon.settings.paths.socket):
         daemon.tell(DaemonReady(VERSION, daemon.resources))
         daemon.notifier.ready()
@@ -303,6 +303,13 @@ async def live(daemon: Daemon, stop: Stop) -> None:
                 serving.cancel()
                 failed.result()
         await serving
+
+
+def _make_run_folder(folder: Path) -> None:
+    """Under systemd it is there; else make it, open to our group."""
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        folder.chmod(0o750)
 
 
 async def _drain(daemon: Daemon, stop: Stop) -> None:
@@ -336,11 +343,15 @@ async def _beside(
 
 
 async def _loops(serving: asyncio.Task[None], daemon: Daemon) -> None:
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_feed(serving, daemon))
-        group.create_task(_watch_secrets(daemon.settings, daemon.tell))
-        group.create_task(_keep_directory(daemon.directory, daemon.exchange))
-        group.create_task(_purge_quarantine(daemon.settings))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_feed(serving, daemon))
+            group.create_task(_watch_secrets(daemon.settings, daemon.tell))
+            group.create_task(_keep_directory(daemon.directory, daemon.exchange))
+            group.create_task(_purge_quarantine(daemon.settings))
+    except BaseExceptionGroup as e:
+        ours, others = e.split(FepError)
+        raise (ours or others or e).exceptions[0] from None
 
 
 async def _feed(serving: asyncio.Task[None], daemon: Daemon) -> None:
@@ -390,7 +401,8 @@ async def _keep_directory(directory: TrustedDirectory, exchange: Exchange) -> No
     while True:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(directory.wanted.wait(), DIRECTORY_S)
-        with contextlib.suppress(PeerFault):  # the flow tells what troubles the line
+        # The flow tells what troubles the line; a disk that is full stops it too.
+        with contextlib.suppress(PeerFault, SpoolWriteFailed):
             await _refresh(directory, exchange)
         await asyncio.sleep(DIRECTORY_MIN_S)
 

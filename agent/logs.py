@@ -8,6 +8,7 @@ lists them all. Libraries' warnings come out in the same form as ``event = "libr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -96,7 +97,8 @@ def make_tell(
 
     def tell(event: Event) -> None:
         metrics.count(event)
-        logger.log(LEVELS[event.level], event.name, **_fields(event))
+        with contextlib.suppress(OSError):  # nobody reads; the work goes on
+            logger.log(LEVELS[event.level], event.name, **_fields(event))
 
     return tell
 

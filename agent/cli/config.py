@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from agent.cli.common.context import asked
+from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
 from agent.errors import ConfigInvalid, Fault, FilesInvalid
 
@@ -35,45 +39,105 @@ def _config() -> None:
     ),
 )
 def check(ctx: typer.Context) -> None:
-    """List all faults."""
+    """List all faults, and what an inspection would find."""
     ask = asked(ctx)
-    faults, resources = _check(ask.config)
+    found = _check(ask.config)
     if ask.json:
         body = {
-            "ok": not faults,
+            "ok": not found.faults,
             "config": str(ask.config),
-            "resources": resources,
-            "faults": [fault._asdict() for fault in faults],
+            "resources": found.resources,
+            "faults": [fault._asdict() for fault in found.faults],
+            "warnings": found.warnings,
         }
         ask.print_json(body)
     else:
-        for fault in faults:
-            print(fault)
-        count = len(faults)
-        print(
-            ask.say(f"{count} faults.", f"{count} 个问题。")
-            if faults
-            else ask.say(
-                f"{ask.config}: all right, {len(resources)} resources.",
-                f"{ask.config}：配置正确，共 {len(resources)} 个资源。",
-            )
-        )
-    if faults:
+        _show(ask, found)
+    if found.faults:
         raise typer.Exit(ConfigInvalid.exit_code)
 
 
-def _check(config: Path) -> tuple[list[Fault], list[str]]:
-    """Every fault, and the codes of the resources if there is none."""
+@dataclass
+class _Found:
+    """What the files say.
+
+    Args:
+        faults: what keeps them from being used.
+        warnings: gaps of resource documents, as JSON objects.
+        resources: codes of the documents that can be read.
+    """
+
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    resources: list[str] = field(default_factory=list)
+
+
+def _show(ask: Asked, found: _Found) -> None:
+    for fault in found.faults:
+        print(fault)
+    for w in found.warnings:
+        mark = ask.say("warning", "警告")
+        print(f"{mark}: {w['resource']}: {w['field']}: {w[ask.lang]} [{w['article']}]")
+    if found.faults:
+        count = len(found.faults)
+        print(ask.say(f"{count} faults.", f"{count} 个问题。"))
+        return
+    count = len(found.resources)
+    print(
+        ask.say(
+            f"{ask.config}: all right, {count} resources.",
+            f"{ask.config}：配置正确，共 {count} 个资源。",
+        )
+    )
+
+
+def _check(config: Path) -> _Found:
+    """Judge the settings, and the catalog even where the settings are wrong."""
     from agent import registry, settings
-    from agent.catalog.folder import load_folder
 
     specs = {name: registry.find(name).spec() for name in registry.names()}
     try:
-        found = settings.load(config, specs=specs)
+        good = settings.load(config, specs=specs)
     except ConfigInvalid as e:
-        return list(e.faults), []
+        found = _Found(faults=list(e.faults))
+        catalog, sources = _guess(config)
+        if catalog.is_dir():
+            _judge_catalog(found, catalog, sources)
+        return found
+    found = _Found()
+    _judge_catalog(found, good.agent.catalog, good.sources)
+    return found
+
+
+def _judge_catalog(found: _Found, folder: Path, sources: Collection[str]) -> None:
+    from agent.catalog.folder import load_folder
+    from agent.catalog.lint import lint
+
     try:
-        resources = load_folder(found.agent.catalog, sources=found.sources)
+        resources = load_folder(folder, sources=sources)
     except FilesInvalid as e:
-        return list(e.faults), []
-    return [], [resource.code for resource in resources]
+        found.faults += e.faults
+        return
+    for resource in resources:
+        found.resources.append(resource.code)
+        found.warnings += [
+            {
+                "resource": resource.code,
+                "field": gap.field,
+                "article": gap.article,
+                **gap.text._asdict(),
+            }
+            for gap in lint(resource)
+        ]
+
+
+def _guess(config: Path) -> tuple[Path, Collection[str]]:
+    """The catalog's folder and the sources' names in settings that are wrong."""
+    try:
+        body = tomllib.loads(config.read_text("utf-8"))
+    except (OSError, ValueError):
+        body = {}
+    agent, sources = body.get("agent"), body.get("sources")
+    folder = agent.get("catalog") if isinstance(agent, dict) else None
+    names = tuple(sources) if isinstance(sources, dict) else ()
+    return config.parent / (folder if isinstance(folder, str) else "catalog"), names

@@ -88,20 +88,21 @@ class TrustedDirectory:
         return True
 
     def take(self, text: str | bytes) -> Directory:
-        """Verify a received one, keep it, use it.
+        """Verify a received one, use it, keep it.
 
         Raises:
             MalformedMessage: it breaks the format, or is older than the one in use.
             BadSignature: not signed by the pinned key.
+            SpoolWriteFailed: it is in use now, but could not be kept.
         """
         found = check_directory(text, aud=self._aud, kid=self._kid)
         if self._now is not None and found.iat < self._now.iat:
             raise MalformedMessage(
                 f"directory: expected iat {self._now.iat} or later, got {found.iat}"
             )
+        self._now = found
         data = text.encode("ascii") if isinstance(text, str) else text
         write_file(self._path, data)
-        self._now = found
         return found
 
     async def refresh(self, fetch: Callable[[], Awaitable[str]]) -> Directory:

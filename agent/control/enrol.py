@@ -29,7 +29,12 @@ from pathlib import Path
 import aiohttp
 
 from agent.control.directory import TrustedDirectory
-from agent.control.identity import IdentityFiles, write_file
+from agent.control.identity import (
+    IdentityFiles,
+    make_folder,
+    write_file,
+    writing,
+)
 from agent.crypto.certificates import Certificate, certificates_of_pkcs7
 from agent.crypto.jose import PrivateKey, message_digest
 from agent.crypto.keys import certificate_node, csr, load_private, save_private
@@ -121,7 +126,7 @@ async def enrol(
         ExchangeUntrusted: another CA, or a certificate that it did not issue.
         ClockSkewed: the exchange's clock differs by more than allowed.
         ExchangeUnreachable, ExchangeRefused: as they say.
-        NotEnrolled: files of an earlier enrolment do not fit each other.
+        SpoolWriteFailed: the state folder cannot be written.
     """
     report("ca")
     await _pin_ca(target, files, now=now)
@@ -205,8 +210,9 @@ def _make_keys(
 
 def _key(path: Path, purpose: str) -> PrivateKey:
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        save_private(path, PrivateKey.generate(purpose))
+        with writing(path):
+            make_folder(path.parent)
+            save_private(path, PrivateKey.generate(purpose))
     return load_private(path, purpose=purpose)
 
 

@@ -14,12 +14,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.crypto.jose import PrivateKey
 from agent.crypto.keys import load_private
-from agent.errors import NotEnrolled
+from agent.errors import NotEnrolled, SpoolWriteFailed
 
 
 @dataclass(frozen=True)
@@ -86,18 +88,41 @@ def load_sign_key(files: IdentityFiles) -> PrivateKey:
 
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Put a small file in place whole: temporary file, fsync, rename, fsync folder."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Put a small file in place whole: temporary file, fsync, rename, fsync folder.
+
+    Raises:
+        SpoolWriteFailed: a step failed.
+    """
     tmp = path.with_name(path.name + ".tmp")
-    tmp.unlink(missing_ok=True)
-    fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(fd, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(fd)
-    tmp.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    with writing(path):
+        make_folder(path.parent)
+        tmp.unlink(missing_ok=True)
+        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(fd, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(fd)
+        tmp.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def make_folder(path: Path) -> None:
+    """A folder for its owner alone."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Translate what the disk says.
+
+    Raises:
+        SpoolWriteFailed: with the path.
+    """
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        yield
+    except OSError as e:
+        raise SpoolWriteFailed(f"{path}: {e.strerror}") from e

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agent.errors import SpoolWriteFailed
+
 SUFFIX = ".jsonl"
 
 
@@ -18,10 +20,16 @@ def purge(folder: Path, *, before: float) -> int:
 
     Returns:
         Files deleted.
+
+    Raises:
+        SpoolWriteFailed: the folder cannot be read or changed.
     """
     gone = 0
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        if path.stat().st_mtime < before:
-            path.unlink(missing_ok=True)
-            gone += 1
+    try:
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            if path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+                gone += 1
+    except OSError as e:
+        raise SpoolWriteFailed(f"{folder}: {e.strerror}") from e
     return gone

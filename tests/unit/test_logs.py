@@ -84,6 +84,18 @@ def test_what_is_below_the_level_is_counted_but_not_written() -> None:
     assert 'fep_events_total{event="receipt.kept"} 1.0' in metrics.text()
 
 
+def test_a_reader_who_is_gone_does_not_stop_the_work() -> None:
+    """A broken pipe loses the line; the counter moves."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    metrics = Metrics()
+    make_tell(Gone(), level="info", now=lambda: NOW, metrics=metrics)(RECEIPT)
+    assert "fep_receipts_total" in metrics.text()
+
+
 def test_a_library_warns_in_the_same_form() -> None:
     """A warning through logging comes out as JSON that names the library."""
     out, root = io.StringIO(), logging.getLogger()

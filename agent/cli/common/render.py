@@ -13,6 +13,7 @@ from rich.text import Text
 
 from agent.cli.common.context import Asked
 from agent.cli.common.language import pick
+from agent.errors import all_errors
 from agent.pipeline.quality.reasons import TITLES
 
 Body = Mapping[str, Any]
@@ -161,7 +162,18 @@ def _run(ask: Asked, run: Body) -> Iterator[Text]:
     for why in _reasons(ask, run["warnings"]):
         yield Text(f"  {ask.say('warning', '警告')} {why}", "yellow")
     if run["code"]:
-        yield Text(f"  {run['code']}: {run['detail']}", "red")
+        yield from _failure(ask, run)
+
+
+def _failure(ask: Asked, run: Body) -> Iterator[Text]:
+    """Why a run ended early, and what to do."""
+    for cls in all_errors():
+        if cls.code == run["code"]:
+            yield Text(f"  {pick(cls.title, ask.lang)} [{run['code']}]", "red")
+            yield Text(f"  {run['detail']}")
+            yield Text(f"  → {pick(cls.remedy, ask.lang)}")
+            return
+    yield Text(f"  {run['code']}: {run['detail']}", "red")
 
 
 def _reasons(ask: Asked, counts: Mapping[str, int]) -> Iterator[str]:

@@ -15,6 +15,7 @@ import pytest
 
 import agent.cli
 from agent.cli.main import main
+from tests.support.catalog_text import COMPLETE
 from tests.support.cli_json import sections
 from tests.support.settings_text import write
 
@@ -167,6 +168,27 @@ def test_config_check_looks_into_the_catalog(fep, tmp_path: Path) -> None:  # ty
     assert "x.toml" in said.out
 
 
+def test_faults_of_settings_do_not_hide_those_of_the_catalog(  # type: ignore[no-untyped-def]
+    fep, tmp_path: Path
+) -> None:
+    """Both are listed at once."""
+    write(tmp_path, "\n[push]\npollen = 1\n")
+    (tmp_path / "catalog" / "x.toml").write_text("code = 1\n")
+    faults = json.loads(fep("config", "check", "--json").out)["faults"]
+    assert {Path(f["file"]).name for f in faults} == {"agent.toml", "x.toml"}
+
+
+def test_gaps_of_a_document_are_warnings(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """They are told with field and article, and the exit code stays 0."""
+    document = COMPLETE.replace('abstract = "参保人员的身份和状态。"\n', "")
+    source = '\n[sources.rsj]\nconnector = "sqlite"\npath = "x.db"\n'
+    write(tmp_path, source)
+    (tmp_path / "catalog" / "x.toml").write_text(document)
+    said = fep("config", "check")
+    assert said.code == 0, said.out
+    assert "warning: 101001/000001: abstract: " in said.out
+
+
 def test_config_check_is_content_with_good_settings(fep) -> None:  # type: ignore[no-untyped-def]
     """Exit 0 and one sentence."""
     said = fep("config", "check")
@@ -200,6 +222,23 @@ def test_a_source_that_is_not_there_is_a_usage_fault(fep) -> None:  # type: igno
     said = fep("source", "discover", "nope")
     assert said.code == 2
     assert "nope" in said.err
+
+
+def test_the_shell_completes_commands() -> None:
+    """Bash gets the commands that begin as typed."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from agent.cli.main import main; main()"],
+        env={
+            **os.environ,
+            "_FEP_COMPLETE": "complete_bash",
+            "COMP_WORDS": "fep p",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["pause", "pull"], done.stderr
 
 
 def test_version_needs_no_settings(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

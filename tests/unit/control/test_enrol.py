@@ -30,6 +30,7 @@ from agent.errors import (
     MalformedMessage,
     NotEnrolled,
     SecretUnreadable,
+    SpoolWriteFailed,
 )
 from sandbox.app import exchange
 from sandbox.options import Options
@@ -188,6 +189,13 @@ async def test_a_redirect_is_not_followed(office: Office) -> None:
     with pytest.raises(ExchangeRefused) as e:
         await office.enrol()
     assert e.value.problem == "http-307"
+
+
+async def test_a_state_folder_that_cannot_be_written_is_said(office: Office) -> None:
+    """A file in the folder's place: SpoolWriteFailed with the path, exit 74."""
+    office.files.state.write_text("")
+    with pytest.raises(SpoolWriteFailed, match="state"):
+        await office.enrol()
 
 
 async def test_nobody_there_is_unreachable(office: Office) -> None:

@@ -7,16 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from agent.catalog.document import Resource
-from agent.catalog.draft import draft
 from agent.daemon import Stop, load, locked
 from agent.errors import AlreadyRunning, CatalogInvalid, ConfigInvalid, SpoolWriteFailed
-from connectors.contract import FoundColumn, FoundTable
 from tests.support.settings_text import write
 
 ROOT = Path(__file__).parents[3]
@@ -101,33 +97,3 @@ def test_the_unit_file_keeps_its_promises() -> None:
     lines = {x for x in text.splitlines() if x and not x.startswith("#")}
     assert {"Type=notify", "RestartPreventExitStatus=78", "WatchdogSec=60"} <= lines
     assert not any(x.startswith("PrivateUsers") for x in lines)
-
-
-# --- drafts ----------------------------------------------------------------------
-
-TABLE = FoundTable(
-    table=("public", "人员"),
-    comment='说 "明"\n二行',
-    rows=None,
-    columns=(
-        FoundColumn(
-            "ID", "bigint", "I", None, None, nullable=False, key=True, comment=None
-        ),
-        FoundColumn(
-            "姓名", "text", "C", 50, None, nullable=True, key=False, comment="姓"
-        ),
-        FoundColumn("id", "text", "C", 9, None, nullable=True, key=False, comment=""),
-    ),
-)
-
-
-def test_a_draft_is_a_document_that_does_not_leave() -> None:
-    """It parses, binds every column under a unique name, and push is false."""
-    body = tomllib.loads(draft(TABLE, source="rsj"))
-    found = Resource.model_validate(body)
-    assert found.push is False
-    assert found.name == '说 "明"\n二行'
-    assert [i.name for i in found.items] == ["id", "item_2", "item_3"]
-    assert [found.column(i) for i in found.items] == ["ID", "姓名", "id"]
-    assert found.items[0].key
-    assert found.items[0].required
