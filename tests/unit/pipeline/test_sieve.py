@@ -89,9 +89,9 @@ def test_digest_leaves_no_quarantine(tmp_path: Path) -> None:
 
 def test_quarantine_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
     """Rows are not withheld without a trace: the run fails instead."""
-    (tmp_path / "quarantine.jsonl").touch()
+    (tmp_path / "quarantine.jsonl").mkdir()
 
-    with pytest.raises(SpoolWriteFailed, match="EEXIST while writing the quarantine"):
+    with pytest.raises(SpoolWriteFailed, match="EISDIR while writing the quarantine"):
         sieve(tmp_path).sift(page((None, None)))
 
 
