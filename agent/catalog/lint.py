@@ -220,6 +220,30 @@ def _bindings(resource: Resource) -> Iterator[Finding]:
                 "there is no such item",
                 "没有该信息项",
             )
+    yield from _withheld_columns(resource)
+
+
+def _withheld_columns(resource: Resource) -> Iterator[Finding]:
+    """A column that one item keeps back must not leave under another item's name.
+
+    Without regard to case: what is kept back is never read, so nothing else would
+    notice that its column is written otherwise.
+    """
+    shared = resource.shared_items()
+    withheld = {
+        resource.column(item).casefold(): item.name
+        for item in resource.items
+        if item not in shared
+    }
+    for item in shared:
+        other = withheld.get(resource.column(item).casefold())
+        if other is not None:
+            yield error(
+                f"binding.columns.{item.name}",
+                "辽9",
+                f"the column belongs to {other}, which is not shared",
+                f"该列属于不予共享的信息项 {other}",
+            )
 
 
 _CHECKS: tuple[Check, ...] = (

@@ -70,6 +70,36 @@ def test_an_item_that_is_not_shared_stays() -> None:
     assert "secret" not in repr(out)
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"title": "id_card"},
+        {"title": "ID_Card"},
+        {"title": "sfz", "secret": "sfz"},
+        {"title": "secret"},
+        {"person_id": "secret"},
+    ],
+)
+def test_a_withheld_column_does_not_leave_under_another_name(
+    columns: dict[str, str],
+) -> None:
+    """Whatever the binding says, its values stay."""
+    items = [
+        *raw()["items"],
+        {
+            "name": "secret" if "id_card" not in str(columns).lower() else "id_card",
+            "title": "保留",
+            "type": "C",
+            "length": 18,
+            "share_type": "not_shared",
+            "legal_basis": BASIS,
+        },
+    ]
+    binding = {"source": "rsj", "table": "person", "columns": columns}
+    with pytest.raises(GateClosed, match="not shared"):
+        leave(resource(items=items, binding=binding))
+
+
 def test_nobody_else_makes_an_outgoing() -> None:
     """Not by hand, not by copying one with other values."""
     out = leave(resource())
