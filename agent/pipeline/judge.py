@@ -7,6 +7,7 @@ is sent here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -14,6 +15,7 @@ from typing import Protocol
 from agent.crypto.jose import PublicKey, Verified, split, verify
 from agent.errors import ClockSkewed, FalseReceipt, FepError, MalformedMessage
 from agent.model.batch import BatchId, Reason
+from agent.model.item import Item
 from agent.model.stream import Head
 from agent.wire import position, receipt
 from agent.wire.position import Position
@@ -154,6 +156,17 @@ def next_head(
         incarnation=incarnation,
         reason="first" if theirs.digest is None else reason,
     )
+
+
+def still_shared(sealed: Iterable[Item], now: Iterable[Item]) -> bool:
+    """Whether everything that was sealed may leave today.
+
+    Args:
+        sealed: the items that a batch holds.
+        now: the items that the gate lets leave.
+    """
+    shares = {item.name: item.share for item in now}
+    return all(shares.get(i.name, "3") <= i.share for i in sealed)
 
 
 def too_many_deletes(before: int | None, now: int) -> str | None:

@@ -10,12 +10,15 @@ Rules
 3. The position is asked before the first batch after a start, and whenever the
    exchange says that the chain does not fit. Only a signed position opens an epoch.
 4. A new epoch drops what the old one left unfinished; the source is read again.
+5. The gate may have narrowed while a batch waited. What holds an item that is not
+   shared any more is never offered: a new epoch drops it, and its file goes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from agent.audit.events import CatalogSent, EpochOpened, ExchangeTrouble, ReceiptKept
 from agent.errors import (
@@ -24,16 +27,19 @@ from agent.errors import (
     ExchangeRefused,
     FalseReceipt,
     FepError,
+    GateClosed,
     SpoolDamaged,
     SpoolWriteFailed,
     StateDamaged,
 )
 from agent.model.batch import Reason
-from agent.pipeline import judge
+from agent.pipeline import judge, seal
 from agent.pipeline.lane import Lane, defect
 from agent.pipeline.seams import undivided
 from agent.pipeline.spool import Expected
-from agent.state import Batch, Epoch, NewReceipt, Stream
+from agent.state import Batch, Catalog, Epoch, NewReceipt, Stream
+from agent.wire import batch as wire
+from agent.wire import catalog as wire_catalog
 from agent.wire.position import Position
 from agent.wire.receipt import Receipt
 
@@ -198,7 +204,8 @@ class Sending:
                 content_digest=batch.content_digest,
             )
             path = await undivided(partial(parts.spool.check, expected))
-        except SpoolDamaged as e:
+            await undivided(partial(self._check_gate, path))
+        except (SpoolDamaged, GateClosed) as e:
             lane.send_trouble = lane.trouble(e, lane.send_trouble, None)
             parts.tell(ExchangeTrouble(lane.resource, e.code, e.detail, 0, 0.0))
             await self._reopen(stream, await self._ask(), "spool_lost")
@@ -220,9 +227,32 @@ class Sending:
             raise FalseReceipt(f"{batch.epoch}/{batch.seq}: uploaded, but no receipt")
         await self._keep(batch, self._read(batch, text), text)
 
+    def _check_gate(self, path: Path) -> None:
+        """Judge a batch by the documents of today, not by those of its sealing.
+
+        Raises:
+            GateClosed: it holds an item that is not shared now.
+        """
+        lane = self._lane
+        manifest = wire.parse(seal.payload_of(wire.read_line1(path).decode("ascii")))
+        version = manifest.catalog.version
+        catalog = self._parts.state.catalog(lane.stream_id, version)
+        if catalog is None or not self._may_leave(catalog):
+            stream = manifest.stream
+            raise GateClosed(
+                f"{lane.resource}: batch {stream.epoch}/{stream.seq}, sealed as version"
+                f" {version}, holds an item that is not shared any more"
+            )
+
+    def _may_leave(self, catalog: Catalog) -> bool:
+        items = wire_catalog.parse(seal.payload_of(catalog.jws)).items
+        return judge.still_shared(items, self._lane.leaving.items)
+
     async def _send_catalogs(self) -> None:
         lane, state = self._lane, self._parts.state
         for catalog in await undivided(partial(state.unsent_catalogs, lane.stream_id)):
+            if not self._may_leave(catalog):
+                continue
             await self._parts.exchange.put_catalog(catalog.jws)
             await undivided(
                 partial(

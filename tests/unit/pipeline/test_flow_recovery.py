@@ -4,16 +4,30 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.audit.events import BatchPurged, EpochOpened, ExchangeTrouble
 from agent.errors import ExchangeRefused, ExchangeUnreachable, RunUnknown
+from agent.model.item import Item, ItemType
 from agent.model.job import Failed, Line, Message, Progress, Written
 from agent.pipeline.spool import Quota
 from agent.state import State
-from tests.support.push import FIRM, PERSON, Resource, World, pull, until
+from tests.support.exchange_double import ExchangeDouble
+from tests.support.push import (
+    AUD,
+    FIRM,
+    ITEMS,
+    KEY,
+    NODE,
+    PERSON,
+    Resource,
+    World,
+    pull,
+    until,
+)
 from tests.support.worker_double import Chunk
 
 CUT = ExchangeUnreachable("cut")
@@ -60,6 +74,57 @@ def _run(state: State, run: str) -> tuple[str, str | None]:
     state.close()
     assert found is not None
     return found.state, found.code
+
+
+NAME = Item("name", ItemType.C, 20, None, False, "1")
+LOOSE = Resource(PERSON, 1, (*ITEMS, NAME))
+
+
+@pytest.mark.parametrize(
+    "now",
+    [ITEMS, (*ITEMS, replace(NAME, share="2")), (*ITEMS, replace(NAME, name="alias"))],
+)
+async def test_what_waits_does_not_leave_once_the_gate_has_narrowed(
+    tmp_path: Path, now: tuple[Item, ...]
+) -> None:
+    """An item is withheld, or shared under conditions, while its batches wait."""
+    world = World(tmp_path, resources=(LOOSE,))
+    world.exchange.fail("upload", *[CUT] * 1000)
+    async with world.serving() as flow:
+        await flow.wait(await flow.request_pull(PERSON))
+    waiting = _spooled(tmp_path)
+    world.exchange = ExchangeDouble(AUD, NODE, KEY.public, world.clock.now)
+    world.resources = (Resource(PERSON, 2, now),)
+    async with world.serving() as flow:
+        status = await until(
+            flow,
+            lambda s: s.state == "idle" and not any(p.exists() for p in waiting),
+        )
+    kept = world.exchange.batches.values()
+    assert waiting
+    assert {k.manifest.catalog.version for k in kept} == {2}
+    assert len(world.exchange.catalogs) == 1
+    assert (status.balanced, len(world.scripts[PERSON].runs)) == (True, 2)
+
+
+def _spooled(folder: Path) -> set[Path]:
+    return set(folder.rglob("*.fepb"))
+
+
+async def test_what_waits_leaves_when_the_gate_has_only_widened(
+    tmp_path: Path,
+) -> None:
+    """An item more is no reason to read again."""
+    world = World(tmp_path)
+    world.exchange.fail("upload", *[CUT] * 3)
+    async with world.serving() as flow:
+        await flow.wait(await flow.request_pull(PERSON))
+    world.resources = (Resource(PERSON, 2, LOOSE.items),)
+    async with world.serving() as flow:
+        await until(flow, lambda s: s.state == "idle")
+    kept = world.exchange.batches.values()
+    assert {k.manifest.catalog.version for k in kept} == {1}
+    assert len(world.scripts[PERSON].runs) == 1
 
 
 async def test_a_run_nobody_asked_for_is_unknown(tmp_path: Path) -> None:
