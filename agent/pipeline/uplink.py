@@ -389,7 +389,7 @@ class Exchange:
         """Remember how far the server's clock is ahead of ours, whole seconds."""
         try:
             date = parsedate_to_datetime(headers.get("Date", ""))
-        except ValueError:
+        except (ValueError, OverflowError):  # huge numbers in it overflow
             return
         if date.tzinfo is not None:
             self.clock_offset_s = (date - self._now()).total_seconds()

@@ -378,6 +378,24 @@ async def test_the_servers_date_shows_a_wrong_clock() -> None:
             assert exchange.clock_offset_s == pytest.approx(3600, abs=2)
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        "tomorrow",
+        "Sat, 21 Nov 2026 08:00:00 -0000",
+        "Sat, 21 Nov 2026 08:00:00 +99999999999999999999",
+        "Sat, 99999999999999999999 Nov 2026 08:00:00 GMT",
+    ],
+)
+async def test_a_date_that_is_none_ends_nothing(date: str) -> None:
+    """Nonsense, no zone, or numbers that overflow: as if there were no header."""
+    server = TusDouble()
+    server.answer("GET", "/v1/receipt", reply(200, "a.b.c", Date=date))
+    async with connected(server) as exchange:
+        assert await exchange.receipt(BATCH) == "a.b.c"
+        assert exchange.clock_offset_s is None
+
+
 async def test_a_client_that_is_not_open_says_so() -> None:
     """A defect of the assembly, not of the line."""
     exchange = Exchange(Endpoint("http://x", None, unsafe_plain_http=True), now=now)
