@@ -143,7 +143,9 @@ async def enrol(
         await http.post("/v1/keys", keys.statement.encode(), kind="application/jose")
         report("directory")
         text = await http.get("/v1/directory")
-    TrustedDirectory(files.directory, aud=target.aud, kid=target.kid).take(text)
+    directory = TrustedDirectory(files.directory, aud=target.aud, kid=target.kid)
+    directory.load()  # going back is refused here too
+    directory.take(text)
     return Enrolment(
         node=target.node,
         kid=keys.sign.public.kid,
@@ -352,12 +354,18 @@ class _Http:
 
     def _note(self, answer: aiohttp.ClientResponse) -> None:
         self.status = answer.status
-        try:
-            self.date = parsedate_to_datetime(answer.headers.get("Date", ""))
-        except ValueError:
-            self.date = None
+        self.date = _date(answer.headers.get("Date", ""))
         wait = answer.headers.get("Retry-After", "")
         self.retry_after_s = float(wait) if wait.isdecimal() else 0.0
+
+
+def _date(text: str) -> datetime | None:
+    """An instant; None for nonsense and for a time without its zone."""
+    try:
+        found = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):  # huge numbers in it overflow
+        return None
+    return found if found.tzinfo is not None else None
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from agent.control.directory import TrustedDirectory
-from agent.control.enrol import Enrolment, Target, enrol
+from agent.control.enrol import Enrolment, Target, _date, enrol
 from agent.control.identity import IdentityFiles, load_sign_key
 from agent.crypto.certificates import Certificate
 from agent.crypto.jose import PrivateKey
@@ -287,6 +287,34 @@ async def test_an_older_directory_does_not_replace_a_newer_one(office: Office) -
     assert held.load()
     with pytest.raises(MalformedMessage, match="or later"):
         held.take(old)
+
+
+async def test_enrolling_again_does_not_go_back_to_an_older_directory(
+    office: Office,
+) -> None:
+    """The one that is kept counts here too."""
+    await office.faults({"kind": "clock", "seconds": 60})
+    await office.enrol()
+    kept = office.files.directory.read_bytes()
+    await office.faults({"kind": "clock", "seconds": 0})
+    with pytest.raises(MalformedMessage, match="or later"):
+        await office.enrol()
+    assert office.files.directory.read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Sat, 21 Nov 2026 08:00:00",
+        "Sat, 21 Nov 2026 08:00:00 -0000",
+        "Sat, 21 Nov 2026 08:00:00 +99999999999999999999",
+        "Sat, 99999999999999999999 Nov 2026 08:00:00 GMT",
+    ],
+)
+def test_a_date_that_is_none_ends_nothing(text: str) -> None:
+    """Nonsense, no zone, or numbers that overflow: as if there were no header."""
+    assert _date(text) is None
 
 
 async def test_an_unknown_receipt_key_asks_for_a_refresh(office: Office) -> None:
