@@ -103,6 +103,8 @@ def parse(body: bytes, *, status: int) -> Problem:
     if urn == code or not CODE.fullmatch(code):
         m.fail("type", f"{PREFIX}<code>")
     detail = m.text("detail", least=0, most=4096) if m.has("detail") else ""
+    # nobody signed it, and people read it in terminals: no escapes, no other direction
+    detail = "".join(c if c.isprintable() else " " for c in detail)
     known = {"type", "status", "detail"}
     rest = {name: value for name, value in obj.items() if name not in known}
     return Problem(code, status, detail, MappingProxyType(rest))

@@ -41,9 +41,12 @@ _STATES = {
 
 
 def console() -> Console:
-    """Where people look; wide when it goes into a file or a pipe."""
+    """Where people look; wide when it goes into a file or a pipe.
+
+    Names and details are shown as they are: no markup, no emoji codes.
+    """
     width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(highlight=False, width=width)
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def show_run(ask: Asked, body: Body) -> None:

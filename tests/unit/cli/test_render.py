@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from agent.cli.common import render
@@ -73,6 +74,14 @@ def test_a_resource_is_one_line() -> None:
     row = next(x for x in shown(BODY).splitlines() if x.startswith("101001/000001  人"))
     for word in ("sending", "2 (3.4 MB)", "20,000", "19,950", "50", "loaded 1/9"):
         assert word in row
+
+
+def test_a_name_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """What looks like markup or an emoji code is part of it, and no error."""
+    name = "人员[old][/x]:ok:"
+    ask = Asked(Path("x"), json=False, lang="en")
+    render.show_status(ask, changed(name=name))
+    assert name in capsys.readouterr().out
 
 
 def test_quarantine_is_told_in_words_most_first() -> None:

@@ -100,6 +100,12 @@ def test_problem_survives(code: str):
     assert problem.parse(made.body(), status=made.status) == made
 
 
+def test_problem_s_detail_has_nothing_that_steers_a_terminal():
+    """Escapes, line ends and marks of direction become blanks."""
+    body = problem.Problem.of("busy", "a\x1b[2Jb\r\nc\u202ed 满").body()
+    assert problem.parse(body, status=503).detail == "a [2Jb  c d 满"
+
+
 def test_problem_s_status_is_the_response_s():
     """What a document says of its own status does not count."""
     body = problem.Problem.of("busy").body()
