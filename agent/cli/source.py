@@ -78,7 +78,7 @@ def discover(
 
     from agent import settings
     from agent.errors import UsageFault
-    from agent.pipeline import probe
+    from agent.pipeline.worker import probe
 
     ask = asked(ctx)
     found = settings.load(ask.config, secrets=False)
@@ -102,8 +102,8 @@ async def _check(ask: Asked, resource: str | None) -> list[dict[str, Any]]:
     from agent.catalog.folder import load_folder
     from agent.catalog.gate import closed, leave
     from agent.errors import ResourceUnknown
-    from agent.pipeline import probe
     from agent.pipeline.extract import stream_of
+    from agent.pipeline.worker import probe
 
     found = settings.load(ask.config, secrets=False)
     resources = load_folder(found.agent.catalog, sources=found.sources)

@@ -14,7 +14,7 @@ import pytest
 
 from agent.errors import WorkerDied
 from agent.model.job import Ended, Failed, Job, Line, Message, Packed, Progress, Written
-from agent.pipeline.spawn import Guard, WorkerProcess, resident_bytes
+from agent.pipeline.worker.spawn import Guard, WorkerProcess, resident_bytes
 from tests.support.fake_source import CANARY, job
 
 pytestmark = pytest.mark.fault

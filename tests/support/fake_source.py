@@ -23,9 +23,9 @@ import pyarrow.compute as pc
 from agent.errors import SecrecyMarker
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
-from agent.pipeline.inside import settle
-from agent.pipeline.sieve import Sifted
-from agent.pipeline.worker import Tools, serve
+from agent.pipeline.worker.inside import settle
+from agent.pipeline.worker.run import Tools, serve
+from agent.pipeline.worker.sieve import Sifted
 from agent.wire.arrow import schema_of
 from connectors.contract import (
     Caps,

@@ -16,10 +16,10 @@ from agent.audit.events import Event
 from agent.crypto.jose import PrivateKey
 from agent.model.item import Item, ItemType
 from agent.model.job import Job
-from agent.pipeline.flow import PushFlow
-from agent.pipeline.report import ResourceStatus, RunReport
+from agent.pipeline.flow.push import PushFlow
+from agent.pipeline.flow.report import ResourceStatus, RunReport
+from agent.pipeline.flow.seams import Chance, Limits, Parts
 from agent.pipeline.seal import Sender
-from agent.pipeline.seams import Chance, Limits, Parts
 from agent.pipeline.spool import Quota, Spool
 from agent.retry import Backoff
 from agent.state import State

@@ -22,18 +22,18 @@ from agent.errors import (
     ResourceUnknown,
     RunUnknown,
 )
-from agent.pipeline import report
-from agent.pipeline.lane import Again, Bell, Lane, Wanted
-from agent.pipeline.reading import Reading
-from agent.pipeline.seams import Leaving, Parts, undivided
-from agent.pipeline.sending import Sending
-from agent.pipeline.status import (
+from agent.pipeline.flow import report
+from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted
+from agent.pipeline.flow.reading import Reading
+from agent.pipeline.flow.seams import Leaving, Parts, undivided
+from agent.pipeline.flow.sending import Sending
+from agent.pipeline.flow.status import (
     batch_view,
     batch_views,
     push_status,
     resource_status,
 )
-from agent.pipeline.sweep import sweep
+from agent.pipeline.flow.sweep import sweep
 from agent.state import ALL, Run, RunEnd, RunTotals, Stream
 from agent.wire.grammar import format_time, parse_time
 

@@ -2,9 +2,9 @@
 """One question to a source, asked in a child process: check, discover, capabilities.
 
 :func:`ask` is the side of commands and doctor; it starts ``python -m
-agent.pipeline.probe FD`` and gives back the contract's own values. The question, with
-the source's secrets, goes through the socket, and so does the answer, one JSON line
-each.
+agent.pipeline.worker.probe FD`` and gives back the contract's own values. The question,
+with the source's secrets, goes through the socket, and so does the answer, one JSON
+line each.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any, Literal
 from agent.errors import ConfigInvalid, FepError, InternalFault, WorkerDied
 from agent.model.job import LINE_CAP
 from agent.pipeline.extract import FAULTS, source_faults
-from agent.pipeline.inside import DaemonGone, Lines, settle
-from agent.pipeline.spawn import Child, Guard
+from agent.pipeline.worker.inside import DaemonGone, Lines, settle
+from agent.pipeline.worker.spawn import Child, Guard
 from agent.registry import find
 from connectors.contract import (
     Caps,
@@ -33,7 +33,7 @@ from connectors.contract import (
     StreamSpec,
 )
 
-PROBE = (sys.executable, "-I", "-m", "agent.pipeline.probe")
+PROBE = (sys.executable, "-I", "-m", "agent.pipeline.worker.probe")
 """How a probe starts; its descriptor number follows."""
 
 _KNOWN: tuple[type[FepError], ...] = (*FAULTS.values(), ConfigInvalid, InternalFault)

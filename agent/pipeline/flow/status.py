@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from agent.errors import BatchRejected
-from agent.pipeline import report
-from agent.pipeline.lane import Lane
-from agent.pipeline.seams import Parts
+from agent.pipeline.flow import report
+from agent.pipeline.flow.lane import Lane
+from agent.pipeline.flow.seams import Parts
 from agent.state import Batch, Run, Stream
 
 

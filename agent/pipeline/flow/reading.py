@@ -50,11 +50,12 @@ from agent.errors import (
 )
 from agent.model.job import Ended, Failed, Line, Packed, Progress, Written
 from agent.model.stream import Head
-from agent.pipeline import judge, report, seal
-from agent.pipeline.lane import Again, Lane, Wanted, defect
+from agent.pipeline import seal
+from agent.pipeline.flow import judge, report
+from agent.pipeline.flow.lane import Again, Lane, Wanted, defect
+from agent.pipeline.flow.seams import Worker, undivided
+from agent.pipeline.flow.sweep import make_room
 from agent.pipeline.seal import RunFacts, Sealed
-from agent.pipeline.seams import Worker, undivided
-from agent.pipeline.sweep import make_room
 from agent.state import Catalog, NewBatch, RunTotals
 from agent.wire import catalog as wire_catalog
 from agent.wire.batch import LINE_CAP, CatalogRef, DeletesConfirmed

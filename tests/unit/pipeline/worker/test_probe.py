@@ -13,9 +13,9 @@ import pytest
 
 from agent.errors import ConfigInvalid, InternalFault, SourceLogin, WorkerDied
 from agent.model.job import LINE_CAP
-from agent.pipeline import probe
-from agent.pipeline.probe import Question, ask, reply
-from agent.pipeline.spawn import Guard
+from agent.pipeline.worker import probe
+from agent.pipeline.worker.probe import Question, ask, reply
+from agent.pipeline.worker.spawn import Guard
 from connectors.contract import (
     Caps,
     ColumnSpec,

@@ -30,7 +30,7 @@ from agent.errors import (
     SpoolWriteFailed,
 )
 from agent.model.job import Failed
-from agent.pipeline.seams import Limits
+from agent.pipeline.flow.seams import Limits
 from agent.pipeline.spool import Quota
 from agent.wire.problem import CODES
 from tests.support.push import FIRM, PERSON, Resource, World, pull, until

@@ -15,7 +15,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from agent.audit.events import BatchPurged
-from agent.pipeline.seams import Parts
+from agent.pipeline.flow.seams import Parts
 from agent.wire.grammar import format_time
 
 _NEVER = ""

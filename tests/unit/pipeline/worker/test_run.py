@@ -26,8 +26,8 @@ from agent.model.job import (
     decode,
     encode,
 )
-from agent.pipeline.inside import DaemonGone, Lines
-from agent.pipeline.worker import LOADS_WAITING, PAYLOADS_WAITING, Run, Tools, serve
+from agent.pipeline.worker.inside import DaemonGone, Lines
+from agent.pipeline.worker.run import LOADS_WAITING, PAYLOADS_WAITING, Run, Tools, serve
 from agent.wire.arrow import read_payload, row_digest_sum
 from tests.support.fake_source import CANARY, ITEMS, FakeConnector, job, tools
 

@@ -33,9 +33,10 @@ from agent.errors import (
     StateDamaged,
 )
 from agent.model.batch import Reason
-from agent.pipeline import judge, seal
-from agent.pipeline.lane import Lane, defect
-from agent.pipeline.seams import undivided
+from agent.pipeline import seal
+from agent.pipeline.flow import judge
+from agent.pipeline.flow.lane import Lane, defect
+from agent.pipeline.flow.seams import undivided
 from agent.pipeline.spool import Expected
 from agent.state import Batch, Catalog, Epoch, NewReceipt, Stream
 from agent.wire import batch as wire

@@ -14,7 +14,6 @@ a value.
 from __future__ import annotations
 
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -41,10 +40,10 @@ from agent.model.job import (
     encode,
 )
 from agent.pipeline.extract import Piece, reading
-from agent.pipeline.handoff import Handoff, Stopped
-from agent.pipeline.inside import DaemonGone, Lines, settle
 from agent.pipeline.pack import Load, Payload, count_ops, parts, payload, write_down
-from agent.pipeline.sieve import QualitySieve, Sieve
+from agent.pipeline.worker.handoff import Handoff, Stopped
+from agent.pipeline.worker.inside import DaemonGone, Lines, settle
+from agent.pipeline.worker.sieve import QualitySieve, Sieve
 from agent.registry import find
 from agent.wire.arrow import row_digest_sum, schema_of
 from connectors.contract import Connector, Frontier
@@ -295,7 +294,3 @@ def main(argv: list[str]) -> int:
     settle()
     with socket.socket(fileno=int(argv[1])) as sock:
         return serve(sock, Tools(find=find, sieve=QualitySieve))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

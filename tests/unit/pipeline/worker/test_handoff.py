@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agent.pipeline.handoff import Handoff, Stopped
+from agent.pipeline.worker.handoff import Handoff, Stopped
 
 
 def test_items_arrive_in_order() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from agent.model.batch import Quality, Rows
 from agent.model.stream import Head
-from agent.pipeline.judge import Standing, next_head, too_many_deletes, why_reopen
-from agent.pipeline.report import run_report
+from agent.pipeline.flow.judge import Standing, next_head, too_many_deletes, why_reopen
+from agent.pipeline.flow.report import run_report
 from agent.state import Run, RunTotals, Sums
 from agent.wire.position import Position
 

@@ -14,7 +14,7 @@ import pytest
 from agent.errors import QualityHalt, SecrecyMarker, SpoolWriteFailed
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
-from agent.pipeline.sieve import QualitySieve
+from agent.pipeline.worker.sieve import QualitySieve
 
 ITEMS = (
     BoundItem(Item("id", ItemType.C, 18, None, True, "1"), "ID"),
@@ -110,7 +110,7 @@ def test_quarantine_that_cannot_be_synced_ends_the_run(tmp_path: Path) -> None:
 def test_daemon_side_loads_no_arrow() -> None:
     """Starting workers and probes needs neither pyarrow nor numpy."""
     program = (
-        "import sys, agent.pipeline.spawn, agent.pipeline.probe;"
+        "import sys, agent.pipeline.worker.spawn, agent.pipeline.worker.probe;"
         "sys.exit(bool({'pyarrow', 'numpy'} & set(sys.modules)))"
     )
 

@@ -16,8 +16,8 @@ from typing import Literal
 
 from agent.errors import FepError, InternalFault
 from agent.model.batch import BatchId
-from agent.pipeline.report import Progress, RunOutcome, Trouble
-from agent.pipeline.seams import Leaving, Parts, undivided
+from agent.pipeline.flow.report import Progress, RunOutcome, Trouble
+from agent.pipeline.flow.seams import Leaving, Parts, undivided
 from agent.state import Run, RunEnd, Stream, StreamKey
 from agent.wire.grammar import format_time
 

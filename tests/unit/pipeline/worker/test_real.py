@@ -13,7 +13,7 @@ import pytest
 from agent.model.batch import Quality, Rows
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Ended, Failed, Job, Line, Message, Packed
-from agent.pipeline.spawn import WorkerProcess
+from agent.pipeline.worker.spawn import WorkerProcess
 from agent.wire.arrow import read_payload
 
 ITEMS = (

@@ -14,7 +14,7 @@ import pytest
 
 from agent.errors import WorkerDied
 from agent.model.job import Ended, Failed, Job, Line, Message, Packed
-from agent.pipeline.spawn import (
+from agent.pipeline.worker.spawn import (
     STDERR_KEPT,
     Guard,
     WorkerProcess,

@@ -18,7 +18,7 @@ from agent.audit.events import Tell
 from agent.model.batch import BatchId
 from agent.model.item import Item
 from agent.model.job import Job, Line, Message
-from agent.pipeline.judge import ExchangeKeys
+from agent.pipeline.flow.judge import ExchangeKeys
 from agent.pipeline.seal import Sender, Signer
 from agent.pipeline.spool import Spool
 from agent.retry import Backoff

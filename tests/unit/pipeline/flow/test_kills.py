@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.pipeline.flow import PushFlow
+from agent.pipeline.flow.push import PushFlow
 from tests.support.push import PERSON, World, pull, until
 
 STEPS = {

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m agent.pipeline.worker FD``: the child of one run."""
+
+import sys
+
+from agent.pipeline.worker.run import main
+
+sys.exit(main(sys.argv))
