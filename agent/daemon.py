@@ -11,6 +11,7 @@ Rules
 4. The watchdog is fed only while the event loop, the state and every loop of the flow
    answer.
 5. One daemon serves one state folder (flock).
+6. It leaves no core file: keys and secrets are in its memory.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from resource import RLIMIT_CORE, setrlimit
 
 from agent import VERSION, registry, settings
 from agent.audit.events import DaemonReady, DaemonStopping, SecretChanged, Tell
 from agent.catalog.folder import load_folder
 from agent.catalog.gate import Outgoing, closed, leave
 from agent.control.directory import TrustedDirectory
-from agent.control.identity import IdentityFiles, load_sign_key
+from agent.control.identity import IdentityFiles, check_pin, load_sign_key
 from agent.crypto.certificates import Certificate
 from agent.errors import (
     AlreadyRunning,
@@ -53,12 +55,12 @@ from agent.model.item import Item
 from agent.model.job import Job
 from agent.notify import Notifier, watchdog_period_s
 from agent.pipeline import quarantine_folder
-from agent.pipeline.flow import PushFlow
+from agent.pipeline.flow.push import PushFlow
+from agent.pipeline.flow.seams import Chance, Limits, Parts
 from agent.pipeline.seal import Sender
-from agent.pipeline.seams import Chance, Limits, Parts
-from agent.pipeline.spawn import Guard, WorkerProcess
 from agent.pipeline.spool import Quota, Spool
 from agent.pipeline.uplink import Endpoint, Exchange
+from agent.pipeline.worker.spawn import Guard, WorkerProcess
 from agent.retry import Backoff
 from agent.settings import Settings
 from agent.state import State
@@ -143,6 +145,7 @@ def main(config: Path) -> int:
         FepError: it could not start, or had to end; the class has the exit code.
     """
     os.umask(0o077)
+    setrlimit(RLIMIT_CORE, (0, 0))
     found = load(config)
     with locked(found.settings.paths.state):
         asyncio.run(_main(found))
@@ -219,6 +222,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     found, outgoing = work.settings, work.outgoing
     files = IdentityFiles(found.paths.state)
     signer = load_sign_key(files)
+    check_pin(files, ca_sha256=found.exchange.ca_sha256)
     metrics = Metrics()
     tell = make_tell(sys.stdout, level=found.log.level, now=_now, metrics=metrics)
     adopt_libraries(sys.stdout, now=_now)

@@ -48,6 +48,7 @@ def enrol(ctx: typer.Context) -> None:
     from agent.wire.grammar import format_time
 
     ask = asked(ctx)
+    os.umask(0o077)  # the state folder may be made here, and it is nobody else's
     found = settings.load(ask.config, secrets=False)
     _act_as_owner(found.paths.state)
     exchange = found.exchange

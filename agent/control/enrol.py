@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ import aiohttp
 from agent.control.directory import TrustedDirectory
 from agent.control.identity import (
     IdentityFiles,
+    check_pin,
     make_folder,
     write_file,
     writing,
@@ -45,6 +47,7 @@ from agent.errors import (
     ExchangeUntrusted,
     FepError,
     MalformedMessage,
+    NotEnrolled,
 )
 from agent.wire import problem
 from agent.wire.grammar import format_time
@@ -158,10 +161,9 @@ async def _pin_ca(
     target: Target, files: IdentityFiles, *, now: Callable[[], datetime]
 ) -> None:
     """Have the pinned CA in ``ca.pem``."""
-    if files.ca.exists():
-        found = Certificate.from_pem(files.ca.read_bytes()).sha256
-        if found == target.ca_sha256:
-            return
+    with contextlib.suppress(NotEnrolled):
+        check_pin(files, ca_sha256=target.ca_sha256)
+        return
     distrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     distrusting.check_hostname = False
     distrusting.verify_mode = ssl.CERT_NONE  # rule 1

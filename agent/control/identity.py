@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.crypto.certificates import Certificate
 from agent.crypto.jose import PrivateKey
 from agent.crypto.keys import load_private
-from agent.errors import NotEnrolled, SpoolWriteFailed
+from agent.errors import MalformedMessage, NotEnrolled, SpoolWriteFailed
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,28 @@ def load_sign_key(files: IdentityFiles) -> PrivateKey:
         names = ", ".join(str(p) for p in missing)
         raise NotEnrolled(f"expected {names}")
     return load_private(files.sign_key, purpose="sign")
+
+
+def check_pin(files: IdentityFiles, *, ca_sha256: str) -> None:
+    """Trust ``ca.pem`` only while it is exactly the certificate of the slip.
+
+    TLS trusts every certificate in the file, and the slip may have changed since the
+    enrolment.
+
+    Raises:
+        NotEnrolled: it is another one, or not the only one.
+    """
+    try:
+        pem = files.ca.read_bytes()
+        found = Certificate.from_pem(pem)
+    except (OSError, MalformedMessage) as e:
+        raise NotEnrolled(f"{files.ca}: cannot be read: {type(e).__name__}") from e
+    if found.sha256 != ca_sha256:
+        raise NotEnrolled(
+            f"{files.ca}: expected exchange.ca_sha256 {ca_sha256}, got {found.sha256}"
+        )
+    if pem.count(b"-----BEGIN") != 1:
+        raise NotEnrolled(f"{files.ca}: expected the pinned certificate and no more")
 
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import tempfile
@@ -176,6 +177,33 @@ def test_systemd_hears_ready_watchdog_and_stopping(
     assert heard[0] == "READY=1"
     assert heard.count("WATCHDOG=1") >= 2
     assert any(w.startswith("STATUS=2 resources") for w in heard)
+
+
+def test_nothing_that_is_kept_is_open_to_others(agent: AgentProcess) -> None:
+    """State, keys, spool and quarantine are their owner's; no core file is left."""
+    agent.sql("UPDATE person SET name = NULL WHERE id = 1")
+    with agent.running():
+        agent.fep("pull", PERSONS, "--wait")
+        assert agent.process is not None
+        limits = Path(f"/proc/{agent.process.pid}/limits").read_text("ascii")
+    kept = [agent.folder / "state", *(agent.folder / "state").rglob("*")]
+    open_ones = {
+        str(p.relative_to(agent.folder)): oct(p.stat().st_mode)
+        for p in kept
+        if p.stat().st_mode & 0o077
+    }
+    assert open_ones == {}
+    assert re.search(r"Max core file size +0 +0 ", limits)
+
+
+def test_another_slip_than_the_enrolments_starts_nothing(agent: AgentProcess) -> None:
+    """The pinned CA changed in the settings: exit 78, and what is to be done."""
+    text = agent.config.read_text("utf-8")
+    pin = re.sub(r"(?m)^ca_sha256 = .*$", f'ca_sha256 = "{"0" * 64}"', text)
+    agent.config.write_text(pin, "utf-8")
+    done = agent.run("run", "--json")
+    assert done.returncode == 78
+    assert json.loads(done.stdout)["error"]["code"] == "not-enrolled"
 
 
 def test_pause_outlives_a_restart(agent: AgentProcess) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from agent.control.directory import TrustedDirectory
 from agent.control.enrol import Enrolment, Target, _date, enrol
-from agent.control.identity import IdentityFiles, load_sign_key
+from agent.control.identity import IdentityFiles, check_pin, load_sign_key
 from agent.crypto.certificates import Certificate
 from agent.crypto.jose import PrivateKey
 from agent.errors import (
@@ -262,6 +262,24 @@ async def test_a_key_open_to_others_is_not_used(office: Office) -> None:
     office.files.sign_key.chmod(0o440)
     with pytest.raises(SecretUnreadable, match="0440"):
         load_sign_key(office.files)
+
+
+async def test_the_ca_counts_only_while_it_is_the_slips(office: Office) -> None:
+    """Another pin, a further certificate beside it, or garbage: not enrolled."""
+    await office.enrol()
+    ca, pin = office.files.ca, office.target.ca_sha256
+    check_pin(office.files, ca_sha256=pin)
+    with pytest.raises(NotEnrolled, match=r"exchange\.ca_sha256"):
+        check_pin(office.files, ca_sha256="0" * 64)
+    good = ca.read_bytes()
+    ca.write_bytes(good + office.files.tls_certificate.read_bytes())
+    with pytest.raises(NotEnrolled, match="no more"):
+        check_pin(office.files, ca_sha256=pin)
+    ca.write_bytes(b"garbage")
+    with pytest.raises(NotEnrolled, match="cannot be read"):
+        check_pin(office.files, ca_sha256=pin)
+    await office.enrol()
+    assert ca.read_bytes() == good
 
 
 async def test_the_directory_counts_only_with_the_pinned_key(office: Office) -> None:
