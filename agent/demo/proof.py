@@ -17,7 +17,7 @@ from agent.demo.report import Tally
 from agent.demo.site import Exchange
 from agent.errors import ExchangeRefused, FalseReceipt, SourceFailed
 from agent.model.job import Ended, Failed, Job
-from agent.pipeline.spawn import WorkerProcess
+from agent.pipeline.worker.spawn import WorkerProcess
 from agent.wire import batch, reconcile
 from agent.wire.grammar import new_uuid7
 

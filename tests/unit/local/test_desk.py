@@ -12,7 +12,7 @@ import pytest
 
 from agent.errors import BatchUnknown, FepError, GateClosed, UnknownKey
 from agent.local.desk import Desk, Facts
-from agent.pipeline.report import (
+from agent.pipeline.flow.report import (
     Amount,
     PushStatus,
     ResourceStatus,

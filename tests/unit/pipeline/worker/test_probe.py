@@ -28,7 +28,7 @@ from connectors.contract import (
 
 STREAM = StreamSpec(("hr", "person"), (ColumnSpec("ID", "C", 18, None, True),))
 CANARY = "110101199003070011"
-CHILD = Path(__file__).parents[2] / "support" / "odd_child.py"
+CHILD = Path(__file__).parents[3] / "support" / "odd_child.py"
 
 
 class Asked:

@@ -23,7 +23,7 @@ from agent.pipeline.worker.spawn import (
     resident_bytes,
 )
 
-CHILD = Path(__file__).parents[2] / "support" / "odd_child.py"
+CHILD = Path(__file__).parents[3] / "support" / "odd_child.py"
 JOB = Job(
     kind="pull",
     resource="11/000001/0001",
