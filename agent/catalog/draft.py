@@ -38,7 +38,8 @@ def draft(table: FoundTable, *, source: str) -> str:
     names = list(_names(table.columns))
     parts = [
         _HEAD.format(
-            table=".".join(table.table), name=_text(table.comment or table.table[-1])
+            table=_comment(".".join(table.table)),
+            name=_text(table.comment or table.table[-1]),
         ),
         "[binding]",
         f"source = {_text(source)}",
@@ -60,7 +61,7 @@ def _item(name: str, column: FoundColumn) -> Iterator[str]:
     yield "[[items]]"
     yield f"name = {_text(name)}"
     yield f"title = {_text(column.comment or '')}"
-    yield f"type = {_text(column.type)}  # {column.native}"
+    yield f"type = {_text(column.type)}  # {_comment(column.native)}"
     if column.length is not None:
         yield f"length = {column.length}"
     if column.scale is not None:
@@ -80,6 +81,11 @@ def _names(columns: tuple[FoundColumn, ...]) -> Iterator[str]:
             name = f"item_{number}"
         taken.add(name)
         yield name
+
+
+def _comment(text: str) -> str:
+    """On one line: the database's names and types may hold line ends."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _text(value: str) -> str:

@@ -48,6 +48,18 @@ def test_every_column_keeps_its_source_name_in_the_binding() -> None:
     assert {f.field for f in errors(made) if f.field.endswith(".name")} == set()
 
 
+def test_a_database_cannot_write_into_the_draft() -> None:
+    """Line ends in the name of a table or a type stay inside their comment."""
+    evil = 'x\nnetwork_zone = "inner"\r\nlead_department = "x"'
+    columns = (column("id", "I", key=True, native='int\nshare_type = "unconditional"'),)
+    table = FoundTable(("public", evil), None, 5, columns)
+    made = Resource.model_validate(tomllib.loads(draft(table, source="rsj")))
+    assert (made.network_zone, made.lead_department) == ("outer", "")
+    assert made.items[0].share_type is None
+    assert made.binding is not None
+    assert made.binding.table == ("public", evil)
+
+
 _names = st.text(min_size=1, max_size=8).filter(lambda name: "\0" not in name)
 
 
