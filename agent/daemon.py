@@ -34,7 +34,13 @@ from pathlib import Path
 from resource import RLIMIT_CORE, setrlimit
 
 from agent import VERSION, registry, settings
-from agent.audit.events import DaemonReady, DaemonStopping, SecretChanged, Tell
+from agent.audit.events import (
+    DaemonReady,
+    DaemonStopping,
+    ExchangeTrouble,
+    SecretChanged,
+    Tell,
+)
 from agent.catalog.folder import load_folder
 from agent.catalog.gate import Outgoing, closed, leave
 from agent.control.directory import TrustedDirectory
@@ -43,6 +49,7 @@ from agent.crypto.certificates import Certificate
 from agent.errors import (
     AlreadyRunning,
     ConfigInvalid,
+    ExchangeUnreachable,
     Fault,
     FepError,
     PeerFault,
@@ -351,7 +358,9 @@ async def _loops(serving: asyncio.Task[None], daemon: Daemon) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(_feed(serving, daemon))
             group.create_task(_watch_secrets(daemon.settings, daemon.tell))
-            group.create_task(_keep_directory(daemon.directory, daemon.exchange))
+            group.create_task(
+                _keep_directory(daemon.directory, daemon.exchange, daemon.tell)
+            )
             group.create_task(_purge_quarantine(daemon.settings))
     except BaseExceptionGroup as e:
         ours, others = e.split(FepError)
@@ -400,14 +409,22 @@ def _fingerprints(found: Settings) -> dict[str, str]:
     return prints
 
 
-async def _keep_directory(directory: TrustedDirectory, exchange: Exchange) -> None:
-    """Fetch the directory from time to time, and when a lookup found nothing."""
+async def _keep_directory(
+    directory: TrustedDirectory, exchange: Exchange, tell: Tell
+) -> None:
+    """Fetch the directory from time to time, and when a lookup found nothing.
+
+    One that is refused, such as an older one, is told: somebody may have made it.
+    """
     while True:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(directory.wanted.wait(), DIRECTORY_S)
-        # The flow tells what troubles the line; a disk that is full stops it too.
-        with contextlib.suppress(PeerFault, SpoolWriteFailed):
+        try:
             await _refresh(directory, exchange)
+        except ExchangeUnreachable:
+            pass  # the flow tells what troubles the line
+        except (PeerFault, SpoolWriteFailed) as e:
+            tell(ExchangeTrouble(None, e.code, e.detail, 1, DIRECTORY_S))
         await asyncio.sleep(DIRECTORY_MIN_S)
 
 

@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from agent.daemon import Stop, load, locked
+from agent.audit.events import Event, ExchangeTrouble
+from agent.control.directory import TrustedDirectory
+from agent.crypto.jose import PrivateKey
+from agent.daemon import Stop, _keep_directory, load, locked
 from agent.errors import AlreadyRunning, CatalogInvalid, ConfigInvalid, SpoolWriteFailed
+from agent.pipeline.uplink import Exchange
 from tests.support.settings_text import write
 
 ROOT = Path(__file__).parents[3]
@@ -69,6 +75,27 @@ def test_a_missing_catalog_is_a_fault(tmp_path: Path) -> None:
     """The folder is named."""
     with pytest.raises(CatalogInvalid, match="catalog"):
         load(write(tmp_path))
+
+
+async def test_a_directory_that_is_refused_is_told(tmp_path: Path) -> None:
+    """Somebody may have made it; the one in use stays."""
+    kid = PrivateKey.generate("receipt").public.kid
+    directory = TrustedDirectory(tmp_path / "directory.jws", aud="x", kid=kid)
+    told: asyncio.Queue[Event] = asyncio.Queue()
+    directory.wanted.set()
+
+    class Liar:
+        async def directory(self) -> str:
+            return "a.b.c"
+
+    keeping = asyncio.create_task(
+        _keep_directory(directory, cast("Exchange", Liar()), told.put_nowait)
+    )
+    event = await asyncio.wait_for(told.get(), 5)
+    keeping.cancel()
+    await asyncio.wait({keeping})
+    assert isinstance(event, ExchangeTrouble)
+    assert (event.resource, event.code) == (None, "malformed")
 
 
 # --- the unit file ---------------------------------------------------------------
