@@ -76,7 +76,7 @@ def examine(path: Path, directory: Directory) -> Verdict:
 
 def _examine(path: Path, file: IO[bytes], directory: Directory) -> Verdict:
     try:
-        message = split(_first_line(file), cap=batch.MESSAGE_CAP)
+        message = _message(file)
     except MalformedMessage as e:
         return Verdict(None, None, {}, (Check("form", ok=False, detail=e.detail),))
     if message.typ == batch.TYP:
@@ -87,9 +87,19 @@ def _examine(path: Path, file: IO[bytes], directory: Directory) -> Verdict:
     return Verdict(None, message.digest, {}, (Check("form", ok=False, detail=detail),))
 
 
-def _first_line(file: IO[bytes]) -> bytes:
+def _message(file: IO[bytes]) -> Unverified:
+    """Line 1; a batch's has its LF, and a receipt has nothing behind it.
+
+    Raises:
+        MalformedMessage: another form.
+    """
     line = file.readline(batch.LINE_CAP)
-    return line.removesuffix(b"\n")
+    message = split(line.removesuffix(b"\n"), cap=batch.MESSAGE_CAP)
+    if message.typ == batch.TYP and not line.endswith(b"\n"):
+        raise MalformedMessage("line 1: expected an LF, got the end of the file")
+    if message.typ == receipt.TYP and file.read(1):
+        raise MalformedMessage("receipt: expected nothing behind it")
+    return message
 
 
 def _batch(
@@ -202,7 +212,7 @@ def _neighbour(
     wanted = BatchId(own.producer, own.aud, own.resource, own.epoch, own.seq + step)
     try:
         with (path.parent / batch.file_name(wanted)).open("rb") as file:
-            message = split(_first_line(file), cap=batch.MESSAGE_CAP)
+            message = split(batch.read_line1(file), cap=batch.MESSAGE_CAP)
         return batch.parse(message.payload), message.digest
     except (OSError, MalformedMessage):
         return None

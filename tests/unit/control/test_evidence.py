@@ -168,6 +168,21 @@ def test_a_spoilt_payload_shows(world: World, spoil: Callable[[bytes], bytes]) -
     assert world.failed(path) == ["payload"]
 
 
+def test_a_line_1_without_its_end_is_not_genuine(world: World) -> None:
+    """A batch of no rows ends with the LF: without it the file was cut."""
+    path, _ = world.batch()
+    line = path.read_bytes().partition(b"\n")[0]
+    path.write_bytes(line)
+    assert world.failed(path) == ["form"]
+
+
+def test_a_receipt_with_something_behind_it_is_not_genuine(world: World) -> None:
+    """Only what the exchange signed is evidence."""
+    path = world.receipt()
+    path.write_text(path.read_text() + "and 5,000 rows more")
+    assert world.failed(path) == ["form"]
+
+
 def test_a_strangers_signature_is_not_genuine(world: World) -> None:
     """A key that the directory does not have, whatever the manifest says."""
     path, _ = world.batch(key=PrivateKey.generate("sign"))
