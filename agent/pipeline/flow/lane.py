@@ -117,7 +117,7 @@ class Lane:
         self.draining = False
         self.ready = False
         self.sending = False
-        self.blocked = False
+        self.blocked: Trouble | None = None
         self.reread = False
         self.wanted: Wanted | None = None
         self.reading: asyncio.Task[None] | None = None

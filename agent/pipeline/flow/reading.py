@@ -43,6 +43,7 @@ from agent.errors import (
     SecrecyMarker,
     SecretUnreadable,
     SourceLogin,
+    SpoolFull,
     SpoolWriteFailed,
     StateDamaged,
     WorkerDied,
@@ -310,18 +311,30 @@ class _Run:
     async def _room(self, size: int) -> None:
         """Wait until the spool has room; the worker waits meanwhile."""
         parts = self._parts
-        while True:
-            room, purged = await undivided(partial(make_room, parts, size))
-            for event in purged:
-                parts.tell(event)
-            self._lane.blocked = not room
-            if room:
-                return
-            if not self._blocked:
-                self._blocked = True
-                parts.tell(SpoolBlocked(parts.spool.used, parts.spool.quota.bytes))
-            self._lane.bell.ring()
-            await parts.chance.sleep(parts.limits.room_s)
+        try:
+            while not await self._make_room(size):
+                self._tell_blocked()
+                await parts.chance.sleep(parts.limits.room_s)
+        finally:
+            self._lane.blocked = None
+
+    async def _make_room(self, size: int) -> bool:
+        room, purged = await undivided(partial(make_room, self._parts, size))
+        for event in purged:
+            self._parts.tell(event)
+        return room
+
+    def _tell_blocked(self) -> None:
+        lane, spool, limits = self._lane, self._parts.spool, self._parts.limits
+        error = SpoolFull(
+            f"{spool.used} of {spool.quota.bytes} bytes used; the disk has {spool.free}"
+            f" left, of which {spool.quota.free_floor} stay free"
+        )
+        lane.blocked = lane.trouble(error, lane.blocked, limits.room_s)
+        if not self._blocked:
+            self._blocked = True
+            self._parts.tell(SpoolBlocked(spool.used, spool.quota.bytes))
+        lane.bell.ring()
 
     async def _commit(self, sealed: Sealed) -> None:
         """Name the synced file and register it."""

@@ -12,6 +12,8 @@ Rules
 4. A new epoch drops what the old one left unfinished; the source is read again.
 5. The gate may have narrowed while a batch waited. What holds an item that is not
    shared any more is never offered: a new epoch drops it, and its file goes.
+6. An answer's date that is far from our clock makes us ask for the position, which is
+   signed: if its time is as far, nothing is sent.
 """
 
 from __future__ import annotations
@@ -103,6 +105,9 @@ class Sending:
             await self._locate(stream)
             return NOW
         self._open_gate()
+        if self._clock_in_doubt():
+            await self._locate(stream)
+            stream = await lane.stream()
         waiting = await undivided(
             partial(state.batches, lane.stream_id, ("waiting",), limit=1)
         )
@@ -110,6 +115,10 @@ class Sending:
             await self._offer(stream, waiting[0])
             return NOW
         return await self._poll(stream)
+
+    def _clock_in_doubt(self) -> bool:
+        offset = self._parts.exchange.clock_offset_s
+        return offset is not None and abs(offset) > self._parts.limits.clock_tolerance_s
 
     def _open_gate(self) -> None:
         if not self._lane.ready:

@@ -17,7 +17,7 @@ def push_status(
 ) -> report.PushStatus:
     """Everything about the push flow."""
     resources = tuple(resource_status(lane) for lane in lanes)
-    blocked = any(lane.blocked for lane in lanes)
+    blocked = any(lane.blocked is not None for lane in lanes)
     return report.PushStatus(
         paused=paused,
         healthy=not blocked and all(r.healthy for r in resources),
@@ -99,7 +99,7 @@ def _stream_status(lane: Lane, stream: Stream) -> report.StreamStatus:
 
 
 def _trouble(lane: Lane, stream: Stream, newest: Run | None) -> report.Trouble | None:
-    """The worst that is known: a halt, then reading, then sending."""
+    """The worst that is known: a halt, the disk, then reading, then sending."""
     if stream.halt_code is not None:
         return report.Trouble(
             code=BatchRejected.code,
@@ -107,6 +107,8 @@ def _trouble(lane: Lane, stream: Stream, newest: Run | None) -> report.Trouble |
             since=stream.halt_at or "",
             next_try=None,
         )
+    if lane.blocked is not None:
+        return lane.blocked
     if lane.read_trouble is not None:
         return lane.read_trouble
     if newest is not None and newest.state in {"held", "failed"} and newest.code:

@@ -250,6 +250,32 @@ async def test_a_clock_an_hour_off_is_told_and_waits(tmp_path: Path) -> None:
         await until(flow, lambda s: s.state == "idle")
 
 
+async def test_a_clock_that_goes_off_later_is_told_too(tmp_path: Path) -> None:
+    """The date of an answer raises the doubt, the signed position decides."""
+    world = World(tmp_path)
+    ours = world.clock.now
+    await world.pulled()
+    async with world.serving() as flow:
+        world.exchange.clock_offset_s = 3600.0
+        world.exchange.now = lambda: ours() + timedelta(hours=1)
+        await flow.request_pull(PERSON)
+        await until(flow, lambda s: s.trouble is not None and s.waiting.batches > 0)
+        trouble = flow.resource(PERSON).trouble
+        assert trouble is not None
+        assert trouble.code == "clock-skew"
+        world.exchange.now = ours
+        await until(flow, lambda s: s.state == "idle")
+
+
+async def test_a_date_that_nobody_signed_stops_nothing(tmp_path: Path) -> None:
+    """A proxy with a wrong clock stands before an exchange with a right one."""
+    world = World(tmp_path)
+    world.exchange.clock_offset_s = 3600.0
+    async with world.serving() as flow:
+        run = await flow.request_pull(PERSON)
+        assert (await flow.wait(run, delivered=True)).delivered
+
+
 async def test_an_old_position_is_not_believed(tmp_path: Path) -> None:
     """A replayed answer has another nonce."""
     world = World(tmp_path)
@@ -439,6 +465,9 @@ async def test_a_full_spool_stops_reading_and_loses_nothing(tmp_path: Path) -> N
         status = flow.status()
         assert (status.spool.blocked, status.healthy) == (True, False)
         assert status.resources[0].waiting.batches == 1
+        trouble = status.resources[0].trouble
+        assert trouble is not None
+        assert trouble.code == "spool-full"
         world.exchange.down = None
         report = await flow.wait(run, delivered=True)
     assert (report.delivered, report.read) == (True, 6)
