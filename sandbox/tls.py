@@ -73,7 +73,8 @@ def read_uris(extensions: x509.Extensions) -> tuple[str, str]:
     """Node and statement digest from the SAN URIs of a CSR or certificate.
 
     Raises:
-        NotAClient: not exactly one of each, or one that breaks the grammar.
+        NotAClient: not exactly one of each, any other name, or one that breaks the
+            grammar.
     """
     try:
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -82,7 +83,8 @@ def read_uris(extensions: x509.Extensions) -> tuple[str, str]:
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     nodes = [u.removeprefix(NODE_URI) for u in uris if u.startswith(NODE_URI)]
     digests = [u.removeprefix(KEYS_URI) for u in uris if u.startswith(KEYS_URI)]
-    if len(uris) != 2 or len(nodes) != 1 or len(digests) != 1:
+    # a further name, such as the exchange's own host, would be certified with them
+    if len(list(names)) != 2 or len(nodes) != 1 or len(digests) != 1:
         raise NotAClient("expected exactly the URIs fep:node/ and fep:keys/sha256/")
     digest = digests[0]
     if not NODE.fullmatch(nodes[0]):

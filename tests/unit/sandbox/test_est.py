@@ -25,9 +25,9 @@ URIS = (f"fep:node/{NODE}", "fep:keys/sha256/" + "ab" * 32)
 
 
 def csr(
-    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, uris: tuple[str, ...] = URIS
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, *more: x509.GeneralName
 ) -> bytes:
-    names = [x509.UniformResourceIdentifier(u) for u in uris]
+    names = [*(x509.UniformResourceIdentifier(u) for u in URIS), *more]
     request = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
@@ -56,6 +56,13 @@ def test_other_curves_and_rsa_are_refused() -> None:
     for key in keys:
         with pytest.raises(MalformedMessage, match="P-256"):
             est.Csr(csr(key))
+
+
+def test_no_further_name_is_certified() -> None:
+    """A node that asks for the exchange's host beside its own URIs gets nothing."""
+    for name in (x509.DNSName("exchange.yunxi.example"), x509.RFC822Name("a@b.c")):
+        with pytest.raises(MalformedMessage, match="exactly"):
+            est.Csr(csr(p256(), name))
 
 
 def test_issued_certificate_is_read_as_its_client() -> None:
