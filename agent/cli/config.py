@@ -101,7 +101,7 @@ def _check(config: Path) -> _Found:
     except ConfigInvalid as e:
         found = _Found(faults=list(e.faults))
         catalog, sources = _guess(config)
-        if catalog.is_dir():
+        if catalog is not None:
             _judge_catalog(found, catalog, sources)
         return found
     found = _Found()
@@ -131,12 +131,12 @@ def _judge_catalog(found: _Found, folder: Path, sources: Collection[str]) -> Non
         ]
 
 
-def _guess(config: Path) -> tuple[Path, Collection[str]]:
+def _guess(config: Path) -> tuple[Path | None, Collection[str]]:
     """The catalog's folder and the sources' names in settings that are wrong."""
     try:
         body = tomllib.loads(config.read_text("utf-8"))
     except (OSError, ValueError):
-        body = {}
+        return None, ()
     agent, sources = body.get("agent"), body.get("sources")
     folder = agent.get("catalog") if isinstance(agent, dict) else None
     names = tuple(sources) if isinstance(sources, dict) else ()
