@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
@@ -58,7 +58,7 @@ class Certificate:
         """Whether the CA's key signed it, and their names agree."""
         try:
             _load(self.pem).verify_directly_issued_by(_load(ca.pem))
-        except (ValueError, TypeError, InvalidSignature):
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             return False
         return True
 
@@ -71,20 +71,27 @@ def certificates_of_pkcs7(der: bytes) -> tuple[Certificate, ...]:
     """
     try:
         found = pkcs7.load_der_pkcs7_certificates(der)
-    except ValueError as e:
+        return tuple(Certificate._of(c) for c in found)  # noqa: SLF001 - own class
+    except _UNREADABLE as e:
         raise MalformedMessage("EST: expected PKCS#7 with certificates") from e
-    return tuple(Certificate._of(c) for c in found)  # noqa: SLF001 - own class
+
+
+_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
+"""What the library raises for bytes of a stranger; some only when a part is asked."""
 
 
 def _load(pem: bytes) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(pem)
-    except ValueError as e:
+    except _UNREADABLE as e:
         raise MalformedMessage("certificate: expected X.509 in PEM") from e
 
 
 def _kid(certificate: x509.Certificate) -> str | None:
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()
+    except _UNREADABLE:  # such as SM2
+        return None
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         return None
     numbers = key.public_numbers()
