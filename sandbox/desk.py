@@ -71,6 +71,9 @@ class Desk:
                 raise Refused("chain-gap", f"expected statement {len(known) + 1}")
             if statement.n == 1 and message.digest != client.statement:
                 raise Refused("forbidden", "the certificate names another statement")
+            signer = self.store.key(message.kid)
+            if signer is not None:
+                check_status(signer, self.signer.now())
             self._keep_keys(_chain([*known, message.text]))
         return True
 

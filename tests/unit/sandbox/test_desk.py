@@ -172,6 +172,17 @@ def test_key_of_another_node_cannot_be_claimed(world: World) -> None:
     assert world.desk.store.statements(GAJ) == []
 
 
+def test_a_revoked_key_names_no_successor(world: World) -> None:
+    """Whoever stole it would have a good key again."""
+    node, thief = world.node, Key("sign")
+    text = node.key_statement(2, [node.tls, node.key, thief], node.key)
+    world.desk.revoke(node.key.kid)
+    with pytest.raises(Refused, match="revoked") as e:
+        world.desk.put_keys(node.client, text.encode())
+    assert e.value.problem.code == "key-revoked"
+    assert world.desk.store.key(thief.kid) is None
+
+
 def test_unknown_key_cannot_be_revoked(world: World) -> None:
     """An admin hears of his typing error."""
     with pytest.raises(Refused, match="no such key"):
