@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -260,7 +261,7 @@ def _check_values(item: Item, column: Column) -> None:
 
 
 def _text(item: Item, column: Column) -> bool:
-    if pc.any(pc.match_substring(column, "\0")).as_py():
+    if _has_nul(column):
         return False
     if item.type is ItemType.M:
         return _most(pc.binary_length(column)) <= LONG_CAP
@@ -268,6 +269,14 @@ def _text(item: Item, column: Column) -> bool:
     if _most(pc.binary_length(column)) <= cap:
         return True
     return _most(pc.utf8_length(column)) <= cap
+
+
+def _has_nul(column: Column) -> bool:
+    """Whether a text holds U+0000; only then are the texts looked at one by one."""
+    text = column.buffers()[2]
+    if text is None or text.size == 0 or np.frombuffer(text, np.uint8).min() > 0:
+        return False
+    return bool(pc.any(pc.match_substring(column, "\0")).as_py())
 
 
 def _bytes(_: Item, column: Column) -> bool:
