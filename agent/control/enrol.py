@@ -378,7 +378,11 @@ async def _session(target: Target, tls: ssl.SSLContext) -> AsyncIterator[_Http]:
         sock_read=target.read_timeout_s,
     )
     connector = aiohttp.TCPConnector(ssl=tls)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+    async with aiohttp.ClientSession(
+        connector=connector,
+        timeout=timeout,
+        auto_decompress=False,  # a few bytes of a stranger could become gigabytes
+    ) as session:
         yield _Http(session, target.url)
 
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import ssl
 import stat
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -14,9 +16,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from agent.control.directory import TrustedDirectory
-from agent.control.enrol import Enrolment, Target, _date, enrol
+from agent.control.enrol import Enrolment, Target, _date, _session, enrol
 from agent.control.identity import IdentityFiles, check_pin, load_sign_key
 from agent.crypto.certificates import Certificate
 from agent.crypto.jose import PrivateKey
@@ -34,6 +37,7 @@ from agent.errors import (
 )
 from sandbox.app import exchange
 from sandbox.options import Options
+from tests.support.tus_double import TusDouble
 
 NODE = "11990100MB0000018H/rsj-fep1"
 
@@ -245,6 +249,22 @@ async def test_garbage_for_cacerts_is_an_error_of_the_tree(tmp_path: Path) -> No
     async with server:
         with pytest.raises(FepError):
             await enrol(target, IdentityFiles(tmp_path), now=lambda: datetime.now(UTC))
+
+
+async def test_nothing_of_a_stranger_is_inflated(office: Office) -> None:
+    """A small answer stays small, whatever its Content-Encoding says."""
+    bomb = gzip.compress(bytes(1 << 24))
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
+
+    server = TusDouble()
+    server.answer("GET", "/bomb", answer)
+    async with server.serving() as url:
+        target = replace(office.target, url=url)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        async with _session(target, tls) as http:
+            assert await http.get("/bomb") == bomb
 
 
 # --- what is kept ---------------------------------------------------------------------
