@@ -2,7 +2,7 @@
 """One frozen class per thing worth telling.
 
 Emitting an event writes the log line and moves the counter together, so that neither is
-forgotten; the audit record joins them when the log of issue B exists. No field ever
+forgotten; an audit record will join them. No field ever
 holds a personal value: resources, counts, codes, digests and times only.
 """
 

@@ -108,7 +108,8 @@ def test_good_report_is_healthy_and_says_so() -> None:
 def test_progress_shows_steps_and_rows() -> None:
     """A bar for each resource moves with its rows."""
     out = io.StringIO()
-    console = Console(file=out, force_terminal=True, width=100)
+    terminal = {"TERM": "xterm", "COLUMNS": "100"}
+    console = Console(file=out, force_terminal=True, width=100, _environ=terminal)
     with bars(console, "zh") as watch:
         watch.step(Text("Reading", "读取"))
         watch.rows("人员基本信息", read=10, of=20)
