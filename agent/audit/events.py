@@ -2,8 +2,8 @@
 """One frozen class per thing worth telling.
 
 Emitting an event writes the log line and moves the counter together, so that neither is
-forgotten; an audit record will join them. No field ever
-holds a personal value: resources, counts, codes, digests and times only.
+forgotten; an audit record will join them. No field ever holds a personal value:
+resources, counts, codes, digests and times only.
 """
 
 from __future__ import annotations
