@@ -516,15 +516,40 @@ class QualityHalt(OperatorFault):
 
 
 class MassDelete(OperatorFault):
-    """A run would delete more at the centre than the brake allows."""
+    """A run would delete more at the centre than the brake allows.
+
+    Args:
+        detail: see there.
+        keys_gone: so many keys would go.
+    """
 
     code = "mass-delete"
     title = Text(
         "The run would delete too much at the centre", "任务将大量删除中心数据"
     )
     remedy = Text(
-        "If the rows are really gone: `fep pull RESOURCE --confirm-deletes`.",
-        "若确已删除：`fep pull 资源代码 --confirm-deletes`。",
+        "If the rows are really gone: `fep pull RESOURCE --confirm-deletes`; it"
+        " confirms this number and no more.",
+        "若确已删除：`fep pull 资源代码 --confirm-deletes`，仅确认此数量。",
+    )
+
+    def __init__(self, detail: str = "", *, keys_gone: int | None = None) -> None:
+        self.keys_gone = keys_gone
+        super().__init__(detail)
+
+
+class NothingHeld(OperatorFault):
+    """Deletes were confirmed, but no run waits for that."""
+
+    code = "nothing-held"
+    title = Text(
+        "There are no held deletes to confirm", "没有因大量删除而暂停的任务可确认"
+    )
+    remedy = Text(
+        "Pull without --confirm-deletes first. If that run is held, `fep status"
+        " RESOURCE` says how many keys would go; then confirm that number.",
+        "请先不带 --confirm-deletes 执行 `fep pull 资源代码`；若任务被暂停，`fep status"
+        " 资源代码` 会显示将删除的主键数，届时再确认。",
     )
 
 

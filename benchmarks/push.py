@@ -108,7 +108,7 @@ def pull(place: Site, daemon: int) -> Run:
     before = cpu_s(daemon)
     client = place.client()
     with PeakMemory(daemon) as memory:
-        asked = client.post("/v1/pull", {"resource": RESOURCE, "confirm_deletes": True})
+        asked = client.post("/v1/pull", {"resource": RESOURCE})
         events = _follow(log, start, str(asked["run"]))
         time.sleep(0.3)  # the worker is reaped, so its CPU is counted
     began = _at(next(e for e in events if e["event"] == "run.started"))

@@ -11,6 +11,7 @@ from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
 from agent.cli.common.resources import complete_resource
 from agent.local.client import LocalClient
+from agent.model.batch import ANY_NUMBER
 
 app = typer.Typer(add_completion=False)
 
@@ -52,8 +53,9 @@ def pull(
         typer.Option(
             "--confirm-deletes",
             help=say(
-                "The rows are really gone: let the run delete them at the centre.",
-                "确认源数据已删除，允许中心同步删除。",
+                "The rows are really gone: let the run delete as many at the centre as"
+                " the held run said, no more.",
+                "确认源数据已删除，允许中心同步删除，数量以暂停任务所示为限。",
             ),
         ),
     ] = False,
@@ -64,6 +66,8 @@ def pull(
     body: dict[str, Any] = client.post(
         "/v1/pull", {"resource": resource, "confirm_deletes": confirm_deletes}
     )
+    if not ask.json and body["deletes_confirmed"] is not None:
+        print(confirmed(ask, body["deletes_confirmed"]))
     if wait:
         body = _ended(client, body["run"])
     _show(ask, body)
@@ -78,6 +82,20 @@ def _ended(client: LocalClient, run: str) -> dict[str, Any]:
         body: dict[str, Any] = client.get("/v1/run", query)
         if body["state"] != "running":
             return body
+
+
+def confirmed(ask: Asked, number: int) -> str:
+    """How many deletes were confirmed, for people."""
+    if number == ANY_NUMBER:
+        return ask.say(
+            "Deletes are confirmed without a limit, for this run only: the exchange"
+            " did not say how many.",
+            "已确认删除，仅限本次任务，不限数量（中心未告知数量）。",
+        )
+    return ask.say(
+        f"Confirmed: at most {number:,} keys may go.",
+        f"已确认：至多删除 {number:,} 个主键。",
+    )
 
 
 def _show(ask: Asked, body: dict[str, Any]) -> None:

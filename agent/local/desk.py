@@ -24,6 +24,10 @@ class Push(Protocol):
         """Ask for a run; its id."""
         ...
 
+    async def look(self, run: str) -> Any:
+        """The report of a run as it is now."""
+        ...
+
     async def wait(self, run: str, *, delivered: bool = False) -> Any:
         """The report of a run once it has ended."""
         ...
@@ -153,16 +157,18 @@ class Desk:
             **body,
         }
 
-    async def pull(self, resource: str, *, confirm_deletes: bool) -> str:
-        """Ask for a run; its id.
+    async def pull(self, resource: str, *, confirm_deletes: bool) -> JsonObject:
+        """Ask for a run; its id and the number of deletes that it may bring.
 
         Raises:
             GateClosed: the resource may not leave.
-            ResourceUnknown, Busy: as the flow says.
+            ResourceUnknown, NothingHeld, Busy: as the flow says.
         """
         if (why := self._facts.kept.get(resource)) is not None:
             raise GateClosed(f"{resource}: {why}")
-        return await self._push.request_pull(resource, confirm_deletes=confirm_deletes)
+        run = await self._push.request_pull(resource, confirm_deletes=confirm_deletes)
+        confirmed = (await self._push.look(run)).deletes_confirmed
+        return {"run": run, "resource": resource, "deletes_confirmed": confirmed}
 
     async def wait(self, run: str, *, delivered: bool) -> JsonObject:
         """The report of a run once it has ended."""

@@ -27,6 +27,7 @@ from agent.errors import (
     Busy,
     FepError,
     InternalFault,
+    NothingHeld,
     OperatorFault,
     ResourceUnknown,
     RunUnknown,
@@ -60,11 +61,12 @@ class Operations(Protocol):
         """Counters in the Prometheus text format."""
         ...
 
-    async def pull(self, resource: str, *, confirm_deletes: bool) -> str:
-        """Ask for a run; its id.
+    async def pull(self, resource: str, *, confirm_deletes: bool) -> JsonObject:
+        """Ask for a run; its id and the number of deletes that it may bring.
 
         Raises:
             ResourceUnknown: there is no such resource.
+            NothingHeld: there are no deletes to confirm.
             Busy: it is paused or being pulled.
         """
         ...
@@ -204,8 +206,7 @@ class _Routes:
         confirm = body.get("confirm_deletes") is True
         action = "pull --confirm-deletes" if confirm else "pull"
         self._told(request, action, resource)
-        run = await self._ops.pull(resource, confirm_deletes=confirm)
-        return _json({"run": run, "resource": resource})
+        return _json(await self._ops.pull(resource, confirm_deletes=confirm))
 
     async def pause(self, request: web.Request) -> web.Response:
         resource = (await _body(request)).get("resource")
@@ -239,7 +240,7 @@ def _status(error: FepError) -> int:
     match error:
         case ResourceUnknown() | RunUnknown() | BatchUnknown():
             return 404
-        case Busy():
+        case Busy() | NothingHeld():
             return 409
         case InternalFault():
             return 500

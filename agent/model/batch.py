@@ -9,6 +9,9 @@ from typing import Literal
 Mode = Literal["full", "incremental", "diff", "cdc", "repair", "unchanged"]
 Reason = Literal["first", "restored", "spool_lost", "rejected", "rekeyed"]
 
+ANY_NUMBER = 2**53 - 1
+"""Deletes that a person confirmed where nobody here knows how many there will be."""
+
 
 @dataclass(frozen=True, order=True)
 class BatchId:

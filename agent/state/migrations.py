@@ -136,5 +136,12 @@ STEP_1 = (
     """,
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (STEP_1,)
+STEP_2 = (
+    "ALTER TABLE runs DROP COLUMN confirm_deletes",
+    "ALTER TABLE runs ADD COLUMN deletes_confirmed INTEGER",
+    "ALTER TABLE runs ADD COLUMN keys_gone INTEGER",
+)
+"""A confirmation has a number; what had none does not count any more."""
+
+STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2)
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

@@ -175,12 +175,18 @@ class RunTotals:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a resource; ``totals`` once it has read everything."""
+    """A run of a resource.
+
+    Args:
+        deletes_confirmed: so many keys may go by a person's word, or None.
+        totals: once it has read everything.
+        keys_gone: so many would have gone, where it is held for that; else None.
+    """
 
     id: str
     stream: int
     state: RunState
-    confirm_deletes: bool
+    deletes_confirmed: int | None
     asked_at: str
     started_at: str | None = None
     ended_at: str | None = None
@@ -188,16 +194,22 @@ class Run:
     code: str | None = None
     detail: str | None = None
     successor: str | None = None
+    keys_gone: int | None = None
 
 
 @dataclass(frozen=True)
 class RunEnd:
-    """How a run ended early: held, failed or interrupted, and why."""
+    """How a run ended early: held, failed or interrupted, and why.
+
+    Args:
+        keys_gone: so many keys would have gone, where it is held for that.
+    """
 
     state: RunState
     code: str
     detail: str
     at: str
+    keys_gone: int | None = None
 
 
 @dataclass(frozen=True)

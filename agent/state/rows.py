@@ -135,7 +135,7 @@ def run(r: Record) -> Run:
         id=r["id"],
         stream=r["stream"],
         state=r["state"],
-        confirm_deletes=bool(r["confirm_deletes"]),
+        deletes_confirmed=r["deletes_confirmed"],
         asked_at=r["asked_at"],
         started_at=r["started_at"],
         ended_at=r["ended_at"],
@@ -143,6 +143,7 @@ def run(r: Record) -> Run:
         code=r["code"],
         detail=r["detail"],
         successor=r["successor"],
+        keys_gone=r["keys_gone"],
     )
 
 

@@ -311,9 +311,9 @@ class State:
         """A run that was asked for."""
         with self._connection.transaction() as db:
             db.execute(
-                "INSERT INTO runs (id, stream, state, confirm_deletes, asked_at)"
+                "INSERT INTO runs (id, stream, state, deletes_confirmed, asked_at)"
                 " VALUES (?, ?, 'queued', ?, ?)",
-                [run.id, run.stream, int(run.confirm_deletes), run.asked_at],
+                [run.id, run.stream, run.deletes_confirmed, run.asked_at],
             )
 
     def start_run(self, run: str, *, at: str) -> None:
@@ -340,14 +340,16 @@ class State:
                 self.add_run(successor)
             db.execute(
                 "UPDATE runs SET state = ?, ended_at = ?, code = ?, detail = ?,"
-                " successor = ? WHERE id = ?",
-                [end.state, end.at, end.code, end.detail, after, run],
+                " successor = ?, keys_gone = ? WHERE id = ?",
+                [*(end.state, end.at, end.code, end.detail), after, end.keys_gone, run],
             )
 
-    def confirm_run(self, run: str) -> None:
-        """A person agreed to the deletes of a run that is still queued."""
+    def confirm_run(self, run: str, deletes: int) -> None:
+        """A person agreed to so many deletes of a run that is still queued."""
         with self._connection.transaction() as db:
-            db.execute("UPDATE runs SET confirm_deletes = 1 WHERE id = ?", [run])
+            db.execute(
+                "UPDATE runs SET deletes_confirmed = ? WHERE id = ?", [deletes, run]
+            )
 
     def run(self, run: str) -> Run | None:
         """A run, or None."""

@@ -39,7 +39,7 @@ def prepare(folder: Path) -> None:
     stream = state.stream(KEY)
     head = Head(1, 0, None, stream.head.incarnation, "first")
     state.open_epoch(stream.id, Epoch(head, "position", AT))
-    state.add_run(Run("run", stream.id, "queued", False, AT))
+    state.add_run(Run("run", stream.id, "queued", None, AT))
     state.close()
 
 

@@ -169,15 +169,27 @@ def still_shared(sealed: Iterable[Item], now: Iterable[Item]) -> bool:
     return all(shares.get(i.name, "3") <= i.share for i in sealed)
 
 
-def too_many_deletes(before: int | None, now: int) -> str | None:
-    """Why a swap from ``before`` to ``now`` distinct keys must wait, or None."""
+def too_many_deletes(
+    before: int | None, now: int, confirmed: int
+) -> tuple[int, str] | None:
+    """Why a swap from ``before`` to ``now`` distinct keys must wait, or None.
+
+    Args:
+        before: keys of the newest snapshot that stands, None if there is none.
+        now: keys of this one.
+        confirmed: so many may go by a person's word, 0 without one.
+
+    Returns:
+        How many keys would go, and the same for people.
+    """
     if not before or now >= before:
         return None
     gone = before - now
-    allowed = max(BRAKE_ROWS, before * BRAKE_PERCENT // 100)
-    if now > 0 and gone <= allowed:
+    allowed = 0 if now == 0 else max(BRAKE_ROWS, before * BRAKE_PERCENT // 100)
+    if gone <= max(allowed, confirmed):
         return None
-    return (
+    agreed = f", {confirmed} are confirmed" if confirmed else ""
+    return gone, (
         f"{before} keys were sent last time, {now} would be now: {gone} fewer,"
-        f" {0 if now == 0 else allowed} are allowed unconfirmed"
+        f" {allowed} are allowed unconfirmed{agreed}"
     )

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
 
-from agent.errors import FepError, InternalFault
-from agent.model.batch import BatchId
+from agent.errors import FepError, InternalFault, MassDelete
+from agent.model.batch import ANY_NUMBER, BatchId
 from agent.pipeline.flow.report import Progress, RunOutcome, Trouble
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
 from agent.state import Run, RunEnd, Stream, StreamKey
@@ -86,15 +86,15 @@ class Wanted:
     """A run that waits to be read, not before a certain moment."""
 
     run: str
-    confirm_deletes: bool
+    deletes_confirmed: int | None
     not_before: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Again:
-    """A run is to be repeated, after some seconds."""
+    """A run is to be repeated, after some seconds; a confirmed number goes with it."""
 
-    confirm_deletes: bool
+    deletes_confirmed: int | None
     wait_s: float = 0.0
 
 
@@ -158,9 +158,9 @@ class Lane:
         self.reader.prod()
         self.bell.ring()
 
-    async def want(self, *, confirm_deletes: bool = False) -> str:
+    async def want(self, *, deletes_confirmed: int | None = None) -> str:
         """Put a run down to be read; after a restart it is still wanted."""
-        run = self._new_run(confirm_deletes=confirm_deletes)
+        run = self._new_run(deletes_confirmed)
         await undivided(partial(self.parts.state.add_run, run))
         self.take(run)
         return run.id
@@ -175,33 +175,34 @@ class Lane:
     ) -> None:
         """Put down how a run ended and, in the same step, the one that repeats it.
 
-        Nothing is repeated where a run is wanted already.
+        Nothing is repeated where a run is wanted already. A confirmation without a
+        number was for this run alone: who gave it did not see a repetition coming.
         """
-        repeats = again is not None and self.wanted is None
-        successor = (
-            self._new_run(confirm_deletes=again.confirm_deletes)
-            if again is not None and repeats
-            else None
-        )
-        end = RunEnd(state, error.code, error.detail, self.stamp())
+        successor = None
+        if again is not None and self.wanted is None:
+            confirmed = again.deletes_confirmed
+            successor = self._new_run(None if confirmed == ANY_NUMBER else confirmed)
+        gone = error.keys_gone if isinstance(error, MassDelete) else None
+        end = RunEnd(state, error.code, error.detail, self.stamp(), gone)
         stop = partial(self.parts.state.stop_run, run, end, successor=successor)
         await undivided(stop)
         if successor is not None and again is not None:
             self.take(successor, wait_s=again.wait_s)
 
-    def _new_run(self, *, confirm_deletes: bool) -> Run:
+    def _new_run(self, deletes_confirmed: int | None) -> Run:
         return Run(
             id=self.parts.chance.new_id(),
             stream=self.stream_id,
             state="queued",
-            confirm_deletes=confirm_deletes,
+            deletes_confirmed=deletes_confirmed,
             asked_at=self.stamp(),
         )
 
     def take(self, run: Run, *, wait_s: float = 0.0) -> None:
         """Read this run next; the state has it as queued."""
         begin = self.parts.chance.now() + timedelta(seconds=wait_s)
-        self.wanted = Wanted(run.id, run.confirm_deletes, begin if wait_s > 0 else None)
+        not_before = begin if wait_s > 0 else None
+        self.wanted = Wanted(run.id, run.deletes_confirmed, not_before)
         self.changed()
 
     def abort(self, reason: Abort) -> None:

@@ -19,9 +19,12 @@ from agent.errors import (
     Busy,
     FepError,
     Interrupted,
+    MassDelete,
+    NothingHeld,
     ResourceUnknown,
     RunUnknown,
 )
+from agent.model.batch import ANY_NUMBER
 from agent.pipeline.flow import report
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted
 from agent.pipeline.flow.reading import Reading
@@ -98,7 +101,7 @@ class PushFlow:
         elif run.state == "queued" and lane.wanted is None:
             lane.take(run)
         else:
-            again = Again(run.confirm_deletes)
+            again = Again(run.deletes_confirmed)
             cut = Interrupted("the daemon was restarted")
             await lane.stop(run.id, "interrupted", cut, again=again)
 
@@ -173,11 +176,20 @@ class PushFlow:
     ) -> str:
         """Ask for a run; its id. A run that only waits to be repeated starts now.
 
+        Args:
+            resource: code of the resource.
+            confirm_deletes: let as many keys go as the newest held run said, or any
+                number where the exchange has rejected deletes that it counted itself.
+
         Raises:
             ResourceUnknown: there is no such resource.
+            NothingHeld: there are no deletes to confirm.
             Busy: it is paused, or a run of it reads or is queued.
         """
         lane = self._lane(resource)
+        confirmed: int | None = None
+        if confirm_deletes:
+            confirmed = await undivided(partial(self._held_deletes, lane))
         if lane.paused:
             raise Busy(f"{resource} is paused")
         if lane.reading is not None:
@@ -185,14 +197,30 @@ class PushFlow:
         lane.read_trouble = None
         wanted = lane.wanted
         if wanted is None:
-            run = await lane.want(confirm_deletes=confirm_deletes)
+            run = await lane.want(deletes_confirmed=confirmed)
             lane.prod()
             return run
-        if confirm_deletes and not wanted.confirm_deletes:
-            await undivided(partial(self._parts.state.confirm_run, wanted.run))
-        lane.wanted = Wanted(wanted.run, wanted.confirm_deletes or confirm_deletes)
+        agreed = wanted.deletes_confirmed if confirmed is None else confirmed
+        lane.wanted = Wanted(wanted.run, agreed)
+        if confirmed is not None:
+            confirm = partial(self._parts.state.confirm_run, wanted.run, confirmed)
+            await undivided(confirm)
         lane.prod()
         return wanted.run
+
+    def _held_deletes(self, lane: Lane) -> int:
+        """How many deletes wait for a person's word.
+
+        Raises:
+            NothingHeld: none; what was held before the newest whole run is over.
+        """
+        state = self._parts.state
+        if state.stream(lane.key).halt_code == MassDelete.code:
+            return ANY_NUMBER  # the exchange counted them and told no number
+        newest = state.last_run(lane.stream_id, ("held", "read"))
+        if newest is None or newest.keys_gone is None:
+            raise NothingHeld(f"{lane.resource}: no run is held for its deletes")
+        return newest.keys_gone
 
     async def wait(self, run: str, *, delivered: bool = False) -> report.RunReport:
         """The report of a run once it has ended, or of the one that it went on in.
@@ -206,7 +234,7 @@ class PushFlow:
         """
         while True:
             heard = self.changes.listen()
-            found = await undivided(partial(self._report, run))
+            found = await self.look(run)
             if found.state == "interrupted" and found.successor is not None:
                 run = found.successor
                 continue
@@ -216,6 +244,14 @@ class PushFlow:
             if done:
                 return found
             await heard.wait()
+
+    async def look(self, run: str) -> report.RunReport:
+        """The report of a run as it is now.
+
+        Raises:
+            RunUnknown: there is no such run.
+        """
+        return await undivided(partial(self._report, run))
 
     def _report(self, run: str) -> report.RunReport:
         found = self._parts.state.run(run)

@@ -61,9 +61,6 @@ from agent.state import Catalog, NewBatch, RunTotals
 from agent.wire import catalog as wire_catalog
 from agent.wire.batch import LINE_CAP, CatalogRef, DeletesConfirmed
 
-UNBOUNDED = 2**53 - 1
-"""A confirmed count when nobody knows how many rows the centre has."""
-
 _ERRORS = {cls.code: cls for cls in all_errors()}
 
 
@@ -109,7 +106,7 @@ class Reading:
     def _hurry(self) -> None:
         """After a wait, however it ended, the run is due."""
         if (wanted := self._lane.wanted) is not None:
-            self._lane.wanted = Wanted(wanted.run, wanted.confirm_deletes)
+            self._lane.wanted = Wanted(wanted.run, wanted.deletes_confirmed)
 
     async def _run(self, wanted: Wanted) -> None:
         """One run, and what follows from how it ended."""
@@ -146,7 +143,7 @@ class Reading:
             case SpoolWriteFailed() | StateDamaged():
                 raise error
             case ChainMoved():
-                again = Again(wanted.confirm_deletes)
+                again = Again(wanted.deletes_confirmed)
                 await lane.stop(wanted.run, "interrupted", error, again=again)
             case FepError():
                 await self._failed(wanted, error)
@@ -162,7 +159,7 @@ class Reading:
             error = BatchRejected("a batch of this stream was rejected meanwhile")
             await lane.stop(wanted.run, "failed", error)
         else:
-            again = Again(wanted.confirm_deletes)
+            again = Again(wanted.deletes_confirmed)
             cut = Interrupted(lane.aborted or "stopped")
             await lane.stop(wanted.run, "interrupted", cut, again=again)
 
@@ -180,7 +177,7 @@ class Reading:
             # A wrong password, repeated fast, locks accounts.
             attempt = 32 if isinstance(error, SourceLogin) else self._failures
             wait_s = parts.backoff.wait_s(attempt, parts.chance.uniform)
-            again = Again(wanted.confirm_deletes, wait_s)
+            again = Again(wanted.deletes_confirmed, wait_s)
         lane.read_trouble = lane.trouble(error, lane.read_trouble, wait_s)
         await lane.stop(wanted.run, "failed", error, again=again)
         parts.tell(RunFailed(*told))
@@ -291,22 +288,23 @@ class _Run:
         return seal.sign(head, packed, manifest, signer=parts.signer)
 
     async def _brake(self, packed: Packed, facts: RunFacts) -> RunFacts:
-        """Hold a swap that would delete too much, unless a person agreed.
+        """Hold a swap that deletes too much, unless a person agreed to so many.
 
         Raises:
             MassDelete: it would, and nobody did.
         """
         lane, state = self._lane, self._parts.state
         before = await undivided(partial(state.last_distinct, lane.stream_id))
-        if self._wanted.confirm_deletes:
-            asked = await undivided(partial(state.run, facts.run))
-            at = lane.stamp() if asked is None else asked.asked_at
-            count = UNBOUNDED if before is None else before
-            return replace(facts, confirmed=DeletesConfirmed(at, count))
-        reason = judge.too_many_deletes(before, packed.distinct or 0)
-        if reason is not None:
-            raise MassDelete(f"{lane.resource}: {reason}")
-        return facts
+        confirmed = self._wanted.deletes_confirmed
+        check = judge.too_many_deletes(before, packed.distinct or 0, confirmed or 0)
+        if check is not None:
+            gone, reason = check
+            raise MassDelete(f"{lane.resource}: {reason}", keys_gone=gone)
+        if confirmed is None:
+            return facts
+        asked = await undivided(partial(state.run, facts.run))
+        at = lane.stamp() if asked is None else asked.asked_at
+        return replace(facts, confirmed=DeletesConfirmed(at, confirmed))
 
     async def _room(self, size: int) -> None:
         """Wait until the spool has room; the worker waits meanwhile."""

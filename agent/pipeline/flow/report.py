@@ -66,6 +66,8 @@ class RunReport:
         balanced: whether the counting equation holds; None before the run has ended.
         delivered: whether every batch of the run is loaded.
         successor: the run that repeats this one, or None.
+        keys_gone: so many keys would have gone, where it is held for that; else None.
+        deletes_confirmed: so many may go by a person's word, or None.
     """
 
     run: str
@@ -90,6 +92,8 @@ class RunReport:
     code: str | None
     detail: str | None
     successor: str | None
+    keys_gone: int | None
+    deletes_confirmed: int | None
 
 
 @dataclass(frozen=True)
@@ -220,4 +224,6 @@ def run_report(run: Run, resource: str, sums: Sums) -> RunReport:
         code=run.code,
         detail=run.detail,
         successor=run.successor,
+        keys_gone=run.keys_gone,
+        deletes_confirmed=run.deletes_confirmed,
     )

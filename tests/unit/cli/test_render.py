@@ -12,6 +12,8 @@ from rich.console import Console
 
 from agent.cli.common import render
 from agent.cli.common.context import Asked
+from agent.cli.pull import confirmed
+from agent.model.batch import ANY_NUMBER
 
 RUN: dict[str, Any] = {
     "run": "r1",
@@ -134,3 +136,17 @@ def test_sizes_have_units() -> None:
     """Decimal units with one digit."""
     sizes = [render.size(n) for n in (0, 999, 1000, 1_500_000, 2_000_000_000_000)]
     assert sizes == ["0 B", "999 B", "1.0 KB", "1.5 MB", "2000.0 GB"]
+
+
+@pytest.mark.parametrize(
+    ("lang", "number", "words"),
+    [
+        ("en", 4998, "at most 4,998 keys"),
+        ("zh", 4998, "至多删除 4,998 个主键"),
+        ("en", ANY_NUMBER, "without a limit, for this run only"),
+        ("zh", ANY_NUMBER, "仅限本次任务，不限数量"),
+    ],
+)
+def test_a_confirmation_says_its_number(lang: Any, number: int, words: str) -> None:
+    """Who confirms sees how many, in both languages, before anything goes."""
+    assert words in confirmed(Asked(Path("x"), False, lang), number)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,6 +73,10 @@ class Flow:
     ) -> str:
         self.asked.append((resource, confirm_deletes))
         return "r1"
+
+    async def look(self, run: str) -> Any:
+        confirmed = 12 if self.asked[-1][1] else None
+        return SimpleNamespace(run=run, deletes_confirmed=confirmed)
 
     async def wait(self, run: str, *, delivered: bool = False) -> Any:
         raise NotImplementedError
@@ -145,6 +150,17 @@ async def test_orders_reach_the_flow() -> None:
     desk(flow).pause(CODE)
     desk(flow).resume(None)
     assert flow.asked == [(CODE, True), ("pause", CODE), ("resume", None)]
+
+
+@pytest.mark.parametrize(("confirm", "number"), [(True, 12), (False, None)])
+async def test_a_pull_says_how_many_deletes_are_confirmed(
+    confirm: bool, number: int | None
+) -> None:
+    """The number, not only that there was a word; as docs/cli-json.md has it."""
+    body = await desk().pull(CODE, confirm_deletes=confirm)
+    assert body == {"run": "r1", "resource": CODE, "deletes_confirmed": number}
+    members = cli_json.sections()["`fep pull RESOURCE`"]
+    assert cli_json.faults(members, body) == []
 
 
 def test_a_batch_that_never_was_is_said() -> None:

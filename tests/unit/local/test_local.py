@@ -46,10 +46,10 @@ class Desk:
     def metrics(self) -> str:
         return "fep_up 1\n"
 
-    async def pull(self, resource: str, *, confirm_deletes: bool) -> str:
+    async def pull(self, resource: str, *, confirm_deletes: bool) -> dict[str, Any]:
         if resource in self.paused:
             raise Busy(f"{resource} is paused")
-        return "run-1" if not confirm_deletes else "run-2"
+        return {"run": "run-1" if not confirm_deletes else "run-2"}
 
     async def wait(self, run: str, *, delivered: bool) -> dict[str, Any]:
         await self.ended.wait()

@@ -13,7 +13,7 @@ import pytest
 
 from agent.errors import AlreadyRunning, SpoolWriteFailed, StateDamaged
 from agent.state import State
-from agent.state.database import Connection, faults, journal_mode
+from agent.state.database import APPLICATION_ID, Connection, faults, journal_mode
 from agent.state.migrations import STEPS
 
 
@@ -139,6 +139,32 @@ def test_a_half_made_schema_is_made_again(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
     db.close()
+
+
+def test_a_confirmation_without_a_number_does_not_outlive_the_upgrade(
+    tmp_path: Path,
+) -> None:
+    """Schema 1 kept a bare yes; its run goes on, without the yes."""
+    path = tmp_path / "state.db"
+    with sqlite3.connect(path) as db:
+        for statement in STEPS[0]:
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 1")
+        db.execute(
+            "INSERT INTO streams (id, producer, aud, resource, incarnation)"
+            " VALUES (1, 'p', 'a', 'r', 'i')"
+        )
+        db.execute(
+            "INSERT INTO runs (id, stream, state, confirm_deletes, asked_at)"
+            " VALUES ('r', 1, 'queued', 1, '2026-11-21T08:00:00Z')"
+        )
+    db.close()
+    state = opened(path)
+    assert [(r.id, r.deletes_confirmed) for r in state.unfinished_runs()] == [
+        ("r", None)
+    ]
+    state.close()
 
 
 def test_a_full_disk_is_a_write_fault(tmp_path: Path) -> None:

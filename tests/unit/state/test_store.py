@@ -37,7 +37,7 @@ def state(tmp_path: Path) -> Iterator[State]:
     state = State(tmp_path / "state.db", new_incarnation=lambda: "a" * 32)
     stream = state.stream(KEY)
     state.open_epoch(stream.id, Epoch(HEAD, "position", NOON))
-    state.add_run(Run("run-1", stream.id, "queued", False, NOON))
+    state.add_run(Run("run-1", stream.id, "queued", None, NOON))
     state.start_run("run-1", at=NOON)
     yield state
     state.close()
@@ -201,7 +201,7 @@ def test_a_new_epoch_drops_what_waits_and_ends_the_halt(state: State) -> None:
     made = register(state, 2)
     for new in made:
         keep(state, new, "loaded")
-    state.add_run(Run("run-2", 1, "queued", False, NOON))
+    state.add_run(Run("run-2", 1, "queued", None, NOON))
     late = register(state, 2, run="run-2")
     keep(state, late[0], "rejected", "bad-payload")
     head = Head(2, 0, late[0].digest, "a" * 32, "rejected")
@@ -216,7 +216,7 @@ def test_a_loaded_snapshot_ends_what_older_ones_left(state: State) -> None:
     """Parts of a run that died stay stored at the exchange and never load."""
     state.register(batch(HEAD))
     keep(state, batch(HEAD), "stored")
-    state.add_run(Run("run-2", 1, "queued", False, NOON))
+    state.add_run(Run("run-2", 1, "queued", None, NOON))
     second = register(state, 2, run="run-2")
     keep(state, second[0], "stored")
     keep(state, second[1], "loaded")
@@ -276,7 +276,7 @@ def test_the_brake_compares_with_what_stands(state: State) -> None:
 def test_a_run_and_the_one_that_repeats_it_are_one_step(state: State) -> None:
     """Either both are there or the run still reads."""
     end = RunEnd("failed", "worker-died", "SIGKILL", LATER)
-    again = Run("run-2", 1, "queued", True, LATER)
+    again = Run("run-2", 1, "queued", 12, LATER)
     with pytest.raises(StateDamaged):
         state.stop_run("run-1", end, successor=replace(again, id="run-1"))
     assert [r.state for r in state.unfinished_runs()] == ["reading"]
@@ -285,7 +285,7 @@ def test_a_run_and_the_one_that_repeats_it_are_one_step(state: State) -> None:
     assert old is not None
     assert (old.state, old.code, old.successor) == ("failed", "worker-died", "run-2")
     assert new is not None
-    assert (new.state, new.confirm_deletes) == ("queued", True)
+    assert (new.state, new.deletes_confirmed) == ("queued", 12)
     assert [r.id for r in state.unfinished_runs()] == ["run-2"]
     assert state.last_run(1) == new
     assert state.last_run(1, ("failed",)) == old
@@ -298,7 +298,7 @@ def test_totals_come_back_as_they_went_in(state: State) -> None:
     run = state.run("run-1")
     assert run is not None
     assert (run.state, run.totals, run.ended_at) == ("read", totals, LATER)
-    state.confirm_run("run-1")
+    state.confirm_run("run-1", 7)
     assert state.run("nobody's") is None
     register(state, 1)
     final = state.final_of("run-1")

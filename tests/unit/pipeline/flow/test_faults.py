@@ -542,22 +542,6 @@ async def test_a_swap_that_deletes_too_much_is_held(
     assert world.exchange.loaded_rows[PERSON] == (before if held else after)
 
 
-async def test_confirmed_deletes_are_said_on_the_final_part(tmp_path: Path) -> None:
-    """--confirm-deletes: the swap goes through and the manifest says who agreed."""
-    world = World(tmp_path)
-    world.scripts[PERSON].chunks = (Chunk(5000),)
-    await world.pulled()
-    world.scripts[PERSON].chunks = (Chunk(1), Chunk(1))
-    async with world.serving() as flow:
-        assert (await pull(flow)).state == "held"
-        assert (await pull(flow, confirm_deletes=True)).delivered
-        assert flow.resource(PERSON).state == "idle"
-    manifests = [k.manifest for k in world.exchange.batches.values()]
-    confirmed = [m.deletes_confirmed and m.deletes_confirmed.count for m in manifests]
-    assert confirmed[-2:] == [None, 5000]
-    assert confirmed[:-1] == [None] * (len(confirmed) - 1)
-
-
 # --- the source ---------------------------------------------------------------------
 
 

@@ -116,7 +116,7 @@ def test_where_nothing_was_stored_the_reason_is_first() -> None:
 )
 def test_the_brake(before: int | None, now: int, held: bool) -> None:
     """max(1000, 5 %), and always when nothing is left."""
-    assert (too_many_deletes(before, now) is not None) is held
+    assert (too_many_deletes(before, now, 0) is not None) is held
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_the_books_balance_only_if_every_row_is_somewhere(
     """read 10 = loaded + in flight + 2 quarantined + 1 skipped."""
     quality = Quality(10, 2, 1)
     totals = RunTotals(Rows(7, 0, 1), quality, {}, {})
-    run = Run("r", 1, "read", False, "2026-11-21T08:00:00Z", totals=totals)
+    run = Run("r", 1, "read", None, "2026-11-21T08:00:00Z", totals=totals)
     sums = Sums(2, in_flight, loaded, 0, Rows(7, 0, 1), quality, {"loaded": 2})
     report = run_report(run, "330100001/000001", sums)
     assert (report.balanced, report.stale) == (balanced, 1)
@@ -137,7 +137,7 @@ def test_the_books_balance_only_if_every_row_is_somewhere(
 
 def test_the_books_of_a_run_that_reads_are_open() -> None:
     """Neither red nor green."""
-    run = Run("r", 1, "reading", False, "2026-11-21T08:00:00Z")
+    run = Run("r", 1, "reading", None, "2026-11-21T08:00:00Z")
     sums = Sums(0, 0, 0, 0, Rows(0, 0, 0), Quality(0, 0, 0), {})
     report = run_report(run, "330100001/000001", sums)
     assert (report.balanced, report.delivered) == (None, False)

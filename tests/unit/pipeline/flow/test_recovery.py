@@ -25,7 +25,6 @@ from tests.support.push import (
     PERSON,
     Resource,
     World,
-    pull,
     until,
 )
 from tests.support.worker_double import Chunk
@@ -260,23 +259,3 @@ async def test_a_worker_that_breaks_the_protocol_is_a_dead_worker(
         report = await flow.wait(await flow.request_pull(PERSON))
         await until(flow, lambda s: s.state == "idle")
     assert (report.state, report.code) == ("failed", "worker-died")
-
-
-async def test_a_confirmed_pull_of_a_waiting_repetition_counts(tmp_path: Path) -> None:
-    """--confirm-deletes reaches the run that is already queued."""
-    world = World(tmp_path)
-    script = world.scripts[PERSON]
-    script.chunks = (Chunk(5000),)
-    await world.pulled()
-    script.chunks, script.failures = (Chunk(1),), [Failed("source-unreachable", "db")]
-    forever, slept = asyncio.Event(), world.clock.sleep
-
-    async def sleep(seconds: float) -> None:
-        if 4 < seconds < 6:
-            await forever.wait()
-        await slept(seconds)
-
-    world.clock.sleep = sleep  # type: ignore[method-assign]
-    async with world.serving() as flow:
-        await flow.wait(await flow.request_pull(PERSON))
-        assert (await pull(flow, confirm_deletes=True)).delivered
