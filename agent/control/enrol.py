@@ -7,7 +7,8 @@ Rules
    if its SHA-256 equals ``exchange.ca_sha256`` from the slip; everything after it is
    verified with that certificate alone, never with the system's trust store.
 2. Keys are made here and never leave; files are 0400. Certificate and key statement
-   name each other: the CSR carries the digest of statement 1.
+   name each other: the CSR carries the digest of statement 1, and a certificate that
+   does not keep it is refused.
 3. Each step leaves a file and is skipped when the file is there and fits, so that an
    interrupted enrolment is simply run again.
 4. A clock that is off is said first: with it every certificate looks wrong.
@@ -277,8 +278,12 @@ def _check_fits(
         )
     if certificate.kid != keys.tls.public.kid:
         raise ExchangeUntrusted("certificate: expected one for tls.key, got another")
-    if said.statement not in (None, message_digest(keys.statement)):
-        raise ExchangeUntrusted("certificate: expected our key statement, got another")
+    statement = message_digest(keys.statement)
+    if said.statement != statement:
+        raise ExchangeUntrusted(
+            f"certificate: expected one fep:keys/ URI with {statement},"
+            f" got {said.statement or 'none or several'}"
+        )
 
 
 def _from_base64(body: bytes) -> bytes:

@@ -17,6 +17,9 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from agent.control.directory import TrustedDirectory
 from agent.control.enrol import Enrolment, Target, _date, _session, enrol
@@ -37,6 +40,7 @@ from agent.errors import (
 )
 from sandbox.app import exchange
 from sandbox.options import Options
+from sandbox.tls import Authority
 from tests.support.tus_double import TusDouble
 
 NODE = "11990100MB0000018H/rsj-fep1"
@@ -221,6 +225,39 @@ async def test_a_certificate_for_another_key_is_refused(office: Office) -> None:
     office.files.tls_key.unlink()
     with pytest.raises(ExchangeUntrusted, match="another"):
         await office.enrol()
+
+
+OURS = f"fep:node/{NODE}"
+OTHER = "fep:keys/sha256/" + "0" * 64
+
+
+@pytest.mark.parametrize("uris", [[OURS], [OURS, OTHER], [OURS, OTHER, OTHER], [OTHER]])
+async def test_a_certificate_that_does_not_keep_both_uris_is_refused(
+    office: Office, tmp_path: Path, uris: list[str]
+) -> None:
+    """Of the pinned CA and for our key, but not bound to our key statement."""
+    await office.enrol()
+    held = Certificate.from_pem(certified(office.files, tmp_path / "centre", uris))
+    assert held.issued_by(Certificate.from_pem(office.files.ca.read_bytes()))
+    office.files.tls_certificate.write_bytes(held.pem)
+    with pytest.raises((ExchangeUntrusted, MalformedMessage), match="fep:"):
+        await office.enrol()
+
+
+def certified(files: IdentityFiles, centre: Path, uris: list[str]) -> bytes:
+    """What a CA that is careless about names would issue for our key."""
+    ca_key: Any = load_pem_private_key(next(centre.rglob("ca.key")).read_bytes(), None)
+    key: Any = load_pem_private_key(files.tls_key.read_bytes(), None)
+    names = [x509.UniformResourceIdentifier(uri) for uri in uris]
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    authority = Authority(x509.load_pem_x509_certificate(files.ca.read_bytes()), ca_key)
+    made = authority.issue_client(request, now=datetime.now(UTC), days=1)
+    return made.public_bytes(Encoding.PEM)
 
 
 async def test_an_expired_certificate_is_asked_for_anew(office: Office) -> None:
