@@ -27,12 +27,14 @@ from agent.errors import (
     Busy,
     FepError,
     InternalFault,
+    MalformedMessage,
     NothingHeld,
     OperatorFault,
     ResourceUnknown,
     RunUnknown,
     UsageFault,
 )
+from agent.wire import strict
 
 BODY_CAP = 64 * 1024
 """Most bytes of a request's body."""
@@ -203,7 +205,7 @@ class _Routes:
     async def pull(self, request: web.Request) -> web.Response:
         body = await _body(request)
         resource = _needed(body.get("resource"), "resource")
-        confirm = body.get("confirm_deletes") is True
+        confirm = body.get("confirm_deletes", False)
         action = "pull --confirm-deletes" if confirm else "pull"
         self._told(request, action, resource)
         return _json(await self._ops.pull(resource, confirm_deletes=confirm))
@@ -259,15 +261,20 @@ def _json(body: JsonObject, status: int = 200) -> web.Response:
 
 
 async def _body(request: web.Request) -> JsonObject:
+    """The object that was sent, whatever its Content-Type says.
+
+    Raises:
+        UsageFault: it is none, is nested too deep, or has a member of a wrong type.
+    """
     try:
-        body = json.loads(await request.text())
-    except ValueError:
-        raise UsageFault("the body is not JSON") from None
-    if not isinstance(body, dict):
-        raise UsageFault("the body is not a JSON object")
+        body = strict.loads(await request.read())
+    except MalformedMessage as e:
+        raise UsageFault(f"the body: {e.detail}") from None
     resource = body.get("resource")
     if resource is not None and not isinstance(resource, str):
         raise UsageFault("resource: expected a text or null")
+    if not isinstance(body.get("confirm_deletes", False), bool):
+        raise UsageFault("confirm_deletes: expected true or false")
     return body
 
 

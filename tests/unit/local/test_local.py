@@ -164,22 +164,52 @@ async def test_a_wrong_question_is_a_usage_fault(
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"resource": 7}', b"\xff", b"{}" + b" " * 70_000]
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff",
+        b"{}" + b" " * 70_000,
+        b'{"resource": 7}',
+        b'{"resource": "a", "confirm_deletes": "no"}',
+        b'{"resource": "a", "confirm_deletes": null}',
+        b'{"resource": "a", "resource": "b"}',
+        b'{"resource": "\\ud800"}',
+        b'{"resource": "a", "x": ' + b"9" * 5000 + b"}",
+        b'{"resource": "a", "x": NaN}',
+        b'{"resource": "a", "x": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+        b'{"a":' * 10_000,
+    ],
 )
-async def test_a_wrong_body_is_a_usage_fault(office: Office, body: bytes) -> None:
-    """What is not a small JSON object is refused before anything happens."""
-
-    def send() -> bytes:
-        with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(5)
-            s.connect(str(office.path))
-            head = f"POST /v1/pull HTTP/1.1\r\nHost: fep\r\nContent-Length: {len(body)}"
-            s.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode() + body)
-            return s.makefile("rb").read()
-
-    answer = await asyncio.to_thread(send)
+@pytest.mark.parametrize("route", ["pull", "pause", "resume"])
+async def test_a_wrong_body_is_a_usage_fault(
+    office: Office, route: str, body: bytes
+) -> None:
+    """What is not a small, plain JSON object is refused before anything happens."""
+    answer = await asyncio.to_thread(sent, office.path, route, body)
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))
     assert b'"code": "usage"' in answer
+    assert office.told == []
+
+
+async def test_the_bodys_content_type_changes_nothing(office: Office) -> None:
+    """It is read as JSON in UTF-8; a charset that nobody knows ends nothing."""
+    kind = "Content-Type: application/json; charset=nobody-knows\r\n"
+    body = f'{{"resource": "{CODE}"}}'.encode()
+    answer = await asyncio.to_thread(sent, office.path, "pull", body, kind)
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+def sent(path: Path, route: str, body: bytes, more: str = "") -> bytes:
+    """The whole answer to a POST of these bytes."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(5)
+        s.connect(str(path))
+        head = f"POST /v1/{route} HTTP/1.1\r\nHost: fep\r\n{more}"
+        head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        s.sendall(head.encode() + body)
+        return s.makefile("rb").read()
 
 
 async def test_a_fault_of_the_daemon_is_named(office: Office) -> None:
