@@ -17,7 +17,8 @@ the name of the thing. A detail never holds a personal value or a secret.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, NamedTuple
 
 
@@ -420,11 +421,22 @@ def nearest(key: str, known: Iterable[str], otherwise: str) -> str:
     return f"`{close[0]}` (did you mean that?)" if close else otherwise
 
 
+_LOGIN = re.compile(r"//.*@", re.DOTALL)
+
+
 def shown(value: object) -> str:
-    """A value of the file for a message, at most 64 characters."""
+    """A value of the file for a message, at most 64 characters.
+
+    What is inside a table or a list is not told, nor who logs in at an address: a
+    secret may stand there, in a place where it does not belong.
+    """
     if value is None:
         return "nothing"
-    text = repr(value)
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = _LOGIN.sub("//...@", repr(value))
     return text if len(text) <= 64 else text[:61] + "..."
 
 

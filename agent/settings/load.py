@@ -143,7 +143,8 @@ def _fault(path: Path, error: ErrorDetails) -> Fault:
     if error["type"] == "string_pattern_mismatch":
         expected = _field(error["loc"]).description or expected
     if error["type"] == "model_type":
-        expected = f"a table [{key}]"
+        # Whatever stands in place of a table may be something out of it.
+        return Fault(str(path), key, f"a table [{key}]", type(error["input"]).__name__)
     return Fault(str(path), key, expected.removeprefix("be "), shown(error["input"]))
 
 

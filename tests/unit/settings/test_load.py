@@ -23,6 +23,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "properties": {
             "host": {"type": "string"},
             "port": {"type": "integer"},
+            "user": {"type": "string"},
             "sslmode": {"type": "string", "enum": ["disable", "verify-full"]},
             "password": {"type": "string", "secret": True},
             "pin": {"type": "string", "secret": True},
@@ -205,6 +206,60 @@ e = 5
         "sources.d.port": ("a value of type integer", "True"),
         "sources.e": ("a table", "int"),
     }
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "got"),
+    [
+        ('user = { password = "hunter2" }', "sources.a.user", "a table"),
+        ('user = [{ password = "hunter2" }]', "sources.a.user", "a list"),
+        ('port = ["hunter2"]', "sources.a.port", "a list"),
+        ('sslmode = { password = "hunter2" }', "sources.a.sslmode", "a table"),
+        ('pasword = "hunter2"', "sources.a.pasword", "an unknown key"),
+        ('login = { password = "hunter2" }', "sources.a.login", "an unknown key"),
+        ('password = "hunter2"', "sources.a.password", "the secret itself"),
+        ('pin = { fil = "hunter2" }', "sources.a.pin", "dict"),
+        ('[log]\nlevel = { token = "hunter2" }', "log.level", "a table"),
+        ('[push]\nworkers = ["hunter2"]', "push.workers", "a list"),
+        ('[log]\npassword = "hunter2"', "log.password", "an unknown key"),
+        ('[login]\npassword = "hunter2"', "login", "an unknown key"),
+        (
+            '[sources.b]\nconnector = { password = "hunter2" }',
+            "sources.b.connector",
+            "a table",
+        ),
+        ('[sources]\nb = "hunter2"', "sources.b", "str"),
+    ],
+)
+def test_no_message_quotes_where_a_secret_may_stand(
+    tmp_path: Path, more: str, key: str, got: str
+) -> None:
+    """Tables, lists and unknown keys are told by name and type, never by value."""
+    path = write(tmp_path, f'[sources.a]\nconnector = "postgres"\nhost = "h"\n{more}\n')
+    with pytest.raises(ConfigInvalid) as caught:
+        load(path, specs=SPECS)
+    assert "hunter2" not in json.dumps(caught.value.as_dict())
+    assert "hunter2" not in str(caught.value)
+    assert {f.key: f.got for f in caught.value.faults}[key] == got
+
+
+@pytest.mark.parametrize("wrong", ['push = "hunter2"', 'push = { a = "hunter2" }'])
+def test_what_stands_for_a_table_is_not_quoted(tmp_path: Path, wrong: str) -> None:
+    """Its type is enough."""
+    with pytest.raises(ConfigInvalid) as caught:
+        load(write(tmp_path, base=f"{wrong}\n{MINIMAL}"))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["hunter2", "hunter2@"])
+def test_who_logs_in_at_an_address_is_not_quoted(tmp_path: Path, password: str) -> None:
+    """An address with a password is refused, and the rest of it is shown."""
+    base = MINIMAL.replace("https://", f"https://fep:{password}@")
+    assert base != MINIMAL
+    got = faults(write(tmp_path, base=base))["exchange.url"][1]
+    assert got is not None
+    assert "ter2" not in got
+    assert got.startswith("'https://...@")
 
 
 # --- what ships -------------------------------------------------------------------
