@@ -40,12 +40,16 @@ LEAST = 500
 def demo(
     ctx: typer.Context,
     rows: Annotated[
-        int, typer.Option(help=say("Persons of the department.", "样例人员数。"))
+        int,
+        typer.Option(
+            metavar="N", help=say("Persons of the department.", "样例人员数。")
+        ),
     ] = ROWS,
     folder: Annotated[
         Path | None,
         typer.Option(
             "--dir",
+            metavar="FOLDER",
             help=say(
                 "Work folder, used again on the next start.", "工作目录，可重复使用。"
             ),

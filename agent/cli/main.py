@@ -7,25 +7,29 @@ imported only when it is called, so that ``fep status`` does not pay for ``fep r
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 import agent.cli
-from agent.cli.common.context import asked, shared
-from agent.cli.common.language import say
-from agent.errors import FepError
+from agent.cli.common.context import Asked, asked, shared
+from agent.cli.common.language import language, say
+from agent.errors import FepError, UsageFault
 
 EPILOG = say(
     "Examples:  fep config check  |  fep run  |  fep status --watch  |"
-    "  fep pull 330100001/000001 --wait",
+    "  fep pull 101001/000001 --wait",
     "示例：  fep config check  |  fep run  |  fep status --watch  |"
-    "  fep pull 330100001/000001 --wait",
+    "  fep pull 101001/000001 --wait",
 )
 
 
@@ -102,8 +106,15 @@ class _Light:
         return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
 
 
+def _help(command: Any, ctx: Any, _formatter: Any) -> None:
+    from agent.cli.common.help import show
+
+    show(command, ctx)
+
+
 def _lighten(command: Any) -> None:
-    """Let no parameter of a command load pydantic, ``--help`` among them."""
+    """Let no parameter of a command load pydantic, and its help be ours."""
+    command.format_help = partial(_help, command)
     for param in command.params:
         param._runtime_param = _Light()  # noqa: SLF001 - see _Light
     made = command.get_help_option
@@ -153,4 +164,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     command = typer.main.get_command(app)
     _lighten(command)
-    command.main(args=args, prog_name="fep")
+    try:
+        code = command.main(args=args, prog_name="fep", standalone_mode=False)
+    except typer.Abort:
+        code = 1
+    except TyperException as e:
+        if e.__class__.__name__ != "NoArgsIsHelpError":  # its help has been shown
+            _wrong_words(e, args)
+        code = e.exit_code
+    sys.exit(code)
+
+
+def _wrong_words(e: TyperException, args: Sequence[str]) -> None:
+    """Say on stderr what is wrong in a call; JSON or not is not known yet."""
+    ctx = getattr(e, "ctx", None)
+    fault = UsageFault(f"{ctx.command_path if ctx else 'fep'}: {e.format_message()}")
+    lang = language(args, os.environ)
+    Asked(config=Path(), json=False, lang=lang).print_error(fault)

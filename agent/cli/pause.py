@@ -20,8 +20,8 @@ app = typer.Typer(add_completion=False)
         "暂停一个或全部资源的读取与发送；重启后仍有效。",
     ),
     epilog=say(
-        "Examples:  fep pause 330100001/000001  |  fep pause",
-        "示例：  fep pause 330100001/000001  |  fep pause",
+        "Examples:  fep pause 101001/000001  |  fep pause",
+        "示例：  fep pause 101001/000001  |  fep pause",
     ),
 )
 def pause(

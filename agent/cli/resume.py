@@ -20,8 +20,8 @@ app = typer.Typer(add_completion=False)
         "恢复一个或全部资源。",
     ),
     epilog=say(
-        "Examples:  fep resume 330100001/000001  |  fep resume",
-        "示例：  fep resume 330100001/000001  |  fep resume",
+        "Examples:  fep resume 101001/000001  |  fep resume",
+        "示例：  fep resume 101001/000001  |  fep resume",
     ),
 )
 def resume(

@@ -31,7 +31,8 @@ app = typer.Typer(add_completion=False)
 def sandbox(
     ctx: typer.Context,
     folder: Annotated[
-        Path, typer.Option("--dir", help=say("Its folder.", "数据目录。"))
+        Path,
+        typer.Option("--dir", metavar="FOLDER", help=say("Its folder.", "数据目录。")),
     ],
 ) -> None:
     """Become ``python -m sandbox``."""

@@ -27,8 +27,8 @@ app = typer.Typer(
         "检查连接、权限、字段与类型，并给出需执行的 GRANT 语句；有缺失时退出码为 1。",
     ),
     epilog=say(
-        "Examples:  fep source check  |  fep source check 330100001/000001 --json",
-        "示例：  fep source check  |  fep source check 330100001/000001 --json",
+        "Examples:  fep source check  |  fep source check 101001/000001 --json",
+        "示例：  fep source check  |  fep source check 101001/000001 --json",
     ),
 )
 def check(

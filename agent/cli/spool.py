@@ -23,8 +23,8 @@ _CODE = say("Code of the resource.", "资源代码。")
 @app.command(
     help=say("List batches, oldest first.", "列出批次，旧者在前。"),
     epilog=say(
-        "Examples:  fep spool ls  |  fep spool ls 330100001/000001 --json",
-        "示例：  fep spool ls  |  fep spool ls 330100001/000001 --json",
+        "Examples:  fep spool ls  |  fep spool ls 101001/000001 --json",
+        "示例：  fep spool ls  |  fep spool ls 101001/000001 --json",
     ),
 )
 def ls(
@@ -47,8 +47,8 @@ def ls(
 @app.command(
     help=say("Show one batch with its receipts.", "显示一个批次及其回执。"),
     epilog=say(
-        "Examples:  fep spool show 330100001/000001 1 7",
-        "示例：  fep spool show 330100001/000001 1 7",
+        "Examples:  fep spool show 101001/000001 1 7",
+        "示例：  fep spool show 101001/000001 1 7",
     ),
 )
 def show(

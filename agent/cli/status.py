@@ -26,10 +26,9 @@ EVERY_S = 2.0
         "显示等待、最近任务与回执、待处理事项；正常时退出码为 0。",
     ),
     epilog=say(
-        "Examples:  fep status  |  fep status 330100001/000001 --json  |"
+        "Examples:  fep status  |  fep status 101001/000001 --json  |"
         "  fep status --watch",
-        "示例：  fep status  |  fep status 330100001/000001 --json  |"
-        "  fep status --watch",
+        "示例：  fep status  |  fep status 101001/000001 --json  |  fep status --watch",
     ),
 )
 def status(

@@ -59,8 +59,8 @@ class Asked:
             self.print_json({"error": error.as_dict()})
             return
         bold, plain = ("\033[1;31m", "\033[0m") if sys.stderr.isatty() else ("", "")
-        mark = self.say("error", "错误")
-        lines = [f"{bold}{mark}:{plain} {pick(error.title, self.lang)} [{error.code}]"]
+        mark = self.say("error: ", "错误：")
+        lines = [f"{bold}{mark}{plain}{pick(error.title, self.lang)} [{error.code}]"]
         lines += [f"  {line}" for line in error.detail.splitlines()]
         lines += [f"  → {pick(error.remedy, self.lang)}"]
         print("\n".join(lines), file=sys.stderr)

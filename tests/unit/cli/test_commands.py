@@ -102,6 +102,32 @@ def test_every_command_explains_itself_with_examples(lang: str) -> None:
         assert "fep " in examples, name
 
 
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_help_speaks_one_language_and_crops_nothing(lang: str) -> None:
+    """Heads and every word of the texts are there, at 40 columns, in one language."""
+    program = "from agent.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--lang", lang, "demo", "--help"],
+        env={**os.environ, "COLUMNS": "40"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = "".join(done.stdout.split())
+    assert "…" not in said
+    assert ("用法：fepdemo[选项]" in said) is (lang == "zh")
+    assert ("Usage:fepdemo[OPTIONS]" in said) is (lang == "en")
+    last = {"zh": "两端对账。", "en": "bothsidescounted."}[lang]
+    assert last in said
+
+
+def test_wrong_words_are_told_in_the_language_asked_for(fep) -> None:  # type: ignore[no-untyped-def]
+    """Title and next step in Chinese, with the call that was wrong."""
+    said = fep("--lang", "zh", "pull")
+    assert said.err.startswith("错误：命令用法错误 [usage]\n  fep pull: ")
+    assert "→ 加 --help" in said.err
+
+
 def test_every_command_with_json_is_documented() -> None:
     """docs/cli-json.md has a heading for each command that answers in JSON."""
     headings = " ".join(sections())
@@ -143,7 +169,7 @@ def test_shared_options_stand_before_or_after(fep, words: list[str]) -> None:  #
 
 def test_chinese_is_spoken_when_asked(fep) -> None:  # type: ignore[no-untyped-def]
     """--lang zh wins over an English locale."""
-    assert "错误: 代理服务未运行" in fep("status", "--lang", "zh").err
+    assert "错误：代理服务未运行" in fep("status", "--lang", "zh").err
 
 
 def test_a_third_language_is_a_usage_fault(fep) -> None:  # type: ignore[no-untyped-def]
