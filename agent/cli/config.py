@@ -112,23 +112,24 @@ def _check(config: Path) -> _Found:
 def _judge_catalog(found: _Found, folder: Path, sources: Collection[str]) -> None:
     from agent.catalog.folder import load_folder
     from agent.catalog.lint import lint
+    from agent.catalog.lint_across import lint_across
 
     try:
         resources = load_folder(folder, sources=sources)
     except FilesInvalid as e:
         found.faults += e.faults
         return
-    for resource in resources:
-        found.resources.append(resource.code)
-        found.warnings += [
-            {
-                "resource": resource.code,
-                "field": gap.field,
-                "article": gap.article,
-                **gap.text._asdict(),
-            }
-            for gap in lint(resource)
-        ]
+    found.resources += [resource.code for resource in resources]
+    gaps = [(resource, gap) for resource in resources for gap in lint(resource)]
+    found.warnings += [
+        {
+            "resource": resource.code,
+            "field": gap.field,
+            "article": gap.article,
+            **gap.text._asdict(),
+        }
+        for resource, gap in (*gaps, *lint_across(resources))
+    ]
 
 
 def _guess(config: Path) -> tuple[Path | None, Collection[str]]:

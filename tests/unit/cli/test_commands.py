@@ -215,6 +215,24 @@ def test_gaps_of_a_document_are_warnings(fep, tmp_path: Path) -> None:  # type: 
     assert "warning: 101001/000001: abstract: " in said.out
 
 
+def test_documents_that_contradict_each_other_are_a_warning(
+    fep, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    """One shares the column that the other withholds: both are named."""
+    kept = COMPLETE.replace("101001/000001", "101001/000002").replace(
+        'title = "职务"',
+        'title = "职务"\nshare_type = "not_shared"\n'
+        'legal_basis = { level = "law", title = "某法", article = "第一条" }',
+    )
+    write(tmp_path, '\n[sources.rsj]\nconnector = "sqlite"\npath = "x.db"\n')
+    (tmp_path / "catalog" / "x.toml").write_text(COMPLETE)
+    (tmp_path / "catalog" / "y.toml").write_text(kept)
+    said = fep("config", "check")
+    assert said.code == 0, said.out
+    assert "warning: 101001/000001: binding.columns.title: " in said.out
+    assert "which 101001/000002 withholds" in said.out
+
+
 def test_config_check_is_content_with_good_settings(fep) -> None:  # type: ignore[no-untyped-def]
     """Exit 0 and one sentence."""
     said = fep("config", "check")
