@@ -67,15 +67,6 @@ class SecretChanged(Event):
 
 
 @dataclass(frozen=True)
-class Enrolled(Event):
-    """Keys and certificate are in place."""
-
-    name = "identity.enrolled"
-    node: str
-    kid: str
-
-
-@dataclass(frozen=True)
 class RunStarted(Event):
     """A run of a resource began to read."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers of persons and organisations: checks and normal forms.
+"""Numbers of persons and organisations: their checks.
 
 Sources: GB 11643-1999 (公民身份号码), GB 32100-2015 (统一社会信用代码). A region is not
 compared with today's list: numbers keep the codes of abolished counties.
@@ -47,15 +47,6 @@ def is_first_generation(text: str) -> bool:
     return bool(_FIRST_GENERATION.fullmatch(text)) and _is_date("19" + text[6:12])
 
 
-def normalise_citizen_id(text: str) -> str:
-    """The number in normal form; 15 digits become 18. Validity is not judged."""
-    number = tidy(text)
-    if is_first_generation(number):
-        first17 = number[:6] + "19" + number[6:]
-        return first17 + citizen_check(first17)
-    return number
-
-
 def uscc_check(first17: str) -> str:
     """Check character of the first 17 of a credit code.
 
@@ -75,11 +66,6 @@ def is_uscc(text: str) -> bool:
     proof of an error.
     """
     return bool(_USCC.fullmatch(text)) and uscc_check(text[:17]) == text[17]
-
-
-def normalise_uscc(text: str) -> str:
-    """The code in normal form. Validity is not judged."""
-    return tidy(text)
 
 
 def _is_date(digits: str) -> bool:

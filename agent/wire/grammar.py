@@ -62,11 +62,6 @@ def format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
-def is_uuid7(text: str) -> bool:
-    """Whether it is a lower-case RFC 9562 UUID of version 7, variant 10."""
-    return UUID7.fullmatch(text) is not None
-
-
 def new_uuid7(now_ms: int, random: bytes) -> str:
     """A uuid7 of a Unix time in milliseconds and 10 random bytes."""
     if len(random) != 10 or not 0 <= now_ms < 1 << 48:

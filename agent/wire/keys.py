@@ -142,13 +142,3 @@ def chain(messages: Sequence[str | bytes]) -> KeyChain:
         verified.append(verify(message, judge.signer(message.kid), typ=TYP))
         statements.append(statement)
     return KeyChain(tuple(statements), tuple(verified))
-
-
-def extend(known: KeyChain, text: str | bytes) -> KeyChain:
-    """A chain with one more statement.
-
-    Raises:
-        MalformedMessage: not the next statement of this node.
-        BadSignature: not signed by a ``sign`` key of the newest statement.
-    """
-    return chain([*(message.text for message in known.messages), text])

@@ -14,9 +14,6 @@ from agent.errors import MalformedMessage
 from agent.wire import strict
 from agent.wire.grammar import is_time
 
-MOST = strict.LIMIT - 1
-"""Largest integer of a message."""
-
 
 def shown(value: object) -> str:
     """A JSON value in a complaint: short, and never the whole of a long text."""

@@ -56,7 +56,7 @@ def test_time_is_written_in_utc():
 def test_uuid7_has_time_version_and_variant(now_ms: int, random: bytes):
     """RFC 9562: 48 bits of time, version 7, variant 10."""
     text = grammar.new_uuid7(now_ms, random)
-    assert grammar.is_uuid7(text)
+    assert grammar.UUID7.fullmatch(text)
     assert int(text.replace("-", "")[:12], 16) == now_ms
 
 
@@ -71,7 +71,7 @@ def test_uuid7_needs_its_random_bytes():
     """Fewer or more are a programmer's error."""
     with pytest.raises(ValueError, match="10 random"):
         grammar.new_uuid7(0, b"")
-    assert not grammar.is_uuid7("017f22e2-79b0-4cc3-98c4-dc0c0c07398f")
+    assert not grammar.UUID7.fullmatch("017f22e2-79b0-4cc3-98c4-dc0c0c07398f")
 
 
 @pytest.mark.parametrize(

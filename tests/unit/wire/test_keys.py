@@ -74,11 +74,3 @@ def test_other_message_is_no_statement():
     """typ is looked at before the payload."""
     with pytest.raises(MalformedMessage, match="typ"):
         keys.chain([vectors.message("catalog")["jws"]])
-
-
-def test_chain_is_extended_by_the_next_statement_only():
-    """extend verifies like chain."""
-    chain = keys.extend(keys.chain([ONE]), TWO)
-    assert chain == keys.chain([ONE, TWO])
-    with pytest.raises(MalformedMessage):
-        keys.extend(chain, TWO)
