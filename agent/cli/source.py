@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -126,14 +127,20 @@ async def _check(ask: Asked, resource: str | None) -> list[dict[str, Any]]:
 
 
 def _show(ask: Asked, findings: Sequence[dict[str, Any]]) -> None:
+    """Findings in order; what several resources of a source share is told once."""
     from rich.text import Text
 
     from agent.cli.common.render import console
 
     marks = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
     out = console()
+    told = Counter((f["source"], f["en"]) for f in findings)
     for f in findings:
+        again = told.pop((f["source"], f["en"]), 0)
+        if not again:
+            continue
         mark, style = marks[f["severity"]]
-        out.print(Text(f"{mark} {f['resource']} {f['source']}: {f[ask.lang]}", style))
+        where = f["source"] if again > 1 else f"{f['resource']} {f['source']}"
+        out.print(Text(f"{mark} {where}: {f[ask.lang]}", style))
         if f["remedy"]:
             out.print(Text(f"    {f['remedy']}"), soft_wrap=True)

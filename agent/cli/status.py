@@ -84,7 +84,8 @@ def _watch(ask: Asked, look: Callable[[], dict[str, Any]]) -> None:
 
     from agent.cli.common import render
 
-    with Live(render.status(ask, look()), auto_refresh=False) as live:
+    out = render.console()
+    with Live(console=out, auto_refresh=False) as live:
         while True:
+            live.update(render.status(ask, look(), width=out.width), refresh=True)
             time.sleep(EVERY_S)
-            live.update(render.status(ask, look()), refresh=True)

@@ -21,6 +21,9 @@ Body = Mapping[str, Any]
 PIPE_WIDTH = 160
 """Columns of a table that goes into a file or a pipe."""
 
+WIDE = 120
+"""Columns from which a resource and its name stand on one line."""
+
 _STATES = {
     "idle": ("idle", "空闲", "green"),
     "running": ("reading", "读取中", "cyan"),
@@ -56,14 +59,14 @@ def show_run(ask: Asked, body: Body) -> None:
 
 def show_status(ask: Asked, body: Body) -> None:
     """The whole status once."""
-    console().print(status(ask, body))
+    out = console()
+    out.print(status(ask, body, width=out.width))
 
 
-def status(ask: Asked, body: Body) -> RenderableType:
-    """The whole status as one thing to print."""
-    return Group(
-        _head(ask, body), _resources(ask, body["resources"]), *_notes(ask, body)
-    )
+def status(ask: Asked, body: Body, *, width: int) -> RenderableType:
+    """The whole status as one thing to print on so many columns."""
+    resources = _resources(ask, body["resources"], width=width)
+    return Group(_head(ask, body), resources, *_notes(ask, body))
 
 
 def _head(ask: Asked, body: Body) -> Text:
@@ -83,22 +86,27 @@ def _head(ask: Asked, body: Body) -> Text:
     return text
 
 
-def _resources(ask: Asked, resources: Sequence[Body]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def _resources(ask: Asked, resources: Sequence[Body], *, width: int) -> Table:
     heads = ask.say(
-        "resource|name|state|waiting|last run|read|sent|quarantined|last receipt",
-        "资源代码|名称|状态|等待|上次任务|读取|上送|隔离|最新回执",
-    ).split("|")
-    for head in heads:
-        table.add_column(head, justify="right" if head in _right(ask) else "left")
+        "resource|state|waiting|last run|read|sent|quarantined|last receipt",
+        "资源|状态|待发|上次任务|读取|发送|隔离|最新回执",
+    )
+    table = _table(heads, right=(4, 5, 6))
+    if width < WIDE:  # the name goes below the code, which is never cut
+        table.columns[0].width = len("101001/000001")
     for r in resources:
         table.add_row(*_row(ask, r))
     return table
 
 
-def _right(ask: Asked) -> frozenset[str]:
-    names = ask.say("read|sent|quarantined", "读取|上送|隔离")
-    return frozenset(names.split("|"))
+def _table(heads: str, *, right: Sequence[int] = ()) -> Table:
+    """Columns parted by bars; a narrow screen folds cells and crops none."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, head in enumerate(heads.split("|")):
+        table.add_column(
+            head, justify="right" if i in right else "left", overflow="fold"
+        )
+    return table
 
 
 def _row(ask: Asked, r: Body) -> list[RenderableType]:
@@ -107,8 +115,7 @@ def _row(ask: Asked, r: Body) -> list[RenderableType]:
     if run is not None:
         counts = [f"{run[k]:,}" for k in ("read", "upsert", "quarantined")]
     return [
-        r["resource"],
-        r["name"],
+        f"{r['resource']} {r['name']}",
         state(ask, r["state"]),
         f"{waiting['batches']} ({size(waiting['bytes'])})"
         if waiting["batches"]
@@ -189,13 +196,11 @@ def _reasons(ask: Asked, counts: Mapping[str, int]) -> Iterator[str]:
 
 def batches(ask: Asked, found: Sequence[Body]) -> Table:
     """Batches of the spool, oldest first."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
     heads = ask.say(
         "resource|epoch|seq|state|rows|size|sealed|file",
-        "资源代码|纪元|序号|状态|行数|大小|封装时间|文件",
-    ).split("|")
-    for head in heads:
-        table.add_column(head)
+        "资源|纪元|序号|状态|行数|大小|封装时间|文件",
+    )
+    table = _table(heads, right=(1, 2, 4, 5))
     for b in found:
         table.add_row(
             b["resource"],
@@ -205,17 +210,19 @@ def batches(ask: Asked, found: Sequence[Body]) -> Table:
             f"{sum(b['rows'].values()):,}",
             size(b["size"]),
             moment(b["sealed_at"]),
-            ask.say("purged", "已清理") if b["gone"] else b["path"],
+            ask.say("purged", "已清理") if b["gone"] else b["path"].rpartition("/")[2],
         )
     return table
 
 
 def pairs(found: Mapping[str, Any]) -> Table:
-    """Names and values, nested names with dots."""
+    """Names and values, nested names with dots; exact texts are left to JSON."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in _flat(found):
+        if name.endswith(".jws"):
+            continue
         table.add_row(name, "-" if value is None else str(value))
     return table
 

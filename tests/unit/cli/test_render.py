@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from agent.cli.common import render
@@ -60,10 +61,19 @@ BODY: dict[str, Any] = {
 }
 
 
-def shown(body: dict[str, Any], *, lang: Any = "en", ansi: bool = False) -> str:
+COLOURS: Any = {True: "standard", False: None}
+
+
+def shown(
+    body: dict[str, Any], *, lang: Any = "en", ansi: bool = False, width: int = 160
+) -> str:
     out = io.StringIO()
-    console = Console(file=out, width=160, force_terminal=ansi, color_system="standard")
-    console.print(render.status(Asked(Path("x"), json=False, lang=lang), body))
+    console = Console(
+        file=out, width=width, force_terminal=ansi, color_system=COLOURS[ansi]
+    )
+    console.print(
+        render.status(Asked(Path("x"), json=False, lang=lang), body, width=width)
+    )
     return out.getvalue()
 
 
@@ -73,9 +83,19 @@ def changed(**resource: Any) -> dict[str, Any]:
 
 def test_a_resource_is_one_line() -> None:
     """Code, name, state, what waits, counts and the last receipt stand in a row."""
-    row = next(x for x in shown(BODY).splitlines() if x.startswith("101001/000001  人"))
+    row = next(x for x in shown(BODY).splitlines() if x.startswith("101001/000001 人"))
     for word in ("sending", "2 (3.4 MB)", "20,000", "19,950", "50", "loaded 1/9"):
         assert word in row
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_a_narrow_screen_crops_nothing(lang: Any) -> None:
+    """At 80 columns every code is whole and no cell ends in an ellipsis."""
+    text = shown(BODY, lang=lang, width=80)
+    assert "…" not in text
+    assert "101001/000001" in text
+    assert "loaded 1/9" in text or "已入库 1/9" in text
+    assert all(cell_len(line) <= 80 for line in text.splitlines())
 
 
 def test_a_name_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
