@@ -80,7 +80,7 @@ def _show(ask: Asked, found: _Found) -> None:
         print(f"{mark}: {w['resource']}: {w['field']}: {w[ask.lang]} [{w['article']}]")
     if found.faults:
         count = len(found.faults)
-        print(ask.say(f"{count} faults.", f"{count} 个问题。"))
+        print(ask.say(f"Faults: {count}.", f"共 {count} 个问题。"))
         return
     count = len(found.resources)
     print(

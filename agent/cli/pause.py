@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from agent.cli.common.context import asked
 from agent.cli.common.language import say
-from agent.cli.common.resources import complete_resource
+from agent.cli.common.resources import OneOrAll
 
 app = typer.Typer(add_completion=False)
 
@@ -26,15 +24,7 @@ app = typer.Typer(add_completion=False)
 )
 def pause(
     ctx: typer.Context,
-    resource: Annotated[
-        str | None,
-        typer.Argument(
-            autocompletion=complete_resource,
-            help=say(
-                "Code of the resource; all without it.", "资源代码；省略则为全部。"
-            ),
-        ),
-    ] = None,
+    resource: OneOrAll = None,
 ) -> None:
     """Pause one resource, or all."""
     ask = asked(ctx)

@@ -12,7 +12,7 @@ import typer
 
 from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
-from agent.cli.common.resources import complete_resource
+from agent.cli.common.resources import OneOrAll
 
 app = typer.Typer(
     add_completion=False,
@@ -34,15 +34,7 @@ app = typer.Typer(
 )
 def check(
     ctx: typer.Context,
-    resource: Annotated[
-        str | None,
-        typer.Argument(
-            autocompletion=complete_resource,
-            help=say(
-                "Code of the resource; all without it.", "资源代码；省略则为全部。"
-            ),
-        ),
-    ] = None,
+    resource: OneOrAll = None,
 ) -> None:
     """Check the sources of one resource, or of all."""
     import asyncio

@@ -9,15 +9,13 @@ import typer
 
 from agent.cli.common.context import asked
 from agent.cli.common.language import say
-from agent.cli.common.resources import complete_resource
+from agent.cli.common.resources import OneOrAll, complete_resource
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     help=say("Batches that wait or are kept.", "查看待发与保留的批次。"),
 )
-
-_CODE = say("Code of the resource.", "资源代码。")
 
 
 @app.command(
@@ -29,9 +27,7 @@ _CODE = say("Code of the resource.", "资源代码。")
 )
 def ls(
     ctx: typer.Context,
-    resource: Annotated[
-        str | None, typer.Argument(autocompletion=complete_resource, help=_CODE)
-    ] = None,
+    resource: OneOrAll = None,
 ) -> None:
     """List batches."""
     ask = asked(ctx)
@@ -54,7 +50,11 @@ def ls(
 def show(
     ctx: typer.Context,
     resource: Annotated[
-        str, typer.Argument(autocompletion=complete_resource, help=_CODE)
+        str,
+        typer.Argument(
+            autocompletion=complete_resource,
+            help=say("Code of the resource.", "资源代码。"),
+        ),
     ],
     epoch: Annotated[int, typer.Argument(min=1, help=say("Epoch.", "纪元。"))],
     seq: Annotated[int, typer.Argument(min=1, help=say("Number.", "序号。"))],

@@ -135,7 +135,7 @@ def _flow(report: Report, lang: Language) -> Table:
             f"{p.accepted:,}",
             f"{p.quarantined:,}",
             f"{_size(p.sent_bytes)} ({p.batches})",
-            f"loaded {p.loaded} {_mark(p.loaded == p.batches)}",
+            f"{say('loaded', '已入库')} {p.loaded} {_mark(p.loaded == p.batches)}",
         )
     return table
 
@@ -183,11 +183,11 @@ def _withheld(report: Report, lang: Language, codes: Mapping[str, Text]) -> Tabl
         reasons = _counted(p.reasons, lang, codes)
         lines.append((p.code, say("quarantined", "隔离"), reasons))
         lines.append((p.code, flagged, _counted(p.warnings, lang, codes)))
-        items = ", ".join(p.withheld_items)
+        items = say(", ", "、").join(p.withheld_items)
         lines.append((p.code, kept, items and say("items: ", "信息项：") + items))
     for k in report.kept:
-        rows = say(f"{k.rows:,} rows never read", f"{k.rows:,} 行，从未读取")
-        lines.append((k.code, kept, f"{k.name}: {rows} [{k.refused}] {k.basis}"))
+        rows = say(f": {k.rows:,} rows never read", f"：{k.rows:,} 行，从未读取")
+        lines.append((k.code, kept, f"{k.name}{rows} [{k.refused}] {k.basis}"))
     for code, what, words in lines:
         if words:
             table.add_row(code, what, Styled(words))
@@ -208,10 +208,10 @@ def _tampering(report: Report, lang: Language) -> Styled:
     say = _say(lang)
     lines = [say("A batch altered on its way", "批次在途中被篡改")]
     lines += [_tamper_line(t, lang) for t in report.tampered]
-    lines.append(
-        say("the unaltered batch afterwards: ", "随后发送的原批次：")
-        + f"{report.after_tamper} {_mark(report.after_tamper == 'loaded')}"
-    )
+    good = report.after_tamper == "loaded"
+    state = say("loaded", "已入库") if good else report.after_tamper
+    afterwards = say("the unaltered batch afterwards: ", "随后发送的原批次：")
+    lines.append(f"{afterwards}{state} {_mark(good)}")
     text = Styled(lines[0] + "\n", style="italic")
     text.append("\n".join(f"  {line}" for line in lines[1:]), style="not italic")
     return text
@@ -219,8 +219,12 @@ def _tampering(report: Report, lang: Language) -> Styled:
 
 def _tamper_line(t: Tampered, lang: Language) -> str:
     say = _say(lang)
-    verdict = say("refused", "被拒绝") if t.refused else say("NOT REFUSED", "未被拒绝")
-    return f"{pick(t.what, lang)} → {verdict}: {t.status} {t.code} {_mark(t.refused)}"
+    refused, not_refused = (
+        say("refused: ", "被拒绝："),
+        say("NOT REFUSED: ", "未被拒绝："),
+    )
+    verdict = refused if t.refused else not_refused
+    return f"{pick(t.what, lang)} → {verdict}{t.status} {t.code} {_mark(t.refused)}"
 
 
 def _verdict(report: Report, lang: Language) -> Styled:
@@ -233,8 +237,8 @@ def _verdict(report: Report, lang: Language) -> Styled:
         return Styled(text, style="bold green")
     faults = [p.code for p in report.pushed if not _fine(p)]
     faults += [k.code for k in report.kept if k.refused != GATE_CLOSED]
-    text = say("✗ The books do not balance", "✗ 账目不符")
-    return Styled(f"{text}: {', '.join(faults) or '—'}", style="bold red")
+    text = say("✗ The books do not balance: ", "✗ 账目不符：")
+    return Styled(text + (", ".join(faults) or "—"), style="bold red")
 
 
 def _fine(p: Pushed) -> bool:

@@ -137,9 +137,9 @@ def _notes(ask: Asked, body: Body) -> Iterator[Text]:
         if run is None:
             continue
         if run["reasons"]:
-            mark = ask.say("quarantined", "隔离原因")
-            why = ", ".join(_reasons(ask, run["reasons"]))
-            yield Text(f"{r['resource']} {mark}: {why}", "yellow")
+            mark = ask.say("quarantined: ", "隔离原因：")
+            why = ask.say(", ", "，").join(_reasons(ask, run["reasons"]))
+            yield Text(f"{r['resource']} {mark}{why}", "yellow")
         if run["balanced"] is False:
             yield equation(ask, run)
 

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Completion of resource codes in the shell."""
+"""The argument RESOURCE of commands, completed in the shell."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
 from agent.cli.common.context import asked
+from agent.cli.common.language import say
 from agent.errors import FepError
 
 
@@ -17,3 +20,13 @@ def complete_resource(ctx: typer.Context, incomplete: str) -> list[tuple[str, st
         return []
     found = [(str(r["resource"]), str(r["name"])) for r in body["resources"]]
     return [(code, name) for code, name in found if code.startswith(incomplete)]
+
+
+OneOrAll = Annotated[
+    str | None,
+    typer.Argument(
+        autocompletion=complete_resource,
+        help=say("Code of the resource; all without it.", "资源代码；省略则为全部。"),
+    ),
+]
+"""One resource; without it all of them."""
