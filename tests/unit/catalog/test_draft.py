@@ -7,13 +7,14 @@ import tomllib
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import given, settings
+from hypothesis import given
 
 from agent.catalog.document import Resource
 from agent.catalog.draft import draft
 from agent.catalog.gate import closed
 from agent.catalog.lint import errors
 from connectors.contract import FoundColumn, FoundTable
+from tests.support.tries import tries
 
 
 def column(name: str, kind: str = "C", **more: Any) -> FoundColumn:
@@ -63,7 +64,7 @@ def test_a_database_cannot_write_into_the_draft() -> None:
 _names = st.text(min_size=1, max_size=8).filter(lambda name: "\0" not in name)
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(st.lists(_names, min_size=1, max_size=5, unique=True), st.none() | st.text())
 def test_any_names_make_a_document(names: list[str], comment: str | None) -> None:
     """Quotes, backslashes, blanks, capitals: TOML that means the same columns."""

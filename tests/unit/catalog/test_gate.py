@@ -8,7 +8,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import find, given
 
 from agent.catalog.document import Resource
 from agent.catalog.gate import Outgoing, closed, leave
@@ -16,6 +16,7 @@ from agent.errors import GateClosed
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem
 from tests.support.catalog_text import raw, resource
+from tests.support.tries import tries
 
 BASIS = {"level": "law", "title": "某法", "article": "第一条"}
 
@@ -150,7 +151,7 @@ _documents: Any = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@tries(300)
 @given(_documents)
 def test_for_any_document_nothing_forbidden_passes(document: dict[str, Any]) -> None:
     """Not shared (whole or item), classified, or without `push = true`: it stays."""

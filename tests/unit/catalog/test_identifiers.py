@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from agent.catalog import codes
 from agent.catalog.identifiers import (
@@ -16,6 +16,7 @@ from agent.catalog.identifiers import (
     tidy,
     uscc_check,
 )
+from tests.support.tries import tries
 from tests.support.vectors import load
 
 VECTORS = load("domain.json")
@@ -72,7 +73,7 @@ def test_issued_codes_that_fail(vector: dict[str, str]) -> None:
     assert not is_uscc(vector["code"])
 
 
-@settings(max_examples=100)
+@tries(100)
 @given(st.text(max_size=20))
 def test_any_text_is_judged_without_an_error(text: str) -> None:
     """Garbage is invalid, never an exception."""

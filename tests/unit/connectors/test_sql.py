@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.contract import SourceError
@@ -27,6 +27,7 @@ from connectors.sql import (
     text_or_bytes,
     token_of,
 )
+from tests.support.tries import tries
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 VALUES = (
@@ -34,7 +35,7 @@ VALUES = (
 )
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(NAMES.filter(bool), NAMES)
 def test_no_name_or_text_ends_its_quotes(name: str, text: str) -> None:
     """Whatever a name or a text holds, SQL reads it back as it was."""
@@ -51,7 +52,7 @@ def test_a_name_with_nul_is_missing() -> None:
         quoted("a\0b")
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(st.lists(VALUES, min_size=1, max_size=8), st.integers(1, 9))
 def test_a_token_gives_back_its_place(key: list[Any], rows: int) -> None:
     """Texts, numbers, bytes and NULLs of a key survive the token."""

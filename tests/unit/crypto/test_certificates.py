@@ -13,10 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
-from hypothesis import given, settings
+from hypothesis import given
 
 from agent.crypto.certificates import certificates_of_pkcs7
 from agent.errors import MalformedMessage
+from tests.support.tries import tries
 
 P256 = bytes.fromhex("06082a8648ce3d030107")
 OTHER_CURVE = bytes.fromhex("06082a8648ce3d030106")
@@ -62,7 +63,7 @@ _spots: Any = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(_spots)
 def test_spoilt_certificates_are_a_value_or_our_error(
     spots: list[tuple[int, int]],

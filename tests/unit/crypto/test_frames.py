@@ -8,11 +8,12 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.crypto import frames
 from tests.support import vectors
+from tests.support.tries import tries
 
 ROWS = [
     (
@@ -120,7 +121,7 @@ def test_single_values_of_the_vector_file_have_their_frames():
         assert made == head + data
 
 
-@settings(max_examples=100)
+@tries(100)
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=6))
 def test_number_text_keeps_the_value_and_the_grammar(value: Decimal):
     """No digit is lost, none says nothing."""

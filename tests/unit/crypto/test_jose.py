@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.crypto import jose
 from agent.errors import BadSignature, MalformedMessage
 from tests.support import vectors
+from tests.support.tries import tries
 
 CAP = 65_535
 KEY = vectors.key("sign")
@@ -174,7 +175,7 @@ def test_form_is_refused_before_a_library_sees_it(case: dict[str, str]):
         jose.verify(jose.split(case["text"], cap=CAP), key, typ=case["typ"])
 
 
-@settings(max_examples=100)
+@tries(100)
 @given(st.binary(max_size=300) | st.text(max_size=300))
 def test_any_text_is_a_message_or_our_error(text: bytes | str):
     """Garbage never ends in another exception."""
@@ -185,7 +186,7 @@ def test_any_text_is_a_message_or_our_error(text: bytes | str):
     assert len(text) <= 200
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(st.integers(0, len(GOOD) - 1), st.characters(max_codepoint=255))
 def test_changed_character_never_verifies(at: int, character: str):
     """One other character anywhere breaks the message or its signature."""
@@ -196,7 +197,7 @@ def test_changed_character_never_verifies(at: int, character: str):
         jose.verify(jose.split(text, cap=CAP), KEY.public, typ="fep-batch+jws")
 
 
-@settings(max_examples=50)
+@tries(50)
 @given(st.binary(max_size=40))
 def test_base64url_has_one_form(data: bytes):
     """Encoding and decoding agree, and no second text gives the same bytes."""

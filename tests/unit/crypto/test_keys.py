@@ -12,13 +12,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.crypto import keys
 from agent.crypto.jose import PrivateKey
 from agent.errors import MalformedMessage, SecretUnreadable
 from tests.support import vectors
+from tests.support.tries import tries
 
 NODE = "11990100000000019F/front-1"
 DIGEST = "sha256:" + "ab" * 32
@@ -179,7 +180,7 @@ def test_pin_of_a_ca_is_over_its_der():
     assert keys.ca_sha256(pem) == keys.ca_sha256(der) == hashlib.sha256(der).hexdigest()
 
 
-@settings(max_examples=50, deadline=None)
+@tries(50)
 @given(st.binary(max_size=200))
 def test_garbage_is_no_certificate_and_no_request(data: bytes):
     """Any bytes give our error."""

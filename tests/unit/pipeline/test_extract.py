@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import errors
@@ -24,6 +24,7 @@ from connectors.contract import (
     SourceError,
     StreamSpec,
 )
+from tests.support.tries import tries
 
 ITEMS = (
     BoundItem(Item("id_no", ItemType.C, 18, None, True, "1"), "ID_NO"),
@@ -195,7 +196,7 @@ def test_empty_page_gives_nothing() -> None:
     st.integers(1, 3000),
     st.integers(1, 70),
 )
-@settings(max_examples=80, deadline=None)
+@tries(80)
 def test_pieces_are_the_page(widths: list[int], raw_bytes: int, max_rows: int) -> None:
     """However a page is cut, its rows come out once, in order, within the limits."""
     rows = pa.record_batch(

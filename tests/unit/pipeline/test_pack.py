@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import InternalFault, SpoolWriteFailed
 from agent.model.batch import Quality, Rows
 from agent.model.job import Line
 from agent.pipeline.pack import Load, Part, parts, payload, write_down
+from tests.support.tries import tries
 
 SCHEMA = pa.schema(
     [
@@ -126,7 +127,7 @@ def test_table_of_nothing_but_bad_rows_is_counted() -> None:
     st.integers(1, 5000),
     st.integers(30, 100),
 )
-@settings(max_examples=80, deadline=None)
+@tries(80)
 def test_nothing_is_lost_between_parts(
     given_loads: list[tuple[str, int]], raw_bytes: int, max_rows: int
 ) -> None:

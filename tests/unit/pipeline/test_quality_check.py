@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from agent.errors import SourceTypeChanged
 from agent.model.batch import Quality, Rows
@@ -25,6 +25,7 @@ from tests.support.columns import (
     ops,
     page,
 )
+from tests.support.tries import tries
 
 
 def test_a_clean_page_leaves_unchanged() -> None:
@@ -454,7 +455,7 @@ def _stream(rows: pa.RecordBatch) -> bytes:
 _cell = st.none() | st.sampled_from(["1", "2", "x", "", "2026-01-01", "机密", "a\0"])
 
 
-@settings(max_examples=50, deadline=None)
+@tries(50)
 @given(st.lists(st.tuples(_cell, _cell, _cell), max_size=8))
 def test_every_row_is_accounted_for(rows: list[tuple[str | None, ...]]) -> None:
     """read = upsert + quarantined; keys leave once; what leaves is valid."""

@@ -9,7 +9,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pyarrow as pa
 import pyarrow.ipc
-from hypothesis import given, settings
+from hypothesis import given
 
 from agent.catalog import lint, lint_items
 from agent.model.item import ItemType
@@ -19,6 +19,7 @@ from agent.settings.model import Quality
 from agent.wire import arrow, catalog, grammar
 from agent.wire.arrow import read_payload
 from tests.support.columns import ID, bound, checker
+from tests.support.tries import tries
 
 _SIZES = {"C": (6, None), "N": (8, 2)}
 ITEMS = (ID, *(bound(k.lower(), k, *_SIZES.get(k, (None, None))) for k in "CMNYDTLBFG"))
@@ -45,7 +46,7 @@ def _pages(draw: Any) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=[b.column for b in ITEMS])
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(_pages())
 def test_what_quality_lets_out_the_wire_takes(page: pa.RecordBatch) -> None:
     """Whatever the source holds, the payload is valid and every row is counted."""

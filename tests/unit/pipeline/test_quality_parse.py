@@ -11,7 +11,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 
 from agent.model.item import Item
 from agent.pipeline.quality import dates, numbers
@@ -19,6 +19,7 @@ from agent.pipeline.quality.columns import PIECE, Parsed
 from agent.pipeline.quality.parse import decode, parse
 from agent.pipeline.quality.zone import Zone
 from tests.support.columns import item
+from tests.support.tries import tries
 
 SHANGHAI = Zone("Asia/Shanghai")
 MONEY = item("N", 12, 2)
@@ -354,7 +355,7 @@ KINDS = [item("N", 8, 2), item("Y"), item("I"), item("D"), item("T"), item("L")]
 KINDS += [item("B"), item("F")]
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(_texts, st.sampled_from(KINDS))
 @example(["2015-01-01 00+08:00", "2015-01-01 00:00"], item("T"))
 @example(["9999-12-31 23:59:59"], item("T"))
@@ -375,7 +376,7 @@ def _fault_at(parsed: Parsed, row: int) -> str | None:
     return next((r for r, mask in parsed.faults.items() if mask[row]), None)
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(st.integers(-(10**14), 10**14), st.integers(0, 6))
 def test_decimals_equal_pythons(digits: int, scale: int) -> None:
     """Any decimal text gives the same number as Python's decimal, or does not fit."""
@@ -384,14 +385,14 @@ def test_decimals_equal_pythons(digits: int, scale: int) -> None:
     assert one(f"{value:f}", MONEY) == (value if fits else "out_of_range")
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_floats_keep_every_bit(value: float) -> None:
     """The shortest text of a float gives the same 64 bits again."""
     assert struct.pack(">d", one(repr(value), item("B"))) == struct.pack(">d", value)
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(st.dates())
 def test_every_date_is_read(value: date) -> None:
     """Years 1 to 9999, in all four forms."""
@@ -411,7 +412,7 @@ _instants = st.datetimes(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(_instants)
 def test_every_instant_with_offset_is_read(value: datetime) -> None:
     """An offset is applied exactly."""

@@ -9,10 +9,11 @@ from typing import Any
 import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from agent.catalog import codes, identifiers
 from agent.pipeline.quality.rules import judge, marked
+from tests.support.tries import tries
 from tests.support.vectors import load
 
 CITIZEN = load("domain.json")["citizen_id_gb11643"]
@@ -71,7 +72,7 @@ _near = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(st.lists(st.none() | _near | st.text(max_size=20), max_size=5))
 def test_the_column_and_the_scalar_agree_on_persons(values: list[str | None]) -> None:
     """Every value is judged alike in a matrix and alone."""
@@ -90,7 +91,7 @@ _near_code = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(st.lists(st.none() | _near_code | st.text(max_size=20), max_size=5))
 def test_the_column_and_the_scalar_agree_on_companies(values: list[str | None]) -> None:
     """Every value is judged alike in a matrix and alone."""

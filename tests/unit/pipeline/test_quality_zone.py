@@ -9,9 +9,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 
 from agent.pipeline.quality.zone import Zone
+from tests.support.tries import tries
 
 NAMES = ("Asia/Shanghai", "America/New_York", "Africa/Casablanca", "UTC", "Asia/Urumqi")
 ZONES = {name: Zone(name) for name in NAMES}
@@ -49,7 +50,7 @@ _local = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1))  # noqa: DTZ001
 _modern = st.datetimes(datetime(1935, 1, 1), datetime(2030, 1, 1))  # noqa: DTZ001
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(st.sampled_from(NAMES), st.lists(_local | _modern, max_size=4))
 @example("Asia/Shanghai", [datetime(1900, 1, 1), datetime(2100, 6, 1)])  # noqa: DTZ001
 def test_it_agrees_with_the_standard_library(name: str, local: list[datetime]) -> None:

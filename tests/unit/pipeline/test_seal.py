@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.crypto.jose import PrivateKey, message_digest, split, verify
@@ -15,6 +15,7 @@ from agent.model.job import Packed
 from agent.model.stream import Head
 from agent.pipeline.seal import RunFacts, Sealed, Sender, compose, payload_of, sign
 from agent.wire import batch as wire
+from tests.support.tries import tries
 
 KEY = PrivateKey.generate("sign")
 SENDER = Sender("11330100MB0000000A/fep-01", "yunxi.exchange", "fep-agent/0.1.0")
@@ -73,7 +74,7 @@ def sealed(head: Head, parts: list[Packed], *, facts: RunFacts) -> list[Sealed]:
 FACTS = RunFacts("330100001/000001", RUN, wire.CatalogRef(1, DIGEST), None)
 
 
-@settings(max_examples=50)
+@tries(50)
 @given(heads(), runs())
 def test_the_chain_is_contiguous(head: Head, parts: list[Packed]) -> None:
     """seq counts on; each prev is the digest before; the reason is the first one's."""
@@ -85,7 +86,7 @@ def test_the_chain_is_contiguous(head: Head, parts: list[Packed]) -> None:
     assert {s.epoch for s in streams} == {head.epoch}
 
 
-@settings(max_examples=50)
+@tries(50)
 @given(heads(), runs())
 def test_every_manifest_reads_back_as_it_was(head: Head, parts: list[Packed]) -> None:
     """The strict parser takes whatever is sealed, within the cap of line 1."""
@@ -99,7 +100,7 @@ def test_every_manifest_reads_back_as_it_was(head: Head, parts: list[Packed]) ->
         assert one.size == len(one.text) + 1 + one.packed.size
 
 
-@settings(max_examples=50)
+@tries(50)
 @given(runs())
 def test_a_run_is_one_snapshot(parts: list[Packed]) -> None:
     """Parts from 1, the final one last, distinct keys and run_end on it alone."""

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.crypto.jose import PrivateKey, message_digest
@@ -22,6 +22,7 @@ from agent.wire.batch import CatalogRef, Content, Manifest, StreamRef
 from agent.wire.catalog import Statement
 from sandbox.accept import Admit, Offer, Refuse, Reject, Repeat, Rules, Verdict
 from sandbox.store import KeyRecord, Known, Stream
+from tests.support.tries import tries
 
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 NODE = "11990100MB1234567X/qz1"
@@ -129,14 +130,14 @@ def test_ferry_has_no_certificate() -> None:
     assert isinstance(judge(line(), Records(), node=None), Admit)
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_and_never_raises(data: bytes) -> None:
     """Whatever stands in line 1, the verdict is a refusal."""
     assert code(judge(data, Records())) == "malformed"
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_flipped_byte_is_never_admitted(place: int, value: int) -> None:
     """A line that differs in one byte is refused, or is the same message."""

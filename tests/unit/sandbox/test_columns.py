@@ -9,12 +9,13 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model.item import Item, ItemType
 from agent.wire import arrow
 from sandbox import columns
+from tests.support.tries import tries
 
 ITEMS = tuple(
     Item(name, ItemType(letter), length, scale, key=name == "k", share="1")
@@ -64,7 +65,7 @@ def record(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(st.dictionaries(TEXT, ROW, max_size=5))
 def test_table_gives_back_what_was_put_in(
     rows: dict[str, tuple[Any, ...]],

@@ -14,6 +14,7 @@ from agent.wire.batch import LINE_CAP
 from agent.wire.problem import Problem
 from sandbox.accept import Offer, Refuse, Repeat, Verdict
 from sandbox.uploads import Ticket, Upload, Uploads
+from tests.support.tries import tries
 
 MINE = "a" * 64
 
@@ -33,7 +34,7 @@ def upload(length: int, seen: Seen, path: Path = Path("/nowhere")) -> Upload:
     return Upload(Ticket("0" * 32, length, MINE, "node"), path, seen)
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(
     st.binary(max_size=40).filter(lambda b: b"\n" not in b),
     st.binary(max_size=60),

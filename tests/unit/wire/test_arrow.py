@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.crypto import frames
@@ -21,6 +21,7 @@ from agent.model.item import Item, ItemType
 from agent.wire import arrow, ipc
 from agent.wire.batch import PAYLOAD_CAP
 from tests.support import vectors
+from tests.support.tries import tries
 
 
 def item(name: str, kind: str, length: int | None = None, scale: int | None = None):
@@ -106,7 +107,7 @@ def read(
     return list(found)
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(
     st.lists(st.tuples(*(values(i) for i in ALL)), min_size=1, max_size=5), st.data()
 )
@@ -352,7 +353,7 @@ def test_frames_tell_kind_codec_and_rows():
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(st.binary(max_size=120))
 def test_any_bytes_are_frames_or_bad_payload(data: bytes):
     """Garbage behind a good beginning never ends in another exception."""

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import MalformedMessage
 from agent.model.item import Item, ItemType
 from agent.wire import catalog
 from tests.support import vectors
+from tests.support.tries import tries
 
 NODE = "11990100000000019F/front-1"
 
@@ -47,7 +48,7 @@ def test_unshared_item_cannot_be_formatted():
         catalog.Statement(NODE, "a/b", 1, (item,)).payload()
 
 
-@settings(max_examples=50)
+@tries(50)
 @given(st.integers(-1, 40), st.integers(-1, 40))
 def test_number_measures(length: int, scale: int):
     """Precision 1-38, scale from 0 to it, nothing else."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import BadPayload, BadSignature, MalformedMessage
@@ -26,6 +26,7 @@ from agent.wire import (
     reconcile,
 )
 from tests.support import vectors
+from tests.support.tries import tries
 
 PARSERS: dict[str, Callable[[bytes], Any]] = {
     "batch_full": batch.parse,
@@ -63,7 +64,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("name", sorted(PARSERS))
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(data=st.data())
 def test_odd_member_gives_a_value_or_our_error(name: str, data: st.DataObject):
     """Any member replaced, removed or added."""
@@ -91,7 +92,7 @@ def test_odd_member_gives_a_value_or_our_error(name: str, data: st.DataObject):
 
 
 @pytest.mark.parametrize("name", sorted(PARSERS))
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(at=st.integers(0, 10**6), byte=st.integers(0, 255), cut=st.booleans())
 def test_odd_byte_gives_a_value_or_our_error(
     name: str, at: int, byte: int, *, cut: bool
@@ -107,7 +108,7 @@ def test_odd_byte_gives_a_value_or_our_error(
     assert text
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(
     at=st.integers(0, 10**4),
     byte=st.characters(max_codepoint=127),
@@ -129,7 +130,7 @@ SAMPLE = (vectors.VECTORS / "990100001_000001.1.1.fepb").read_bytes()
 PAYLOAD = SAMPLE[SAMPLE.index(b"\n") + 1 :]
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(
     changes=st.lists(
         st.tuples(st.integers(0, len(PAYLOAD) - 1), st.binary(min_size=1, max_size=8)),

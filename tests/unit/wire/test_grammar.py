@@ -7,16 +7,17 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import MalformedMessage
 from agent.wire import grammar
+from tests.support.tries import tries
 
 MOMENTS = st.datetimes(timezones=st.just(UTC))
 
 
-@settings(max_examples=100)
+@tries(100)
 @given(MOMENTS)
 def test_time_survives(moment: datetime):
     """Microseconds, and years from 1, come back."""
@@ -25,7 +26,7 @@ def test_time_survives(moment: datetime):
     assert grammar.parse_time(text) == moment
 
 
-@settings(max_examples=100)
+@tries(100)
 @given(st.text(max_size=30) | st.from_regex(grammar.TIME))
 def test_any_text_is_a_time_or_our_error(text: str):
     """No other exception, whatever the digits say."""
@@ -51,7 +52,7 @@ def test_time_is_written_in_utc():
         grammar.format_time(datetime(2026, 1, 1))  # noqa: DTZ001 - naive on purpose
 
 
-@settings(max_examples=50)
+@tries(50)
 @given(st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
 def test_uuid7_has_time_version_and_variant(now_ms: int, random: bytes):
     """RFC 9562: 48 bits of time, version 7, variant 10."""

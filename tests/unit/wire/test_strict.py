@@ -7,11 +7,12 @@ import json
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import MalformedMessage
 from agent.wire import strict
+from tests.support.tries import tries
 
 NUMBERS = st.integers(-(2**53) + 1, 2**53 - 1)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text(max_size=8)
@@ -26,7 +27,7 @@ VALUES = st.recursive(
 OBJECTS = st.dictionaries(st.text(max_size=4), VALUES, max_size=4)
 
 
-@settings(max_examples=100)
+@tries(100)
 @given(OBJECTS)
 def test_what_was_written_is_read(obj: dict[str, object]):
     """Objects within the rules survive; too deep ones are refused."""
@@ -36,7 +37,7 @@ def test_what_was_written_is_read(obj: dict[str, object]):
         assert "levels" in e.detail  # noqa: PT017 - both ends are right
 
 
-@settings(max_examples=100)
+@tries(100)
 @given(st.binary(max_size=60) | st.text('{}[]":,\\u0dD8e.-1 a\ufeff', max_size=40))
 def test_any_bytes_are_a_value_or_our_error(data: bytes | str):
     """Nothing else comes out, and what json takes beyond us is out of our rules."""
