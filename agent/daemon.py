@@ -66,7 +66,8 @@ from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.seams import Chance, Limits, Parts
 from agent.pipeline.seal import Sender
 from agent.pipeline.spool import Quota, Spool
-from agent.pipeline.uplink import Endpoint, Exchange
+from agent.pipeline.uplink.endpoint import Endpoint
+from agent.pipeline.uplink.exchange import Exchange
 from agent.pipeline.worker.spawn import Guard, WorkerProcess
 from agent.retry import Backoff
 from agent.settings import Settings

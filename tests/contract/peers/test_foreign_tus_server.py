@@ -14,7 +14,8 @@ import pytest
 
 from agent.errors import ExchangeUnreachable
 from agent.model.batch import BatchId
-from agent.pipeline.uplink import Endpoint, Exchange
+from agent.pipeline.uplink.endpoint import Endpoint
+from agent.pipeline.uplink.exchange import Exchange
 from tests.support import peers
 
 pytestmark = pytest.mark.contract

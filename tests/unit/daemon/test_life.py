@@ -18,7 +18,7 @@ from agent.control.directory import TrustedDirectory
 from agent.crypto.jose import PrivateKey
 from agent.daemon import Stop, _keep_directory, load, locked
 from agent.errors import AlreadyRunning, CatalogInvalid, ConfigInvalid, SpoolWriteFailed
-from agent.pipeline.uplink import Exchange
+from agent.pipeline.uplink.exchange import Exchange
 from tests.support.settings_text import write
 
 ROOT = Path(__file__).parents[3]

@@ -23,7 +23,8 @@ from agent.errors import (
     SpoolDamaged,
 )
 from agent.model.batch import BatchId
-from agent.pipeline.uplink import ONE_POST, Endpoint, Exchange, tls_context
+from agent.pipeline.uplink.endpoint import Endpoint, tls_context
+from agent.pipeline.uplink.exchange import ONE_POST, Exchange
 from tests.support.tls import DAY, Authority
 from tests.support.tus_double import TusDouble, reply
 

@@ -17,10 +17,8 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -28,19 +26,27 @@ from pathlib import Path
 from typing import Self
 
 import aiohttp
-from multidict import CIMultiDictProxy
 from yarl import URL
 
 from agent.errors import (
-    ConfigInvalid,
     ExchangeRefused,
     ExchangeUnreachable,
-    ExchangeUntrusted,
     MalformedMessage,
     SpoolDamaged,
 )
 from agent.model.batch import BatchId
-from agent.wire import position, problem, receipt, reconcile
+from agent.pipeline.uplink.endpoint import Endpoint, tls_context
+from agent.pipeline.uplink.faults import translated
+from agent.pipeline.uplink.reply import (
+    Reply,
+    bounded,
+    done,
+    expect,
+    offset_of,
+    receipt_of,
+    text_of,
+)
+from agent.wire import position, reconcile
 
 TUS = "1.0.0"
 ONE_POST = 256 * 1024
@@ -58,40 +64,6 @@ DIRECTORY_CAP = 16 * 1024 * 1024
 """Longest directory that is read, bytes."""
 SMALL_CAP = 16 * 1024
 """Most bytes of an answer from which nothing but a problem is expected."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where the exchange is and who we are.
-
-    Args:
-        url: base, ``https://host[:port]``.
-        ca_file: the pinned CA certificate, PEM.
-        cert_file: our certificate, PEM, or None before enrolment.
-        key_file: its private key, PEM, or None before enrolment.
-        connect_timeout_s: for a connection with its handshake.
-        read_timeout_s: for an answer, once the request is out.
-        batches: path of the tus receiver.
-        unsafe_plain_http: take ``http://`` too; for tests with foreign servers.
-    """
-
-    url: str
-    ca_file: Path | None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    connect_timeout_s: float = 10.0
-    read_timeout_s: float = 60.0
-    batches: str = "/v1/batches"
-    unsafe_plain_http: bool = False
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer, read up to its cap."""
-
-    status: int
-    headers: CIMultiDictProxy[str]
-    body: bytes
 
 
 @dataclass(frozen=True)
@@ -154,7 +126,7 @@ class Exchange:
         """The signed position of our stream of a resource."""
         query = {"resource": resource, "nonce": nonce}
         reply = await self._ask("GET", "/v1/position", query, cap=position.CAP)
-        return _text(_expect(reply, 200))
+        return text_of(expect(reply, 200))
 
     async def receipt(self, batch: BatchId) -> str | None:
         """The newest receipt of a batch, or None if the exchange has none."""
@@ -164,29 +136,29 @@ class Exchange:
             "seq": str(batch.seq),
         }
         reply = await self._ask("GET", "/v1/receipt", query, cap=SMALL_CAP)
-        return None if reply.status == 404 else _text(_expect(reply, 200))
+        return None if reply.status == 404 else text_of(expect(reply, 200))
 
     async def put_catalog(self, statement: str) -> None:
         """Make a catalog statement known."""
         body = statement.encode("ascii")
-        _expect(await self._ask("PUT", "/v1/catalog", body=body), 200, 201)
+        expect(await self._ask("PUT", "/v1/catalog", body=body), 200, 201)
 
     async def keys(self, statement: str) -> None:
         """Make a key statement known."""
         body = statement.encode("ascii")
-        _expect(await self._ask("POST", "/v1/keys", body=body), 200, 201, 204)
+        expect(await self._ask("POST", "/v1/keys", body=body), 200, 201, 204)
 
     async def directory(self) -> str:
         """The signed directory."""
         reply = await self._ask("GET", "/v1/directory", cap=DIRECTORY_CAP)
-        return _text(_expect(reply, 200))
+        return text_of(expect(reply, 200))
 
     async def reconcile(self, request: str) -> str:
         """The signed reply to a signed reconcile request."""
         body = request.encode("ascii")
         cap = reconcile.RESPONSE_CAP
         reply = await self._ask("POST", "/v1/reconcile", body=body, cap=cap)
-        return _text(_expect(reply, 200))
+        return text_of(expect(reply, 200))
 
     # --- tus ----------------------------------------------------------------------
 
@@ -216,7 +188,7 @@ class Exchange:
             self._forget(batch)
             raise
         self._forget(batch)
-        return _receipt_of(reply)
+        return receipt_of(reply)
 
     async def _carry(self, file: _File) -> Reply:
         """From wherever it stands to the end; the last reply."""
@@ -228,7 +200,7 @@ class Exchange:
             self._locations.pop(file.batch, None)
         whole = file.size <= ONE_POST and file.batch not in self._cut
         reply = await self._create(file, length=file.size if whole else 0)
-        if _done(reply, file.size):
+        if done(reply, file.size):
             return reply
         location = self._locations[file.batch]
         offset = await self._offset(location, file.size) if whole else 0
@@ -247,7 +219,7 @@ class Exchange:
             file=file,
             span=(0, length),
         )
-        _expect(reply, 201)
+        expect(reply, 201)
         self._locations[file.batch] = self._same_origin(reply)
         return reply
 
@@ -256,14 +228,14 @@ class Exchange:
         reply = await self._tus("HEAD", location, {})
         if reply.status in {403, 404, 410}:
             return None
-        _expect(reply, 200, 204)
-        return _offset_of(reply, most=size)
+        expect(reply, 200, 204)
+        return offset_of(reply, most=size)
 
     async def _pieces(self, file: _File, location: URL, offset: int) -> Reply:
         while True:
             end = min(file.size, offset + self._piece(offset))
             reply = await self._patch(file, location, (offset, end))
-            got = _offset_of(reply, most=file.size)
+            got = offset_of(reply, most=file.size)
             if got != end:
                 raise MalformedMessage(f"tus: expected offset {end}, got {got}")
             offset = got
@@ -282,7 +254,7 @@ class Exchange:
             raise ExchangeUnreachable(
                 f"tus: PATCH answered {reply.status}; asking anew"
             )
-        return _expect(reply, 204)
+        return expect(reply, 204)
 
     def _piece(self, offset: int) -> int:
         if offset < ONE_POST:
@@ -376,7 +348,7 @@ class Exchange:
             ) as response:
                 self._note_date(response.headers)
                 reply = Reply(
-                    response.status, response.headers, await _bounded(response, cap)
+                    response.status, response.headers, await bounded(response, cap)
                 )
         if 300 <= reply.status < 400:
             raise MalformedMessage(
@@ -393,125 +365,6 @@ class Exchange:
             return
         if date.tzinfo is not None:
             self.clock_offset_s = (date - self._now()).total_seconds()
-
-
-def tls_context(endpoint: Endpoint) -> ssl.SSLContext | bool:
-    """TLS 1.2 or later, the pinned CA alone, our certificate if there is one.
-
-    Raises:
-        ConfigInvalid: the URL is not https, or a file cannot be used.
-    """
-    scheme = URL(endpoint.url).scheme
-    if scheme == "http" and endpoint.unsafe_plain_http:
-        return True
-    if scheme != "https" or endpoint.ca_file is None:
-        raise ConfigInvalid(f"exchange.url: expected https://..., got {endpoint.url}")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_verify_locations(cafile=endpoint.ca_file)
-    except OSError as e:
-        raise ConfigInvalid(f"{endpoint.ca_file}: not a CA certificate: {e}") from e
-    if endpoint.cert_file is not None:
-        try:
-            context.load_cert_chain(endpoint.cert_file, endpoint.key_file)
-        except OSError as e:
-            raise ConfigInvalid(
-                f"{endpoint.cert_file}, {endpoint.key_file}: not a certificate and its"
-                f" key: {e}"
-            ) from e
-    return context
-
-
-# --- foreign exceptions -------------------------------------------------------------
-
-_VERIFY = {
-    9: "not valid yet; check this machine's clock",
-    10: "expired; check this machine's clock",
-    18: "signed by itself, not by the pinned CA",
-    19: "signed by another CA than the pinned one",
-    20: "signed by another CA than the pinned one",
-    21: "signed by another CA than the pinned one",
-    62: "made out for another name",
-    64: "made out for another address",
-}
-"""OpenSSL's verify codes (x509_vfy.h) in words."""
-
-
-@contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn exceptions of aiohttp and ssl into ours.
-
-    Args:
-        what: the request, for the detail.
-
-    Raises:
-        ExchangeUntrusted: certificates or the handshake.
-        ExchangeUnreachable: anything else of the line.
-    """
-    try:
-        yield
-    except (aiohttp.ClientError, OSError) as e:  # OSError has ssl's and TimeoutError
-        for cause in _causes(e):
-            if isinstance(cause, SpoolDamaged):
-                raise cause from None
-            if isinstance(cause, ssl.SSLError) and not isinstance(cause, _NOT_TLS):
-                # TLS 1.3 tells what it thinks of our certificate in place of an answer
-                raise ExchangeUntrusted(f"{what}: {_handshake(cause)}") from e
-        raise ExchangeUnreachable(f"{what}: {_line(e)}") from e
-
-
-def _line(error: Exception) -> str:
-    """What is wrong with the line."""
-    match error:
-        case aiohttp.ClientConnectorDNSError(host=host):
-            return f"no address for {host}"
-        case aiohttp.ClientConnectorError(host=host, port=port, os_error=reason):
-            return f"{host}:{port}: {reason.strerror or type(reason).__name__}"
-        case aiohttp.ConnectionTimeoutError():
-            return "no connection within the timeout"
-        case TimeoutError():
-            return "no answer within the timeout"
-        case _:
-            return f"cut ({type(error).__name__})"
-
-
-_NOT_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, aiohttp.ClientError)
-"""Ends of the line, and aiohttp's own wrappers, which lose the reason."""
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it came from, the last first."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
-
-
-def _handshake(error: ssl.SSLError) -> str:
-    """What is wrong with the certificates or the handshake."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        words = _VERIFY.get(error.verify_code, error.verify_message)
-        return f"the exchange's certificate is {words}"
-    reason = (error.reason or "unknown").lower().replace("_", " ")
-    if "alert" in reason and "certificate" in reason:
-        return f"the exchange refused our certificate ({reason})"
-    return f"TLS failed ({reason})"
-
-
-# --- replies --------------------------------------------------------------------------
-
-
-async def _bounded(response: aiohttp.ClientResponse, cap: int) -> bytes:
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > cap:
-            response.close()
-            raise MalformedMessage(
-                f"{response.method} {response.url.path}: expected at most {cap} bytes"
-            )
-    return bytes(body)
 
 
 async def _read_span(path: Path, span: tuple[int, int]) -> AsyncIterator[bytes]:
@@ -533,63 +386,3 @@ def _read_at(path: Path, offset: int, size: int) -> bytes:
     if not piece:
         raise SpoolDamaged(f"{path}: expected more bytes after {offset}")
     return piece
-
-
-def _expect(reply: Reply, *statuses: int) -> Reply:
-    """The reply, if its status is one of these.
-
-    Raises:
-        ExchangeRefused: another status; the problem is the document's, if there is one.
-    """
-    if reply.status in statuses:
-        return reply
-    wait = _retry_after(reply.headers.get("Retry-After"))
-    try:
-        found = problem.parse(reply.body[: problem.CAP], status=reply.status)
-    except MalformedMessage:
-        raise ExchangeRefused(
-            f"expected {statuses[0]}, got {reply.status} without a problem document",
-            problem=f"http-{reply.status}",
-            retry_after=wait,
-        ) from None
-    raise ExchangeRefused(
-        found.detail[:256],
-        problem=found.code,
-        retry_after=wait,
-        members=dict(found.members),
-    )
-
-
-def _retry_after(text: str | None) -> float | None:
-    """Seconds of a Retry-After header; dates and nonsense count as none."""
-    if text is None or not text.isdecimal() or len(text) > 9:
-        return None
-    return float(text)
-
-
-def _text(reply: Reply) -> str:
-    try:
-        return reply.body.decode("ascii")
-    except UnicodeDecodeError as e:
-        raise MalformedMessage("expected a compact JWS, got other bytes") from e
-
-
-def _offset_of(reply: Reply, *, most: int) -> int:
-    text = reply.headers.get("Upload-Offset", "")
-    if not text.isdecimal() or len(text) > 15 or int(text) > most:
-        raise MalformedMessage(f"tus: expected Upload-Offset up to {most}")
-    return int(text)
-
-
-def _done(reply: Reply, size: int) -> bool:
-    """Whether a creation with body took everything."""
-    if "Fep-Receipt" in reply.headers:
-        return True
-    return reply.headers.get("Upload-Offset") == str(size)
-
-
-def _receipt_of(reply: Reply) -> str | None:
-    text = reply.headers.get("Fep-Receipt")
-    if text is not None and len(text) > receipt.CAP:
-        raise MalformedMessage(f"Fep-Receipt: expected at most {receipt.CAP} bytes")
-    return text
