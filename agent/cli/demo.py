@@ -23,7 +23,6 @@ from agent.errors import UsageFault
 app = typer.Typer(add_completion=False)
 
 ROWS = 20_000
-LEAST = 500
 
 
 @app.command(
@@ -67,12 +66,13 @@ def demo(
     ] = False,
 ) -> None:
     """Tell the story; exit 1 if the books do not balance."""
+    from agent.demo.department import LEAST_ROWS
     from agent.demo.screen import Silent, bars, screen
     from agent.demo.story import told
     from agent.pipeline.quality.reasons import TITLES
 
-    if rows < LEAST:
-        raise UsageFault(f"--rows: expected at least {LEAST}, got {rows}")
+    if rows < LEAST_ROWS:
+        raise UsageFault(f"--rows: expected at least {LEAST_ROWS}, got {rows}")
     ask = asked(ctx)
     console = Console(stderr=ask.json)
     with contextlib.ExitStack() as stack:

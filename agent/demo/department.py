@@ -7,21 +7,19 @@ same values on every machine. Rules of the data:
 1. Nobody's data. Administrative prefix 99 is assigned to no province, so the identity
    numbers pass GB 11643 and belong to nobody; mobile numbers use the unassigned prefix
    120 and telephones the unassigned area code 0400.
-2. Every defect is seeded in a known number of rows, no row has two of them, and
-   :func:`seeded` gives the numbers, so that a test can ask for exact counts.
-3. The check characters are computed here and not by ``agent.catalog.identifiers``, so
-   that builder and checker cannot share an error.
+2. What is wrong with it, and in how many rows, stands in ``defects``.
 """
 
 from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+
+from agent.demo.defects import Row, seeded, spoilt
+from agent.demo.numbers import citizen_id, organisation, uscc
 
 SEED = 20261121
 """Seed of the data that documents and tests speak of."""
@@ -74,76 +72,6 @@ _BIRTH_DAYS = 18_000
 _NOW = datetime(2026, 11, 1, 8, 0, 0)  # noqa: DTZ001 - a source's naive local time
 _SPREAD_S = 3 * 365 * 86_400
 
-_ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
-_USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
-_ORG_WEIGHTS = (3, 7, 9, 10, 5, 8, 4, 2)
-
-Row = dict[str, Any]
-Damage = Callable[[Row, int], None]
-"""Spoils a row; the number counts the rows of this defect from 0."""
-
-
-@dataclass(frozen=True)
-class Seeded:
-    """A defect in a known number of rows of one table.
-
-    Args:
-        table: table it stands in.
-        name: what is wrong, stable.
-        rows: how many rows have it.
-        code: what the quality stage calls it, None if no rule looks for it.
-        withheld: whether the row must not leave; else it is sent, with a warning if
-            there is a code.
-    """
-
-    table: str
-    name: str
-    rows: int
-    code: str | None = None
-    withheld: bool = False
-
-
-def seeded(rows: int) -> tuple[Seeded, ...]:
-    """Every seeded defect of a department with ``rows`` persons."""
-    return (
-        Seeded("person", "id-check-character", rows // 200, "citizen_id"),
-        Seeded("person", "id-15-digits", rows * 3 // 1000, "citizen_id_15"),
-        Seeded("person", "id-full-width", 8, "citizen_id_form"),
-        Seeded("person", "id-lower-x", 6, "citizen_id_form"),
-        Seeded("person", "birth-differs-from-id", 25),
-        Seeded("person", "birth-1900-01-01", 12),
-        Seeded("person", "name-rare-character", 10),
-        Seeded("person", "name-private-use-character", 2),
-        Seeded("person", "name-dot-variant", 8),
-        Seeded("person", "name-too-long", 3, "too_long", withheld=True),
-        Seeded("person", "gender-code-unknown", 5, "code_list", withheld=True),
-        Seeded("person", "birth-impossible", 4, "bad_date", withheld=True),
-        Seeded("person", "updated-at-unreadable", 1, "bad_time", withheld=True),
-        Seeded("employer", "uscc-check-character", 20, "uscc"),
-        Seeded("employer", "established-1900-01-01", 5),
-        Seeded("employer", "established-impossible", 2, "bad_date", withheld=True),
-        Seeded("employer", "uscc-missing", 2, "key_missing", withheld=True),
-        Seeded("employer", "uscc-too-long", 2, "too_long", withheld=True),
-        Seeded("employer", "uscc-twice", 3, "duplicate_key", withheld=True),
-        Seeded("unemployment", "reg-date-impossible", 2, "bad_date", withheld=True),
-        Seeded("arbitration", "secrecy-mark", 3, withheld=True),
-    )
-
-
-def expected(rows: int, table: str, *, withheld: bool) -> dict[str, int]:
-    """Code -> rows that the quality stage must find in a table.
-
-    Args:
-        rows: persons of the department.
-        table: one of :func:`sizes`.
-        withheld: the quarantined ones, else those sent with a warning.
-    """
-    found: dict[str, int] = {}
-    for defect in seeded(rows):
-        if defect.table == table and defect.code and defect.withheld == withheld:
-            found[defect.code] = found.get(defect.code, 0) + defect.rows
-    return found
-
 
 def sizes(rows: int) -> dict[str, int]:
     """Rows of each table that is bound to a resource."""
@@ -185,18 +113,6 @@ def build(path: Path, *, rows: int, seed: int = SEED) -> None:
     tmp.replace(path)
 
 
-def citizen_id(body: str) -> str:
-    """17 digits with their GB 11643 check character."""
-    total = sum(int(d) * w for d, w in zip(body, _ID_WEIGHTS, strict=True))
-    return body + "10X98765432"[total % 11]
-
-
-def uscc(body: str) -> str:
-    """17 characters with their GB 32100 check character."""
-    total = sum(_USCC_ALPHABET.index(c) * pow(3, i, 31) for i, c in enumerate(body))
-    return body + _USCC_ALPHABET[(31 - total % 31) % 31]
-
-
 def _tables(rows: int, seed: int) -> Iterator[tuple[str, Iterator[Row]]]:
     size = sizes(rows)
     makers: dict[str, Iterator[Row]] = {
@@ -212,7 +128,7 @@ def _tables(rows: int, seed: int) -> Iterator[tuple[str, Iterator[Row]]]:
     for table, made in makers.items():
         wanted = {s.name: s.rows for s in seeded(rows) if s.table == table}
         rng = random.Random(f"{seed}/defects/{table}")  # noqa: S311
-        yield table, _spoilt(made, wanted, size=size.get(table, 0), rng=rng)
+        yield table, spoilt(made, wanted, size=size.get(table, 0), rng=rng)
 
 
 def _insert(db: sqlite3.Connection, table: str, made: Iterator[Row]) -> None:
@@ -221,30 +137,6 @@ def _insert(db: sqlite3.Connection, table: str, made: Iterator[Row]) -> None:
     insert = f"insert into {table} values ({marks})"  # noqa: S608 - names of ours
     db.execute(insert, tuple(first.values()))
     db.executemany(insert, (tuple(row.values()) for row in made))
-
-
-def _spoilt(
-    made: Iterator[Row], wanted: dict[str, int], *, size: int, rng: random.Random
-) -> Iterator[Row]:
-    """The rows, with each wanted defect in its number of them; the first is whole."""
-    places = rng.sample(range(1, size), sum(wanted.values())) if wanted else []
-    names = [name for name, count in wanted.items() for _ in range(count)]
-    at = dict(zip(places, names, strict=True))
-    done: dict[str, int] = {}
-    before: Row = {}
-    for i, row in enumerate(made):
-        if i in at:
-            name = at[i]
-            row["before"] = before
-            _DAMAGE[name](row, done.get(name, 0))
-            del row["before"]
-            done[name] = done.get(name, 0) + 1
-        else:
-            before = row
-        yield row
-
-
-# --- the tables -------------------------------------------------------------------
 
 
 def _persons(rows: int, rng: random.Random) -> Iterator[Row]:
@@ -272,7 +164,7 @@ def _employers(rows: int, rng: random.Random) -> Iterator[Row]:
     pick = rng.choice
     for i in range(rows):
         region, district = _REGIONS[i % 3]
-        body = f"91{region}{_organisation(f'MA{i + 1:06d}')}"
+        body = f"91{region}{organisation(f'MA{i + 1:06d}')}"
         born, seq = _birth_and_seq(i)
         opened = date(1995, 1, 1) + timedelta(days=rng.randrange(11_000))
         yield {
@@ -391,98 +283,3 @@ def _name(rng: random.Random) -> str:
 
 def _instant(rng: random.Random) -> str:
     return str(_NOW - timedelta(seconds=rng.randrange(_SPREAD_S)))
-
-
-def _organisation(body: str) -> str:
-    """8 characters with their GB 11714 check character."""
-    total = sum(int(c, 36) * w for c, w in zip(body, _ORG_WEIGHTS, strict=True))
-    return body + "0123456789X0"[11 - total % 11]
-
-
-# --- defects ----------------------------------------------------------------------
-
-
-def _set(column: str, *values: str | None) -> Damage:
-    def damage(row: Row, n: int) -> None:
-        row[column] = values[n % len(values)]
-
-    return damage
-
-
-def _wrong_check(column: str, alphabet: str) -> Damage:
-    def damage(row: Row, n: int) -> None:
-        right = alphabet.index(row[column][-1])
-        wrong = alphabet[(right + 1 + n % (len(alphabet) - 1)) % len(alphabet)]
-        row[column] = row[column][:-1] + wrong
-
-    return damage
-
-
-def _fifteen(row: Row, _n: int) -> None:
-    row["citizen_id"] = row["citizen_id"][:6] + row["citizen_id"][8:17]
-
-
-def _full_width(row: Row, _n: int) -> None:
-    wide = {ord(d): ord(d) + 0xFEE0 for d in "0123456789X"}
-    row["citizen_id"] = row["citizen_id"].translate(wide)
-
-
-def _lower_x(row: Row, _n: int) -> None:
-    body = row["citizen_id"][:14]
-    odd = int(row["citizen_id"][16]) % 2
-    made = (citizen_id(f"{body}{seq:03d}") for seq in range(2 - odd, 1000, 2))
-    row["citizen_id"] = next(i for i in made if i.endswith("X")).lower()
-
-
-def _other_birth(row: Row, n: int) -> None:
-    row["birth_date"] = (
-        date.fromisoformat(row["birth_date"]) + timedelta(days=1 + n)
-    ).isoformat()
-
-
-def _rare(characters: str) -> Damage:
-    def damage(row: Row, n: int) -> None:
-        row["name"] = characters[n % len(characters)] + row["name"][1:]
-
-    return damage
-
-
-def _dot(row: Row, n: int) -> None:
-    row["name"] = "阿依古丽" + "·•・‧"[n % 4] + "买买提"
-
-
-def _longer(column: str, more: str) -> Damage:
-    def damage(row: Row, _n: int) -> None:
-        row[column] += more
-
-    return damage
-
-
-def _twice(row: Row, _n: int) -> None:
-    row["uscc"] = row["before"]["uscc"]
-
-
-_IMPOSSIBLE = ("1985-02-30", "1990-13-01", "2001-00-10", "不详")
-_DAMAGE: dict[str, Damage] = {
-    "id-check-character": _wrong_check("citizen_id", "0123456789X"),
-    "id-15-digits": _fifteen,
-    "id-full-width": _full_width,
-    "id-lower-x": _lower_x,
-    "birth-differs-from-id": _other_birth,
-    "birth-1900-01-01": _set("birth_date", "1900-01-01"),
-    "name-rare-character": _rare("𠮷䶮"),
-    "name-private-use-character": _rare("\ue863"),
-    "name-dot-variant": _dot,
-    "name-too-long": _longer("name", "某" * 60),
-    "gender-code-unknown": _set("gender_code", "M", "F", "3"),
-    "birth-impossible": _set("birth_date", *_IMPOSSIBLE),
-    "updated-at-unreadable": _set("updated_at", "上周五下午"),
-    "uscc-check-character": _wrong_check("uscc", _USCC_ALPHABET),
-    "established-1900-01-01": _set("established_on", "1900-01-01"),
-    "established-impossible": _set("established_on", "1999-02-29", "2003-11-31"),
-    "uscc-missing": _set("uscc", None),
-    "uscc-too-long": _longer("uscc", "（副本）"),
-    "uscc-twice": _twice,
-    "reg-date-impossible": _set("reg_date", "2025-06-31", "2025-99-01"),
-    "secrecy-mark": _set("secrecy_mark", "机密★10年", "机密★5年", "机密★长期"),
-}

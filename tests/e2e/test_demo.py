@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from agent.demo import department, documents
+from agent.demo import defects, department, documents
 from tests.support import cli_json
 from tests.support.agent_process import FEP
 from tests.support.population import compare_sqlite
@@ -61,8 +61,8 @@ def test_every_seeded_defect_is_found(first: dict[str, Any], table: str) -> None
     """Quarantined and flagged rows are exactly those that were seeded, by reason."""
     code = TABLES[table].code
     found = next(p for p in first["pushed"] if p["code"] == code)
-    assert found["reasons"] == department.expected(ROWS, table, withheld=True)
-    assert found["warnings"] == department.expected(ROWS, table, withheld=False)
+    assert found["reasons"] == defects.expected(ROWS, table, withheld=True)
+    assert found["warnings"] == defects.expected(ROWS, table, withheld=False)
     rows = department.sizes(ROWS)[table]
     assert (found["in_source"], found["read"]) == (rows, rows)
     assert found["accepted"] == rows - sum(found["reasons"].values())
@@ -103,7 +103,7 @@ def test_centre_equals_source_for_foreign_eyes(
         kept=resource.code.replace("/", "_"),
         columns=columns,
     )
-    withheld = sum(department.expected(ROWS, table, withheld=True).values())
+    withheld = sum(defects.expected(ROWS, table, withheld=True).values())
     rows = department.sizes(ROWS)[table]
     assert found == {
         "source": rows,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.demo import department
+from agent.demo import defects, department, numbers
 
 ROWS = 1_000
 
@@ -37,7 +37,7 @@ def dump(path: Path) -> str:
 
 
 def valid(text: str) -> bool:
-    make = department.uscc if re.match("91", text) else department.citizen_id
+    make = numbers.uscc if re.match("91", text) else numbers.citizen_id
     return make(text[:-1]) == text.upper()
 
 
@@ -119,10 +119,10 @@ SEEN = {
 
 
 @pytest.mark.parametrize(
-    "defect", department.seeded(ROWS), ids=lambda d: f"{d.table}-{d.name}"
+    "defect", defects.seeded(ROWS), ids=lambda d: f"{d.table}-{d.name}"
 )
 def test_defect_stands_in_its_number_of_rows(
-    db: sqlite3.Connection, defect: department.Seeded
+    db: sqlite3.Connection, defect: defects.Seeded
 ) -> None:
     """A defect is in exactly as many rows as seeded() says."""
     db.create_function("valid", 1, valid)
@@ -133,15 +133,15 @@ def test_defect_stands_in_its_number_of_rows(
 def test_department_carries_a_valid_code() -> None:
     """The department's own code passes GB 32100."""
     code = department.USCC
-    assert department.uscc(code[:-1]) == code
+    assert numbers.uscc(code[:-1]) == code
 
 
 @pytest.mark.parametrize(
     ("make", "known"),
     [
-        (department.citizen_id, "11010519491231002X"),
-        (department.citizen_id, "440524188001010014"),
-        (department.uscc, "91350100M000100Y43"),
+        (numbers.citizen_id, "11010519491231002X"),
+        (numbers.citizen_id, "440524188001010014"),
+        (numbers.uscc, "91350100M000100Y43"),
     ],
 )
 def test_check_characters_are_the_standards(make: object, known: str) -> None:
