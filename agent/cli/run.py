@@ -24,6 +24,6 @@ app = typer.Typer(add_completion=False)
 )
 def run(ctx: typer.Context) -> None:
     """Run the daemon until a signal ends it."""
-    import agent.daemon as daemon
+    from agent.daemon import life
 
-    raise typer.Exit(daemon.main(asked(ctx).config))
+    raise typer.Exit(life.main(asked(ctx).config))

@@ -16,7 +16,9 @@ import pytest
 from agent.audit.events import Event, ExchangeTrouble
 from agent.control.directory import TrustedDirectory
 from agent.crypto.jose import PrivateKey
-from agent.daemon import Stop, _keep_directory, load, locked
+from agent.daemon.assembly import load
+from agent.daemon.life import Stop, locked
+from agent.daemon.loops import keep_directory
 from agent.errors import AlreadyRunning, CatalogInvalid, ConfigInvalid, SpoolWriteFailed
 from agent.pipeline.uplink.exchange import Exchange
 from tests.support.settings_text import write
@@ -27,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 def test_the_daemon_loads_neither_arrow_nor_a_driver() -> None:
     """They live in workers; the daemon stays small."""
     program = (
-        "import sys, agent.daemon;"
+        "import sys, agent.daemon.life;"
         "print(*sorted(set(sys.modules) &"
         " {'pyarrow', 'duckdb', 'psycopg', 'sandbox', 'typer'}))"
     )
@@ -89,7 +91,7 @@ async def test_a_directory_that_is_refused_is_told(tmp_path: Path) -> None:
             return "a.b.c"
 
     keeping = asyncio.create_task(
-        _keep_directory(directory, cast("Exchange", Liar()), told.put_nowait)
+        keep_directory(directory, cast("Exchange", Liar()), told.put_nowait)
     )
     event = await asyncio.wait_for(told.get(), 5)
     keeping.cancel()

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon: put together in one function, alive until a signal.
+
+Rules
+
+1. ``assembly.assemble`` makes every part and passes it in; each close stands on one
+   exit stack, so that whatever fails, what was opened is closed in reverse.
+2. READY comes after recovery, not after the network: the exchange may be away.
+3. A signal handler only records. The first SIGTERM or SIGINT drains: nothing new is
+   begun, runs and uploads may end. A second one hurries.
+4. The watchdog is fed only while the event loop, the state and every loop of the flow
+   answer.
+5. One daemon serves one state folder (flock).
+6. It leaves no core file: keys and secrets are in its memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from resource import RLIMIT_CORE, setrlimit
+
+from agent import VERSION
+from agent.audit.events import DaemonReady, DaemonStopping
+from agent.daemon.assembly import Daemon, Work, assemble, load
+from agent.daemon.loops import beside
+from agent.errors import AlreadyRunning, SpoolWriteFailed
+from agent.local import server
+
+DRAIN_S = 60.0
+"""Time for runs and uploads to end after the first signal; within TimeoutStopSec."""
+HURRY_S = 0.0
+"""The same after the second signal."""
+
+
+@dataclass
+class Stop:
+    """What the signals said; handlers set it, the life of the daemon reads it."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    hurried: asyncio.Event = field(default_factory=asyncio.Event)
+    signal: str = ""
+
+    def note(self, name: str) -> None:
+        """A signal has come."""
+        if self.asked.is_set():
+            self.hurried.set()
+        self.signal = name
+        self.asked.set()
+
+
+def main(config: Path) -> int:
+    """Run until a signal; 0 after a clean stop.
+
+    Raises:
+        FepError: it could not start, or had to end; the class has the exit code.
+    """
+    os.umask(0o077)
+    setrlimit(RLIMIT_CORE, (0, 0))
+    found = load(config)
+    with locked(found.settings.paths.state):
+        asyncio.run(_main(found))
+    return 0
+
+
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Hold the state folder alone.
+
+    Raises:
+        AlreadyRunning: another daemon has it.
+        SpoolWriteFailed: the folder cannot be made or written.
+    """
+    path = state / "daemon.lock"
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise SpoolWriteFailed(f"{path}: {e.strerror}") from e
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise AlreadyRunning(f"{state} is in use") from None
+    else:
+        yield
+    finally:
+        os.close(fd)
+
+
+async def _main(work: Work) -> None:
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.note, number.name)
+    async with AsyncExitStack() as stack:
+        daemon = await assemble(stack, work)
+        await live(daemon, stop)
+
+
+async def live(daemon: Daemon, stop: Stop) -> None:
+    """Recover, say READY, work until a signal, drain.
+
+    Raises:
+        FepError: a part cannot go on, such as SpoolWriteFailed.
+    """
+    await daemon.flow.recover()
+    app = server.application(daemon.desk, daemon.tell)
+    _make_run_folder(daemon.settings.paths.run)
+    async with server.serving(app, daemon.settings.paths.socket):
+        daemon.tell(DaemonReady(VERSION, daemon.resources))
+        daemon.notifier.ready()
+        serving = asyncio.create_task(daemon.flow.serve())
+        async with beside(serving, daemon) as failed:
+            asked = asyncio.create_task(stop.asked.wait())
+            await asyncio.wait({serving, asked, failed}, return_when="FIRST_COMPLETED")
+            asked.cancel()
+            if stop.asked.is_set():
+                await _drain(daemon, stop)
+            if failed.done():
+                serving.cancel()
+                failed.result()
+        await serving
+
+
+def _make_run_folder(folder: Path) -> None:
+    """Under systemd it is there; else make it, open to our group."""
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        folder.chmod(0o750)
+
+
+async def _drain(daemon: Daemon, stop: Stop) -> None:
+    daemon.notifier.stopping()
+    daemon.tell(DaemonStopping(stop.signal, hurried=False))
+    drain = asyncio.create_task(daemon.flow.drain(DRAIN_S))
+    hurry = asyncio.create_task(stop.hurried.wait())
+    await asyncio.wait({drain, hurry}, return_when="FIRST_COMPLETED")
+    hurry.cancel()
+    if not drain.done():
+        daemon.tell(DaemonStopping(stop.signal, hurried=True))
+        drain.cancel()
+        await asyncio.gather(drain, return_exceptions=True)
+        await daemon.flow.drain(HURRY_S)

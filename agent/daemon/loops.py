@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small loops beside the flow: systemd, secrets, the directory, old quarantine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from agent.audit.events import ExchangeTrouble, SecretChanged, Tell
+from agent.control.directory import TrustedDirectory
+from agent.daemon.assembly import Daemon
+from agent.errors import (
+    ExchangeUnreachable,
+    FepError,
+    PeerFault,
+    SpoolWriteFailed,
+)
+from agent.notify import watchdog_period_s
+from agent.pipeline import quarantine_folder
+from agent.pipeline.uplink.exchange import Exchange
+from agent.settings import Settings
+
+SECRETS_S = 5.0
+"""Pause between two looks at the secrets' files."""
+DIRECTORY_S = 3600.0
+"""Pause between two fetches of the directory, at most."""
+DIRECTORY_MIN_S = 5.0
+"""Pause between two fetches that somebody asked for, at least."""
+QUARANTINE_S = 3600.0
+"""Pause between two looks for old quarantine files."""
+STATUS_S = 10.0
+"""Pause between two words to systemd when no watchdog waits."""
+
+
+@asynccontextmanager
+async def beside(
+    serving: asyncio.Task[None], daemon: Daemon
+) -> AsyncIterator[asyncio.Task[None]]:
+    """The small loops; the task given ends only if one of them breaks."""
+    group = asyncio.create_task(_loops(serving, daemon))
+    try:
+        yield group
+    finally:
+        group.cancel()
+        await asyncio.gather(group, return_exceptions=True)
+
+
+async def _loops(serving: asyncio.Task[None], daemon: Daemon) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_feed(serving, daemon))
+            group.create_task(_watch_secrets(daemon.settings, daemon.tell))
+            group.create_task(
+                keep_directory(daemon.directory, daemon.exchange, daemon.tell)
+            )
+            group.create_task(_purge_quarantine(daemon.settings))
+    except BaseExceptionGroup as e:
+        ours, others = e.split(FepError)
+        raise (ours or others or e).exceptions[0] from None
+
+
+async def _feed(serving: asyncio.Task[None], daemon: Daemon) -> None:
+    """Tell systemd that everything turns, and in a line how it stands."""
+    period = watchdog_period_s(os.environ, pid=os.getpid()) or STATUS_S
+    while not serving.done():
+        await asyncio.to_thread(daemon.state.pauses)  # the state answers
+        daemon.notifier.watchdog()
+        daemon.notifier.status(_sentence(daemon))
+        await asyncio.sleep(period)
+
+
+def _sentence(daemon: Daemon) -> str:
+    status = daemon.flow.status()
+    waiting = sum(r.waiting.batches for r in status.resources)
+    trouble = sum(1 for r in status.resources if not r.healthy)
+    return (
+        f"{len(status.resources)} resources, {waiting} batches waiting,"
+        f" {trouble} in trouble"
+    )
+
+
+async def _watch_secrets(found: Settings, tell: Tell) -> None:
+    """Tell when a secret's file changes; runs read it anew anyway."""
+    known = _fingerprints(found)
+    while True:
+        await asyncio.sleep(SECRETS_S)
+        seen = await asyncio.to_thread(_fingerprints, found)
+        for key, value in seen.items():
+            if known.get(key, value) != value:
+                tell(SecretChanged(key))
+        known.update(seen)
+
+
+def _fingerprints(found: Settings) -> dict[str, str]:
+    """Key -> fingerprint of every secret that can be looked at now."""
+    prints: dict[str, str] = {}
+    for name in found.sources:
+        with contextlib.suppress(FepError):
+            for key, value in found.source_fingerprint(name).items():
+                prints[f"sources.{name}.{key}"] = value
+    return prints
+
+
+async def keep_directory(
+    directory: TrustedDirectory, exchange: Exchange, tell: Tell
+) -> None:
+    """Fetch the directory from time to time, and when a lookup found nothing.
+
+    One that is refused, such as an older one, is told: somebody may have made it.
+    """
+    while True:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(directory.wanted.wait(), DIRECTORY_S)
+        try:
+            await directory.refresh(exchange.directory)
+        except ExchangeUnreachable:
+            pass  # the flow tells what troubles the line
+        except (PeerFault, SpoolWriteFailed) as e:
+            tell(ExchangeTrouble(None, e.code, e.detail, 1, DIRECTORY_S))
+        await asyncio.sleep(DIRECTORY_MIN_S)
+
+
+async def _purge_quarantine(found: Settings) -> None:
+    while True:
+        before = time.time() - found.quarantine.keep_days * 86_400
+        await asyncio.to_thread(
+            partial(quarantine_folder.purge, found.paths.quarantine, before=before)
+        )
+        await asyncio.sleep(QUARANTINE_S)
