@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+_CHECKS = {
+    "form": "格式",
+    "signature": "签名",
+    "payload": "内容",
+    "file": "文件",
+    "before": "前一批",
+    "after": "后一批",
+}
+
 
 @app.command(
     help=say(
@@ -52,8 +61,10 @@ def verify(
     from agent.control.directory import check_directory
     from agent.control.evidence import examine
     from agent.control.identity import IdentityFiles
-    from agent.errors import NotEnrolled
+    from agent.errors import NotEnrolled, UsageFault
 
+    if not Path(file).is_file():
+        raise UsageFault(f"{file}: expected a batch file or a receipt, got no file")
     ask = asked(ctx)
     found = settings.load(ask.config, secrets=False)
     own = IdentityFiles(found.paths.state).directory
@@ -81,10 +92,13 @@ def _show(ask: Asked, file: str, verdict: Verdict) -> None:
     out = console()
     good = verdict.genuine
     said = ask.say("genuine", "真实") if good else ask.say("NOT genuine", "不真实")
-    out.print(Text(f"{file}: {said}", "green" if good else "bold red"))
+    out.print(
+        Text(f"{file}{ask.say(': ', '：')}{said}", "green" if good else "bold red")
+    )
     out.print(pairs(verdict.facts))
     for c in verdict.checks:
         mark, style = ("-", "default")
         if c.ok is not None:
             mark, style = ("✓", "green") if c.ok else ("✗", "red")
-        out.print(Text(f"{mark} {c.check}: {c.detail}", style), soft_wrap=True)
+        check = ask.say(f"{c.check}: ", f"{_CHECKS.get(c.check, c.check)}：")
+        out.print(Text(f"{mark} {check}{c.detail}", style), soft_wrap=True)

@@ -265,7 +265,7 @@ def moment(text: str | None) -> str:
 def size(count: int) -> str:
     """Bytes for people."""
     value = float(count)
-    for unit in ("B", "KB", "MB", "GB"):
+    for unit in ("B", "kB", "MB", "GB"):
         if value < 1000 or unit == "GB":
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000

@@ -256,9 +256,17 @@ def test_run_before_enrolment_ends_with_78(fep) -> None:  # type: ignore[no-unty
 
 def test_verify_before_enrolment_says_what_is_missing(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Without a directory nothing can be judged; exit 78, no verdict."""
+    (tmp_path / "x.fepb").touch()
     said = fep("verify", str(tmp_path / "x.fepb"))
     assert said.code == 78
     assert "directory.jws" in said.err
+
+
+def test_a_file_that_is_not_there_is_a_usage_fault(fep) -> None:  # type: ignore[no-untyped-def]
+    """Nothing to judge is no forgery: exit 2, with the name."""
+    said = fep("verify", "nothing-here.fepb")
+    assert said.code == 2
+    assert "nothing-here.fepb: expected a batch file or a receipt" in said.err
 
 
 def test_a_source_that_is_not_there_is_a_usage_fault(fep) -> None:  # type: ignore[no-untyped-def]

@@ -155,7 +155,7 @@ def test_a_resource_that_never_ran_is_empty_not_wrong() -> None:
 def test_sizes_have_units() -> None:
     """Decimal units with one digit."""
     sizes = [render.size(n) for n in (0, 999, 1000, 1_500_000, 2_000_000_000_000)]
-    assert sizes == ["0 B", "999 B", "1.0 KB", "1.5 MB", "2000.0 GB"]
+    assert sizes == ["0 B", "999 B", "1.0 kB", "1.5 MB", "2000.0 GB"]
 
 
 @pytest.mark.parametrize(
