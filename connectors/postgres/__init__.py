@@ -1,22 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PostgreSQL. Importing this module is cheap; the drivers come with the first call."""
+"""PostgreSQL 10 and newer. Importing this is cheap; the first call loads drivers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from typing import Any
 
-from connectors.contract import (
-    API,
-    Caps,
-    Connector,
-    Finding,
-    FoundTable,
-    Limits,
-    Session,
-    StreamSpec,
-)
+from connectors.contract import Connector
+from connectors.lazy import LazyConnector, Parts
 
 SPEC: Mapping[str, Any] = {
     "type": "object",
@@ -55,43 +46,10 @@ SPEC: Mapping[str, Any] = {
 }
 
 
-class PostgresConnector:
-    """PostgreSQL 10 and newer, read only."""
+def _parts() -> Parts:
+    from connectors.postgres import check, discover, session
 
-    name = "postgres"
-    api = API
-
-    def spec(self) -> Mapping[str, Any]:
-        """See the contract."""
-        return SPEC
-
-    def check(
-        self, config: Mapping[str, Any], streams: Sequence[StreamSpec]
-    ) -> list[Finding]:
-        """See the contract."""
-        from connectors.postgres.check import check
-
-        return check(config, streams)
-
-    def discover(self, config: Mapping[str, Any]) -> list[FoundTable]:
-        """See the contract."""
-        from connectors.postgres.discover import discover
-
-        return discover(config)
-
-    def capabilities(self, config: Mapping[str, Any], stream: StreamSpec) -> Caps:
-        """See the contract."""
-        from connectors.postgres.session import capabilities
-
-        return capabilities(config, stream)
-
-    def open(
-        self, config: Mapping[str, Any], limits: Limits
-    ) -> AbstractContextManager[Session]:
-        """See the contract."""
-        from connectors.postgres.session import session
-
-        return session(config, limits)
+    return Parts(check.check, discover.discover, session.capabilities, session.session)
 
 
-CONNECTOR: Connector = PostgresConnector()
+CONNECTOR: Connector = LazyConnector("postgres", SPEC, _parts)

@@ -1,22 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SQLite. Importing this module is cheap; pyarrow comes with the first call."""
+"""SQLite 3, read only. Importing this is cheap; pyarrow comes with the first call."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from typing import Any
 
-from connectors.contract import (
-    API,
-    Caps,
-    Connector,
-    Finding,
-    FoundTable,
-    Limits,
-    Session,
-    StreamSpec,
-)
+from connectors.contract import Connector
+from connectors.lazy import LazyConnector, Parts
 
 SPEC: Mapping[str, Any] = {
     "type": "object",
@@ -36,43 +27,10 @@ SPEC: Mapping[str, Any] = {
 }
 
 
-class SqliteConnector:
-    """Files of SQLite 3, read only."""
+def _parts() -> Parts:
+    from connectors.sqlite import look, session
 
-    name = "sqlite"
-    api = API
-
-    def spec(self) -> Mapping[str, Any]:
-        """See the contract."""
-        return SPEC
-
-    def check(
-        self, config: Mapping[str, Any], streams: Sequence[StreamSpec]
-    ) -> list[Finding]:
-        """See the contract."""
-        from connectors.sqlite.look import check
-
-        return check(config, streams)
-
-    def discover(self, config: Mapping[str, Any]) -> list[FoundTable]:
-        """See the contract."""
-        from connectors.sqlite.look import discover
-
-        return discover(config)
-
-    def capabilities(self, config: Mapping[str, Any], stream: StreamSpec) -> Caps:
-        """See the contract."""
-        from connectors.sqlite.look import capabilities
-
-        return capabilities(config, stream)
-
-    def open(
-        self, config: Mapping[str, Any], limits: Limits
-    ) -> AbstractContextManager[Session]:
-        """See the contract."""
-        from connectors.sqlite.session import session
-
-        return session(config, limits)
+    return Parts(look.check, look.discover, look.capabilities, session.session)
 
 
-CONNECTOR: Connector = SqliteConnector()
+CONNECTOR: Connector = LazyConnector("sqlite", SPEC, _parts)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A connector whose drivers are imported with its first call.
+
+The daemon loads every connector to ask for its settings and must stay small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from connectors.contract import (
+    API,
+    Caps,
+    Finding,
+    FoundTable,
+    Limits,
+    Session,
+    StreamSpec,
+)
+
+
+class Parts(NamedTuple):
+    """What a connector does; each as :class:`connectors.contract.Connector` says."""
+
+    check: Callable[[Mapping[str, Any], Sequence[StreamSpec]], list[Finding]]
+    discover: Callable[[Mapping[str, Any]], list[FoundTable]]
+    capabilities: Callable[[Mapping[str, Any], StreamSpec], Caps]
+    open: Callable[[Mapping[str, Any], Limits], AbstractContextManager[Session]]
+
+
+class LazyConnector:
+    """The contract's connector over parts that are imported when they are needed.
+
+    Args:
+        name: of the connector, as settings say it.
+        spec: JSON Schema of the source's settings.
+        parts: imports the modules that do the work.
+    """
+
+    api = API
+
+    def __init__(
+        self, name: str, spec: Mapping[str, Any], parts: Callable[[], Parts]
+    ) -> None:
+        self.name = name
+        self._spec = spec
+        self._parts = parts
+
+    def spec(self) -> Mapping[str, Any]:
+        """See the contract."""
+        return self._spec
+
+    def check(
+        self, config: Mapping[str, Any], streams: Sequence[StreamSpec]
+    ) -> list[Finding]:
+        """See the contract."""
+        return self._parts().check(config, streams)
+
+    def discover(self, config: Mapping[str, Any]) -> list[FoundTable]:
+        """See the contract."""
+        return self._parts().discover(config)
+
+    def capabilities(self, config: Mapping[str, Any], stream: StreamSpec) -> Caps:
+        """See the contract."""
+        return self._parts().capabilities(config, stream)
+
+    def open(
+        self, config: Mapping[str, Any], limits: Limits
+    ) -> AbstractContextManager[Session]:
+        """See the contract."""
+        return self._parts().open(config, limits)
