@@ -25,8 +25,8 @@ POLL_S = 20
         "立即读取一个资源并发送。",
     ),
     epilog=say(
-        "Examples:  fep pull 330100001/000001  |  fep pull 330100001/000001 --wait",
-        "示例：  fep pull 330100001/000001  |  fep pull 330100001/000001 --wait",
+        "Examples:  fep pull 101001/000001  |  fep pull 101001/000001 --wait",
+        "示例：  fep pull 101001/000001  |  fep pull 101001/000001 --wait",
     ),
 )
 def pull(
