@@ -9,5 +9,5 @@ FULL = os.environ.get("FEP_TRIES") == "full"
 
 
 def tries(examples: int) -> settings:
-    """Settings of a property test; a third of the examples unless FEP_TRIES=full."""
-    return settings(max_examples=examples if FULL else examples // 3, deadline=None)
+    """Settings of a property test; a fifth of the examples unless FEP_TRIES=full."""
+    return settings(max_examples=examples if FULL else examples // 5, deadline=None)
