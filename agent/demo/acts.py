@@ -150,8 +150,14 @@ class Acts:
         raise InternalFault(f"not loaded within {PATIENCE_S:g} s: {sorted(runs)}")
 
     def _waiting(self, code: str) -> Path:
-        """File of the batch of a resource that waits in the spool."""
-        for _ in self._looks():
+        """File of a batch that waits in the spool and was put off once.
+
+        By then the exchange knows the catalog: the agent puts it before a batch.
+        """
+        for status in self._looks():
+            trouble = status[code]["trouble"]
+            if trouble is None or trouble["code"] != "exchange-refused":
+                continue
             batches = self._batches(code)
             waiting = [b["path"] for b in batches if b["state"] == "waiting"]
             if waiting:
