@@ -160,7 +160,12 @@ def test_ended_demonstration_leaves_no_process(
     command = [sys.executable, "-c", FEP, "demo", "--dir", str(place)]
     command += ["--rows", str(ROWS), "--serve", "--lang", "en"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # as at a terminal: a test run in the background has SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as run:
         assert run.stdout is not None
         for line in run.stdout:
