@@ -20,6 +20,7 @@ from agent import VERSION, registry, settings
 from agent.audit.events import Tell
 from agent.catalog.folder import load_folder
 from agent.catalog.gate import Outgoing, closed, leave
+from agent.child.process import Guard
 from agent.control.directory import TrustedDirectory
 from agent.control.identity import IdentityFiles, check_pin, load_sign_key
 from agent.crypto.certificates import Certificate
@@ -36,7 +37,7 @@ from agent.pipeline.seal import Sender
 from agent.pipeline.spool import Quota, Spool
 from agent.pipeline.uplink.endpoint import Endpoint
 from agent.pipeline.uplink.exchange import Exchange
-from agent.pipeline.worker.spawn import Guard, WorkerProcess
+from agent.pipeline.worker.spawn import WorkerProcess
 from agent.retry import Backoff
 from agent.settings import Settings
 from agent.state import State

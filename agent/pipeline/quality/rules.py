@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from agent.catalog import codes, identifiers
 from agent.pipeline.quality import reasons
-from agent.pipeline.quality.columns import (
+from agent.values.columns import (
     Column,
     Faults,
     Mask,

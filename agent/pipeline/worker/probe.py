@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from agent.child.inside import DaemonGone, Lines, settle
+from agent.child.process import Child, Guard
 from agent.errors import ConfigInvalid, FepError, InternalFault, WorkerDied
 from agent.model.job import LINE_CAP
 from agent.pipeline.extract import FAULTS, source_faults
-from agent.pipeline.worker.inside import DaemonGone, Lines, settle
-from agent.pipeline.worker.spawn import Child, Guard
 from agent.registry import find
 from connectors.contract import (
     Caps,

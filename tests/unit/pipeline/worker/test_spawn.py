@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import WorkerDied
-from agent.model.job import Ended, Failed, Job, Line, Message, Packed
-from agent.pipeline.worker.spawn import (
+from agent.child.process import (
     STDERR_KEPT,
     Guard,
-    WorkerProcess,
     clean_environment,
     last_exception,
     resident_bytes,
 )
+from agent.errors import WorkerDied
+from agent.model.job import Ended, Failed, Job, Line, Message, Packed
+from agent.pipeline.worker.spawn import WorkerProcess
 
 CHILD = Path(__file__).parents[3] / "support" / "odd_child.py"
 JOB = Job(

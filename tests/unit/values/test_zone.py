@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 
-from agent.pipeline.quality.zone import Zone
+from agent.values.zone import Zone
 from tests.support.tries import tries
 
 NAMES = ("Asia/Shanghai", "America/New_York", "Africa/Casablanca", "UTC", "Asia/Urumqi")

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.pipeline.quality import reasons
-from agent.pipeline.quality.columns import (
+from agent.values import reasons
+from agent.values.columns import (
     Column,
     Mask,
     Parsed,
@@ -21,7 +21,7 @@ from agent.pipeline.quality.columns import (
     two_paths,
     within,
 )
-from agent.pipeline.quality.zone import SECOND, Zone
+from agent.values.zone import SECOND, Zone
 from agent.wire.arrow import DAYS, MICROS
 
 UTC_TIME = pa.timestamp("us", tz="UTC")

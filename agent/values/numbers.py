@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agent.model.item import Item, ItemType
-from agent.pipeline.quality import reasons
-from agent.pipeline.quality.columns import (
+from agent.values import reasons
+from agent.values.columns import (
     Column,
     Fast,
     Parsed,

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given
 
 from agent.model.item import Item
-from agent.pipeline.quality import dates, numbers
-from agent.pipeline.quality.columns import PIECE, Parsed
-from agent.pipeline.quality.parse import decode, parse
-from agent.pipeline.quality.zone import Zone
+from agent.values import dates, numbers
+from agent.values.columns import PIECE, Parsed
+from agent.values.parse import decode, parse
+from agent.values.zone import Zone
 from tests.support.columns import item
 from tests.support.tries import tries
 

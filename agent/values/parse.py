@@ -6,7 +6,7 @@ Rules
 1. A value is carried exactly or not at all: no rounding, no cutting, no guessing.
 2. The same text gives the same result whatever stands around it. The fast path (one
    cast of the whole column) accepts a part of what the slow path accepts and gives the
-   same values; ``tests/unit/pipeline/test_quality_parse.py`` holds them together.
+   same values; ``tests/unit/values/test_parse.py`` holds them together.
 3. Only odd values pay for the slow path, or at most the ``columns.PIECE`` rows around
    one that looked usual and was not.
 4. Blanks and tabs around a number, a date or a boolean do not count; ``''`` is not NULL
@@ -20,9 +20,9 @@ from collections.abc import Callable, Mapping
 import pyarrow as pa
 
 from agent.model.item import Item, ItemType
-from agent.pipeline.quality import dates, numbers, reasons
-from agent.pipeline.quality.columns import Column, Parsed, cast, missing, two_paths
-from agent.pipeline.quality.zone import Zone
+from agent.values import dates, numbers, reasons
+from agent.values.columns import Column, Parsed, cast, missing, two_paths
+from agent.values.zone import Zone
 
 _PARSERS: Mapping[ItemType, Callable[[Column, Item], Parsed]] = {
     ItemType.N: numbers.decimal,

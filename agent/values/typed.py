@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from agent.errors import SourceTypeChanged
 from agent.model.item import Item, ItemType
-from agent.pipeline.quality import reasons
-from agent.pipeline.quality.columns import (
+from agent.values import reasons
+from agent.values.columns import (
     Column,
     Faults,
     Parsed,
@@ -21,10 +21,10 @@ from agent.pipeline.quality.columns import (
     truth,
     within,
 )
-from agent.pipeline.quality.dates import LOCAL_TIME, localised
-from agent.pipeline.quality.numbers import all_finite, decimal_size
-from agent.pipeline.quality.parse import decode, parse
-from agent.pipeline.quality.zone import Zone
+from agent.values.dates import LOCAL_TIME, localised
+from agent.values.numbers import all_finite, decimal_size
+from agent.values.parse import decode, parse
+from agent.values.zone import Zone
 from agent.wire.arrow import DAYS, LONG_CAP, MICROS, type_of
 
 _TEXT = (ItemType.C, ItemType.M)
