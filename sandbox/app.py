@@ -120,7 +120,7 @@ async def _parts(options: Options, stack: AsyncExitStack) -> Parts:
         return datetime.now(UTC) + timedelta(seconds=faults.clock_offset_s)
 
     hosts = (options.host, *options.hosts)
-    pki = Pki(folder / "keys", hosts, now=datetime.now(UTC))
+    pki = Pki(folder / "keys", hosts, aud=options.aud, now=datetime.now(UTC))
     signer = Signer(_receipt_key(folder / "keys"), options.aud, now)
     thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
     stack.callback(thread.shutdown)
