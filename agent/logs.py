@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from datetime import datetime
 from typing import Any, TextIO
 
@@ -98,7 +97,7 @@ def make_tell(
     def tell(event: Event) -> None:
         metrics.count(event)
         with contextlib.suppress(OSError):  # nobody reads; the work goes on
-            logger.log(LEVELS[event.level], event.name, **_fields(event))
+            logger.log(LEVELS[event.level], event.name, **event.told())
 
     return tell
 
@@ -135,7 +134,3 @@ def _logger(stream: TextIO, *, level: str, now: Callable[[], datetime]) -> Any:
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         cache_logger_on_first_use=True,
     )
-
-
-def _fields(event: Event) -> dict[str, Any]:
-    return {f.name: getattr(event, f.name) for f in fields(event)}
