@@ -605,6 +605,19 @@ class CatalogInvalid(FilesInvalid):
     )
 
 
+class PolicyInvalid(FilesInvalid):
+    """A policy that cannot be used; ``detail`` lists every fault of it."""
+
+    code = "policy-invalid"
+    exit_code = 78
+    title = Text("The lookup policy cannot be used", "查询授权策略不可用")
+    remedy = Text(
+        "Correct the grants named, then `fep policy check`; the active policy stays in"
+        " force meanwhile.",
+        "请更正所列授权后运行 `fep policy check`；期间仍执行已生效的策略。",
+    )
+
+
 class GateClosed(OperatorFault):
     """The gate does not let this resource leave."""
 
