@@ -436,3 +436,70 @@ class WitnessTrouble(Event):
     level = "warning"
     code: str
     detail: str
+
+
+# --- lookups, beside their records ----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LookupRepeated(Event):
+    """A request came again and gets the reply that it got before."""
+
+    name = "lookup.repeated"
+    consumer: str
+
+
+@dataclass(frozen=True)
+class LookupFailed(Event):
+    """A lookup was allowed, but the source could not answer it."""
+
+    name = "lookup.failed"
+    level = "warning"
+    resource: str
+    code: str
+
+
+@dataclass(frozen=True)
+class ReplayAttempt(Event):
+    """Another request came under an id that was used: somebody may be forging."""
+
+    name = "lookup.replay"
+    level = "error"
+    consumer: str
+
+
+@dataclass(frozen=True)
+class ChannelUp(Event):
+    """The line over which lookups come is open."""
+
+    name = "channel.up"
+
+
+@dataclass(frozen=True)
+class ChannelDown(Event):
+    """The line over which lookups come is cut, and will be opened again."""
+
+    name = "channel.down"
+    level = "warning"
+    code: str
+    detail: str
+    attempt: int
+    wait_s: float
+
+
+@dataclass(frozen=True)
+class ListenerUp(Event):
+    """The listener for the exchange is open."""
+
+    name = "listener.up"
+    port: int
+
+
+@dataclass(frozen=True)
+class ListenerDown(Event):
+    """The listener for the exchange could not be opened; the rest goes on."""
+
+    name = "listener.down"
+    level = "error"
+    code: str
+    detail: str
