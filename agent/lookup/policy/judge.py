@@ -3,7 +3,7 @@
 
 Rules
 
-1. The grants about a department and a resource are narrowed by operation, day, purpose
+1. The grants about a department and a resource are narrowed by day, purpose, operation
    and key names. If none is left, the request is denied for what left none; two cannot
    be left, and would be denied too.
 2. The one grant that is left is then held against everything else: basis, fields, the
@@ -169,12 +169,6 @@ _NARROW = (
         lambda asked: asked.consumer,
     ),
     _Narrow(
-        "op",
-        "grant",
-        lambda rule, asked: asked.request.op in rule.ops,
-        lambda asked: asked.request.op,
-    ),
-    _Narrow(
         "day",
         "grant",
         lambda rule, asked: rule.holds(asked.today),
@@ -185,6 +179,12 @@ _NARROW = (
         "purpose",
         lambda rule, asked: asked.request.purpose in rule.purposes,
         lambda asked: asked.request.purpose,
+    ),
+    _Narrow(
+        "op",
+        "grant",
+        lambda rule, asked: asked.request.op in rule.ops,
+        lambda asked: asked.request.op,
     ),
     _Narrow(
         "keys", "key", lambda rule, asked: frozenset(rule.keys) == asked.keys, _names_of
