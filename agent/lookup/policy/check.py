@@ -66,7 +66,9 @@ def treatment(text: str) -> Treatment | None:
     return None
 
 
-def alone(grant: Grant, offers: Mapping[str, Offer]) -> Iterator[Wrong]:
+def alone(
+    grant: Grant, offers: Mapping[str, Offer], shut: Mapping[str, str]
+) -> Iterator[Wrong]:
     """What is wrong with one grant, whatever the others are."""
     yield from _doubles(grant)
     yield from _purposes(grant)
@@ -74,10 +76,7 @@ def alone(grant: Grant, offers: Mapping[str, Offer]) -> Iterator[Wrong]:
     yield from _uses(grant)
     offer = offers.get(grant.resource)
     if offer is None:
-        expected = nearest(
-            grant.resource, offers, "a resource that the catalog opens for lookups"
-        )
-        yield Wrong("resource", expected, shown(grant.resource))
+        yield _closed(grant.resource, offers, shut)
         return
     yield from _keys(grant, offer)
     for name, text in grant.fields.items():
@@ -136,6 +135,14 @@ def _uses(grant: Grant) -> Iterator[Wrong]:
             yield Wrong(
                 f"fields.{name}", "an op that uses it", f"ops {', '.join(grant.ops)}"
             )
+
+
+def _closed(code: str, offers: Mapping[str, Offer], shut: Mapping[str, str]) -> Wrong:
+    """A resource that no grant can open."""
+    expected = "a resource that the catalog opens for lookups"
+    if code in shut:
+        return Wrong("resource", expected, f"{code}: {shut[code]}")
+    return Wrong("resource", nearest(code, offers, expected), shown(code))
 
 
 def _keys(grant: Grant, offer: Offer) -> Iterator[Wrong]:

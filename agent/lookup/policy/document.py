@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.lookup.policy.pattern import LONGEST
+from agent.wire.lookup import ITEMS, Op
 
-Op = Literal["get", "verify", "exists"]
 UsePurpose = Literal[
     "administrative_basis", "work_reference", "data_verification", "collaboration"
 ]
@@ -23,7 +23,6 @@ MOST_GRANTS = 1000
 MOST_CONSUMERS = 1000
 MOST_FIELDS = 1000
 MOST_KEYS = 8
-MOST_ITEMS = 1000
 
 
 Consumer = Annotated[str, Field(pattern=r"^[0-9A-Z]{18}$")]
@@ -86,7 +85,7 @@ class Grant(Part):
         tuple[Purpose, ...], Field(strict=False, min_length=1, max_length=4)
     ]
     fields: Annotated[Mapping[str, str], Field(max_length=MOST_FIELDS)] = {}
-    max_items: Annotated[int, Field(ge=1, le=MOST_ITEMS)] = 100
+    max_items: Annotated[int, Field(ge=1, le=ITEMS)] = 100
     valid: Validity = Validity()
     note: Annotated[str, Field(max_length=4000)] = ""
 

@@ -26,7 +26,7 @@ from agent.lookup.policy.rules import Policy, Rule
 from agent.model.job import BoundItem
 from agent.model.treatment import Treatment
 from agent.wire.lookup import Request
-from agent.wire.text import is_canonical
+from agent.wire.text import canonical
 
 NUMBERS = frozenset({"citizen_id", "uscc"})
 """Rules of items whose values are ASCII letters and digits."""
@@ -242,7 +242,7 @@ def _claim(bound: BoundItem, text: str) -> bool:
     """Whether a claim can be compared; text too long for its item just differs."""
     if bound.item.type in ("C", "M"):
         return "\0" not in text
-    return is_canonical(bound.item, text)
+    return canonical(bound.item, text)
 
 
 def _keys(rule: Rule, request: Request, offer: Offer) -> Iterator[str]:
@@ -254,7 +254,7 @@ def _keys(rule: Rule, request: Request, offer: Offer) -> Iterator[str]:
         ascii_only = not NUMBERS.isdisjoint(bound.rules)
         for i, item in enumerate(request.items):
             text = item.keys[name]
-            if not is_canonical(bound.item, text):
+            if not canonical(bound.item, text):
                 yield f"item {i}: {name} is no canonical text of its type"
             elif ascii_only and not (text.isascii() and text.isalnum()):
                 yield f"item {i}: {name} is not of ASCII letters and digits"

@@ -31,12 +31,19 @@ LARGEST = 1024 * 1024
 FILE = "policy.toml"
 
 
-def load(text: str, offers: Mapping[str, Offer], *, file: str = FILE) -> Policy:
+def load(
+    text: str,
+    offers: Mapping[str, Offer],
+    *,
+    shut: Mapping[str, str] | None = None,
+    file: str = FILE,
+) -> Policy:
     """The policy of a text.
 
     Args:
         text: TOML; nothing at all is the policy that refuses everything.
         offers: what the gate opens for lookups, by code.
+        shut: why the gate is shut for the other resources, to say it; by code.
         file: its name in complaints.
 
     Raises:
@@ -45,7 +52,8 @@ def load(text: str, offers: Mapping[str, Offer], *, file: str = FILE) -> Policy:
     faults: list[Fault] = []
     grants = list(_grants(_tables(text, file), file, faults))
     for grant in grants:
-        faults += [_at(file, grant.id, wrong) for wrong in alone(grant, offers)]
+        wrongs = alone(grant, offers, shut or {})
+        faults += [_at(file, grant.id, wrong) for wrong in wrongs]
     faults += [_at(file, name, wrong) for name, wrong in rivals(grants)]
     faults += _same_ids(file, grants)
     if faults:
@@ -112,7 +120,14 @@ def _grants(raw: Mapping[str, Any], file: str, faults: list[Fault]) -> Iterator[
         except ValidationError as e:
             name = table.get("id") if isinstance(table, dict) else None
             at = f"grants.{name if isinstance(name, str) and name else number}"
-            faults += [_fault(file, at, error) for error in e.errors(include_url=False)]
+            faults += [_fault(file, at, error) for error in _told(e)]
+
+
+def _told(e: ValidationError) -> list[ErrorDetails]:
+    """Its errors; a list that is short because its entries are wrong is not one."""
+    errors = e.errors(include_url=False)
+    wrong = {error["loc"][:-1] for error in errors}
+    return [e for e in errors if e["type"] != "too_short" or e["loc"] not in wrong]
 
 
 def _fault(file: str, at: str, error: ErrorDetails) -> Fault:
