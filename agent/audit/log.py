@@ -199,6 +199,28 @@ class AuditLog:
         tail = leaf.tail(event)
         return await self._commit.submit(lambda group: group.record(event, tail))
 
+    async def changed(self, name: str, value: str, event: Recorded) -> bool:
+        """Record an event if a named value is not what it was at the last call.
+
+        Args:
+            name: of what may have changed, such as ``config``.
+            value: what it is now, such as a digest.
+            event: the record.
+
+        Raises:
+            AuditWriteFailed, AuditDamaged: it could not be written.
+        """
+        if await asyncio.to_thread(self._ledger.meta, f"seen.{name}", "") == value:
+            return False
+        tail = leaf.tail(event)
+
+        def op(group: Group) -> None:
+            group.record(event, tail)
+            group.tx.set_meta(f"seen.{name}", value)
+
+        await self._commit.submit(op)
+        return True
+
     async def begin(
         self, iss: str, jti: str, *, digest: str, exp: int
     ) -> New | Same | Other | Open:
