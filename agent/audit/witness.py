@@ -124,12 +124,14 @@ class Witness:
             body = format_add_checkpoint(old, path, head.note)
             status, text = await self._peer.post(body)
             if status == 200:
-                return await self._take(head, text)
+                await self._take(head, text)
+                return
             if status not in (409, 422):
                 raise WitnessRefused(f"expected 200, got {status}")
             known = _size(text) if status == 409 else old
             if known > head.size or known == old:
-                return await self._rolled_back(known)
+                await self._rolled_back(known)
+                return
             old = known
         raise WitnessRefused("it named another size each time")
 
