@@ -451,11 +451,11 @@ class LookupRepeated(Event):
 
 @dataclass(frozen=True)
 class LookupFailed(Event):
-    """A lookup was allowed, but the source could not answer it."""
+    """A lookup could not be answered: its source, or ``None`` the agent itself."""
 
     name = "lookup.failed"
     level = "warning"
-    resource: str
+    resource: str | None
     code: str
 
 

@@ -9,8 +9,8 @@ Rules
 2. One ``(iss, jti)`` is queried at most once, whatever happens: it is durable before
    the source is asked. The same message again gets the same signed reply; one that
    comes meanwhile waits for the first; another message under the same id is denied.
-3. What a crash left unfinished is answered ``error: interrupted`` when it comes again,
-   and is not queried a second time.
+3. What a crash left unfinished is answered ``error: interrupted`` at the next start;
+   it is not queried a second time.
 4. The policy of the moment of signing counts: a request that was judged by an older one
    is judged again, and while a policy is being activated nothing is signed.
 5. Before a signature has verified a refusal is an unsigned problem and a counter, and
@@ -30,6 +30,7 @@ from datetime import date, datetime
 from typing import Protocol, TypeAlias
 
 from agent.audit.events import (
+    LookupDecided,
     LookupFailed,
     LookupRefused,
     LookupRepeated,
@@ -37,31 +38,31 @@ from agent.audit.events import (
     ReplayAttempt,
     Tell,
 )
-from agent.audit.log import New, Other, Same
-from agent.audit.log import Open as Unfinished
+from agent.audit.log import OPEN, OTHER, New, Other, Same
+from agent.audit.log import Open as Begun
 from agent.catalog.gate import Offer
 from agent.crypto import jwe
 from agent.crypto.daykey import DayKey
 from agent.crypto.jose import PrivateKey
 from agent.errors import (
     AuditWriteFailed,
-    Busy,
     FepError,
+    InternalFault,
     KeyRevoked,
     MalformedMessage,
-    OwnFault,
     PeerFault,
     SourceFailed,
-    SourceFault,
 )
 from agent.lookup import mask, record, reply, verify
 from agent.lookup.intake import Crowded, Turnstile
 from agent.lookup.policy.judge import Active, Allowed, Denied, judge
-from agent.lookup.query.gather import BAD, TWICE, Answer, Ask, Found
+from agent.lookup.query import BAD, TWICE, Answer, Ask
+from agent.lookup.query import Row as Found
 from agent.lookup.record import Seen
-from agent.lookup.reply import Outcome, Row, Stamp
+from agent.lookup.reply import Outcome, Question, Row, Stamp
 from agent.lookup.verify import Asked, Clock
 from agent.model.treatment import MaskKind
+from agent.state.ledger import KeptRequest
 from agent.wire.directory import Directory
 from agent.wire.grammar import format_time
 from agent.wire.lookup import REPLY_ROOM, REQUEST_CAP, Reply, Request
@@ -70,7 +71,7 @@ from agent.wire.problem import Problem
 SUMMARY_S = 60.0
 """Pause between two records of what was refused unsigned, seconds."""
 
-Known: TypeAlias = New | Same | Other | Unfinished
+Known: TypeAlias = New | Same | Other | Begun
 
 
 class Log(Protocol):
@@ -85,9 +86,19 @@ class Log(Protocol):
         ...
 
     async def settle(
-        self, iss: str, jti: str, *, event: Recorded, request: str, reply: str
+        self,
+        iss: str,
+        jti: str,
+        *,
+        event: LookupDecided,
+        request: str | None,
+        reply: str,
     ) -> int:
         """Record, evidence and reply of a request, in one transaction."""
+        ...
+
+    def open_requests(self) -> Sequence[KeptRequest]:
+        """Requests that the last life began and did not answer."""
         ...
 
     def key_for(self, day: str) -> DayKey:
@@ -181,7 +192,7 @@ class _Decided:
 
 
 class LookupFlow:
-    """Answers lookups.
+    """Answers lookups. Call :meth:`recover` once before the first.
 
     Args:
         parts: see there.
@@ -201,6 +212,22 @@ class LookupFlow:
         self._refused_since = started
         self._counts = self._new_counts()
         self.trouble: FepError | None = None
+
+    async def recover(self) -> int:
+        """Answer what the last life left unfinished; how many there were.
+
+        Raises:
+            AuditWriteFailed: the log cannot be written.
+        """
+        unfinished = self._parts.log.open_requests()
+        for kept in unfinished:
+            question = Question(kept.iss, kept.jti, kept.digest)
+            made, text = self._signed(question, Outcome("error", ("interrupted",)))
+            event = record.interrupted(made, text, day=self._day())
+            await self._parts.log.settle(
+                kept.iss, kept.jti, event=event, request=None, reply=text
+            )
+        return len(unfinished)
 
     # --- one request ----------------------------------------------------------------
 
@@ -228,9 +255,12 @@ class LookupFlow:
             return Problem("busy", 429 if e.one_peer else 503, "too many lookups")
         except PeerFault as e:
             return problem_of(e)
-        except OwnFault as e:
+        except FepError as e:
             self.trouble = e
-            return Problem.of("busy", "the agent cannot answer now")
+        except Exception as e:  # noqa: BLE001 - a defect here must not stop others
+            self.trouble = InternalFault(f"lookup: {type(e).__name__}")
+        self._parts.tell(LookupFailed(None, self.trouble.code))
+        return Problem.of("busy", "the agent cannot answer now")
 
     async def _opened(self, sealed: jwe.Sealed) -> str:
         parts = self._parts
@@ -270,16 +300,15 @@ class LookupFlow:
         known = await parts.log.begin(
             request.iss, request.jti, digest=asked.digest, exp=request.exp
         )
-        match known:
-            case Same(text):
-                self._repeated(asked)
-                return text
-            case Other():
-                return await self._deny(asked, "replay")
-            case Unfinished():
-                found = _Decided(Outcome("error", ("interrupted",)))
-            case New():
-                found = await self._judged(request)
+        if isinstance(known, Same):
+            self._repeated(asked)
+            return known.reply
+        if known == OTHER:
+            return await self._deny(asked, "replay")
+        if known == OPEN:
+            found = _Decided(Outcome("error", ("interrupted",)))
+        else:
+            found = await self._judged(request)
         return await self._settled(asked, found, began=began)
 
     async def _judged(self, request: Request) -> _Decided:
@@ -291,12 +320,10 @@ class LookupFlow:
             async with asyncio.timeout(self._parts.deadline_s):
                 answer = await self._parts.sources.fetch(_ask(request, verdict))
             rows = _rows(request, verdict, answer)
-        except (SourceFault, OwnFault, Busy) as e:
+        except FepError as e:
             return self._failed(request, verdict, e.code)
         except TimeoutError:
             return self._failed(request, verdict, "timeout")
-        except Exception as e:  # noqa: BLE001 - a defect here must not stop others
-            return self._failed(request, verdict, f"internal-{type(e).__name__}")
         return _Decided(Outcome("ok", rule=verdict.rule), rows, answer.as_of)
 
     def _judge(self, request: Request) -> Allowed | Denied:
@@ -316,11 +343,11 @@ class LookupFlow:
         # the order of decisions.
         request, parts = asked.request, self._parts
         outcome = self._outcome(request, found)
-        made, text = self._signed(asked, outcome)
+        made, text = self._signed(_question(asked), outcome)
         if len(text) > REPLY_ROOM:
             parts.tell(LookupFailed(request.resource, "reply-too-large"))
             outcome = Outcome("error", ("source",), rule=outcome.rule)
-            made, text = self._signed(asked, outcome)
+            made, text = self._signed(_question(asked), outcome)
         await parts.log.settle(
             request.iss,
             request.jti,
@@ -339,7 +366,7 @@ class LookupFlow:
         if reason == "replay":
             self._parts.tell(ReplayAttempt(asked.request.iss))
         outcome = Outcome("denied", (reason,))
-        made, text = self._signed(asked, outcome)
+        made, text = self._signed(_question(asked), outcome)
         event = record.decided(self._seen(asked, began), made, text)
         await self._parts.log.append(event)
         self._count(outcome)
@@ -363,7 +390,7 @@ class LookupFlow:
             rule=verdict.rule,
         )
 
-    def _signed(self, asked: Asked, outcome: Outcome) -> tuple[Reply, str]:
+    def _signed(self, question: Question, outcome: Outcome) -> tuple[Reply, str]:
         chance = self._parts.chance
         stamp = Stamp(
             node=self._parts.node,
@@ -372,12 +399,12 @@ class LookupFlow:
             rev=self._active.rev,
             decision_id=chance.new_id(),
         )
-        made = reply.compose(asked.request, asked.digest, outcome, stamp)
+        made = reply.compose(question, outcome, stamp)
         return made, reply.sign(made, self._parts.signer)
 
     def _seen(self, asked: Asked, began: float) -> Seen:
         parts, request = self._parts, asked.request
-        day = parts.chance.now().date().isoformat()
+        day = self._day()
         return Seen(
             request=request,
             digest=asked.digest,
@@ -386,6 +413,9 @@ class LookupFlow:
             key=parts.log.key_for(day),
             ms=round((parts.chance.clock() - began) * 1000),
         )
+
+    def _day(self) -> str:
+        return self._parts.chance.now().date().isoformat()
 
     def _repeated(self, asked: Asked) -> None:
         self._today().repeated += 1
@@ -503,6 +533,10 @@ def problem_of(error: PeerFault) -> Problem:
     return Problem.of(code, error.title.en)
 
 
+def _question(asked: Asked) -> Question:
+    return Question(asked.request.iss, asked.request.jti, asked.digest)
+
+
 def _ask(request: Request, by: Allowed) -> Ask:
     """What the source is asked: the key items and the fields, nothing else."""
     wanted = {*by.keys, *request.fields}
@@ -524,17 +558,22 @@ def _rows(request: Request, by: Allowed, answer: Answer) -> tuple[Row | None, ..
     """
     names = [bound.item.name for bound in _ask(request, by).items]
     wanted = [(name, names.index(name)) for name in request.fields]
-    return tuple(_row(wanted, row) for row in answer.rows)
+    rows: list[Row | None] = []
+    for found in answer.rows:
+        if found is TWICE:
+            raise SourceFailed("two rows have one key")
+        rows.append(None if found is None else _row(wanted, found))
+    return tuple(rows)
 
 
-def _row(wanted: Sequence[tuple[str, int]], found: Found) -> Row | None:
-    if found is TWICE:
-        raise SourceFailed("two rows have one key")
-    if found is None:
-        return None
-    if any(found[at] is BAD for _, at in wanted):
-        raise SourceFailed("a value does not fit its item")
-    return {name: found[at] for name, at in wanted}
+def _row(wanted: Sequence[tuple[str, int]], found: Found) -> Row:
+    row: dict[str, str | None] = {}
+    for name, at in wanted:
+        value = found[at]
+        if value is BAD:
+            raise SourceFailed("a value does not fit its item")
+        row[name] = value
+    return row
 
 
 def _masked(row: Row | None, masks: Mapping[str, MaskKind]) -> Row | None:

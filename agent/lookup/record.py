@@ -78,6 +78,39 @@ def decided(seen: Seen, reply: Reply, text: str) -> LookupDecided:
     )
 
 
+def interrupted(reply: Reply, text: str, *, day: str) -> LookupDecided:
+    """The record of a request of which only id and digest are known any more.
+
+    Args:
+        reply: what is answered.
+        text: its exact compact JWS.
+        day: whose key encrypts the evidence.
+    """
+    return LookupDecided(
+        day=day,
+        decision_id=reply.policy.decision_id,
+        consumer=reply.aud,
+        jti=reply.irt,
+        op="",
+        resource=None,
+        purpose="",
+        fields=(),
+        items=0,
+        subjects=(),
+        basis="",
+        matter=None,
+        officer="",
+        status=reply.status,
+        reasons=reply.reasons,
+        found=0,
+        rev=reply.policy.rev,
+        rule=None,
+        request=reply.req_sha256,
+        reply=message_digest(text),
+        ms=0,
+    )
+
+
 def subjects(request: Request, offer: Offer | None, key: DayKey) -> tuple[str, ...]:
     """The HMAC of each item's canonical key; none if its types are not known."""
     if offer is None:

@@ -96,6 +96,12 @@ class Relay:
         self._connect = connect
         self._hooks = hooks
         self._waits = waits
+        self._at_work: set[asyncio.Task[None]] = set()
+
+    async def settled(self) -> None:
+        """Wait until every request of the line has its answer sent, or lost."""
+        while self._at_work:
+            await asyncio.wait(self._at_work)
 
     async def forever(self) -> None:
         """Connect, serve, wait, connect again; until cancelled."""
@@ -116,15 +122,16 @@ class Relay:
         """One connection, from its opening to its end, which is always an error."""
         async with self._connect() as channel:
             self._hooks.opened()
-            at_work: set[asyncio.Task[None]] = set()
             try:
-                await self._serve(channel, at_work)
+                await self._serve(channel)
             finally:
-                for task in at_work:
+                lost, self._at_work = self._at_work, set()
+                for task in lost:
                     task.cancel()
-                await asyncio.gather(*at_work, return_exceptions=True)
+                await asyncio.gather(*lost, return_exceptions=True)
 
-    async def _serve(self, channel: Channel, at_work: set[asyncio.Task[None]]) -> None:
+    async def _serve(self, channel: Channel) -> None:
+        at_work = self._at_work
         while (text := await channel.receive()) is not None:
             frame = parse(text)
             if frame.t == "nudge":

@@ -108,21 +108,35 @@ def _verdict(name: str, claims: Mapping[str, str | None], row: Row | None) -> Ve
     return "match" if claims[name] == row[name] else "mismatch"
 
 
-def compose(request: Request, digest: str, outcome: Outcome, stamp: Stamp) -> Reply:
+@dataclass(frozen=True)
+class Question:
+    """What a reply has to say of its request.
+
+    Args:
+        iss: who asked.
+        jti: of the request.
+        digest: its message digest.
+    """
+
+    iss: str
+    jti: str
+    digest: str
+
+
+def compose(question: Question, outcome: Outcome, stamp: Stamp) -> Reply:
     """The reply to a request.
 
     Args:
-        request: what was asked.
-        digest: message digest of the request.
+        question: see there.
         outcome: what became of it.
         stamp: see there.
     """
     return Reply(
         iss=stamp.node,
-        aud=request.iss,
+        aud=question.iss,
         jti=stamp.jti,
-        irt=request.jti,
-        req_sha256=digest,
+        irt=question.jti,
+        req_sha256=question.digest,
         iat=stamp.iat,
         status=outcome.status,
         results=outcome.results,
