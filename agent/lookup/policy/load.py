@@ -126,7 +126,7 @@ def _grants(raw: Mapping[str, Any], file: str, faults: list[Fault]) -> Iterator[
 def _told(e: ValidationError) -> list[ErrorDetails]:
     """Its errors; a list that is short because its entries are wrong is not one."""
     errors = e.errors(include_url=False)
-    wrong = {error["loc"][:-1] for error in errors}
+    wrong = {error["loc"][:n] for error in errors for n in range(len(error["loc"]))}
     return [e for e in errors if e["type"] != "too_short" or e["loc"] not in wrong]
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.wire.lookup import Reply, check_answer
+from agent.wire.lookup import Reply
 from tests.support.lookup import AS_OF, World
-from tests.support.requester import item
 
 
 @pytest.fixture
