@@ -491,6 +491,31 @@ class SourceFailed(SourceFault):
     )
 
 
+class SourceTimeout(SourceFailed):
+    """A statement or a lock took longer than it may."""
+
+    code = "source-timeout"
+    title = Text("The source took too long", "数据源响应超时")
+    remedy = Text(
+        "`fep source check RESOURCE` names a missing index; else raise"
+        " push.statement_timeout_s or lookup.statement_timeout_s.",
+        "`fep source check 资源代码` 会指出缺少的索引；否则请调高"
+        " push.statement_timeout_s 或 lookup.statement_timeout_s。",
+    )
+
+
+class SourceBusy(SourceFault):
+    """More lookups wait for a source than may."""
+
+    code = "source-busy"
+    title = Text("Too many lookups wait for the source", "等待数据源的查询过多")
+    remedy = Text(
+        "The requester may try again. If it lasts: `fep source check RESOURCE` names a"
+        " missing index.",
+        "请求方可稍后重试。如持续出现：`fep source check 资源代码` 会指出缺少的索引。",
+    )
+
+
 # --- the operator's ---------------------------------------------------------------
 
 

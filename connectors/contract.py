@@ -32,6 +32,25 @@ Rules
    fewer rows.
 7. An account without rights, a missing table or column, and a type that cannot fit are
    told before the first row, by ``plan`` and by ``check``.
+
+Rules of lookups, for a connector with ``lookup``; ``conformance_lookup.py`` runs them
+
+8. A key is found if the canonical text (wire.md) of the row's own value is the asked
+   text, character for character: no case, width, blank or zero more or less, and no
+   wildcard. A row that is not quite equal may come too, for who asks compares again;
+   one that is equal may not be missed, except where the key is refused with ``type``.
+   NULL is equal to nothing.
+9. At most two rows a key: the second says that the key is not unique. Two that are
+   equal by rule 8 come before any that are not.
+10. Asked texts are parameters and never part of a statement. One that the database
+    cannot hold (U+0000, out of range, not of its encoding) finds nothing; it does not
+    fail, and it does not hinder the keys beside it.
+11. Columns arrive as rule 4 says, and give the same items as a read does. A text or
+    bytes longer than its item allows may arrive cut, still longer than allowed, so that
+    a page's size is bounded by its items.
+12. A session lives for weeks and reads only. Each ``fetch`` sees rows as committed at
+    ``as_of`` or later. After an error the session is closed and another one opened; a
+    database that was away is so found again.
 """
 
 from __future__ import annotations
@@ -39,7 +58,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -243,6 +262,53 @@ class Session(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LookupSpec:
+    """What is asked of a table, key by key.
+
+    Args:
+        stream: the table, and the columns to answer with, all of ``keys`` among them.
+        keys: names of the columns that are compared, at least one; whether a column is
+            a ``key`` in the stream says nothing here.
+    """
+
+    stream: StreamSpec
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LookupPage:
+    """The rows of some keys.
+
+    Args:
+        rows: columns in the order of the stream's columns, named like them.
+        which: for each row the number of its key in the question, in rising order.
+        as_of: the source's clock just before they were read, as in :class:`Frontier`.
+    """
+
+    rows: pa.RecordBatch
+    which: Sequence[int]
+    as_of: str
+
+
+class LookupSession(Protocol):
+    """An open, read-only connection for lookups."""
+
+    def fetch(self, spec: LookupSpec, keys: Sequence[tuple[str, ...]]) -> LookupPage:
+        """The rows of each key.
+
+        Args:
+            spec: what is asked; a session remembers the last ones.
+            keys: at least one and at most 1,000; for each a canonical text for each of
+                ``spec.keys``.
+
+        Raises:
+            SourceError: as rule 5 says; ``type`` if the database cannot compare one of
+                the columns with canonical texts.
+        """
+        ...
+
+
 class Connector(Protocol):
     """One kind of database."""
 
@@ -287,3 +353,22 @@ class Connector(Protocol):
             SourceError: on entering: unreachable, login.
         """
         ...
+
+
+class LookupConnector(Connector, Protocol):
+    """A connector that answers lookups, too; optional."""
+
+    def lookup(
+        self, config: Mapping[str, Any], limits: Limits
+    ) -> AbstractContextManager[LookupSession]:
+        """A session for lookups; closing it releases everything.
+
+        Raises:
+            SourceError: on entering: unreachable, login.
+        """
+        ...
+
+
+def offers_lookup(connector: Connector) -> TypeGuard[LookupConnector]:
+    """Whether a connector answers lookups."""
+    return callable(getattr(connector, "lookup", None))

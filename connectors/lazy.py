@@ -16,6 +16,7 @@ from connectors.contract import (
     Finding,
     FoundTable,
     Limits,
+    LookupSession,
     Session,
     StreamSpec,
 )
@@ -30,6 +31,9 @@ class Parts(NamedTuple):
     open: Callable[[Mapping[str, Any], Limits], AbstractContextManager[Session]]
 
 
+Lookup = Callable[[Mapping[str, Any], Limits], AbstractContextManager[LookupSession]]
+
+
 class LazyConnector:
     """The contract's connector over parts that are imported when they are needed.
 
@@ -37,16 +41,23 @@ class LazyConnector:
         name: of the connector, as settings say it.
         spec: JSON Schema of the source's settings.
         parts: imports the modules that do the work.
+        lookup: imports what answers lookups: less than a run needs.
     """
 
     api = API
 
     def __init__(
-        self, name: str, spec: Mapping[str, Any], parts: Callable[[], Parts]
+        self,
+        name: str,
+        spec: Mapping[str, Any],
+        parts: Callable[[], Parts],
+        *,
+        lookup: Callable[[], Lookup],
     ) -> None:
         self.name = name
         self._spec = spec
         self._parts = parts
+        self._lookup = lookup
 
     def spec(self) -> Mapping[str, Any]:
         """See the contract."""
@@ -71,3 +82,9 @@ class LazyConnector:
     ) -> AbstractContextManager[Session]:
         """See the contract."""
         return self._parts().open(config, limits)
+
+    def lookup(
+        self, config: Mapping[str, Any], limits: Limits
+    ) -> AbstractContextManager[LookupSession]:
+        """See the contract."""
+        return self._lookup()(config, limits)

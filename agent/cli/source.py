@@ -94,8 +94,8 @@ async def _check(ask: Asked, resource: str | None) -> list[dict[str, Any]]:
     from agent import settings
     from agent.catalog.folder import load_folder
     from agent.catalog.gate import closed, leave
+    from agent.child.source import stream_of
     from agent.errors import ResourceUnknown
-    from agent.pipeline.extract import stream_of
     from agent.pipeline.worker import probe
 
     found = settings.load(ask.config, secrets=False)

@@ -37,7 +37,7 @@ def column(values: Sequence[Any], letter: str) -> pa.Array[Any]:
     native = _native(values, letter, kinds)
     if native is not None:
         return native
-    return pa.array([_text(v) for v in values], pa.string())
+    return pa.array([text_of(v) for v in values], pa.string())
 
 
 def _native(
@@ -54,7 +54,8 @@ def _native(
     return None
 
 
-def _text(value: object) -> str | None:
+def text_of(value: object) -> str | None:
+    """A value that is not bytes as text (rule 2)."""
     if value is None or isinstance(value, str):
         return value
     text = repr(value)
@@ -64,4 +65,4 @@ def _text(value: object) -> str | None:
 def _bytes(value: object) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
-    return str(_text(value)).encode()
+    return str(text_of(value)).encode()

@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 from agent.child.inside import DaemonGone, Lines, settle
 from agent.child.process import Child, Guard
+from agent.child.source import FAULTS, source_faults
 from agent.errors import ConfigInvalid, FepError, InternalFault, WorkerDied
 from agent.model.job import LINE_CAP
-from agent.pipeline.extract import FAULTS, source_faults
 from agent.registry import find
 from connectors.contract import (
     Caps,

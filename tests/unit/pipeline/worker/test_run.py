@@ -165,7 +165,7 @@ def test_digest_run_writes_nothing(daemon: Daemon) -> None:
         ("missing", "source-missing"),
         ("type", "source-type"),
         ("text", "source-text"),
-        ("timeout", "source-failed"),
+        ("timeout", "source-timeout"),
         ("failed", "source-failed"),
     ],
 )
