@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +19,8 @@ from agent.audit import leaf
 from agent.audit.events import AdminAction
 from agent.audit.log import AuditLog
 from agent.audit.tiles import WIDTH
+from agent.audit.witness import Peer
+from agent.crypto.jose import PublicKey
 from agent.crypto.note import tlog_proof
 from agent.errors import EvidenceGone, MalformedMessage, RecordUnknown, UsageFault
 from agent.wire.grammar import parse_time
@@ -78,11 +80,22 @@ class AuditDesk:
     Args:
         log: the log.
         frames: makes a canonical key of what a person typed.
+        signers: every audit key that this node ever had, as the directory has them.
+        witness: whose cosignatures count.
     """
 
-    def __init__(self, log: AuditLog, *, frames: Frames) -> None:
+    def __init__(
+        self,
+        log: AuditLog,
+        *,
+        frames: Frames,
+        signers: Callable[[], Sequence[PublicKey]],
+        witness: Peer,
+    ) -> None:
         self._log = log
         self._frames = frames
+        self._signers = signers
+        self._witness = witness
 
     def head(self) -> JsonObject:
         """How the log stands."""
@@ -214,22 +227,53 @@ class AuditDesk:
 
     # --- taking the log away ------------------------------------------------------
 
-    async def export(self) -> JsonObject:
+    async def export(self, body: Mapping[str, Any]) -> JsonObject:
         """Sign the head; what an export up to there consists of.
+
+        Args:
+            body: may have ``since``; records before that day are told as hashes only.
+
+        Returns:
+            ``origin``, ``size``, ``first`` (number of the first record to take), and
+            ``keys``, the content of ``keys.json``.
 
         Raises:
             RecordUnknown: the log is empty.
         """
+        since = _time(body, "since")
         await self._log.checkpoint()
         newest = self._log.newest()
         if newest is None:
             raise RecordUnknown("the log is empty")
-        key = self._log.audit_key
+        first = 0 if since is None else await self._first(since - _SLACK, newest.size)
+        own = {key.kid: key for key in (*self._signers(), self._log.audit_key)}
+        name = self._witness.name
+        keys = {
+            "v": 1,
+            "origin": self._log.origin,
+            "audit": [{"kid": k.kid, **k.jwk} for k in own.values()],
+            "witness": [
+                {"name": name, "kid": k.kid, **k.jwk} for k in self._witness.signers()
+            ],
+        }
         return {
             "origin": self._log.origin,
             "size": newest.size,
-            "keys": [{"kid": key.kid, **key.jwk}],
+            "first": first,
+            "keys": keys,
         }
+
+    async def _first(self, since: datetime, size: int) -> int:
+        """About the first record of a time; clocks may have been set back a little."""
+        low, high = 0, size
+        while low < high:
+            middle = (low + high) // 2
+            (line,) = await self._log.lines(middle, middle + 1)
+            if parse_time(leaf.read(middle, line)["at"]) < since:
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
     async def leaves(self, start: int, *, size: int) -> JsonObject:
         """Exact records from a number on; ``next`` is null at the end."""

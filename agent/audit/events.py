@@ -503,3 +503,14 @@ class ListenerDown(Event):
     level = "error"
     code: str
     detail: str
+
+
+@dataclass(frozen=True)
+class LookupLoopFailed(Event):
+    """A loop of the lookup side failed and is begun again; pushes go on."""
+
+    name = "lookup.loop"
+    level = "error"
+    part: str
+    code: str
+    detail: str
