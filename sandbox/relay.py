@@ -95,9 +95,11 @@ class Relay:
         await socket.open()
         self.doors.enter(found)
         try:
-            await _listen(socket, found)
+            mad = await _listen(socket, found)
         finally:
             self.doors.leave(found)
+        if mad:
+            await socket.close(code=GARBAGE, message=b"expected a frame of fep.v1")
         return socket.response
 
 
@@ -139,17 +141,16 @@ class Socket:
             self._request.transport.abort()
 
 
-async def _listen(socket: Socket, found: Channel) -> None:
-    """Take the provider's frames until the line ends, or says something else."""
+async def _listen(socket: Socket, found: Channel) -> bool:
+    """Take the provider's frames until the line ends; True if one was none."""
     async for message in socket.response:
-        if message.type is WSMsgType.TEXT:
-            try:
-                found.take(message.data)
-                continue
-            except MalformedMessage:
-                pass  # what it says may quote a body
-        await socket.close(code=GARBAGE, message=b"expected a frame of fep.v1")
-        return
+        if message.type is not WSMsgType.TEXT:
+            return True
+        try:
+            found.take(message.data)
+        except MalformedMessage:  # not told further: what it says may quote a body
+            return True
+    return False
 
 
 async def ask(doors: Doors, asked: Sealed) -> Answer:

@@ -215,7 +215,12 @@ class Caller:
         defaults: dict[str, Any] = {"protocols": ("fep.v1",), "max_msg_size": 5 << 20}
         url = f"{self.url}/v1/channel"
         async with self.session.ws_connect(url, **(defaults | options)) as line:
-            yield Provider(self.node, line)
+            provider = Provider(self.node, line)
+            try:
+                yield provider
+            finally:
+                await line.close()
+                provider.transport.abort()  # or it waits for a TLS goodbye for long
 
 
 @asynccontextmanager
@@ -225,6 +230,8 @@ async def calling(node: Node) -> AsyncIterator[Caller]:
     timeout = aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         yield Caller(node, session)
+    for _ in range(3):  # aborted connections close in the loop's next rounds
+        await asyncio.sleep(0)
 
 
 class Provider:
@@ -233,6 +240,10 @@ class Provider:
     def __init__(self, node: Node, line: aiohttp.ClientWebSocketResponse) -> None:
         self.node = node
         self.line = line
+        connection = line._response.connection
+        assert connection is not None
+        assert connection.transport is not None
+        self.transport = connection.transport
 
     async def frame(self) -> dict[str, Any]:
         """The next frame; a nudge that comes before is no news."""
