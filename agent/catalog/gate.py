@@ -72,6 +72,7 @@ class Offer:
         source: name of the source.
         table: schema-qualified name, outermost first.
         items: the shared items, in order, with their columns.
+        titles: their names in Chinese, for people.
         withheld: names of the others, for people.
         permit: proof that the gate made it.
     """
@@ -81,6 +82,7 @@ class Offer:
     source: str
     table: tuple[str, ...]
     items: tuple[BoundItem, ...]
+    titles: Mapping[str, str]
     withheld: tuple[str, ...]
     permit: InitVar[object] = None
 
@@ -130,6 +132,7 @@ def offer(resource: Resource) -> Offer:
         source=resource.binding.source,
         table=resource.binding.table,
         items=tuple(_bound(resource, item) for item in shared),
+        titles={item.name: item.title for item in shared},
         withheld=tuple(i.name for i in resource.items if i not in shared),
         permit=_PASS,
     )
