@@ -43,7 +43,7 @@ from agent.audit.log import Open as Begun
 from agent.catalog.gate import Offer
 from agent.crypto import jwe
 from agent.crypto.daykey import DayKey
-from agent.crypto.jose import PrivateKey
+from agent.crypto.jose import PrivateKey, PublicKey
 from agent.errors import (
     AuditWriteFailed,
     FepError,
@@ -52,6 +52,7 @@ from agent.errors import (
     MalformedMessage,
     PeerFault,
     SourceFailed,
+    UnknownKey,
 )
 from agent.lookup import mask, record, reply, verify
 from agent.lookup.intake import Crowded, Turnstile
@@ -142,6 +143,10 @@ class Parts:
         signer: our key of purpose ``sign``.
         keys: our keys of purpose ``decrypt`` by kid.
         directory: everybody's keys as they are now; raises UnknownKey without one.
+        agreed: whether the witness knows no more than our log, so that no request was
+            forgotten by a restored copy of it.
+        renew: fetch the directory again, because a key was not in it; whether it was
+            done, which is not at every call.
         log: see there.
         sources: see there.
         offers: resource -> what the gate lets be looked up.
@@ -155,6 +160,8 @@ class Parts:
     signer: PrivateKey
     keys: Mapping[str, PrivateKey]
     directory: Callable[[], Directory]
+    agreed: Callable[[], bool]
+    renew: Callable[[], Awaitable[bool]]
     log: Log
     sources: Sources
     offers: Mapping[str, Offer]
@@ -263,8 +270,24 @@ class LookupFlow:
         return Problem.of("busy", "the agent cannot answer now")
 
     async def _opened(self, sealed: jwe.Sealed) -> str:
+        try:
+            asked, to = self._known(sealed)
+        except UnknownKey:
+            if not await self._parts.renew():
+                raise
+            asked, to = self._known(sealed)
+        if asked.reason is None:
+            text = await self._once(asked)
+        else:
+            text = await self._deny(asked, asked.reason)
+        return reply.seal(text, to=to, iss=self._parts.node, aud=asked.request.iss)
+
+    def _known(self, sealed: jwe.Sealed) -> tuple[Asked, PublicKey]:
+        """Who asks, and the key for the reply."""
         parts = self._parts
         directory = parts.directory()
+        if self._fresh_since is not None and parts.agreed():
+            self._fresh_since = None
         asked = verify.open_request(
             sealed,
             node=parts.node,
@@ -272,13 +295,7 @@ class LookupFlow:
             directory=directory,
             clock=Clock(parts.chance.now(), self._fresh_since),
         )
-        iss = asked.request.iss
-        to = reply.recipient(directory, iss)
-        if asked.reason is None:
-            text = await self._once(asked)
-        else:
-            text = await self._deny(asked, asked.reason)
-        return reply.seal(text, to=to, iss=parts.node, aud=iss)
+        return asked, reply.recipient(directory, asked.request.iss)
 
     async def _once(self, asked: Asked) -> str:
         """The signed reply; the same request never runs twice at a time."""
@@ -502,10 +519,6 @@ class LookupFlow:
     def use(self, policy: Active) -> None:
         """Judge by this policy from now on; call it inside :meth:`turning`."""
         self._active = policy
-
-    def witnessed(self) -> None:
-        """The witness knows no more than our log: nothing was forgotten."""
-        self._fresh_since = None
 
     async def drain(self, deadline_s: float) -> None:
         """Take nothing new, let what is being answered end."""

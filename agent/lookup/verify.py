@@ -22,7 +22,7 @@ from datetime import datetime
 from agent.crypto import jose
 from agent.crypto.jose import PrivateKey, PublicKey
 from agent.crypto.jwe import Sealed
-from agent.errors import KeyRevoked, MalformedMessage, UnknownKey
+from agent.errors import KeyRevoked, MalformedMessage, Undecryptable
 from agent.wire.directory import Directory
 from agent.wire.lookup import (
     REQUEST_CAP,
@@ -84,17 +84,16 @@ def open_request(
 
     Raises:
         MalformedMessage: it breaks the wire format.
-        UnknownKey: it is sealed to a key that is not ours, or signed with one that the
-            directory does not have.
+        UnknownKey: it is signed with a key that the directory does not have.
         KeyRevoked: the consumer's key is not active any more.
         BadSignature: the signature does not verify.
-        Undecryptable: it cannot be opened.
+        Undecryptable: it is sealed to a key that is not ours, or was altered.
     """
     if sealed.cty != REQUEST_TYP:
         raise MalformedMessage(f"header.cty: expected {REQUEST_TYP}")
     ours = keys.get(sealed.kid)
     if ours is None:
-        raise UnknownKey(f"lookup: sealed to {sealed.kid}, which is no key of {node}")
+        raise Undecryptable(f"lookup: sealed to {sealed.kid}, no key of {node}")
     message = jose.split(sealed.open(ours), cap=REQUEST_CAP)
     if message.typ != REQUEST_TYP:
         raise MalformedMessage(f"header.typ: expected {REQUEST_TYP}")

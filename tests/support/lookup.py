@@ -135,6 +135,9 @@ class World:
         self.directory: Directory = directory_of(
             self.provider.entry(), self.consumer.entry(), self.stranger.entry()
         )
+        self.newer: Directory | None = None
+        self.renewals = 0
+        self.witnessed = True
         self._numbers = itertools.count(1)
         self.asker = Requester(
             self.consumer,
@@ -179,6 +182,8 @@ class World:
             signer=self.provider.sign,
             keys={self.provider.decrypt.public.kid: self.provider.decrypt},
             directory=lambda: self.directory,
+            agreed=lambda: self.witnessed,
+            renew=self.renew,
             log=log,
             sources=self.sources,
             offers=self.offers,
@@ -198,7 +203,6 @@ class World:
     async def serving(
         self,
         *,
-        witnessed: bool = True,
         wrap: Callable[[AuditLog], Any] = lambda log: log,
     ) -> AsyncIterator[LookupFlow]:
         """A recovered flow."""
@@ -211,11 +215,16 @@ class World:
                 started=self.clock.now(),
             )
             await self.flow.recover()
-            if witnessed:
-                self.flow.witnessed()
             yield self.flow
         finally:
             await self.log.close()
+
+    async def renew(self) -> bool:
+        """Take the newer directory, if there is one."""
+        self.renewals += 1
+        newer, self.newer = self.newer, None
+        self.directory = newer or self.directory
+        return newer is not None
 
     async def records(self, kind: str = "lookup.decided") -> list[dict[str, Any]]:
         """Records of the log, of one kind."""
