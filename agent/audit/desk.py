@@ -19,6 +19,7 @@ from agent.audit import leaf
 from agent.audit.events import AdminAction
 from agent.audit.log import AuditLog
 from agent.audit.tiles import WIDTH
+from agent.audit.trust import keys_document
 from agent.audit.witness import Peer
 from agent.crypto.jose import PublicKey
 from agent.crypto.note import tlog_proof
@@ -246,16 +247,12 @@ class AuditDesk:
         if newest is None:
             raise RecordUnknown("the log is empty")
         first = 0 if since is None else await self._first(since - _SLACK, newest.size)
-        own = {key.kid: key for key in (*self._signers(), self._log.audit_key)}
-        name = self._witness.name
-        keys = {
-            "v": 1,
-            "origin": self._log.origin,
-            "audit": [{"kid": k.kid, **k.jwk} for k in own.values()],
-            "witness": [
-                {"name": name, "kid": k.kid, **k.jwk} for k in self._witness.signers()
-            ],
-        }
+        keys = keys_document(
+            self._log.origin,
+            audit=(*self._signers(), self._log.audit_key),
+            witness=self._witness.name,
+            cosigners=self._witness.signers(),
+        )
         return {
             "origin": self._log.origin,
             "size": newest.size,

@@ -18,8 +18,8 @@ PER_FILE = 65_536
 """Records in a file of leaves."""
 
 Ask = Callable[[str, Mapping[str, Any]], Any]
-"""(what, members) -> the JSON answer of :class:`agent.audit.desk.AuditDesk`: ``export``,
-``leaves``, ``tiles`` or ``checkpoints``."""
+"""(what, members) -> the JSON answer of ``agent.audit.desk``: ``export``, ``leaves``,
+``tiles`` or ``checkpoints``."""
 
 
 def export(folder: Path, ask: Ask, *, since: str | None = None) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def export(folder: Path, ask: Ask, *, since: str | None = None) -> dict[str, Any
         since: wire time; older records are written as hashes only.
 
     Returns:
-        ``origin``, ``size`` and ``first``, the number of the first record with its line.
+        ``origin``, ``size`` and ``first``, number of the first record with its line.
 
     Raises:
         UsageFault: the folder is not empty, or cannot be written.

@@ -3,7 +3,7 @@
 """Check an exported audit log; one file that needs nothing of the agent.
 
 ``python3 verify_log.py DIR [--trust KEYS.json] [--head NOTE] [--lang zh] [--json]``
-``python3 verify_log.py FILE.tlog-proof --trust KEYS.json``, with the record in FILE.leaf
+``python3 verify_log.py FILE.tlog-proof --trust KEYS.json`` (the record: FILE.leaf)
 
 It needs Python 3.10 and, for signatures, the library ``cryptography`` or else the
 program ``openssl`` (3.0 or later). ``docs/audit.md`` describes DIR. Exit code: 0
@@ -874,6 +874,35 @@ def read_proof(text: str) -> tuple[int, list[bytes], Head]:
     return int(number), path, read_note(note)
 
 
+def judge(
+    path: Path,
+    *,
+    trust: Trust | None,
+    head: bytes | None = None,
+    ed25519: Ed25519 | None = None,
+) -> Report:
+    """Check a folder, or a proof.
+
+    Raises:
+        Unusable: nothing to check.
+    """
+    if path.is_dir() or not path.exists():
+        return examine(path, trust=trust, head=head, ed25519=ed25519)
+    if trust is None:
+        raise Unusable("a proof: expected --trust, it holds no keys")
+    return examine_proof(path, trust=trust, ed25519=ed25519)
+
+
+def origin_of_proof(path: Path) -> str:
+    """Whose log a proof speaks of.
+
+    Raises:
+        ValueError: no proof.
+    """
+    _, _, head = read_proof(read_file(path).decode("utf-8"))
+    return head.note.body.split("\n")[0]
+
+
 def show(path: str, report: Report, lang: int) -> str:
     """A report in words."""
     facts = report.facts
@@ -923,7 +952,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.trust:
             trust = read_trust(read_file(Path(args.trust)), args.trust)
         head = read_file(Path(args.head)) if args.head else None
-        report = _examine(Path(args.dir), trust, head, Ed25519(program=args.openssl))
+        report = judge(
+            Path(args.dir),
+            trust=trust,
+            head=head,
+            ed25519=Ed25519(program=args.openssl),
+        )
     except Unusable as e:
         sys.stderr.write(f"verify_log: {e}\n")
         return 2
@@ -933,16 +967,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = show(args.dir, report, 1 if zh else 0)
     sys.stdout.write(f"{text}\n")
     return 0 if report.good else 1
-
-
-def _examine(
-    path: Path, trust: Trust | None, head: bytes | None, ed25519: Ed25519
-) -> Report:
-    if path.is_dir() or not path.exists():
-        return examine(path, trust=trust, head=head, ed25519=ed25519)
-    if trust is None:
-        raise Unusable("a proof: expected --trust, it holds no keys")
-    return examine_proof(path, trust=trust, ed25519=ed25519)
 
 
 if __name__ == "__main__":
