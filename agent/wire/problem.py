@@ -37,7 +37,7 @@ CODES: Mapping[str, int] = MappingProxyType(
         "stale-epoch": 422,
         "fork": 422,
         "bad-digest": 422,
-        "undecryptable": 422,
+        "bad-proof": 422,
         "no-channel": 503,
         "no-answer": 504,
         "busy": 503,
