@@ -45,9 +45,10 @@ Rules of lookups, for a connector with ``lookup``; ``conformance_lookup.py`` run
 10. Asked texts are parameters and never part of a statement. One that the database
     cannot hold (U+0000, out of range, not of its encoding) finds nothing; it does not
     fail, and it does not hinder the keys beside it.
-11. Columns arrive as rule 4 says, and give the same items as a read does. A text or
-    bytes longer than its item allows may arrive cut, still longer than allowed, so that
-    a page's size is bounded by its items.
+11. Values arrive as the server's own text and give the same items as a read does;
+    bytes (G), and text that cannot be decoded, as bytes. A value longer than its item
+    allows may arrive cut, still longer than allowed, so that a page's size is bounded
+    by its items.
 12. A session lives for weeks and reads only. Each ``fetch`` sees rows as committed at
     ``as_of`` or later. After an error the session is closed and another one opened; a
     database that was away is so found again.
@@ -281,12 +282,13 @@ class LookupPage:
     """The rows of some keys.
 
     Args:
-        rows: columns in the order of the stream's columns, named like them.
+        columns: the values of each of the stream's columns, in its order, a value a
+            row. Plain values: few rows are found sooner than Arrow is told of them.
         which: for each row the number of its key in the question, in rising order.
         as_of: the source's clock just before they were read, as in :class:`Frontier`.
     """
 
-    rows: pa.RecordBatch
+    columns: Sequence[Sequence[str | bytes | None]]
     which: Sequence[int]
     as_of: str
 

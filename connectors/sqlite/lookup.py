@@ -20,8 +20,6 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from connectors.contract import (
     ColumnSpec,
     Limits,
@@ -31,7 +29,7 @@ from connectors.contract import (
 )
 from connectors.sql import quoted, text_or_bytes
 from connectors.sqlite.file import bound, connection, name_of, our_errors
-from connectors.sqlite.values import column, text_of
+from connectors.sqlite.values import text_of
 
 KEY_TYPES = "CMINYD"
 """Items whose canonical text can be compared with any value of SQLite."""
@@ -122,8 +120,8 @@ class SqliteLookup:
                 ]
             finally:
                 self.db.rollback()
-        rows = question.batch([row for _, row in found])
-        return LookupPage(rows, [i for i, _ in found], str(as_of))
+        columns = question.texts([row for _, row in found])
+        return LookupPage(columns, [i for i, _ in found], str(as_of))
 
     def _question(self, spec: LookupSpec) -> Question:
         question = self._questions.get(spec)
@@ -183,11 +181,12 @@ class Question:
             for place, text in zip(self.keys, key, strict=True)
         )
 
-    def batch(self, rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
-        """Rows as Arrow."""
-        values = zip(*rows, strict=True) if rows else [()] * len(self.columns)
-        arrays = [column(v, c.type) for v, c in zip(values, self.columns, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, names=[c.name for c in self.columns])
+    def texts(self, rows: Sequence[tuple[Any, ...]]) -> list[list[str | bytes | None]]:
+        """The columns of some rows, as the contract wants their values."""
+        return [
+            [_told(row[i], spec.type) for row in rows]
+            for i, spec in enumerate(self.columns)
+        ]
 
 
 def question_of(spec: LookupSpec, encoding: str) -> Question:
@@ -254,6 +253,13 @@ def _forms(text: str, encoding: str) -> list[Value] | None:
         if len(text) < 40:
             forms.append(float(text))
     return [*forms, *[plain] * (4 - len(forms))]
+
+
+def _told(value: object, letter: str) -> str | bytes | None:
+    if isinstance(value, bytes):
+        return value
+    text = text_of(value)
+    return text.encode() if letter == "G" and text is not None else text
 
 
 def _same(value: object, text: str, letter: str) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connector's column to the canonical texts of a lookup (wire.md §2 and §4).
+"""A connector's values to the canonical texts of a lookup (wire.md §2 and §4).
 
 Rules
 
@@ -8,6 +8,7 @@ Rules
 2. Few rows come at a time, and Arrow takes longer to begin than they take to finish. So
    values in their usual form go a short way in Python; one value of another form sends
    its whole column the long way. Property tests hold both together.
+3. Arrow is loaded with the first value that goes the long way, often never.
 """
 
 from __future__ import annotations
@@ -15,28 +16,21 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from agent.lookup.query.ask import BAD, Value
+from agent.lookup.query.talk import LONG_CAP
 from agent.model.item import Item, ItemType
-from agent.values.numbers import decimal_size
-from agent.values.typed import typed
-from agent.values.zone import Zone
-from agent.wire.arrow import LONG_CAP, canonical_columns
 
-Column = Any
-"""An Arrow array; the stubs' own type fits no function that takes several kinds."""
+Told = str | bytes | None
+"""A value as a connector tells it."""
 
-Short = Callable[[Any], Value]
+Short = Callable[[str | bytes], Value]
 """A value in its usual form to its text; raises :class:`Unusual` for any other."""
 
 
@@ -49,53 +43,36 @@ class Texts:
 
     Args:
         item: what the column is.
-        zone: of times without an offset.
-        timezone: its name.
+        timezone: IANA name, of times without an offset.
     """
 
-    def __init__(self, item: Item, zone: Zone, timezone: str) -> None:
+    def __init__(self, item: Item, timezone: str) -> None:
         self._item = item
-        self._zone = zone
-        self._ways = _ways(item, ZoneInfo(timezone))
+        self._timezone = timezone
+        self._short = _short(item, ZoneInfo(timezone))
 
-    def __call__(self, column: Column) -> list[Value]:
-        """A text for each row, None for NULL, ``BAD`` for what the item cannot carry.
+    def __call__(self, column: Sequence[Told]) -> list[Value]:
+        """A text for each value, None for NULL, ``BAD`` for what the item cannot carry.
 
-        Raises:
-            SourceTypeChanged: a column that the item's type cannot take.
+        Args:
+            column: text, bytes or None, as ``LookupPage`` has them.
         """
-        short = self._ways.get(column.type)
-        if short is not None:
-            try:
-                return [None if v is None else short(v) for v in column.to_pylist()]
-            except Unusual:
-                pass
-        return self.long_way(column)
+        short = self._short
+        try:
+            return [None if told is None else short(told) for told in column]
+        except Unusual:
+            return self.long_way(column)
 
-    def long_way(self, column: Column) -> list[Value]:
-        """The same through ``agent.values``, for any column."""
-        parsed = typed(column, self._item, self._zone)
-        values = parsed.values
-        if not parsed.faults:
-            return self._written(values)
-        faulty = np.logical_or.reduce(list(parsed.faults.values()))
-        good = pc.if_else(pa.array(faulty), pa.scalar(None, values.type), values)
-        texts = self._written(good)
-        return [BAD if f else t for t, f in zip(texts, faulty, strict=True)]
+    def long_way(self, column: Sequence[Told]) -> list[Value]:
+        """The same through ``agent.values``, for any value."""
+        from agent.lookup.query.long_way import values_of
 
-    def _written(self, values: Column) -> list[Value]:
-        match self._item.type:
-            case ItemType.G:
-                return [
-                    None if v is None else base64_text(v) for v in values.to_pylist()
-                ]
-            case ItemType.B | ItemType.F:
-                return [
-                    None if v is None else float_text(v) for v in values.to_pylist()
-                ]
-        batch = pa.RecordBatch.from_arrays([values], names=[self._item.name])
-        (texts,) = canonical_columns(batch, [self._item])
-        return [None if t is None else t.decode() for t in texts]
+        values, faulty = values_of(column, self._item, self._timezone)
+        write = _WRITERS.get(self._item.type, str)
+        return [
+            BAD if bad else None if value is None else write(value)
+            for value, bad in zip(values, faulty, strict=True)
+        ]
 
 
 def base64_text(value: bytes) -> str:
@@ -121,6 +98,13 @@ def float_text(value: float) -> str:
     return f"{minus}{text[0]}{fraction}e{point - 1:+d}"
 
 
+_WRITERS: Mapping[ItemType, Callable[[Any], str]] = {
+    ItemType.G: base64_text,
+    ItemType.B: float_text,
+    ItemType.F: float_text,
+}
+"""Texts of those items whose canonical form is not text; all others are text."""
+
 # --- the short way ----------------------------------------------------------------
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -136,29 +120,38 @@ _WORDS = {
 }
 
 
-def _ways(item: Item, zone: ZoneInfo) -> dict[pa.DataType, Short]:
-    """Type of a column -> the short way for its values."""
-    floats: dict[pa.DataType, Short] = {pa.string(): _float, pa.float64(): _finite}
-    decimals: dict[pa.DataType, Short] = {}
+def _short(item: Item, zone: ZoneInfo) -> Short:
+    if item.type is ItemType.G:
+        return _bytes
     if item.type in (ItemType.N, ItemType.Y):
-        decimals[pa.string()] = _decimal(*decimal_size(item))
-    ways: dict[ItemType, dict[pa.DataType, Short]] = {
-        ItemType.C: {pa.string(): _bounded(item.length or 0)},
-        ItemType.M: {pa.string(): _long},
-        ItemType.G: {pa.binary(): _bytes},
-        ItemType.I: {pa.string(): _integer, pa.int64(): str},
-        ItemType.N: decimals,
-        ItemType.Y: decimals,
-        ItemType.B: floats,
-        ItemType.F: floats,
-        ItemType.L: {pa.string(): _word, pa.bool_(): _truth},
-        ItemType.D: {pa.string(): _day},
-        ItemType.T: {pa.string(): lambda text: _instant(text, zone)},
-    }
-    return ways[item.type]
+        short = _decimal(*_size(item))
+    else:
+        ways: Mapping[ItemType, Callable[[str], Value]] = {
+            ItemType.C: _bounded(item.length or 0),
+            ItemType.M: _long,
+            ItemType.I: _integer,
+            ItemType.B: _float,
+            ItemType.F: _float,
+            ItemType.L: _word,
+            ItemType.D: _day,
+            ItemType.T: lambda text: _instant(text, zone),
+        }
+        short = ways[item.type]
+
+    def of_text(told: str | bytes) -> Value:
+        if isinstance(told, bytes):
+            raise Unusual
+        return short(told)
+
+    return of_text
 
 
-def _bounded(most: int) -> Short:
+def _size(item: Item) -> tuple[int, int]:
+    """Precision and scale, as in ``agent.values.numbers``, which loads Arrow."""
+    return (19, 4) if item.type is ItemType.Y else (item.length or 38, item.scale or 0)
+
+
+def _bounded(most: int) -> Callable[[str], Value]:
     return lambda text: BAD if len(text) > most or "\0" in text else text
 
 
@@ -166,7 +159,8 @@ def _long(text: str) -> Value:
     return BAD if "\0" in text or len(text.encode()) > LONG_CAP else text
 
 
-def _bytes(value: bytes) -> Value:
+def _bytes(told: str | bytes) -> Value:
+    value = told.encode() if isinstance(told, str) else told
     return BAD if len(value) > LONG_CAP else base64_text(value)
 
 
@@ -177,7 +171,7 @@ def _integer(text: str) -> Value:
 
 
 @lru_cache(maxsize=64)
-def _decimal(precision: int, scale: int) -> Short:
+def _decimal(precision: int, scale: int) -> Callable[[str], Value]:
     whole = precision - scale
     digits = rf"(0|[1-9][0-9]{{0,{whole - 1}}})" if whole else "0"
     pattern = rf"-?{digits}(\.[0-9]{{1,{scale}}})?" if scale else f"-?{digits}"
@@ -193,13 +187,7 @@ def _decimal(precision: int, scale: int) -> Short:
 
 
 def _float(text: str) -> Value:
-    if _FLOAT.fullmatch(text):
-        return _finite(float(text))
-    raise Unusual
-
-
-def _finite(value: float) -> Value:
-    if math.isfinite(value):
+    if _FLOAT.fullmatch(text) and math.isfinite(value := float(text)):
         return float_text(value)
     raise Unusual
 
@@ -209,10 +197,6 @@ def _word(text: str) -> Value:
         return _WORDS[text]
     except KeyError:
         raise Unusual from None
-
-
-def _truth(value: bool) -> Value:
-    return "true" if value else "false"
 
 
 def _day(text: str) -> Value:
@@ -244,7 +228,9 @@ def _instant(text: str, zone: ZoneInfo) -> Value:
     return f"{utc.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
-def texts_of(rows: pa.RecordBatch, items: Sequence[Texts]) -> list[tuple[Value, ...]]:
+def texts_of(
+    columns: Sequence[Sequence[Told]], items: Sequence[Texts]
+) -> list[tuple[Value, ...]]:
     """The rows of a page, each as its texts."""
-    columns = [texts(column) for texts, column in zip(items, rows.columns, strict=True)]
-    return list(zip(*columns, strict=True))
+    texts = [text(column) for text, column in zip(items, columns, strict=True)]
+    return list(zip(*texts, strict=True))

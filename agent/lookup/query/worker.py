@@ -41,7 +41,6 @@ from agent.lookup.query.talk import (
 )
 from agent.lookup.query.texts import Texts, texts_of
 from agent.registry import find
-from agent.values.zone import Zone
 from connectors.contract import (
     Connector,
     Limits,
@@ -92,7 +91,6 @@ class Worker:
         self._lines = lines
         self._turn = threading.Lock()
         self._forms: dict[int, Form] = {}
-        self._zone = Zone(opening.timezone)
 
     def serve(self) -> None:
         """Answer until the daemon is gone; one call a lane."""
@@ -126,9 +124,7 @@ class Worker:
                 stream_of(shape.table, shape.items),
                 tuple(columns[name] for name in shape.keys),
             ),
-            tuple(
-                Texts(b.item, self._zone, self._opening.timezone) for b in shape.items
-            ),
+            tuple(Texts(b.item, self._opening.timezone) for b in shape.items),
             tuple(names.index(name) for name in shape.keys),
         )
 
@@ -205,7 +201,7 @@ def matched(
 ) -> list[Row | object]:
     """For each key its row, None, or ``TWICE``."""
     found: list[Row | object] = [None] * len(keys)
-    for i, row in zip(page.which, texts_of(page.rows, form.texts), strict=True):
+    for i, row in zip(page.which, texts_of(page.columns, form.texts), strict=True):
         if tuple(row[place] for place in form.keys) == keys[i]:
             found[i] = row if found[i] is None else TWICE
     return found
