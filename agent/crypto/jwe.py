@@ -16,7 +16,6 @@ Rules
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import struct
@@ -37,6 +36,8 @@ from agent.crypto.jose import (
     PublicKey,
     base64url,
     coordinates_of,
+    decode_header,
+    encode_header,
     from_base64url,
     p256_point,
 )
@@ -105,7 +106,7 @@ def seal(jws: str, *, to: PublicKey, cty: str, iss: str, aud: str) -> str:
         "iss": iss,
         "aud": aud,
     }
-    head = base64url(json.dumps(header, separators=(",", ":")).encode("ascii"))
+    head = encode_header(header)
     content_key, nonce = os.urandom(32), os.urandom(_NONCE)
     wrapping = _wrapping_key(ephemeral.exchange(ec.ECDH(), to.point))
     plain = jws.encode("ascii")
@@ -127,6 +128,7 @@ class Sealed:
         aud: for whom.
         text: the exact compact JWE.
         epk: the sender's one-time key, a point on the curve.
+        parts: encrypted key, iv, ciphertext and tag.
     """
 
     kid: str
@@ -135,6 +137,7 @@ class Sealed:
     aud: str
     text: str = field(repr=False)
     epk: ec.EllipticCurvePublicKey = field(repr=False, compare=False)
+    parts: tuple[bytes, bytes, bytes, bytes] = field(repr=False, compare=False)
 
     def open(self, key: PrivateKey) -> str:
         """The compact JWS inside, without its padding.
@@ -148,8 +151,8 @@ class Sealed:
         """
         if key.public.kid != self.kid:
             raise Undecryptable(f"JWE: expected kid {key.public.kid}, got {self.kid}")
-        head, *rest = self.text.split(".")
-        wrapped, nonce, body, tag = (from_base64url(p, at="JWE") for p in rest)
+        wrapped, nonce, body, tag = self.parts
+        head = self.text.partition(".")[0]
         try:
             content_key = aes_key_unwrap(_wrapping_key(key.agree(self.epk)), wrapped)
             plain = AESGCM(content_key).decrypt(nonce, body + tag, head.encode("ascii"))
@@ -182,7 +185,7 @@ def split_sealed(text: str | bytes, *, cap: int) -> Sealed:
     if len(parts) != 5:
         raise MalformedMessage(f"JWE: expected 5 segments, got {len(parts)}")
     header, epk = _header(parts[0])
-    _check_sizes(parts)
+    binary = _binary(parts)
     if (header["alg"], header["enc"]) != (ALG, ENC):
         raise MalformedMessage(f"JWE header: expected {ALG} and {ENC}")
     if not _KID.fullmatch(header["kid"]):
@@ -196,36 +199,35 @@ def split_sealed(text: str | bytes, *, cap: int) -> Sealed:
         aud=header["aud"],
         text=line,
         epk=p256_point(epk["x"], epk["y"], at="JWE header.epk"),
+        parts=binary,
     )
 
 
-def _check_sizes(parts: list[str]) -> None:
-    names = ("encrypted key", "iv", "ciphertext", "tag")
-    sizes = [
-        len(from_base64url(part, at=f"JWE {name}"))
-        for name, part in zip(names, parts[1:], strict=True)
-    ]
-    if (sizes[0], sizes[1], sizes[3]) != (_WRAPPED, _NONCE, _TAG):
+def _binary(parts: list[str]) -> tuple[bytes, bytes, bytes, bytes]:
+    """The four segments after the header, each of a size that there may be."""
+    wrapped = from_base64url(parts[1], at="JWE encrypted key")
+    nonce = from_base64url(parts[2], at="JWE iv")
+    body = from_base64url(parts[3], at="JWE ciphertext")
+    tag = from_base64url(parts[4], at="JWE tag")
+    sizes = (len(wrapped), len(nonce), len(tag))
+    if sizes != (_WRAPPED, _NONCE, _TAG):
         raise MalformedMessage(
             f"JWE: expected {_WRAPPED}, {_NONCE} and {_TAG} bytes of encrypted key, iv"
-            f" and tag, got {sizes[0]}, {sizes[1]} and {sizes[3]}"
+            f" and tag, got {sizes[0]}, {sizes[1]} and {sizes[2]}"
         )
-    if sizes[2] == 0 or padded_size(sizes[2]) != sizes[2]:
+    if not body or padded_size(len(body)) != len(body):
         raise MalformedMessage(
             "JWE: expected a plaintext of 1, 4, 16, 64 KiB or a multiple of 64 KiB,"
-            f" got {sizes[2]} bytes"
+            f" got {len(body)} bytes"
         )
+    return wrapped, nonce, body, tag
 
 
 def _header(segment: str) -> tuple[dict[str, str], dict[str, str]]:
     """The seven members, and those of ``epk``; each once, each a string."""
     if len(segment) > HEADER_CAP:
         raise MalformedMessage(f"JWE header: expected at most {HEADER_CAP} characters")
-    data = from_base64url(segment, at="JWE header")
-    try:
-        pairs = json.loads(data.decode("utf-8"), object_pairs_hook=tuple)
-    except (ValueError, RecursionError) as e:
-        raise MalformedMessage("JWE header: expected a JSON object") from e
+    pairs = decode_header(segment, at="JWE header")
     header = _members(pairs, _HEADER, "JWE header")
     epk = _members(header.pop("epk"), _EPK, "JWE header.epk")
     texts: list[object] = [*header.values(), *epk.values()]

@@ -8,6 +8,7 @@ quoted up to 64 characters.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, NoReturn
 
 from agent.errors import MalformedMessage
@@ -33,6 +34,12 @@ def shown(value: object) -> str:
     if isinstance(value, int):
         return str(value)
     return "an object" if isinstance(value, dict) else "an array"
+
+
+@cache
+def _split(names: str) -> frozenset[str]:
+    """Names that stand in the code, separated by blanks."""
+    return frozenset(names.split())
 
 
 class Members:
@@ -69,11 +76,13 @@ class Members:
                 f"{at}: expected an object, got {self._shown(value)}"
             )
         self._obj: dict[str, Any] = value
-        wanted = set(names.split())
+        wanted = _split(names)
         if missing := wanted - value.keys():
             raise MalformedMessage(f"{at}: missing {', '.join(sorted(missing))}")
-        unknown = value.keys() - wanted - set(optional.split())
-        if unknown and not open_ended:
+        if open_ended or len(value) == len(wanted):
+            return
+        unknown = value.keys() - wanted - _split(optional)
+        if unknown:
             raise MalformedMessage(f"{at}: unknown member {self._shown(min(unknown))}")
 
     def fail(self, name: str, expected: str) -> NoReturn:
