@@ -14,7 +14,7 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 
 from tests.contract.exchange.conftest import enrolled
-from tests.support.audit_log import Log, consistency, cosigned_at, line
+from tests.support.signed_log import Log, consistency, cosigned_at, line
 from tests.support.exchange_client import GAJ, Answer, AuditKey, Key, Node, payload
 from tests.support.sandbox_process import SandboxProcess, running_sandbox
 
