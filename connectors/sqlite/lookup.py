@@ -219,20 +219,15 @@ def _bounded(spec: ColumnSpec) -> str:
     at = f"t.{quoted(spec.name)}"
     data = f"cast({at} as blob)"
     if spec.type == "G":
-        text = f"substr({data}, 1, {_LONG + 1})"
-        return f"case when typeof({at}) in ('text', 'blob') then {text} else {at} end"
-    if spec.type in "CM":
+        most, cut = _LONG, f"substr({data}, 1, {_LONG + 1})"
+    elif spec.type in "CM":
         most = 2 * _LONG + 8 if spec.type == "M" else 4 * (spec.length or 0) + 4
         cut = f"substr({data}, 1, {most})"
-    else:  # no number and no date: cut and no longer either
-        cut = (
-            f"case when length({data}) > {_OTHER} then cast('?' as blob)"
-            f" else {data} end"
-        )
-    return (
-        f"case typeof({at}) when 'text' then cast({cut} as text)"
-        f" when 'blob' then {cut} else {at} end"
-    )
+        cut = f"case typeof({at}) when 'text' then cast({cut} as text) else {cut} end"
+    else:
+        most, cut = _OTHER, "'?'"  # so long it is no number and no date
+    long = f"typeof({at}) in ('text', 'blob') and length({data}) > {most}"
+    return f"case when {long} then {cut} else {at} end"
 
 
 def _forms(text: str, encoding: str) -> list[Value] | None:
