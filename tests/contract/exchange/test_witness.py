@@ -14,9 +14,9 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 
 from tests.contract.exchange.conftest import enrolled
-from tests.support.signed_log import Log, consistency, cosigned_at, line
 from tests.support.exchange_client import GAJ, Answer, AuditKey, Key, Node, payload
 from tests.support.sandbox_process import SandboxProcess, running_sandbox
+from tests.support.signed_log import Log, consistency, cosigned_at, line
 
 pytestmark = pytest.mark.contract
 
