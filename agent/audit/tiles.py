@@ -116,7 +116,7 @@ class Tree:
     def tile(self, level: int, number: int, size: int) -> bytes:
         """A tile as it was in the tree of ``size`` leaves: full, partial or empty."""
         count = min(WIDTH, max(0, (size >> (HEIGHT * level)) - number * WIDTH))
-        return b"".join(self._hashes(level, number * WIDTH, count))
+        return b"".join(self._hashes(level, number * WIDTH, count)) if count else b""
 
     def _place(self, level: int, index: int, hashed: bytes) -> None:
         if level == len(self._edge):
@@ -132,7 +132,7 @@ class Tree:
         number, at = divmod(first, WIDTH)
         rows = (self.size >> (HEIGHT * level)) // WIDTH  # full ones
         if number == rows:
-            return self._edge[level][at : at + count] if count else []
+            return self._edge[level][at : at + count]
         data = self._fresh.get((level, number)) or self._store.get(level, number)
         return _cut(data[at * HASH_SIZE : (at + count) * HASH_SIZE])
 

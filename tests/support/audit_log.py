@@ -1,122 +1,262 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node's audit log and its checkpoints, by hand from RFC 6962 and the C2SP texts.
-
-Slow and plain: roots and proofs follow the recursive definitions of the RFC, and
-nothing is shared with agent or sandbox.
-"""
+"""An audit log in a folder, a witness beside it, and records to fill it."""
 
 from __future__ import annotations
 
-import base64
+import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from agent.audit.daykeys import DayKeys
+from agent.audit.desk import AuditDesk
+from agent.audit.events import Event, LookupDecided
+from agent.audit.export import export
+from agent.audit.log import NEW, AuditLog
+from agent.audit.witness import Peer, Witness
+from agent.crypto.daykey import DayKey
+from agent.crypto.jose import message_digest
+from agent.crypto.note import (
+    Checkpoint,
+    cosign,
+    open_checkpoint,
+    parse_add_checkpoint,
+    parse_note,
+)
+from agent.crypto.notekey import NoteKey
+from agent.crypto.tree import EMPTY_ROOT, verify_consistency
+from agent.errors import BadProof, BadSignature
+from agent.state.ledger import Ledger
 
-from tests.support.exchange_client import AuditKey, unb64
-
-DASH = "\N{EM DASH}"
-
-
-def root(leaves: Sequence[bytes]) -> bytes:
-    """Merkle tree hash (RFC 6962, 2.1)."""
-    if not leaves:
-        return hashlib.sha256().digest()
-    if len(leaves) == 1:
-        return hashlib.sha256(b"\x00" + leaves[0]).digest()
-    k = _half(len(leaves))
-    return hashlib.sha256(b"\x01" + root(leaves[:k]) + root(leaves[k:])).digest()
-
-
-def consistency(old: int, leaves: Sequence[bytes]) -> list[bytes]:
-    """Proof that the first ``old`` leaves are the begin (RFC 6962, 2.1.2)."""
-    return [] if old == 0 else _subproof(old, leaves, whole=True)
-
-
-def _subproof(old: int, leaves: Sequence[bytes], *, whole: bool) -> list[bytes]:
-    if old == len(leaves):
-        return [] if whole else [root(leaves)]
-    k = _half(len(leaves))
-    if old <= k:
-        return [*_subproof(old, leaves[:k], whole=whole), root(leaves[k:])]
-    return [*_subproof(old - k, leaves[k:], whole=False), root(leaves[:k])]
-
-
-def _half(size: int) -> int:
-    k = 1
-    while k * 2 < size:
-        k *= 2
-    return k
+NODE = "11330100MB0000000A/fep-01"
+CONSUMER = "11330100MB0000000B/fep-01"
+ORIGIN = f"{NODE}/audit"
+WITNESS = "yunxi.exchange/witness"
+START = datetime(2026, 11, 21, 8, tzinfo=UTC)
+LOG_KEY = NoteKey.generate("audit")
+WITNESS_KEY = NoteKey.generate("witness")
 
 
-def line(name: str, key_id: bytes, data: bytes) -> str:
-    """A signature line of a note."""
-    return f"{DASH} {name} {base64.b64encode(key_id + data).decode()}\n"
+def request_of(i: int, text: str = "") -> str:
+    """The compact JWS of a request, as far as a log looks at it."""
+    return f"aGVhZGVy.{text or f'cmVxdWVzdA{i:08d}'}.c2lnbmF0dXJl"
 
 
-def key_id(name: str, kind: int, raw: bytes) -> bytes:
-    """The four bytes that name a key."""
-    return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + raw).digest()[:4]
+def reply_of(i: int, text: str = "") -> str:
+    """The compact JWS of its reply."""
+    return f"aGVhZGVy.{text or f'cmVwbHk{i:08d}'}.c2lnbmF0dXJl"
+
+
+def jti_of(i: int) -> str:
+    """A uuid7 for each number."""
+    return f"0190b7e0-0000-7000-8000-{i:012d}"
+
+
+def decided(i: int, key: DayKey, *, day: str, **changes: Any) -> LookupDecided:
+    """The record of a decision about subject ``frames(i)``."""
+    decision = jti_of(i + 500_000_000)
+    fields: dict[str, Any] = {
+        "day": day,
+        "decision_id": decision,
+        "consumer": CONSUMER,
+        "jti": jti_of(i),
+        "op": "get",
+        "resource": "101001/000001",
+        "purpose": "administrative_basis",
+        "fields": ("name", "address"),
+        "items": 1,
+        "subjects": (key.subject(frames_of(i)),),
+        "basis": key.commit(decision, "basis", f"case:TA-2026-{i:05d}"),
+        "matter": None,
+        "officer": key.commit(decision, "officer", "王某某"),
+        "status": "ok",
+        "reasons": (),
+        "found": 1,
+        "rev": 1,
+        "rule": "tax-residents",
+        "request": message_digest(request_of(i)),
+        "reply": message_digest(reply_of(i)),
+        "ms": 3,
+    }
+    return LookupDecided(**{**fields, **changes})
+
+
+def frames_of(i: int) -> bytes:
+    """The canonical key of subject i."""
+    return b"\x01\x00\x00\x00\x12" + f"{i:018d}".encode()
 
 
 @dataclass
-class Log:
-    """A log of a node; change ``leaves`` to lie."""
+class Clock:
+    """A clock that moves a millisecond whenever it is read."""
 
-    node: str
-    key: AuditKey
-    leaves: list[bytes] = field(default_factory=list)
+    at: datetime = START
 
-    @property
-    def origin(self) -> str:
-        """Its name."""
-        return f"{self.node}/audit"
-
-    def grow(self, count: int) -> None:
-        """Add leaves."""
-        begin = len(self.leaves)
-        self.leaves += [f"leaf {i}".encode() for i in range(begin, begin + count)]
-
-    def body(self, size: int | None = None) -> str:
-        """A checkpoint's text."""
-        leaves = self.leaves[:size]
-        encoded = base64.b64encode(root(leaves)).decode()
-        return f"{self.origin}\n{len(leaves)}\n{encoded}\n"
-
-    def signed(self, body: str, key: AuditKey | None = None) -> str:
-        """A note, signed by the log's key or another."""
-        key = key or self.key
-        data = key.private.sign(body.encode())
-        identity = key_id(self.origin, 1, key.raw)
-        return f"{body}\n{line(self.origin, identity, data)}"
-
-    def submission(
-        self,
-        old: int,
-        *,
-        size: int | None = None,
-        proof: Sequence[bytes] | None = None,
-        note: str | None = None,
-    ) -> bytes:
-        """The body of ``add-checkpoint``; parts may be replaced."""
-        leaves = self.leaves[:size]
-        if proof is None:
-            proof = consistency(old, leaves) if old <= len(leaves) else []
-        lines = [f"old {old}", *(base64.b64encode(p).decode() for p in proof), ""]
-        return (
-            "\n".join(lines) + "\n" + (note or self.signed(self.body(size)))
-        ).encode()
+    def __call__(self) -> datetime:
+        self.at += timedelta(milliseconds=1)
+        return self.at
 
 
-def cosigned_at(text: str, body: str, *, name: str, jwk: dict[str, str]) -> int:
-    """When a witness cosigned a checkpoint (tlog-cosignature); its line is checked."""
-    dash, got_name, encoded = text.removesuffix("\n").split(" ")
-    raw = unb64(jwk["x"])
-    data = base64.b64decode(encoded)
-    assert (dash, got_name, data[:4]) == (DASH, name, key_id(name, 4, raw))
-    assert len(data) == 4 + 8 + 64
-    time = int.from_bytes(data[4:12], "big")
-    message = f"cosignature/v1\ntime {time}\n{body}".encode()
-    Ed25519PublicKey.from_public_bytes(raw).verify(data[12:], message)
-    return time
+@dataclass
+class WitnessDouble:
+    """The witness of the exchange, as C2SP tlog-witness wants it.
+
+    ``answers`` are given first, instead of judging.
+    """
+
+    known: Checkpoint = field(default_factory=lambda: Checkpoint(ORIGIN, 0, EMPTY_ROOT))
+    answers: list[tuple[int, str] | Exception] = field(default_factory=list)
+    key: NoteKey = WITNESS_KEY
+    asked: int = 0
+
+    async def post(self, body: bytes) -> tuple[int, str]:
+        """Status and text."""
+        self.asked += 1
+        if self.answers:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        return self.judge(body)
+
+    def judge(self, body: bytes) -> tuple[int, str]:
+        """Cosign what continues what is known."""
+        asked = parse_add_checkpoint(body)
+        try:
+            new = open_checkpoint(asked.checkpoint, LOG_KEY.public, name=ORIGIN)
+        except BadSignature:
+            return 403, ""
+        same = self.known.size == new.size
+        if asked.old != self.known.size or (same and self.known.root != new.root):
+            return 409, f"{self.known.size}\n"
+        try:
+            verify_consistency(
+                old=self.known.size,
+                new=new.size,
+                path=asked.path,
+                old_root=self.known.root,
+                new_root=new.root,
+            )
+        except BadProof:
+            return 422, ""
+        self.known = new
+        text = parse_note(asked.checkpoint).body
+        return 200, cosign(text, self.key, WITNESS, 1_795_248_000 + new.size)
+
+
+@dataclass
+class Site:
+    """A log with what stands around it.
+
+    Args:
+        folder: of the ledger and the day keys.
+        log: started.
+        told: events in their order.
+        clock: of the log.
+    """
+
+    folder: Path
+    log: AuditLog
+    told: list[Event]
+    clock: Clock
+
+    async def lookup(self, i: int, **changes: Any) -> int:
+        """Begin and settle lookup i; the number of its record."""
+        day = self.log.today()
+        event = decided(i, self.log.key_for(day), day=day, **changes)
+        begun = await self.log.begin(
+            CONSUMER, event.jti, digest=event.request, exp=int(START.timestamp()) + 60
+        )
+        assert begun == NEW
+        return await self.log.settle(
+            CONSUMER, event.jti, event=event, request=request_of(i), reply=reply_of(i)
+        )
+
+    def witness(self, double: WitnessDouble) -> Witness:
+        """The side of the log that talks to a witness."""
+        return Witness(self.log, peer(double), tell=self.told.append)
+
+    def desk(self, double: WitnessDouble | None = None) -> AuditDesk:
+        """What people ask; a key is one item ``id`` with a number."""
+        return AuditDesk(
+            self.log,
+            frames=lambda _resource, keys: frames_of(int(keys["id"])),
+            signers=lambda: [LOG_KEY.public],
+            witness=peer(double or WitnessDouble()),
+        )
+
+
+def peer(double: WitnessDouble) -> Peer:
+    """A witness as the log sees it."""
+    return Peer(WITNESS, lambda: [WITNESS_KEY.public], double.post)
+
+
+@asynccontextmanager
+async def site(
+    folder: Path, *, clock: Clock | None = None, key: NoteKey = LOG_KEY
+) -> AsyncIterator[Site]:
+    """A started log; closed at the end."""
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
+    told: list[Event] = []
+    clock = clock or Clock()
+    log = AuditLog(
+        Ledger(folder / "lookup.db"),
+        origin=ORIGIN,
+        key=key,
+        day_keys=DayKeys(folder / "evidence"),
+        tell=told.append,
+        now=clock,
+    )
+    try:
+        await log.start(version="1.0")
+        yield Site(folder, log, told, clock)
+    finally:
+        await log.close()
+
+
+def raw_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of every file below a folder."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield str(path.relative_to(folder)), path.read_bytes()
+
+
+async def exported(desk: AuditDesk, folder: Path, since: str | None = None) -> Any:
+    """Export through a desk, as the command does through the daemon."""
+    loop = asyncio.get_running_loop()
+
+    def ask(what: str, members: Mapping[str, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(
+            answer(desk, what, members), loop
+        ).result(30)
+
+    return await asyncio.to_thread(export, folder, ask, since=since)
+
+
+async def answer(desk: AuditDesk, what: str, members: Mapping[str, Any]) -> Any:
+    """What a route of the local interface answers."""
+    if what == "export":
+        return await desk.export(members)
+    size = members["size"]
+    if what == "leaves":
+        return await desk.leaves(members["start"], size=size)
+    if what == "tiles":
+        return await desk.tiles(members["level"], members["number"], size=size)
+    return await desk.checkpoints(members["since"], size=size)
+
+
+def naive_root(hashes: Sequence[bytes]) -> bytes:
+    """RFC 6962 2.1, word for word."""
+    if not hashes:
+        return hashlib.sha256().digest()
+    if len(hashes) == 1:
+        return hashes[0]
+    k = 1
+    while k * 2 < len(hashes):
+        k *= 2
+    left, right = naive_root(hashes[:k]), naive_root(hashes[k:])
+    return hashlib.sha256(b"\x01" + left + right).digest()
