@@ -20,7 +20,7 @@ RESOURCE = "101001/000001"
 MEDICAL = "11990100MB0000027F"
 HOUSING = "12990100MB00000357"
 TODAY = date(2026, 11, 21)
-SUBJECT = "990102199003070015"
+SUBJECT = "990102199003070011"
 BINDING = {"source": "rsj", "table": "public.person"}
 _BASIS = {"level": "law", "title": "某法", "article": "第一条"}
 

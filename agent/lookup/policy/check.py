@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from agent.catalog.gate import Offer
 from agent.errors import nearest, shown
-from agent.lookup.policy.document import Grant
+from agent.lookup.policy.document import TREATMENTS, Grant
 from agent.lookup.policy.pattern import BadPattern, Pattern
 from agent.model.item import ItemType
 from agent.model.treatment import MaskKind, Treatment
@@ -42,9 +42,6 @@ MASKED_TYPES: Mapping[MaskKind, frozenset[str]] = {
     MaskKind.HIDE: frozenset(ItemType),
 }
 """Types of items that a kind of mask has a form for."""
-
-TREATMENTS = ("show", "verify", *(f"mask:{kind}" for kind in MaskKind))
-"""What may stand in ``fields``."""
 
 
 class Wrong(NamedTuple):

@@ -13,11 +13,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.lookup.policy.pattern import LONGEST
+from agent.model.treatment import MaskKind
 from agent.wire.lookup import ITEMS, Op
 
 UsePurpose = Literal[
     "administrative_basis", "work_reference", "data_verification", "collaboration"
 ]
+
+TREATMENTS = ("show", "verify", *(f"mask:{kind}" for kind in MaskKind))
+"""What may stand in ``fields``."""
 
 MOST_GRANTS = 1000
 MOST_CONSUMERS = 1000
@@ -84,7 +88,10 @@ class Grant(Part):
     purposes: Annotated[
         tuple[Purpose, ...], Field(strict=False, min_length=1, max_length=4)
     ]
-    fields: Annotated[Mapping[str, str], Field(max_length=MOST_FIELDS)] = {}
+    fields: Annotated[
+        Mapping[str, Annotated[str, Field(json_schema_extra={"enum": [*TREATMENTS]})]],
+        Field(max_length=MOST_FIELDS),
+    ] = {}
     max_items: Annotated[int, Field(ge=1, le=ITEMS)] = 100
     valid: Validity = Validity()
     note: Annotated[str, Field(max_length=4000)] = ""
