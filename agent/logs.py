@@ -52,6 +52,13 @@ class Metrics:
             "fep_exchange_trouble", "Failed requests to the exchange.", "code"
         )
 
+        self._lookups = self._counter(
+            "fep_lookups", "Lookups decided.", "resource", "status"
+        )
+        self._refused = self._counter(
+            "fep_lookups_refused", "Lookups refused unsigned.", "code"
+        )
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
 
@@ -69,6 +76,12 @@ class Metrics:
                 self._receipts.labels(event.resource, event.state).inc()
             case events.ExchangeTrouble():
                 self._trouble.labels(event.code).inc()
+            case events.LookupDecided():
+                resource = event.resource or ""
+                self._lookups.labels(resource, event.status).inc()
+            case events.LookupRefused():
+                for code, count in event.codes.items():
+                    self._refused.labels(code).inc(count)
             case _:
                 pass
 
