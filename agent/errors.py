@@ -637,9 +637,11 @@ class PolicyInvalid(FilesInvalid):
     exit_code = 78
     title = Text("The lookup policy cannot be used", "查询授权策略不可用")
     remedy = Text(
-        "Correct the grants named, then `fep policy check`; the active policy stays in"
-        " force meanwhile.",
-        "请更正所列授权后运行 `fep policy check`；期间仍执行已生效的策略。",
+        "Correct the grants named, then `fep policy check` and `fep policy activate`."
+        " Meanwhile the active policy judges, unless it is the one that does not fit the"
+        " catalog any more: then everything is refused.",
+        "请更正所列授权，再运行 `fep policy check` 与 `fep policy activate`。期间仍执行已生效的策略；"
+        "若是已生效的策略与目录不再相符，则一律拒绝。",
     )
 
 
