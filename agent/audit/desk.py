@@ -83,6 +83,7 @@ class AuditDesk:
         frames: makes a canonical key of what a person typed.
         signers: every audit key that this node ever had, as the directory has them.
         witness: whose cosignatures count.
+        looked_at: most records that one search looks at.
     """
 
     def __init__(
@@ -92,11 +93,13 @@ class AuditDesk:
         frames: Frames,
         signers: Callable[[], Sequence[PublicKey]],
         witness: Peer,
+        looked_at: int = LOOKED_AT,
     ) -> None:
         self._log = log
         self._frames = frames
         self._signers = signers
         self._witness = witness
+        self._looked_at = looked_at
 
     def head(self) -> JsonObject:
         """How the log stands."""
@@ -119,7 +122,7 @@ class AuditDesk:
         records: list[JsonObject] = []
         size = self._log.head().size
         stop = size if query.before is None else min(query.before, size)
-        last = max(0, stop - LOOKED_AT)
+        last = max(0, stop - self._looked_at)
         while stop > last and len(records) < query.limit:
             start = max(last, stop - WIDTH * 4)
             lines = await self._log.lines(start, stop)

@@ -587,7 +587,8 @@ class _Check:
         self._differ: list[int] = []
         self._bad_tiles: set[tuple[int, int]] = set()
         self._size = 0
-        self._proven = 0
+        self._proven = 0  # so many records agree with a head of the log
+        self._vouched = 0  # and so many with one that somebody else has vouched for
         self._broken = False
         self._cosigned: tuple[int, int] | None = None
 
@@ -695,7 +696,7 @@ class _Check:
             row[:count] = tiles[:count]
             self._agreed(head)
         elif given:
-            self.report.add("head-other", self._proven, head.size)
+            self.report.add("head-other", self._vouched, head.size)
         elif not self._broken:
             self._broken = True
             first = min([*self._differ, head.size]) if self._differ else self._proven
@@ -703,12 +704,14 @@ class _Check:
 
     def _agreed(self, head: Head) -> None:
         self._differ = [n for n in self._differ if n >= head.size]
-        if head is not self._given:
-            time = self._signatures.cosigned(head)
-            if time == -1:
-                self.report.add("cosignature", self._proven, head.size)
-            elif time is not None:
-                self._cosigned = (head.size, time)
+        time = self._signatures.cosigned(head)
+        if head is self._given:
+            self._vouched = head.size
+        elif time == -1:
+            self.report.add("cosignature", self._vouched, head.size)
+        elif time is not None:
+            self._cosigned = (head.size, time)
+            self._vouched = head.size
         self._proven = head.size
 
     def _beyond(self, pending: list[Head]) -> None:

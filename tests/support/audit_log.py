@@ -180,13 +180,16 @@ class Site:
         """The side of the log that talks to a witness."""
         return Witness(self.log, peer(double), tell=self.told.append)
 
-    def desk(self, double: WitnessDouble | None = None) -> AuditDesk:
+    def desk(
+        self, double: WitnessDouble | None = None, *, looked_at: int = 50_000
+    ) -> AuditDesk:
         """What people ask; a key is one item ``id`` with a number."""
         return AuditDesk(
             self.log,
             frames=lambda _resource, keys: frames_of(int(keys["id"])),
             signers=lambda: [LOG_KEY.public],
             witness=peer(double or WitnessDouble()),
+            looked_at=looked_at,
         )
 
 
