@@ -20,7 +20,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from agent.errors import (
     FepError,
@@ -33,17 +33,19 @@ from agent.errors import (
     WorkerDied,
 )
 from agent.lookup.query.ask import Answer, Ask
-from agent.lookup.query.process import Answers, Seams, Source
+from agent.lookup.query.process import CLOSED, Answers, Seams, Source
 from agent.lookup.query.talk import LANES, LARGE, SLOTS, Opening, Shape, row_of
 from agent.model.job import LINE_CAP
 
 TARGET_S = 0.25
 """Aim for the time of a statement, seconds."""
 
+LINE_LETTERS = LINE_CAP // 8
+"""Letters of a statement's keys, but for the last one: JSON makes at most six bytes of
+a letter, and the line must stay under its cap."""
+
 FIRST_KEYS = 64
 """Most keys of a shape's first statement."""
-
-_CLOSED = "closed by the daemon"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Sources:
         self._opening = opening
         self._seams = seams
         self._bounds = bounds or Bounds()
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, Queue] = {}
 
     async def fetch(self, ask: Ask) -> Answer:
         """Rows by exact keys.
@@ -109,11 +111,11 @@ class Sources:
         for queue in self._queues.values():
             await queue.close()
 
-    def _queue(self, name: str) -> _Queue:
+    def _queue(self, name: str) -> Queue:
         queue = self._queues.get(name)
         if queue is None:
             source = Source(lambda: self._opening(name), self._seams)
-            queue = self._queues[name] = _Queue(source, self._bounds, self._seams.clock)
+            queue = self._queues[name] = Queue(source, self._bounds, self._seams.clock)
         return queue
 
 
@@ -197,18 +199,20 @@ class _Form:
     def take(self) -> list[_Share]:
         """The next statement's keys; none if nothing waits."""
         shares: list[_Share] = []
-        left = self.room
-        while self.waiting and left:
+        left, letters = self.room, LINE_LETTERS
+        while self.waiting and left and letters > 0:
             ticket = self.waiting[0]
             if ticket.done.done():
                 self.waiting.popleft()
                 continue
             if shares and (ticket.alone or shares[0].ticket.alone):
                 break
-            count = min(left, len(ticket.keys) - ticket.sent)
-            shares.append(_Share(ticket, ticket.sent, count))
-            ticket.sent += count
-            left -= count
+            start = ticket.sent
+            while left and letters > 0 and ticket.sent < len(ticket.keys):
+                letters -= sum(map(len, ticket.keys[ticket.sent]))
+                ticket.sent += 1
+                left -= 1
+            shares.append(_Share(ticket, start, ticket.sent - start))
             if ticket.sent == len(ticket.keys):
                 self.waiting.popleft()
         return shares
@@ -227,17 +231,35 @@ class _Form:
                 self.waiting.appendleft(ticket)
 
 
-class _Queue:
+class Asked(Protocol):
+    """A source that answers one statement after another; ``process.Source`` is one."""
+
+    async def warm(self) -> None:
+        """Be ready."""
+        ...
+
+    async def ask(
+        self, shape: Shape, keys: Sequence[Sequence[str]], split: Sequence[int]
+    ) -> Answers:
+        """Ask keys of one shape. Raises what :meth:`Sources.fetch` does."""
+        ...
+
+    async def close(self) -> None:
+        """End it; what is under way fails."""
+        ...
+
+
+class Queue:
     """What waits for one source.
 
     Args:
-        source: its worker.
+        source: who is asked.
         bounds: what may wait.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, source: Source, bounds: Bounds, clock: Callable[[], float]
+        self, source: Asked, bounds: Bounds, clock: Callable[[], float]
     ) -> None:
         self.source = source
         self._bounds = bounds
@@ -253,7 +275,7 @@ class _Queue:
         """See :meth:`Sources.fetch`."""
         bounds, count = self._bounds, len(ask.keys)
         if self._closed:
-            raise WorkerDied(_CLOSED)
+            raise WorkerDied(CLOSED)
         if self._asks >= bounds.asks or self._keys + count > bounds.keys:
             raise SourceBusy(f"{self._asks} asks with {self._keys} keys wait")
         ticket = _Ticket(ask.keys, asyncio.get_running_loop().create_future())
@@ -276,7 +298,7 @@ class _Queue:
         self._closed = True
         for form in self._forms.values():
             for ticket in form.waiting:
-                ticket.fail(WorkerDied(_CLOSED))
+                ticket.fail(WorkerDied(CLOSED))
         await self.source.close()
         if self._running:
             await asyncio.wait(self._running)
@@ -331,6 +353,10 @@ class _Queue:
             _hand_out(shares, answers)
         except FepError as e:
             _retried_or_failed(form, shares, e)
+        except BaseException:
+            for share in shares:  # a defect of ours, or the loop is ending
+                share.ticket.fail(InternalFault("the statement was given up"))
+            raise
         finally:
             form.busy = False
             if form.waiting:

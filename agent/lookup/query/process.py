@@ -27,7 +27,6 @@ from typing import Any
 from agent.child.process import Child, Guard
 from agent.child.source import FAULTS
 from agent.errors import (
-    ConfigInvalid,
     FepError,
     InternalFault,
     OperatorFault,
@@ -37,6 +36,7 @@ from agent.errors import (
     WorkerDied,
 )
 from agent.lookup.query.talk import (
+    NOBODY,
     SLOTS,
     Fault,
     Found,
@@ -53,7 +53,9 @@ from agent.retry import Backoff
 WORKER = (sys.executable, "-I", "-m", "agent.lookup.query")
 """How a worker starts; its descriptor number follows."""
 
-_KNOWN: tuple[type[FepError], ...] = (*FAULTS.values(), ConfigInvalid, InternalFault)
+CLOSED = "closed by the daemon"
+
+_KNOWN: tuple[type[FepError], ...] = (*FAULTS.values(), InternalFault)
 _FAULTS = {fault.code: fault for fault in _KNOWN}
 
 
@@ -115,6 +117,7 @@ class Source:
         self._deaths = 0
         self._held: FepError | None = None
         self._held_until = 0.0
+        self._closed = False
 
     async def warm(self) -> None:
         """Start the worker if there is none.
@@ -150,10 +153,11 @@ class Source:
         return answers
 
     async def close(self) -> None:
-        """End the worker; what is under way fails."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            await worker.end("closed by the daemon")
+        """End the worker, and start none again; what is under way fails."""
+        self._closed = True
+        async with self._starting:
+            if self._worker is not None:
+                await self._worker.end(CLOSED)
 
     async def _running(self) -> _Worker:
         worker = self._worker
@@ -162,6 +166,8 @@ class Source:
             return worker
         async with self._starting:
             worker = self._worker
+            if self._closed:
+                raise WorkerDied(CLOSED)
             if worker is None or not worker.alive:
                 self._raise_held()
                 self._worker = worker = await self._started()
@@ -180,7 +186,7 @@ class Source:
             raise
         return worker
 
-    def _died(self, error: WorkerDied) -> None:
+    def _died(self, error: FepError) -> None:
         self._deaths += 1
         if self._deaths > 1:
             seams = self._seams
@@ -205,7 +211,7 @@ class Source:
     def _raise_held(self) -> None:
         if self._held is not None:
             if self._seams.clock() < self._held_until:
-                raise type(self._held)(self._held.detail)
+                raise _like(self._held)
             self._held = None
 
 
@@ -228,7 +234,7 @@ class _Worker:
     """
 
     def __init__(
-        self, opening: Opening, seams: Seams, died: Callable[[WorkerDied], None]
+        self, opening: Opening, seams: Seams, died: Callable[[FepError], None]
     ) -> None:
         self._given = opening
         self._seams = seams
@@ -246,7 +252,7 @@ class _Worker:
         self._asked = 0
         self._listening: asyncio.Task[None] | None = None
         self._ending = False
-        self._fault: WorkerDied | None = None
+        self._fault: FepError | None = None
 
     @property
     def alive(self) -> bool:
@@ -268,7 +274,7 @@ class _Worker:
     ) -> Answers:
         """See :meth:`Source.ask`."""
         if self._fault is not None:
-            raise WorkerDied(self._fault.detail)
+            raise _like(self._fault)
         lines = b""
         slot = self._slots.get(shape)
         if slot is None:
@@ -309,7 +315,7 @@ class _Worker:
 
     async def _listen(self) -> None:
         """Take answers until the process is gone; then everybody waiting knows."""
-        fault = WorkerDied("it closed its socket")
+        fault: FepError = WorkerDied("it closed its socket")
         try:
             while line := await self._child.read(patient=True):
                 self._take(answer_of(line))
@@ -317,23 +323,24 @@ class _Worker:
         except ValueError:
             await self._child.kill("a message that the protocol does not have")
             fault = await self._child.died()
-        except WorkerDied as e:
+        except FepError as e:  # also what it said before it went
             fault = e
         finally:
             self._fault = fault
             for pending in self._pending.values():
                 if not pending.done.done():
-                    pending.done.set_exception(WorkerDied(fault.detail))
+                    pending.done.set_exception(_like(fault))
             if not self._ending:
                 self._died(fault)
 
     def _take(self, answer: Found | Fault) -> None:
+        if isinstance(answer, Fault) and answer.id == NOBODY:
+            raise _fault_of(answer)
         pending = self._pending.get(answer.id)
         if pending is None or pending.done.done():
             return
         if isinstance(answer, Fault):
-            fault = _FAULTS.get(answer.code, InternalFault)
-            pending.done.set_exception(fault(answer.detail))
+            pending.done.set_exception(_fault_of(answer))
             return
         share = answer.size // max(1, len(answer.asks))
         pending.answers += [(answer.as_of, rows, share) for rows in answer.asks]
@@ -341,3 +348,12 @@ class _Worker:
             if len(pending.answers) != pending.asks:
                 raise ValueError("an answer to another number of asks")
             pending.done.set_result(pending.answers)
+
+
+def _fault_of(answer: Fault) -> FepError:
+    return _FAULTS.get(answer.code, InternalFault)(answer.detail)
+
+
+def _like(error: FepError) -> FepError:
+    """An error for another one who waits: none is raised twice."""
+    return type(error)(error.detail)

@@ -24,6 +24,9 @@ from agent.model.job import LINE_CAP, BoundItem
 LANES = 4
 """Queries that a worker answers at a time, each in a session of its own."""
 
+NOBODY = 0
+"""In place of a query's id: the worker cannot serve at all, and goes."""
+
 SLOTS = 256
 """Shapes that a worker knows at a time."""
 

@@ -22,14 +22,16 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from agent.child.inside import DaemonGone, Lines, settle
 from agent.child.source import source_faults, stream_of
-from agent.errors import ConfigInvalid, FepError, InternalFault
+from agent.errors import ConfigInvalid, FepError, InternalFault, SourceFailed
 from agent.lookup.query.ask import TWICE, Row
 from agent.lookup.query.talk import (
     LANES,
+    NOBODY,
     Fault,
     Opening,
     Query,
@@ -90,22 +92,33 @@ class Worker:
         self._opening = opening
         self._lines = lines
         self._turn = threading.Lock()
+        self._over = threading.Event()
         self._forms: dict[int, Form] = {}
 
     def serve(self) -> None:
-        """Answer until the daemon is gone; one call a lane."""
+        """Answer in all lanes until the daemon is gone, or one of them fails."""
+        for _ in range(LANES):
+            threading.Thread(target=self._lane, daemon=True).start()
+        self._over.wait()
+
+    def _lane(self) -> None:
+        try:
+            self._answer_all()
+        except DaemonGone:
+            pass
+        finally:
+            self._over.set()
+
+    def _answer_all(self) -> None:
         limits = Limits(
             statement_timeout_s=self._opening.statement_s,
             timezone=self._opening.timezone,
         )
         lane = Lane(self._connector, self._opening.config, limits)
-        try:
-            while True:
-                query, form = self._next()
-                for line in answer(lane, query, form):
-                    self._lines.send(line)
-        except DaemonGone:
-            lane.close()
+        while True:
+            query, form = self._next()
+            for line in answer(lane, query, form):
+                self._lines.send(line)
 
     def _next(self) -> tuple[Query, Form]:
         with self._turn:
@@ -187,13 +200,13 @@ def answer(lane: Lane, query: Query, form: Form) -> list[bytes]:
         with source_faults():
             page = lane.fetch(form.spec, keys)
         rows = matched(page, form, keys)
+        ends = accumulate(query.split)
+        asks = [rows[end - n : end] for end, n in zip(ends, query.split, strict=True)]
+        return list(found_lines(query, page.as_of, asks))
     except FepError as e:
         return [fault_line(Fault(query.id, e.code, e.detail))]
     except Exception as e:  # noqa: BLE001 - the edge: a foreign message may hold values
         return [fault_line(Fault(query.id, InternalFault.code, type(e).__name__))]
-    ends = [sum(query.split[: i + 1]) for i in range(len(query.split))]
-    asks = [rows[end - n : end] for end, n in zip(ends, query.split, strict=True)]
-    return list(found_lines(query, page.as_of, asks))
 
 
 def matched(
@@ -214,13 +227,10 @@ def main(argv: list[str]) -> int:
         lines = Lines(sock)
         try:
             opening = opening_of(lines.receive())
-            worker = Worker(opening, lines, find)
+            Worker(opening, lines, find).serve()
+        except ConfigInvalid as e:
+            lines.send(fault_line(Fault(NOBODY, SourceFailed.code, e.detail)))
+            return 3
         except DaemonGone:
             return 3
-        lanes = [
-            threading.Thread(target=worker.serve, daemon=True) for _ in range(LANES)
-        ]
-        for lane in lanes:
-            lane.start()
-        lanes[0].join()
     os._exit(3)  # a lane may hang in its driver, and nobody is left to wait
