@@ -51,6 +51,7 @@ from agent.errors import (
     KeyRevoked,
     MalformedMessage,
     PeerFault,
+    SecrecyMarker,
     SourceFailed,
     UnknownKey,
 )
@@ -62,6 +63,7 @@ from agent.lookup.query import Row as Found
 from agent.lookup.record import Seen
 from agent.lookup.reply import Outcome, Question, Row, Stamp
 from agent.lookup.verify import Asked, Clock
+from agent.model.marking import marked
 from agent.model.treatment import MaskKind
 from agent.state.ledger import KeptRequest
 from agent.wire.directory import Directory
@@ -568,6 +570,7 @@ def _rows(request: Request, by: Allowed, answer: Answer) -> tuple[Row | None, ..
 
     Raises:
         SourceFailed: two rows have one key, or a value does not fit its item.
+        SecrecyMarker: a value carries a secrecy marking.
     """
     names = [bound.item.name for bound in _ask(request, by).items]
     wanted = [(name, names.index(name)) for name in request.fields]
@@ -585,6 +588,8 @@ def _row(wanted: Sequence[tuple[str, int]], found: Found) -> Row:
         value = found[at]
         if value is BAD:
             raise SourceFailed("a value does not fit its item")
+        if marked(value):
+            raise SecrecyMarker(f"item {name} of a row")
         row[name] = value
     return row
 
