@@ -139,9 +139,14 @@ class _Line:
         if self._need < 0:
             head = bytes(self._in[:end]).lower()
             at = head.find(b"content-length:")
-            if at < 0:
-                raise ConnectionError("an answer without Content-Length")
-            self._need = end + 4 + int(head[at + 15 :].split(b"\r\n", 1)[0])
+            if at >= 0:
+                self._need = end + 4 + int(head[at + 15 :].split(b"\r\n", 1)[0])
+            elif b"transfer-encoding: chunked" not in head:
+                raise ConnectionError("an answer without a length")
+        if self._need < 0:
+            if not self._in.endswith(b"\r\n0\r\n\r\n"):
+                return None
+            return int(self._in[9:12]), bytes(self._in[end + 4 :])
         if len(self._in) < self._need:
             return None
         return int(self._in[9:12]), bytes(self._in[end + 4 : self._need])
