@@ -45,8 +45,12 @@ resource = "101001/000001"
 ops = ["get", "verify", "exists"]
 keys = ["citizen_id"]
 purposes = [{ purpose = "administrative_basis", basis = 'case:TA-[0-9]{4}-[0-9]{5}' }]
-fields = { name = "show", address = "mask:address", birth_date = "mask:year" }
 max_items = 100
+[grants.fields]
+name = "show"
+status = "verify"
+address = "mask:address"
+birth_date = "mask:year"
 """
 
 ZHANG = {
@@ -54,6 +58,7 @@ ZHANG = {
     "name": "张三",
     "address": "云溪市东城区幸福路 8 号 3 单元 502 室",
     "birth_date": "1990-03-07",
+    "status": "1",
 }
 
 

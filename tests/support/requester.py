@@ -131,7 +131,7 @@ def template(consumer: str, provider: str, *, jti: str, iat: int) -> Request:
         op="get",
         resource="101001/000001",
         items=(item(),),
-        fields=("name", "mobile"),
+        fields=("name",),
         purpose="administrative_basis",
         basis="case:TA-2026-00017",
         officer=Officer("tax-0042", "cert"),
