@@ -99,8 +99,7 @@ class Front:
             client = read_client(der)
         except NotAClient as e:
             raise Refused("unauthenticated", str(e)) from e
-        key = self.registry.key(client.kid)
-        if key is not None and key.status == "revoked":
+        if self.registry.revoked(client.kid):
             raise Refused("unauthenticated", "the certificate's key is revoked")
         return client
 

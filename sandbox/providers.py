@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox.doors import REVOKED, Doors, Peer
+from sandbox.doors import REVOKED, Doors
 from sandbox.inbound import Listener, check_url
 from sandbox.store import Registry, Store
 from sandbox.tls import Pki
@@ -62,9 +62,9 @@ class Providers:
 
     async def keys_changed(self) -> None:
         """Keys were revoked: their channels end, all others are told to look."""
-        self.doors.close(self._revoked, REVOKED, "the certificate's key is revoked")
+        self.doors.close(
+            lambda peer: self.registry.revoked(peer.kid),
+            REVOKED,
+            "the certificate's key is revoked",
+        )
         await self.doors.nudge()
-
-    def _revoked(self, peer: Peer) -> bool:
-        record = self.registry.key(peer.kid)
-        return record is not None and record.status == "revoked"

@@ -154,6 +154,11 @@ class Registry:
         )
         return None if row is None else _key(*row)
 
+    def revoked(self, kid: str) -> bool:
+        """Whether a key is known and revoked; asked with every request."""
+        row = self._one("select status from kid where kid = ?", kid)
+        return row is not None and row[0] == "revoked"
+
     def keys(self) -> list[KeyRecord]:
         """All keys of all nodes, in order of kid."""
         rows = self.connection.execute(
