@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from agent.wire import lookup
 from agent.wire.lookup import LookupItem
 from tests.support import lookup_vectors as made
 from tests.support import peers, vectors
+from tests.support.lookup import World
 
 pytestmark = pytest.mark.contract
 
@@ -118,3 +120,46 @@ def test_a_wrong_request_of_npm_jose_is_refused(changes: dict[str, Any]) -> None
     assert built["ok"], built
     with pytest.raises((MalformedMessage, BadSignature, Undecryptable)):
         received(built["jwe"])
+
+
+@pytest.mark.parametrize("op", ["get", "verify", "exists"])
+async def test_a_consumer_of_npm_jose_is_answered(tmp_path: Path, op: str) -> None:
+    """The agent's flow answers; what asks and opens is no code of ours."""
+    world = World(tmp_path)
+    payload = json.loads(world.asker.template.payload()) | {"op": op}
+    if op == "verify":
+        payload["items"][0]["claims"] = {"name": "张三"}
+    if op == "exists":
+        payload["fields"] = []
+    built = foreign_build(
+        payload,
+        key=world.consumer.sign.pem().decode(),
+        kid=world.consumer.sign.public.kid,
+        to=dict(world.provider.decrypt.public.jwk),
+    )
+    async with world.serving() as flow:
+        answer = await flow.answer(built["jwe"])
+    assert isinstance(answer, str), answer
+    opened = peers.ask(
+        "lookup.mjs",
+        {
+            "do": "open",
+            "jwe": answer,
+            "key": world.consumer.decrypt.pem().decode(),
+            "keys": [dict(world.provider.sign.public.jwk)],
+            "typ": lookup.REPLY_TYP,
+        },
+    )
+    assert opened["ok"], opened
+    reply, (result,) = opened["payload"], opened["payload"]["results"]
+    assert (reply["irt"], reply["status"]) == (payload["jti"], "ok")
+    assert reply["req_sha256"] == jose.message_digest(built["jws"])
+    told = {name: result.get(name) for name in ("data", "verdicts")}
+    assert (
+        told
+        == {
+            "get": {"data": {"name": "张三"}, "verdicts": None},
+            "verify": {"data": None, "verdicts": {"name": "match"}},
+            "exists": {"data": None, "verdicts": None},
+        }[op]
+    )

@@ -227,3 +227,26 @@ def test_a_tree_never_shrinks():
     """There is no consistency proof backwards."""
     with pytest.raises(ValueError, match="in order"):
         tree.consistency_path(4, 3, hash_of)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"old": 3, "new": 3, "old_root": ROOTS[3], "new_root": ROOTS[4]},
+        {"old": 0, "new": 3, "old_root": ROOTS[1], "new_root": ROOTS[3]},
+        {"old": 0, "new": 3, "old_root": ROOTS[0], "path": [HASHES[0]]},
+        {"old": 3, "new": 3, "old_root": ROOTS[3], "path": [HASHES[0]]},
+        {"old": 3, "new": 5, "old_root": ROOTS[3], "new_root": ROOTS[5]},
+    ],
+    ids=[
+        "two roots",
+        "no empty tree",
+        "path from nothing",
+        "path to itself",
+        "no path",
+    ],
+)
+def test_the_edges_of_consistency_are_not_open(changes: dict[str, object]):
+    """From nothing and to itself there is one root and no path, else a path."""
+    with pytest.raises(BadProof):
+        tree.verify_consistency(**{"path": [], "new_root": ROOTS[3], **changes})  # type: ignore[arg-type]
