@@ -20,6 +20,7 @@ from typing import Any
 from agent.lookup.query.ask import BAD, TWICE
 from agent.model.item import Item, ItemType
 from agent.model.job import LINE_CAP, BoundItem
+from agent.wire.text import LONG_CAP
 
 LANES = 4
 """Queries that a worker answers at a time, each in a session of its own."""
@@ -35,9 +36,6 @@ MOST_KEYS = 1000
 
 PAGE_CAP = 32 * 1024 * 1024
 """Aim for the bytes of all values that a query may find."""
-
-LONG_CAP = 1024 * 1024
-"""Longest M or G value, bytes, as in ``agent.wire.arrow``; a test holds them equal."""
 
 LARGE = "large"
 """In place of an ask's rows: they are longer than a line."""

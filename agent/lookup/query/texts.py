@@ -24,8 +24,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from agent.lookup.query.ask import BAD, Value
-from agent.lookup.query.talk import LONG_CAP
 from agent.model.item import Item, ItemType
+from agent.wire.text import LONG_CAP, MONEY
 
 Told = str | bytes | None
 """A value as a connector tells it."""
@@ -148,7 +148,7 @@ def _short(item: Item, zone: ZoneInfo) -> Short:
 
 def _size(item: Item) -> tuple[int, int]:
     """Precision and scale, as in ``agent.values.numbers``, which loads Arrow."""
-    return (19, 4) if item.type is ItemType.Y else (item.length or 38, item.scale or 0)
+    return MONEY if item.type is ItemType.Y else (item.length or 38, item.scale or 0)
 
 
 def _bounded(most: int) -> Callable[[str], Value]:
