@@ -54,6 +54,9 @@ from connectors.contract import (
     offers_lookup,
 )
 
+LEAVE_S = 0.2
+"""How long a lane may take to close its session once the daemon is gone, seconds."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -97,28 +100,28 @@ class Worker:
 
     def serve(self) -> None:
         """Answer in all lanes until the daemon is gone, or one of them fails."""
-        for _ in range(LANES):
-            threading.Thread(target=self._lane, daemon=True).start()
+        lanes = [threading.Thread(target=self._lane, daemon=True) for _ in range(LANES)]
+        for lane in lanes:
+            lane.start()
         self._over.wait()
+        for lane in lanes:  # one that hangs in its driver is not waited for
+            lane.join(LEAVE_S)
 
     def _lane(self) -> None:
-        try:
-            self._answer_all()
-        except DaemonGone:
-            pass
-        finally:
-            self._over.set()
-
-    def _answer_all(self) -> None:
         limits = Limits(
             statement_timeout_s=self._opening.statement_s,
             timezone=self._opening.timezone,
         )
         lane = Lane(self._connector, self._opening.config, limits)
-        while True:
-            query, form = self._next()
-            for line in answer(lane, query, form):
-                self._lines.send(line)
+        try:
+            while True:
+                query, form = self._next()
+                for line in answer(lane, query, form):
+                    self._lines.send(line)
+        except DaemonGone:
+            lane.close()
+        finally:
+            self._over.set()
 
     def _next(self) -> tuple[Query, Form]:
         with self._turn:
