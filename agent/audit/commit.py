@@ -4,7 +4,8 @@
 Rules
 
 1. While a transaction is being synced, others queue up; the next one takes them all.
-   Nobody waits for company.
+   The thread is woken when the event loop has run everything that was ready, so that
+   these share one too. Beyond that nobody waits for company.
 2. A waiter hears of its result only after the commit returned. Then, in the order of
    the records, each event is told; then the futures are set.
 3. An operation that is refused for its own reason (a :class:`FepError` that is not of
@@ -160,13 +161,20 @@ class GroupCommit:
         Raises:
             AuditWriteFailed, AuditDamaged: writing has ended.
         """
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         with self._filled:
             if self.stopped is not None or self._closing:
                 raise self._refusal()
             self._queue.append(_Waiter(op, future))
-            self._filled.notify()
+            first = len(self._queue) == 1
+        if first:
+            loop.call_soon(self._kick)
         return future
+
+    def _kick(self) -> None:
+        with self._filled:
+            self._filled.notify()
 
     def stop(self) -> None:
         """Write what waits, then end; blocks until it has."""

@@ -3,7 +3,8 @@
 
 Rules
 
-1. A key is durable before anything is encrypted with it.
+1. A key is durable before anything is encrypted with it. If that could not be made
+   sure of, no key is made until a restart.
 2. A day that was erased never gets a key again.
 3. Destroying overwrites, removes and syncs. On file systems that write elsewhere
    (copy on write, flash) the old bytes may stay for a while; whoever needs more keeps
@@ -13,6 +14,7 @@ Rules
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -45,6 +47,7 @@ class DayKeys:
         self._generate = generate
         self._known: dict[str, DayKey] = {}
         self._lock = threading.Lock()
+        self._lost = False
         with _faults(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -61,7 +64,10 @@ class DayKeys:
             SecretUnreadable: the file is there, but no key or open to others.
         """
         with self._lock:
-            return self._find(day)
+            if day in self._known:
+                return self._known[day]
+            secret = _read(self.path(day))
+            return None if secret is None else DayKey(secret)
 
     def make(self, day: str) -> DayKey:
         """The key of a day, made durable first if it is new.
@@ -71,13 +77,9 @@ class DayKeys:
             AuditWriteFailed: the disk refuses.
         """
         with self._lock:
-            found = self._find(day)
-            if found is None:
-                found = self._generate()
-                with _faults(self.folder):
-                    self._write(self.path(day), found.secret)
-                self._known[day] = found
-            return found
+            if day not in self._known:
+                self._known[day] = self._durable(day)
+            return self._known[day]
 
     def destroy(self, day: str) -> None:
         """Overwrite and remove the key of a day, if it is there.
@@ -102,13 +104,14 @@ class DayKeys:
             names = [p.stem for p in self.folder.iterdir() if p.suffix == ".key"]
         return tuple(sorted(n for n in names if DAY.fullmatch(n)))
 
-    def _find(self, day: str) -> DayKey | None:
-        if day not in self._known:
-            secret = _read(self.path(day))
+    def _durable(self, day: str) -> DayKey:
+        secret = _read(self.path(day))
+        found = self._generate() if secret is None else DayKey(secret)
+        with _faults(self.folder):
             if secret is None:
-                return None
-            self._known[day] = DayKey(secret)
-        return self._known[day]
+                self._write(self.path(day), found.secret)
+            self._sync()  # also where another life made it: it may have died before
+        return found
 
     def _write(self, path: Path, secret: bytes) -> None:
         draft = path.with_suffix(".tmp")
@@ -122,12 +125,15 @@ class DayKeys:
             draft.rename(path)
         finally:
             draft.unlink(missing_ok=True)
-        self._sync()
 
     def _sync(self) -> None:
+        if self._lost:
+            raise OSError(errno.EIO, "a sync failed before; restart")
+        self._lost = True
         handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(handle)
+            self._lost = False
         finally:
             os.close(handle)
 
