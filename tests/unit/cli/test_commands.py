@@ -96,7 +96,7 @@ def test_help_speaks_one_language_and_crops_nothing(lang: str) -> None:
     assert "…" not in said
     assert ("用法：fepdemo[选项]" in said) is (lang == "zh")
     assert ("Usage:fepdemo[OPTIONS]" in said) is (lang == "en")
-    last = {"zh": "两端对账。", "en": "bothsidescounted."}[lang]
+    last = {"zh": "离线验证审计日志。", "en": "theauditlogcheckedoffline."}[lang]
     assert last in said
 
 
