@@ -27,11 +27,13 @@ from agent.control.identity import IdentityFiles, check_pin, load_sign_key
 from agent.crypto.certificates import Certificate
 from agent.daemon.lookup_assembly import Ground, Open, make_lookups, open_log
 from agent.daemon.lookups import Lookups
+from agent.daemon.schedules import Scheduler
 from agent.errors import ConfigInvalid, Fault, FepError, PeerFault
-from agent.local.desk import Desk, Facts
+from agent.local.desk import Desk, Facts, Gauges
 from agent.logs import Metrics, adopt_libraries, make_tell
 from agent.model.item import Item
 from agent.model.job import Job
+from agent.model.run import RunKind
 from agent.notify import Notifier
 from agent.pipeline import quarantine_folder
 from agent.pipeline.flow.push import PushFlow
@@ -55,6 +57,7 @@ class Daemon:
 
     settings: Settings
     flow: PushFlow
+    scheduler: Scheduler
     directory: TrustedDirectory
     exchange: Exchange
     lookups: Lookups
@@ -193,6 +196,8 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     )
     leaving = [LeavingResource(o.resource, o.version, o.statement) for o in outgoing]
     flow = PushFlow(leaving, parts)
+    plans = {o.resource: found.plans(o.resource) for o in outgoing}
+    scheduler = Scheduler(flow, state, plans, chance)
     facts = Facts(
         node=found.agent.node,
         aud=found.exchange.aud,
@@ -207,12 +212,13 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         facts,
         troubles=lambda: [*_troubles(directory), *lookups.troubles()],
         lookups=lookups.sight(),
-        metrics=metrics.text,
+        gauges=Gauges(metrics.text, scheduler.view),
         now=_now,
     )
     return Daemon(
         settings=found,
         flow=flow,
+        scheduler=scheduler,
         directory=directory,
         exchange=exchange,
         lookups=lookups,
@@ -269,7 +275,11 @@ def _worker(found: Settings) -> WorkerProcess:
 
 
 def _job(
-    found: Settings, outgoing: Mapping[str, Outgoing], resource: str, run: str
+    found: Settings,
+    outgoing: Mapping[str, Outgoing],
+    resource: str,
+    run: str,
+    mode: RunKind,
 ) -> Job:
     """The job of a run; secrets are read now."""
     leaving = outgoing[resource]
@@ -289,6 +299,7 @@ def _job(
         max_rows_per_batch=found.push.max_rows_per_batch,
         quarantine=str(folder / quarantine_folder.file_name(resource, run)),
         statement_timeout_s=found.push.statement_timeout_s,
+        mode=mode,
     )
 
 

@@ -62,6 +62,7 @@ async def _loops(serving: asyncio.Task[None], daemon: Daemon) -> None:
                 keep_directory(daemon.directory, daemon.exchange, daemon.tell)
             )
             group.create_task(_purge_quarantine(daemon.settings))
+            group.create_task(daemon.scheduler.forever())
     except BaseExceptionGroup as e:
         ours, others = e.split(FepError)
         raise (ours or others or e).exceptions[0] from None

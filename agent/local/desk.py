@@ -81,6 +81,19 @@ class Facts:
     certificate_not_after: datetime
 
 
+@dataclass(frozen=True)
+class Gauges:
+    """What is only read off.
+
+    Args:
+        metrics: counters as text.
+        times: when a resource is read next, by kind.
+    """
+
+    metrics: Callable[[], str]
+    times: Callable[[str], Sequence[JsonObject]]
+
+
 class Desk:
     """The :class:`agent.local.server.Operations` of a running daemon.
 
@@ -89,7 +102,7 @@ class Desk:
         facts: see there.
         troubles: what is wrong apart from the flow, now.
         lookups: how the lookup side stands.
-        metrics: counters as text.
+        gauges: see there.
         now: aware UTC.
     """
 
@@ -100,14 +113,14 @@ class Desk:
         *,
         troubles: Callable[[], Sequence[FepError]],
         lookups: Sight,
-        metrics: Callable[[], str],
+        gauges: Gauges,
         now: Callable[[], datetime],
     ) -> None:
         self._push = push
         self._facts = facts
         self._troubles = troubles
         self._lookups = lookups
-        self._metrics = metrics
+        self._gauges = gauges
         self._now = now
 
     def version(self) -> JsonObject:
@@ -116,7 +129,7 @@ class Desk:
 
     def metrics(self) -> str:
         """Counters in the Prometheus text format."""
-        return self._metrics()
+        return self._gauges.metrics()
 
     def status(self, resource: str | None) -> JsonObject:
         """How everything, or one resource, stands."""
@@ -161,6 +174,7 @@ class Desk:
             "name": name,
             "healthy": found.healthy,
             **body,
+            "schedule": list(self._gauges.times(found.resource)),
         }
 
     async def pull(self, resource: str, *, confirm_deletes: bool) -> JsonObject:

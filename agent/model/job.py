@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from agent.model.batch import Quality, Rows
 from agent.model.item import Item, ItemType
+from agent.model.run import RunKind
 
 LINE_CAP = 4 * 1024 * 1024
 """Longest line of the worker protocol, bytes (a line 1 is at most 64 KiB)."""
@@ -41,6 +42,7 @@ class Job:
     Args:
         kind: ``pull`` packs batches; ``digest`` only counts and digests the rows that
             would be sent; nothing is written then.
+        mode: which rows a ``pull`` reads.
         run: uuid7 of the run; also the snapshot's id.
         connector: name in the connector registry.
         source: the source's settings, secrets included. Never logged.
@@ -67,6 +69,7 @@ class Job:
     max_rows_per_batch: int
     quarantine: str
     statement_timeout_s: int
+    mode: RunKind = "full"
 
 
 @dataclass(frozen=True)

@@ -143,5 +143,25 @@ STEP_2 = (
 )
 """A confirmation has a number; what had none does not count any more."""
 
-STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2)
+STEP_3 = (
+    "ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'full'",
+    "ALTER TABLE runs ADD COLUMN as_of TEXT",
+    """
+    UPDATE runs SET as_of =
+        (SELECT f.as_of FROM frontiers f WHERE f.run = runs.id)
+    """,
+    """
+    CREATE TABLE schedules (
+        stream INTEGER NOT NULL REFERENCES streams (id),
+        kind TEXT NOT NULL,
+        plan TEXT NOT NULL,
+        at TEXT NOT NULL,
+        begun TEXT,
+        PRIMARY KEY (stream, kind)
+    ) WITHOUT ROWID
+    """,
+)
+"""What a run reads, the instant for which its rows hold, and when the next is due."""
+
+STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3)
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.model.batch import Mode, Quality, Rows
+from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
 
 BatchState = Literal["waiting", "stored", "loaded", "rejected", "dropped"]
@@ -179,6 +180,7 @@ class Run:
 
     Args:
         deletes_confirmed: so many keys may go by a person's word, or None.
+        kind: what it reads.
         totals: once it has read everything.
         keys_gone: so many would have gone, where it is held for that; else None.
     """
@@ -195,6 +197,39 @@ class Run:
     detail: str | None = None
     successor: str | None = None
     keys_gone: int | None = None
+    kind: RunKind = "full"
+
+
+@dataclass(frozen=True)
+class KeptDue:
+    """When a kind of run of a stream is due next.
+
+    Args:
+        stream: number of the stream.
+        kind: of run.
+        plan: what the moment was counted by.
+        at: from then on it is due, wire grammar.
+        begun: when the last scheduled one began.
+    """
+
+    stream: int
+    kind: ScheduledKind
+    plan: str
+    at: str
+    begun: str | None
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Up to where the exchange has a stream completely.
+
+    Args:
+        as_of: instant for which its rows hold, by the source's clock.
+        at: when its ``loaded`` receipt was kept.
+    """
+
+    as_of: str | None
+    at: str
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from agent.errors import ChainMoved
+from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
 from agent.state import rows as row
 from agent.state.database import Connection
@@ -24,7 +25,9 @@ from agent.state.records import (
     Batch,
     BatchState,
     Catalog,
+    Complete,
     Epoch,
+    KeptDue,
     KeptReceipt,
     NewBatch,
     NewReceipt,
@@ -307,14 +310,18 @@ class State:
 
     # --- runs ---------------------------------------------------------------------
 
-    def add_run(self, run: Run) -> None:
-        """A run that was asked for."""
+    def add_run(self, run: Run, *, due: KeptDue | None = None) -> None:
+        """A run that was asked for and, if it was due, when the next one will be."""
+        confirmed = run.deletes_confirmed
         with self._connection.transaction() as db:
             db.execute(
-                "INSERT INTO runs (id, stream, state, deletes_confirmed, asked_at)"
-                " VALUES (?, ?, 'queued', ?, ?)",
-                [run.id, run.stream, run.deletes_confirmed, run.asked_at],
+                "INSERT INTO runs"
+                " (id, stream, state, deletes_confirmed, asked_at, kind)"
+                " VALUES (?, ?, 'queued', ?, ?, ?)",
+                [run.id, run.stream, confirmed, run.asked_at, run.kind],
             )
+            if due is not None:
+                self.keep_due(due)
 
     def start_run(self, run: str, *, at: str) -> None:
         """The run begins to read."""
@@ -402,6 +409,52 @@ class State:
             ).fetchone()
             return None if found is None else int(found[0])
 
+    # --- times ---------------------------------------------------------------------
+
+    def complete(self, stream: int) -> Complete | None:
+        """Up to where the exchange has everything; None before its first snapshot."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT r.as_of, b.settled_at FROM batches b"
+                " JOIN runs r ON r.id = b.run"
+                " WHERE b.stream = ? AND b.final = 1 AND b.state = 'loaded'"
+                " AND r.kind IN ('full', 'incremental', 'diff')"
+                " ORDER BY b.epoch DESC, b.seq DESC LIMIT 1",
+                [stream],
+            ).fetchone()
+            return None if found is None else Complete(found[0], str(found[1]))
+
+    def dues(self) -> tuple[KeptDue, ...]:
+        """What is kept of all schedules."""
+        with self._connection.transaction() as db:
+            found = db.execute("SELECT stream, kind, plan, at, begun FROM schedules")
+            return tuple(KeptDue(*r) for r in found.fetchall())
+
+    def keep_due(self, due: KeptDue) -> None:
+        """When a kind of run is due next, in place of what was kept."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO schedules VALUES (?, ?, ?, ?, ?)",
+                [due.stream, due.kind, due.plan, due.at, due.begun],
+            )
+
+    def forget_due(self, stream: int, kind: ScheduledKind) -> None:
+        """A kind of run is not scheduled any more."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "DELETE FROM schedules WHERE stream = ? AND kind = ?", [stream, kind]
+            )
+
+    def last_begun(self, stream: int, kind: RunKind) -> str | None:
+        """When the newest run of a kind began, or was asked for."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT coalesce(started_at, asked_at) FROM runs"
+                " WHERE stream = ? AND kind = ? ORDER BY rowid DESC LIMIT 1",
+                [stream, kind],
+            ).fetchone()
+            return None if found is None else str(found[0])
+
     # --- catalogs, pauses ---------------------------------------------------------
 
     def catalog(self, stream: int, version: int) -> Catalog | None:
@@ -471,6 +524,7 @@ def _head(head: Head) -> list[Any]:
 def _advance_run(db: Database, new: NewBatch) -> None:
     db.execute("UPDATE runs SET token = ? WHERE id = ?", [new.token, new.run])
     if new.frontier is not None:
+        db.execute("UPDATE runs SET as_of = ? WHERE id = ?", [new.as_of, new.run])
         db.execute(
             "INSERT OR REPLACE INTO frontiers VALUES (?, ?, ?, ?)",
             [new.stream, new.run, new.frontier, new.as_of],

@@ -16,6 +16,7 @@ from agent.audit.events import BatchLeft, Event
 from agent.crypto.jose import PrivateKey
 from agent.model.item import Item, ItemType
 from agent.model.job import Job
+from agent.model.run import RunKind
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus, RunReport
 from agent.pipeline.flow.seams import Chance, Limits, Parts
@@ -94,7 +95,7 @@ class World:
         """A uuid7 that grows."""
         return new_uuid7(1_700_000_000_000 + next(self._numbers), bytes(10))
 
-    def job(self, resource: str, run: str) -> Job:
+    def job(self, resource: str, run: str, mode: RunKind) -> Job:
         """A job that the worker double reads no further than its names."""
         return Job(
             kind="pull",
@@ -110,6 +111,7 @@ class World:
             max_rows_per_batch=1,
             quarantine="",
             statement_timeout_s=1,
+            mode=mode,
         )
 
     async def refresh(self) -> None:

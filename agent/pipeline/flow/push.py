@@ -10,8 +10,9 @@ the state.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
+from typing import Literal
 
 from agent.audit.events import OrphansRemoved
 from agent.errors import (
@@ -25,6 +26,7 @@ from agent.errors import (
     RunUnknown,
 )
 from agent.model.batch import ANY_NUMBER
+from agent.model.run import RunKind
 from agent.pipeline.flow import report
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted
 from agent.pipeline.flow.reading import Reading
@@ -37,8 +39,11 @@ from agent.pipeline.flow.status import (
     resource_status,
 )
 from agent.pipeline.flow.sweep import sweep
-from agent.state import ALL, Run, RunEnd, RunTotals, Stream
+from agent.state import ALL, KeptDue, Run, RunEnd, RunTotals, Stream
 from agent.wire.grammar import format_time, parse_time
+
+Hindrance = Literal["paused", "busy", "halted"]
+"""Why a run that is due cannot begin: it begins once this is over."""
 
 ENDED = frozenset({"read", "held", "failed", "interrupted"})
 
@@ -101,7 +106,7 @@ class PushFlow:
         elif run.state == "queued" and lane.wanted is None:
             lane.take(run)
         else:
-            again = Again(run.deletes_confirmed)
+            again = Again(run.deletes_confirmed, run.kind)
             cut = Interrupted("the daemon was restarted")
             await lane.stop(run.id, "interrupted", cut, again=again)
 
@@ -171,6 +176,43 @@ class PushFlow:
 
     # --- what people ask for --------------------------------------------------------
 
+    @property
+    def resources(self) -> Collection[str]:
+        """Codes of what is on its way."""
+        return self._lanes.keys()
+
+    def stream_id(self, resource: str) -> int:
+        """Number of a resource's stream in the state.
+
+        Raises:
+            ResourceUnknown: there is no such resource.
+        """
+        return self._lane(resource).stream_id
+
+    async def begin(
+        self, resource: str, kind: RunKind, *, due: KeptDue
+    ) -> Hindrance | None:
+        """Put a run down that is due, unless one is on its way; or what is in the way.
+
+        Args:
+            resource: code of the resource.
+            kind: what to read.
+            due: when the next one will be due; kept together with the run.
+
+        Raises:
+            ResourceUnknown: there is no such resource.
+        """
+        lane = self._lane(resource)
+        async with lane.turn:
+            if lane.draining or lane.paused:
+                return "paused"
+            if lane.reading is not None or lane.wanted is not None:
+                return "busy"
+            if (await lane.stream()).halt_code is not None:
+                return "halted"
+            await lane.want(kind=kind, due=due)
+        return None
+
     async def request_pull(
         self, resource: str, *, confirm_deletes: bool = False
     ) -> str:
@@ -187,6 +229,11 @@ class PushFlow:
             Busy: it is paused, or a run of it reads or is queued.
         """
         lane = self._lane(resource)
+        async with lane.turn:
+            return await self._ask(lane, confirm_deletes=confirm_deletes)
+
+    async def _ask(self, lane: Lane, *, confirm_deletes: bool) -> str:
+        resource = lane.resource
         confirmed: int | None = None
         if confirm_deletes:
             confirmed = await undivided(partial(self._held_deletes, lane))
@@ -201,7 +248,7 @@ class PushFlow:
             lane.prod()
             return run
         agreed = wanted.deletes_confirmed if confirmed is None else confirmed
-        lane.wanted = Wanted(wanted.run, agreed)
+        lane.wanted = Wanted(wanted.run, agreed, wanted.kind)
         if confirmed is not None:
             confirm = partial(self._parts.state.confirm_run, wanted.run, confirmed)
             await undivided(confirm)

@@ -54,6 +54,7 @@ from agent.model.stream import Head
 from agent.pipeline import seal
 from agent.pipeline.flow import judge, report
 from agent.pipeline.flow.lane import Again, Lane, Wanted, defect
+from agent.pipeline.flow.pace import Pace
 from agent.pipeline.flow.seams import Worker, undivided
 from agent.pipeline.flow.sweep import make_room
 from agent.pipeline.seal import RunFacts, Sealed
@@ -106,7 +107,7 @@ class Reading:
     def _hurry(self) -> None:
         """After a wait, however it ended, the run is due."""
         if (wanted := self._lane.wanted) is not None:
-            self._lane.wanted = Wanted(wanted.run, wanted.deletes_confirmed)
+            self._lane.wanted = replace(wanted, not_before=None)
 
     async def _run(self, wanted: Wanted) -> None:
         """One run, and what follows from how it ended."""
@@ -143,7 +144,7 @@ class Reading:
             case SpoolWriteFailed() | StateDamaged():
                 raise error
             case ChainMoved():
-                again = Again(wanted.deletes_confirmed)
+                again = Again(wanted.deletes_confirmed, wanted.kind)
                 await lane.stop(wanted.run, "interrupted", error, again=again)
             case FepError():
                 await self._failed(wanted, error)
@@ -159,7 +160,7 @@ class Reading:
             error = BatchRejected("a batch of this stream was rejected meanwhile")
             await lane.stop(wanted.run, "failed", error)
         else:
-            again = Again(wanted.deletes_confirmed)
+            again = Again(wanted.deletes_confirmed, wanted.kind)
             cut = Interrupted(lane.aborted or "stopped")
             await lane.stop(wanted.run, "interrupted", cut, again=again)
 
@@ -177,7 +178,7 @@ class Reading:
             # A wrong password, repeated fast, locks accounts.
             attempt = 32 if isinstance(error, SourceLogin) else self._failures
             wait_s = parts.backoff.wait_s(attempt, parts.chance.uniform)
-            again = Again(wanted.deletes_confirmed, wait_s)
+            again = Again(wanted.deletes_confirmed, wanted.kind, wait_s)
         lane.read_trouble = lane.trouble(error, lane.read_trouble, wait_s)
         await lane.stop(wanted.run, "failed", error, again=again)
         parts.tell(RunFailed(*told))
@@ -207,6 +208,7 @@ class _Run:
         self._parts = lane.parts
         self._wanted = wanted
         self._blocked = False
+        self._pace = Pace(self._parts.chance.now())
 
     async def go(self) -> None:
         """Read everything, or raise."""
@@ -216,7 +218,8 @@ class _Run:
         await undivided(partial(parts.state.start_run, run, at=lane.stamp()))
         parts.tell(RunStarted(lane.resource, run))
         facts = await self._facts()
-        job = await undivided(partial(parts.make_job, lane.resource, run))
+        make = partial(parts.make_job, lane.resource, run, self._wanted.kind)
+        job = await undivided(make)
         head = (await lane.stream()).head
         async with parts.worker() as worker:
             await worker.start(job)
@@ -224,14 +227,12 @@ class _Run:
         await self._end(ended, (parts.chance.now() - began).total_seconds())
 
     async def _talk(self, worker: Worker, facts: RunFacts, head: Head) -> Ended:
-        lane = self._lane
         sealed: Sealed | None = None
         async for message in worker.messages():
             match message:
                 case Progress(read=read, estimate=estimate):
                     parts = 0 if sealed is None else sealed.packed.part
-                    lane.progress = report.Progress(read, estimate, parts)
-                    lane.bell.ring()
+                    self._progress(read, estimate, parts)
                 case Packed() as packed:
                     sealed = await self._seal(packed, facts, head)
                     tmp = self._parts.spool.tmp(facts.run, packed.part)
@@ -246,6 +247,14 @@ class _Run:
                 case _:
                     raise WorkerDied(f"unexpected {type(message).__name__}")
         raise WorkerDied("the worker ended without a last word")
+
+    def _progress(self, read: int, estimate: int | None, parts: int) -> None:
+        pace = self._pace
+        pace.note(self._parts.chance.now(), read)
+        self._lane.progress = report.Progress(
+            read, estimate, parts, rate=pace.rate(), eta_s=pace.eta_s(estimate)
+        )
+        self._lane.bell.ring()
 
     async def _facts(self) -> RunFacts:
         """What all batches have in common; signs the catalog statement if it is new."""
