@@ -134,6 +134,13 @@ TEXTS = {
     ),
 }
 
+FINDINGS = (
+    *("changed", "place", "form", "missing", "gap", "tile", "root", "signature"),
+    *("order", "note", "origin", "cosignature", "uncosigned", "unsigned", "head-cut"),
+    *("head-other", "request", "reply", "no-record"),
+)
+"""Codes of what may be wrong; each is a key of :data:`TEXTS`."""
+
 
 class Unusable(Exception):
     """There is nothing to check, or not what it takes to check it."""

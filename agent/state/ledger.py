@@ -344,7 +344,12 @@ class Ledger:
     def days(self) -> tuple[str, ...]:
         """Days of which there is evidence, oldest first."""
         with self._connection.transaction() as db:
-            found = db.execute("SELECT DISTINCT day FROM evidence ORDER BY day")
+            found = db.execute(  # from day to day by the index, not row by row
+                "WITH RECURSIVE days (day) AS (SELECT min(day) FROM evidence UNION ALL"
+                " SELECT (SELECT min(day) FROM evidence e WHERE e.day > days.day)"
+                " FROM days WHERE day IS NOT NULL)"
+                " SELECT day FROM days WHERE day IS NOT NULL"
+            )
             return tuple(str(r[0]) for r in found.fetchall())
 
     def erased_days(self) -> frozenset[str]:
