@@ -279,7 +279,7 @@ VALUES: tuple[tuple[str, str, Sequence[str]], ...] = (
 
 
 @pytest.mark.parametrize(("native", "letter", "values"), VALUES)
-async def test_a_lookup_answers_what_a_push_sends(
+def test_a_lookup_answers_what_a_push_sends(
     town: Server, native: str, letter: str, values: Sequence[str]
 ) -> None:
     """Of every odd value both give the same canonical bytes, or neither gives any."""
@@ -297,22 +297,24 @@ async def test_a_lookup_answers_what_a_push_sends(
     )
     size = {"C": (4000, None), "N": (38, 10)}.get(letter, (None, None))
     items = (bound("id", "I", key=True), bound("v", letter, *size))
-    keys = [str(i) for i in range(len(values) + 1)]
-    async with sources(town) as hr:
-        found = await hr.fetch(ask("odd", items, *keys, by="id"))
+    told = fetch(town, LookupSpec(stream_of(items), ("id",)), *map(str, range(9)))
+    texts = Texts(items[1].item, "Asia/Shanghai")([value for _, value in told])
 
-    assert [row[1] for row in found.rows] == pushed(town, items)  # type: ignore[index]
+    assert texts == pushed(town, items)
+
+
+def stream_of(items: tuple[BoundItem, ...]) -> StreamSpec:
+    columns = (
+        ColumnSpec(b.column, b.item.type.value, b.item.length, b.item.scale, b.item.key)
+        for b in items
+    )
+    return StreamSpec(("public", "odd"), tuple(columns))
 
 
 def pushed(server: Server, items: tuple[BoundItem, ...]) -> list[Any]:
     """What a push sends of each row, as a lookup writes it; BAD if it withholds it."""
-    columns = [
-        ColumnSpec(b.column, b.item.type.value, b.item.length, b.item.scale, b.item.key)
-        for b in items
-    ]
-    stream = StreamSpec(("public", "odd"), tuple(columns))
     with CONNECTOR.open(server.config(), Limits()) as session:
-        (part,) = session.plan(stream)
+        (part,) = session.plan(stream_of(items))
         (page,) = session.read(part)
     sent = checker(items).check(page.rows).rows
     good = {row["id"]: row["_op"] == "u" for row in sent.to_pylist()}
