@@ -16,7 +16,7 @@ and ``exp``, which may stand there too; ``aud`` defaults to the resource's owner
 is asked is personal, so it comes from a file or standard input, never on the command
 line. The answer is printed as one JSON line: the signed reply's members, or
 ``{"problem": ...}`` with exit code 1 if no signed reply came. ``seal`` prints the
-sealed text alone.
+sealed text alone, without a line's end.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def main(argv: list[str] | None = None) -> int:
         return e.exit_code
     else:
         code = 0
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(text)
     return code
 
 
 def _line(body: dict[str, Any]) -> str:
-    return json.dumps(body, ensure_ascii=False)
+    return json.dumps(body, ensure_ascii=False) + "\n"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -151,7 +151,7 @@ async def test_asking_comes_in_two_halves(
         subprocess.run, command, input=json.dumps(body).encode(), capture_output=True
     )
     assert made.returncode == 0, made.stderr
-    request = unseal(made.stdout.decode().strip(), provider.node.decrypt)
+    request = unseal(made.stdout.decode(), provider.node.decrypt)
     assert request == signed.read_text()
     assert stat.S_IMODE(signed.stat().st_mode) == 0o600
     text = provider.node.key.sign(REPLY, answer(request, provider.node))
