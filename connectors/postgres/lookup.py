@@ -23,7 +23,14 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from connectors.contract import Limits, LookupPage, LookupSpec
+from connectors import findings
+from connectors.contract import (
+    Finding,
+    Limits,
+    LookupPage,
+    LookupSpec,
+    SourceError,
+)
 from connectors.postgres.catalog import bound
 from connectors.postgres.login import (
     connected,
@@ -33,7 +40,7 @@ from connectors.postgres.login import (
     state_error,
 )
 from connectors.postgres.question import Question, question_of
-from connectors.sql import text_or_bytes
+from connectors.sql import quoted, text_or_bytes
 
 LOOK_S = 30.0
 """How long a column's type is taken for known, seconds. After ALTER TABLE a key may be
@@ -193,3 +200,42 @@ def _utf8(value: bytes | None) -> Told:
 
 def _text(encoding: str) -> Callable[[bytes | None], Told]:
     return lambda value: None if value is None else text_or_bytes(value, encoding)
+
+
+def check(config: Mapping[str, Any], specs: Sequence[LookupSpec]) -> list[Finding]:
+    """Findings about the keys of lookups; see the contract."""
+    found: list[Finding] = []
+    for spec in specs:
+        try:
+            with connection(config, Limits(statement_timeout_s=60)) as db:
+                found += _check(db, config, spec)
+        except SourceError as e:
+            found.append(findings.from_error(e))
+    return found
+
+
+def _check(
+    db: psycopg.Connection[Any], config: Mapping[str, Any], spec: LookupSpec
+) -> Iterator[Finding]:
+    table = bound(db, spec.stream)
+    question = question_of(
+        table,
+        spec,
+        server_encoding=db.info.parameter_status("server_encoding") or "UTF8",
+        encoding=str(config.get("encoding", "utf-8")),
+        timezone=Limits().timezone,
+    )
+    sql = question.sql
+    for i in range(len(spec.keys), 0, -1):
+        sql = sql.replace(f"${i}::", "'{}'::")
+    with our_errors():
+        db.execute("set local enable_seqscan = off")  # a small table has its index, too
+        plan = db.execute(f"explain {sql}".encode()).fetchall()
+    if any("Index Cond" in line for (line,) in plan):
+        return
+    listed = ", ".join(quoted(key) for key in spec.keys)
+    at = f"{quoted(table.name[0])}.{quoted(table.name[1])}"
+    remedy = f"CREATE INDEX CONCURRENTLY ON {at} ({listed});"
+    if table.kind not in "rm":
+        remedy = "Index the tables behind it / 请为其底层表建立索引"
+    yield findings.lookup_no_index(".".join(table.name), ", ".join(spec.keys), remedy)
