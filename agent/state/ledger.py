@@ -329,7 +329,7 @@ class Ledger:
     # --- requests and evidence ----------------------------------------------------
 
     def open_requests(self) -> tuple[KeptRequest, ...]:
-        """Requests that were begun and have no answer."""
+        """Requests that were begun and have no answer; looks at all that are kept."""
         with self._connection.transaction() as db:
             found = db.execute(
                 "SELECT * FROM requests WHERE leaf IS NULL ORDER BY iss, jti"
