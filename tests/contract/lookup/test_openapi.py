@@ -62,9 +62,10 @@ async def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
                 *("--exclude-checks", "positive_data_acceptance"),
                 *("--max-examples", str(EXAMPLES), "--seed", "20261121"),
                 *("--generation-database", "none", "--warnings", "off"),
-                cwd=ROOT,
+                cwd=tmp_path,  # it leaves a folder behind
                 env={
                     **os.environ,
+                    "PYTHONPATH": str(ROOT),
                     "SCHEMATHESIS_HOOKS": "tests.support.jose_hooks",
                     "FEP_TEST_KEYS": str(keys(world, tmp_path / "keys")),
                 },
