@@ -220,8 +220,6 @@ def test_no_unlogged_answer_and_no_second_query(party: Party) -> None:
     assert max(queried.values()) == 1, "a second query for one jti"
     assert queried["990102199999999999"] == 0
     assert len(queried) > 10, "the source's log holds no keys: nothing was proven"
-    states = Counter((r["status"], *r["reasons"]) for r in decided)
-    print(f"{len(party.asked)} asked, {party.kills} kills, {party.cut} cut, {states}")
 
 
 def _exported(party: Party) -> list[dict[str, Any]]:
