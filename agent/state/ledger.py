@@ -234,6 +234,12 @@ class Writing:
         )
         return int(found.rowcount)
 
+    def meta(self, name: str) -> str | None:
+        """A named value."""
+        found = self._db.execute("SELECT value FROM meta WHERE name = ?", [name])
+        row = found.fetchone()
+        return None if row is None else str(row[0])
+
     def set_meta(self, name: str, value: str) -> None:
         """Set a named value."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [name, value])
