@@ -302,6 +302,18 @@ def test_a_cut_log_is_located(original: Path, folder: Path, left: int) -> None:
     assert "missing" in codes(report)
 
 
+def test_a_missing_file_is_located(original: Path, later: Path) -> None:
+    """The first of two; and a number from far away costs nothing."""
+    (later / "leaves-00001.jsonl").rename(later / "leaves-00003.jsonl")
+    (later / "leaves-00000.jsonl").write_text('{"v":1,"n":0,"at":""}\n')
+    lone = Trust(ORIGIN, trust(original).log, ())
+    report = verify_log.examine(later, trust=lone)
+    assert codes(report) >= {"gap", "missing"}
+    assert [f.record for f in report.findings if f.code == "gap"] == [1]
+    (later / "leaves-00003.jsonl").rename(later / "leaves-9999999999.jsonl")
+    assert not verify_log.examine(later, trust=lone).good
+
+
 def test_a_log_cut_with_its_heads_and_tiles_is_found_by_a_kept_head(
     original: Path, folder: Path
 ) -> None:
