@@ -357,6 +357,20 @@ def keys_without_equality_are_refused(subject: Subject) -> None:
             fails("type", subject.config, partial(session.fetch, spec, [(CANARY,)]))
 
 
+def a_scan_for_each_key_is_told(subject: Subject) -> None:
+    """``check_lookup`` warns of a key without index, and finds no error beside it."""
+    stream = subject.stream("conf_lookup_scan", (CODE, NOTE), [("a", "x")])
+    found = _connector(subject).check_lookup(subject.config, [_spec(stream, "code")])
+    codes = {f.code: f for f in found if f.severity != "ok"}
+    require(set(codes) == {"lookup-no-index"}, f"check_lookup finds {sorted(codes)}")
+    finding = codes["lookup-no-index"]
+    require(finding.remedy and finding.en and finding.zh, "no remedy in two languages")
+    column, _ = SAMPLES["G"]
+    bad = _spec(StreamSpec(stream.table, (CODE, column)), column.name)
+    found = _connector(subject).check_lookup(subject.config, [bad])
+    require(any(f.severity == "error" for f in found), "check_lookup finds no error")
+
+
 LOOKUP_RULES: tuple[Callable[[Subject], None], ...] = (
     texts_are_found_exactly,
     texts_are_no_statements,
@@ -374,5 +388,6 @@ LOOKUP_RULES: tuple[Callable[[Subject], None], ...] = (
     lookups_never_write,
     lookup_faults_are_source_errors,
     keys_without_equality_are_refused,
+    a_scan_for_each_key_is_told,
 )
 """All rules of lookups; each is a function of a ``Subject``."""

@@ -370,6 +370,16 @@ class LookupConnector(Connector, Protocol):
         """
         ...
 
+    def check_lookup(
+        self, config: Mapping[str, Any], specs: Sequence[LookupSpec]
+    ) -> list[Finding]:
+        """Look at keys and indexes; never raises SourceError.
+
+        A key that costs a scan of the table is the warning ``lookup-no-index``, with
+        the statement that makes the index; one that cannot be compared is an error.
+        """
+        ...
+
 
 def offers_lookup(connector: Connector) -> TypeGuard[LookupConnector]:
     """Whether a connector answers lookups."""

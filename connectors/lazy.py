@@ -17,6 +17,7 @@ from connectors.contract import (
     FoundTable,
     Limits,
     LookupSession,
+    LookupSpec,
     Session,
     StreamSpec,
 )
@@ -31,7 +32,11 @@ class Parts(NamedTuple):
     open: Callable[[Mapping[str, Any], Limits], AbstractContextManager[Session]]
 
 
-Lookup = Callable[[Mapping[str, Any], Limits], AbstractContextManager[LookupSession]]
+class LookupParts(NamedTuple):
+    """What answers lookups, as :class:`connectors.contract.LookupConnector` says."""
+
+    lookup: Callable[[Mapping[str, Any], Limits], AbstractContextManager[LookupSession]]
+    check: Callable[[Mapping[str, Any], Sequence[LookupSpec]], list[Finding]]
 
 
 class LazyConnector:
@@ -52,7 +57,7 @@ class LazyConnector:
         spec: Mapping[str, Any],
         parts: Callable[[], Parts],
         *,
-        lookup: Callable[[], Lookup],
+        lookup: Callable[[], LookupParts],
     ) -> None:
         self.name = name
         self._spec = spec
@@ -87,4 +92,10 @@ class LazyConnector:
         self, config: Mapping[str, Any], limits: Limits
     ) -> AbstractContextManager[LookupSession]:
         """See the contract."""
-        return self._lookup()(config, limits)
+        return self._lookup().lookup(config, limits)
+
+    def check_lookup(
+        self, config: Mapping[str, Any], specs: Sequence[LookupSpec]
+    ) -> list[Finding]:
+        """See the contract."""
+        return self._lookup().check(config, specs)

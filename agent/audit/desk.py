@@ -13,6 +13,7 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any
 
 from agent.audit import leaf
@@ -32,6 +33,8 @@ LIMIT = 1_000
 """Most records of one answer."""
 LOOKED_AT = 50_000
 """Most records that one search looks at before it answers where to go on."""
+PAGE_CAP = 8 * 1024 * 1024
+"""Most characters of records in one answer."""
 TILES = 64
 """Most tiles of one answer."""
 _SLACK = timedelta(days=1)
@@ -277,7 +280,11 @@ class AuditDesk:
 
     async def leaves(self, start: int, *, size: int) -> JsonObject:
         """Exact records from a number on; ``next`` is null at the end."""
-        lines = await self._log.lines(start, size)
+        found = await self._log.lines(start, size)
+        sizes = accumulate(len(line) for line in found)
+        lines = [
+            line for line, so_far in zip(found, sizes, strict=True) if so_far < PAGE_CAP
+        ] or found[:1]
         after = start + len(lines)
         return {"lines": lines, "next": after if after < size and lines else None}
 

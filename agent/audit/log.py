@@ -210,16 +210,16 @@ class AuditLog:
         Raises:
             AuditWriteFailed, AuditDamaged: it could not be written.
         """
-        if await asyncio.to_thread(self._ledger.meta, f"seen.{name}", "") == value:
-            return False
-        tail = leaf.tail(event)
+        tail, seen = leaf.tail(event), f"seen.{name}"
 
-        def op(group: Group) -> None:
+        def op(group: Group) -> bool:
+            if group.tx.meta(seen) == value:
+                return False
             group.record(event, tail)
-            group.tx.set_meta(f"seen.{name}", value)
+            group.tx.set_meta(seen, value)
+            return True
 
-        await self._commit.submit(op)
-        return True
+        return await self._commit.submit(op)
 
     async def begin(
         self, iss: str, jti: str, *, digest: str, exp: int

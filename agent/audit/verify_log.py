@@ -134,6 +134,13 @@ TEXTS = {
     ),
 }
 
+FINDINGS = (
+    *("changed", "place", "form", "missing", "gap", "tile", "root", "signature"),
+    *("order", "note", "origin", "cosignature", "uncosigned", "unsigned", "head-cut"),
+    *("head-other", "request", "reply", "no-record"),
+)
+"""Codes of what may be wrong; each is a key of :data:`TEXTS`."""
+
 
 class Unusable(Exception):
     """There is nothing to check, or not what it takes to check it."""
@@ -501,24 +508,29 @@ class Folder:
             raise Unusable(f"{path}: expected a folder")
         names = re.compile(r"leaves-([0-9]{5,})\.jsonl")
         found = sorted(
-            (int(m[1]), p) for p in path.iterdir() if (m := names.fullmatch(p.name))
+            (int(m[1]), p)
+            for p in path.iterdir()
+            if (m := names.fullmatch(p.name)) and p.is_file()
         )
         self.files = dict(found)
         self.first = found[0][0] * PER_FILE if found else 0
         self.evidence = _evidence(path / "evidence")
 
     def lines(self) -> Iterator[tuple[int, bytes | None]]:
-        """(number that it should have, line); None for a line that is not there."""
-        if not self.files:
-            return
-        for number in range(min(self.files), max(self.files) + 1):
-            at = number * PER_FILE
-            end = at + PER_FILE
-            if number in self.files:
-                for line in _lines(self.files[number]):
-                    yield at, line
-                    at += 1
-            if number != max(self.files):
+        """(number that it should have, line); None for one that is not there.
+
+        A file that is missing ends it: what comes behind has no place.
+        """
+        last = max(self.files, default=-1)
+        for number in range(min(self.files, default=0), last + 1):
+            at, end = number * PER_FILE, (number + 1) * PER_FILE
+            if number not in self.files:
+                yield at, None
+                return
+            for line in _lines(self.files[number]):
+                yield at, line
+                at += 1
+            if number != last:
                 for missing in range(at, end):
                     yield missing, None
 
@@ -590,6 +602,7 @@ class _Check:
         self._proven = 0  # so many records agree with a head of the log
         self._vouched = 0  # and so many with one that somebody else has vouched for
         self._broken = False
+        self._gap = False
         self._cosigned: tuple[int, int] | None = None
 
     def run(self) -> Report:
@@ -637,8 +650,9 @@ class _Check:
     def _leaf(self, n: int, line: bytes | None) -> bytes | None:
         """The hash of a line; None if it is not there."""
         if line is None:
-            if n % PER_FILE == 0 or n == self._folder.first:
+            if not self._gap:
                 self.report.add("gap", n, n)
+            self._gap = True
             return None
         if not line.startswith(b'{"v":1,"n":%d,"at":"' % n):
             placed = line.startswith(b'{"v":1,"n":')

@@ -234,6 +234,12 @@ class Writing:
         )
         return int(found.rowcount)
 
+    def meta(self, name: str) -> str | None:
+        """A named value."""
+        found = self._db.execute("SELECT value FROM meta WHERE name = ?", [name])
+        row = found.fetchone()
+        return None if row is None else str(row[0])
+
     def set_meta(self, name: str, value: str) -> None:
         """Set a named value."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [name, value])
@@ -329,7 +335,7 @@ class Ledger:
     # --- requests and evidence ----------------------------------------------------
 
     def open_requests(self) -> tuple[KeptRequest, ...]:
-        """Requests that were begun and have no answer."""
+        """Requests that were begun and have no answer; looks at all that are kept."""
         with self._connection.transaction() as db:
             found = db.execute(
                 "SELECT * FROM requests WHERE leaf IS NULL ORDER BY iss, jti"
@@ -344,7 +350,12 @@ class Ledger:
     def days(self) -> tuple[str, ...]:
         """Days of which there is evidence, oldest first."""
         with self._connection.transaction() as db:
-            found = db.execute("SELECT DISTINCT day FROM evidence ORDER BY day")
+            found = db.execute(  # from day to day by the index, not row by row
+                "WITH RECURSIVE days (day) AS (SELECT min(day) FROM evidence UNION ALL"
+                " SELECT (SELECT min(day) FROM evidence e WHERE e.day > days.day)"
+                " FROM days WHERE day IS NOT NULL)"
+                " SELECT day FROM days WHERE day IS NOT NULL"
+            )
             return tuple(str(r[0]) for r in found.fetchall())
 
     def erased_days(self) -> frozenset[str]:

@@ -45,7 +45,6 @@ STEP_1 = (
     ) WITHOUT ROWID
     """,
     "CREATE INDEX requests_by_end ON requests (exp)",
-    "CREATE INDEX requests_open ON requests (iss, jti) WHERE leaf IS NULL",
     """
     CREATE TABLE evidence (
         leaf INTEGER PRIMARY KEY,

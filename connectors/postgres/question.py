@@ -171,6 +171,8 @@ def _chosen(spec: ColumnSpec, column: Column, *, raw: bool) -> str:
     at = f"t.{quoted(spec.name)}"
     if spec.type == "G":
         return f"substr({at}, 1, {_LONG + 1})"
+    if (column.base, spec.type) == ("timestamptz", "T"):
+        return f"({at} at time zone 'UTC')::text || '+00'"  # no year 10000 in the east
     plain = column.base in _PLAIN | _PLAIN_TOO or (
         column.base == "bool" and spec.type == "L"
     )

@@ -20,8 +20,10 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
+from connectors import findings
 from connectors.contract import (
     ColumnSpec,
+    Finding,
     Limits,
     LookupPage,
     LookupSpec,
@@ -42,6 +44,9 @@ _OPCODES = 10_000
 
 _LONG = 1024 * 1024
 _OTHER = 4096
+_TEXT = re.compile("CHAR|CLOB|TEXT", re.IGNORECASE)
+"""Declared types of text affinity (datatype3.html)."""
+
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _NUMBER = re.compile(r"-?[0-9]{1,38}(\.[0-9]{1,38})?")
 
@@ -275,3 +280,32 @@ def _same(value: object, text: str, letter: str) -> bool:
         return Decimal(own) == Decimal(text)
     except InvalidOperation:
         return False
+
+
+def check(config: Mapping[str, Any], specs: Sequence[LookupSpec]) -> list[Finding]:
+    """Findings about the keys of lookups; see the contract."""
+    found: list[Finding] = []
+    for spec in specs:
+        try:
+            with connection(config) as db, our_errors():
+                found += _check(db, spec)
+        except SourceError as e:
+            found.append(findings.from_error(e))
+    return found
+
+
+def _check(db: sqlite3.Connection, spec: LookupSpec) -> Iterator[Finding]:
+    table = name_of(spec.stream)
+    declared = bound(db, spec.stream)
+    question = question_of(spec, "utf-8")
+    for name, place in zip(spec.keys, question.keys, strict=True):
+        letter = question.columns[place].type
+        if letter in "INY" and _TEXT.search(declared[name].declared):
+            yield findings.lookup_key_text(table, name, letter)
+    parameters = [""] * (4 * len(spec.keys))
+    plan = db.execute(f"explain query plan {question.sql}", parameters)
+    if any(str(row[3]).startswith("SCAN") for row in plan):
+        listed = ", ".join(quoted(key) for key in spec.keys)
+        name = quoted(f"{table}_fep_{'_'.join(spec.keys)}")
+        create = f"CREATE INDEX {name} ON {quoted(table)} ({listed});"
+        yield findings.lookup_no_index(table, ", ".join(spec.keys), create)

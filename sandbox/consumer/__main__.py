@@ -6,11 +6,17 @@
     python -m sandbox.consumer --dir D --exchange E/sandbox.json enrol --node NODE
     python -m sandbox.consumer --dir D --exchange E/sandbox.json ask < request.json
 
+``ask`` in two halves, for who carries the sealed texts with a program of his own::
+
+    … seal --save request.jws request.json > request.jwe
+    … open --request request.jws reply.jwe
+
 ``request.json`` has the members of a request besides ``v``, ``iss``, ``jti``, ``iat``
 and ``exp``, which may stand there too; ``aud`` defaults to the resource's owner. What
 is asked is personal, so it comes from a file or standard input, never on the command
 line. The answer is printed as one JSON line: the signed reply's members, or
-``{"problem": ...}`` with exit code 1 if no signed reply came.
+``{"problem": ...}`` with exit code 1 if no signed reply came. ``seal`` prints the
+sealed text alone, without a line's end.
 """
 
 from __future__ import annotations
@@ -26,8 +32,8 @@ from typing import Any
 from agent.crypto.jose import message_digest, split
 from agent.errors import FepError
 from agent.wire import strict
-from agent.wire.lookup import REPLY_CAP, REQUEST_CAP
-from sandbox.consumer.client import clock
+from agent.wire.lookup import REPLY_CAP, REQUEST_CAP, parse_request
+from sandbox.consumer.client import Consumer, Heard, Question, clock
 from sandbox.consumer.home import Home, Target
 from sandbox.consumer.line import Refusal, connected, enrol
 
@@ -36,16 +42,20 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0, or 1 and more for a fault."""
     args = _parser().parse_args(argv)
     try:
-        line = asyncio.run(args.command(args))
+        text = asyncio.run(args.command(args))
     except Refusal as e:
-        line, code = {"problem": e.problem.as_object()}, 1
+        text, code = _line({"problem": e.problem.as_object()}), 1
     except FepError as e:
         sys.stderr.write(f"{e}\n{e.remedy.en}\n")
         return e.exit_code
     else:
         code = 0
-    sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+    sys.stdout.write(text)
     return code
+
+
+def _line(body: dict[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False) + "\n"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,17 +78,28 @@ def _parser() -> argparse.ArgumentParser:
         "--save", type=Path, help="keep the signed reply here, FILE.request beside it"
     )
     found.set_defaults(command=_ask)
+    found = commands.add_parser("seal", help="sign and seal one request, send nothing")
+    found.add_argument("file", nargs="?", default="-", help="JSON; - standard input")
+    found.add_argument(
+        "--save", type=Path, required=True, help="keep the signed request here"
+    )
+    found.set_defaults(command=_seal)
+    found = commands.add_parser("open", help="open a sealed reply, check it")
+    found.add_argument("file", nargs="?", default="-", help="JWE; - standard input")
+    found.add_argument("--request", type=Path, required=True, help="what seal has kept")
+    found.add_argument("--save", type=Path, help="keep the signed reply here")
+    found.set_defaults(command=_open)
     return parser
 
 
-async def _enrol(args: argparse.Namespace) -> dict[str, Any]:
+async def _enrol(args: argparse.Namespace) -> str:
     target = Target.of_file(args.exchange)
     statement = await enrol(Home(args.dir), target, args.node, now=clock())
-    return {"node": args.node, "statement": message_digest(statement)}
+    return _line({"node": args.node, "statement": message_digest(statement)})
 
 
-async def _ask(args: argparse.Namespace) -> dict[str, Any]:
-    body = strict.loads(await asyncio.to_thread(_read, args.file))
+async def _ask(args: argparse.Namespace) -> str:
+    body = strict.loads(await asyncio.to_thread(_read, args.file, REQUEST_CAP))
     home = Home(args.dir)
     home.node()  # nobody asks before enrolling
     async with connected(home, Target.of_file(args.exchange)) as line:
@@ -88,15 +109,53 @@ async def _ask(args: argparse.Namespace) -> dict[str, Any]:
     if args.save:
         _save(args.save.with_name(args.save.name + ".request"), question.jws)
         _save(args.save, heard.jws)
+    return _said(heard)
+
+
+async def _seal(args: argparse.Namespace) -> str:
+    body = strict.loads(await asyncio.to_thread(_read, args.file, REQUEST_CAP))
+    consumer = await _consumer(args)
+    question = consumer.build(consumer.request(body))
+    _save(args.save, question.jws)
+    return question.jwe
+
+
+async def _open(args: argparse.Namespace) -> str:
+    sealed = _text(await asyncio.to_thread(_read, args.file, REPLY_CAP))
+    jws = _text(await asyncio.to_thread(_read, str(args.request), REQUEST_CAP))
+    request = parse_request(split(jws, cap=REQUEST_CAP).payload)
+    consumer = await _consumer(args)
+    heard = consumer.open(sealed, Question(request, jws, ""))
+    if args.save:
+        _save(args.save, heard.jws)
+    return _said(heard)
+
+
+async def _consumer(args: argparse.Namespace) -> Consumer:
+    """Who asks, with the directory of now."""
+    home = Home(args.dir)
+    home.node()  # nobody asks before enrolling
+    async with connected(home, Target.of_file(args.exchange)) as line:
+        return await line.consumer(home)
+
+
+def _said(heard: Heard) -> str:
+    """The members of a reply."""
     reply: dict[str, Any] = strict.loads(split(heard.jws, cap=REPLY_CAP).payload)
-    return reply
+    return _line(reply)
 
 
-def _read(name: str) -> bytes:
+def _read(name: str, cap: int) -> bytes:
+    """A file, or standard input; one byte more than fits at most."""
     if name == "-":
-        return sys.stdin.buffer.read(REQUEST_CAP)
+        return sys.stdin.buffer.read(cap + 1)
     with Path(name).open("rb") as file:
-        return file.read(REQUEST_CAP)
+        return file.read(cap + 1)
+
+
+def _text(data: bytes) -> str:
+    """A compact message; what is not ASCII is refused by whoever reads it."""
+    return data.decode("ascii", "replace").strip()
 
 
 def _save(path: Path, text: str) -> None:

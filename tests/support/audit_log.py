@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -250,6 +252,14 @@ async def answer(desk: AuditDesk, what: str, members: Mapping[str, Any]) -> Any:
     if what == "tiles":
         return await desk.tiles(members["level"], members["number"], size=size)
     return await desk.checkpoints(members["since"], size=size)
+
+
+@contextmanager
+def memory_folder() -> Iterator[Path]:
+    """A folder in memory where there is such, for more than one test."""
+    root = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="fep-test-", dir=root) as name:
+        yield Path(name)
 
 
 def naive_root(hashes: Sequence[bytes]) -> bytes:

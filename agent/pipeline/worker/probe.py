@@ -30,7 +30,9 @@ from connectors.contract import (
     Finding,
     FoundColumn,
     FoundTable,
+    LookupSpec,
     StreamSpec,
+    offers_lookup,
 )
 
 PROBE = (sys.executable, "-I", "-m", "agent.pipeline.worker.probe")
@@ -51,12 +53,14 @@ class Question:
         connector: name in the connector registry.
         source: the source's settings, secrets included. Never logged.
         streams: what ``check`` and ``capabilities`` are asked about.
+        lookups: what ``check_lookup`` is asked about.
     """
 
-    task: Literal["check", "discover", "capabilities"]
+    task: Literal["check", "check_lookup", "discover", "capabilities"]
     connector: str
     source: Mapping[str, Any] = field(repr=False)
     streams: tuple[StreamSpec, ...] = ()
+    lookups: tuple[LookupSpec, ...] = ()
 
 
 async def check(
@@ -69,6 +73,19 @@ async def check(
         InternalFault: the connector broke its contract.
     """
     question = Question("check", connector, source, tuple(streams))
+    return [Finding(**f) for f in await ask(question)]
+
+
+async def check_lookup(
+    connector: str, source: Mapping[str, Any], lookups: Sequence[LookupSpec]
+) -> list[Finding]:
+    """What stands between a source and these lookups.
+
+    Raises:
+        WorkerDied: the driver crashed or hung.
+        InternalFault: the connector broke its contract.
+    """
+    question = Question("check_lookup", connector, source, lookups=tuple(lookups))
     return [Finding(**f) for f in await ask(question)]
 
 
@@ -157,6 +174,10 @@ def answer(question: Question, seek: Callable[[str], Connector]) -> Answer:
     match question.task:
         case "check":
             return connector.check(question.source, question.streams)
+        case "check_lookup":
+            if not offers_lookup(connector):
+                return [_no_lookup(question.connector)]
+            return connector.check_lookup(question.source, question.lookups)
         case "discover":
             return connector.discover(question.source)
         case "capabilities":
@@ -193,6 +214,16 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _no_lookup(connector: str) -> Finding:
+    return Finding(
+        "lookup-unsupported",
+        "error",
+        f"The connector {connector} answers no lookups",
+        f"连接器 {connector} 不支持联机查询",
+        "Set lookup = false in the resource document / 请在资源目录中设 lookup = false",
+    )
+
+
 def _fault(code: str, detail: str) -> bytes:
     return _encode({"code": code, "detail": detail})
 
@@ -202,11 +233,17 @@ def _encode(body: dict[str, Any]) -> bytes:
 
 
 def _question(body: dict[str, Any]) -> Question:
-    streams = (
-        StreamSpec(tuple(s["table"]), tuple(ColumnSpec(**c) for c in s["columns"]))
-        for s in body["streams"]
+    streams = tuple(map(_stream, body["streams"]))
+    lookups = tuple(
+        LookupSpec(_stream(one["stream"]), tuple(one["keys"]))
+        for one in body.get("lookups", ())
     )
-    return Question(body["task"], body["connector"], body["source"], tuple(streams))
+    return Question(body["task"], body["connector"], body["source"], streams, lookups)
+
+
+def _stream(body: dict[str, Any]) -> StreamSpec:
+    columns = tuple(ColumnSpec(**column) for column in body["columns"])
+    return StreamSpec(tuple(body["table"]), columns)
 
 
 def _table(body: dict[str, Any]) -> FoundTable:

@@ -57,16 +57,19 @@ class Asker:
         statement = (self.folder / "keys.jws").read_text()
         return {k["purpose"]: k for k in payload(statement)["keys"]}
 
+    def command(self, *args: str) -> list[str]:
+        """How it is started."""
+        exchange = self.sandbox.folder / "sandbox.json"
+        command = [sys.executable, "-m", "sandbox.consumer", "--dir", str(self.folder)]
+        return [*command, "--exchange", str(exchange), *args]
+
     async def run(
         self, *args: str, body: object = None
     ) -> tuple[int, dict[str, Any], str]:
         """Exit code, what was printed, and the complaint."""
-        exchange = self.sandbox.folder / "sandbox.json"
-        command = [sys.executable, "-m", "sandbox.consumer", "--dir", str(self.folder)]
-        command += ["--exchange", str(exchange), *args]
         done = await asyncio.to_thread(
             subprocess.run,
-            command,
+            self.command(*args),
             input=json.dumps(body),
             capture_output=True,
             text=True,
@@ -135,6 +138,37 @@ async def test_answer_is_printed_and_kept(
     kept = file.with_name("reply.jws.request")
     assert kept.read_text() == request
     assert {stat.S_IMODE(f.stat().st_mode) for f in (file, kept)} == {0o600}
+
+
+async def test_asking_comes_in_two_halves(
+    asker: Asker, node: Node, provider: Provider, tmp_path: Path
+) -> None:
+    """Sealed, carried by somebody, opened and checked; kept for its owner alone."""
+    signed, sealed, file = (tmp_path / n for n in ("r.jws", "r.jwe", "reply.jws"))
+    body = ASK | {"aud": provider.node.node}
+    command = asker.command("seal", "--save", str(signed))
+    made = await asyncio.to_thread(
+        subprocess.run, command, input=json.dumps(body).encode(), capture_output=True
+    )
+    assert made.returncode == 0, made.stderr
+    request = unseal(made.stdout.decode(), provider.node.decrypt)
+    assert request == signed.read_text()
+    assert stat.S_IMODE(signed.stat().st_mode) == 0o600
+    text = provider.node.key.sign(REPLY, answer(request, provider.node))
+    names = {"iss": provider.node.node, "aud": asker.node, "cty": REPLY}
+    sealed.write_text(seal(text, asker.keys["decrypt"], **names) + "\n")
+    options = ("--request", str(signed), "--save", str(file))
+    code, printed, complaint = await asker.run("open", *options, str(sealed))
+    assert (code, printed["status"], complaint) == (0, "ok", "")
+    assert file.read_text() == text
+    other = node.key.sign(REPLY, answer(request, provider.node))
+    sealed.write_text(seal(other, asker.keys["decrypt"], **names))
+    code, printed, _ = await asker.run("open", *options, str(sealed))
+    assert (code, printed) == (1, {})
+    sealed.write_text("é")
+    code, printed, complaint = await asker.run("open", *options, str(sealed))
+    assert (code, printed) == (1, {})
+    assert "Traceback" not in complaint
 
 
 async def test_request_is_what_wire_md_says(asker: Asker, provider: Provider) -> None:

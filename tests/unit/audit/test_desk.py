@@ -207,6 +207,20 @@ async def test_an_export_from_a_day_on_begins_at_its_file(tmp_path: Path) -> Non
     assert [json.loads(text)["n"] for text in lines] == [0, 1, 2]
 
 
+async def test_a_page_of_large_records_is_bounded(tmp_path: Path) -> None:
+    """Every record is given, some at a time."""
+    async with site(tmp_path) as s:
+        for i in range(40):
+            await s.log.append(AdminAction(i, "x" * 250_000, None))
+        desk = s.desk()
+        first = await desk.leaves(0, size=41)
+        second = await desk.leaves(first["next"], size=41)
+    pages = [sum(map(len, body["lines"])) for body in (first, second)]
+    assert max(pages) <= 8 * 1024 * 1024
+    assert len(first["lines"]) + len(second["lines"]) == 41
+    assert second["next"] is None
+
+
 def test_a_record_has_a_bound() -> None:
     """A defect that would write megabytes is stopped before the log is."""
     with pytest.raises(ValueError, match="expected a record below"):

@@ -17,6 +17,7 @@ from agent.audit.events import (
     AuditStarted,
     AuditStopped,
     BatchLeft,
+    ConfigChanged,
     EvidenceErased,
     LookupDecided,
     PolicyActivated,
@@ -246,6 +247,19 @@ async def test_a_policy_is_numbered_recorded_and_active(tmp_path: Path) -> None:
         assert active is not None
         assert (active.rev, active.text, active.uid) == (2, "two", 7)
         assert [p.rev for p in await s.log.history()] == [2, 1]
+
+
+async def test_a_change_is_recorded_once(tmp_path: Path) -> None:
+    """Also over a restart; going back is a change, too."""
+    event = ConfigChanged("sha256:" + "1" * 64)
+    async with site(tmp_path) as s:
+        assert await s.log.changed("config", "one", event)
+        assert not await s.log.changed("config", "one", event)
+    async with site(tmp_path) as s:
+        assert not await s.log.changed("config", "one", event)
+        assert await s.log.changed("config", "two", event)
+        assert await s.log.changed("config", "one", event)
+        assert s.told == [AuditStarted("1.0", 0), event, event]
 
 
 async def test_evidence_is_the_exact_messages(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from agent.crypto.tree import (
 )
 from agent.errors import AuditDamaged
 from agent.state.ledger import Ledger
-from tests.support.audit_log import naive_root
+from tests.support.audit_log import memory_folder, naive_root
 from tests.support.tries import tries
 
 SIZE = 256 * 256 + 300
@@ -111,17 +111,15 @@ def fill(path: Path, size: int, step: int) -> bytes:
 
 @given(size=st.integers(0, 1500), step=st.integers(1, 700))
 @tries(15)
-def test_a_restored_tree_is_the_same(
-    tmp_path_factory: pytest.TempPathFactory, size: int, step: int
-) -> None:
+def test_a_restored_tree_is_the_same(size: int, step: int) -> None:
     """From tiles and the newest lines, or from all lines."""
-    path = tmp_path_factory.mktemp("ledger") / "lookup.db"
-    root = fill(path, size, step)
-    ledger = Ledger(path)
-    assert restore(ledger).root() == root
-    assert rebuild(ledger).root() == root
-    assert restore(ledger).root() == root
-    ledger.close()
+    with memory_folder() as folder:
+        root = fill(folder / "lookup.db", size, step)
+        ledger = Ledger(folder / "lookup.db")
+        assert restore(ledger).root() == root
+        assert rebuild(ledger).root() == root
+        assert restore(ledger).root() == root
+        ledger.close()
 
 
 def test_a_restored_tree_goes_on_over_two_levels(tmp_path: Path) -> None:

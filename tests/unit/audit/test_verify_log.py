@@ -11,12 +11,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +35,7 @@ from tests.support.audit_log import (
     WITNESS_KEY,
     WitnessDouble,
     exported,
+    memory_folder,
     site,
 )
 from tests.support.tries import tries
@@ -45,10 +45,16 @@ HEADS = (1, 300, 500, SIZE)
 TIME = 1_795_248_000
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def original() -> Iterator[Path]:
     """An export of 700 records with four cosigned heads, and evidence of two."""
-    folder = tmp_path_factory.mktemp("log")
+    with memory_folder() as folder:
+        asyncio.run(made(folder))
+        yield folder
+
+
+async def made(folder: Path) -> None:
+    """Write the export, the evidence and a proof."""
     async with site(folder / "state") as s:
         double = WitnessDouble()
         witness = s.witness(double)
@@ -69,7 +75,6 @@ async def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         proof = await desk.prove(17)
         (folder / "17.tlog-proof").write_text(proof["proof"])
         (folder / "17.leaf").write_text(proof["line"])
-    return folder
 
 
 @pytest.fixture
@@ -297,6 +302,18 @@ def test_a_cut_log_is_located(original: Path, folder: Path, left: int) -> None:
     assert "missing" in codes(report)
 
 
+def test_a_missing_file_is_located(original: Path, later: Path) -> None:
+    """The first of two; and a number from far away costs nothing."""
+    (later / "leaves-00001.jsonl").rename(later / "leaves-00003.jsonl")
+    (later / "leaves-00000.jsonl").write_text('{"v":1,"n":0,"at":""}\n')
+    lone = Trust(ORIGIN, trust(original).log, ())
+    report = verify_log.examine(later, trust=lone)
+    assert codes(report) >= {"gap", "missing"}
+    assert [f.record for f in report.findings if f.code == "gap"] == [1]
+    (later / "leaves-00003.jsonl").rename(later / "leaves-9999999999.jsonl")
+    assert not verify_log.examine(later, trust=lone).good
+
+
 def test_a_log_cut_with_its_heads_and_tiles_is_found_by_a_kept_head(
     original: Path, folder: Path
 ) -> None:
@@ -493,26 +510,22 @@ def test_heads_not_cosigned_yet_are_named(original: Path, folder: Path) -> None:
 )
 @tries(60)
 def test_any_flipped_byte_is_found(
-    original: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    at: float,
-    flip: int,
-    name: str,
+    original: Path, at: float, flip: int, name: str
 ) -> None:
     """Wherever it is: not good, or the same meaning; never a traceback."""
-    folder = tmp_path_factory.mktemp("flip") / "log"
-    shutil.copytree(original / "out", folder)
-    path = folder / name
-    data = bytearray(path.read_bytes())
-    where = min(len(data) - 1, int(at * len(data)))
-    data[where] ^= flip
-    path.write_bytes(data)
-    report = verify_log.examine(folder, trust=trust(original))
+    with memory_folder() as parent:
+        folder = parent / "log"
+        shutil.copytree(original / "out", folder)
+        path = folder / name
+        data = bytearray(path.read_bytes())
+        where = min(len(data) - 1, int(at * len(data)))
+        data[where] ^= flip
+        path.write_bytes(data)
+        report = verify_log.examine(folder, trust=trust(original))
     assert not report.good or name == "checkpoints.txt"
     if report.good:  # a line that no key of ours reads any more: it must be missed
         assert report.facts["checkpoints"] == 4
         assert report.facts["cosigned"] < SIZE or where >= len(data) - 2
-    shutil.rmtree(folder.parent)
 
 
 # --- nothing to check -----------------------------------------------------------------
