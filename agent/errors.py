@@ -607,6 +607,34 @@ class ConfigInvalid(FilesInvalid):
     )
 
 
+class ConfigBroken(FilesInvalid):
+    """Changed files that cannot be used while the daemon runs; the old ones hold."""
+
+    code = "config-broken"
+    title = Text(
+        "The changed files have faults; the old settings go on",
+        "改动后的文件有误，继续使用原配置",
+    )
+    remedy = Text(
+        "Correct what is named, `fep config check`; it is then taken by itself. Do not"
+        " restart before: the service could not start.",
+        "请更正所列问题并运行 `fep config check`，随后会自动生效。更正前请勿重启，否则服务无法启动。",
+    )
+
+
+class RestartNeeded(OperatorFault):
+    """Changed settings that hold only after a restart; ``detail`` names them."""
+
+    code = "restart-needed"
+    title = Text(
+        "Changed settings wait for a restart", "部分已改动的配置需重启服务后生效"
+    )
+    remedy = Text(
+        "`systemctl restart fep`, or put the keys named back. All other changes hold.",
+        "请执行 `systemctl restart fep`，或将所列项改回；其余改动已生效。",
+    )
+
+
 class SecretUnreadable(ConfigInvalid):
     """A secret's file or credential cannot be read."""
 

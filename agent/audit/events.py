@@ -84,6 +84,48 @@ class SecretChanged(Event):
 
 
 @dataclass(frozen=True)
+class ConfigReloaded(Event):
+    """Changed files hold now.
+
+    Args:
+        changed: parts that are not as they were.
+        restart: keys that wait for a restart.
+    """
+
+    name = "config.reloaded"
+    digest: str
+    changed: tuple[str, ...]
+    restart: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConfigRefused(Event):
+    """Changed files have faults; the old settings go on."""
+
+    name = "config.broken"
+    level = "error"
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ResourceOpened(Event):
+    """The gate lets a resource leave that it did not let before."""
+
+    name = "resource.opened"
+    resource: str
+
+
+@dataclass(frozen=True)
+class ResourceClosed(Event):
+    """The gate is shut for a resource: nothing of it leaves from now on."""
+
+    name = "resource.closed"
+    level = "warning"
+    resource: str
+    why: str
+
+
+@dataclass(frozen=True)
 class RunStarted(Event):
     """A run of a resource began to read."""
 

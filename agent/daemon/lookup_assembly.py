@@ -52,7 +52,8 @@ class Ground:
     """What both sides of the daemon stand on.
 
     Args:
-        settings: of the agent.
+        settings: of the agent, as they are at the start.
+        current: gives them as they are now.
         files: of its identity.
         signer: key of purpose ``sign``.
         directory: everybody's keys.
@@ -62,6 +63,7 @@ class Ground:
     """
 
     settings: Settings
+    current: Callable[[], Settings]
     files: IdentityFiles
     signer: PrivateKey
     directory: TrustedDirectory
@@ -132,7 +134,7 @@ def make_lookups(
     """
     found, tell = ground.settings, ground.tell
     sources = Sources(
-        partial(_opening, found),
+        partial(_opening, ground.current),
         seams=Seams(uniform=random.SystemRandom().uniform),
     )
     stack.push_async_callback(sources.close)
@@ -190,7 +192,7 @@ def _parts(
         tell=ground.tell,
         chance=Chance(
             now=now,
-            today=partial(_today, ZoneInfo(found.agent.timezone)),
+            today=partial(_today, ground.current),
             clock=time.monotonic,
             sleep=asyncio.sleep,
             new_id=ground.new_id,
@@ -198,16 +200,17 @@ def _parts(
     )
 
 
-def _today(zone: ZoneInfo) -> date:
-    return datetime.now(zone).date()
+def _today(current: Callable[[], Settings]) -> date:
+    return datetime.now(ZoneInfo(current().agent.timezone)).date()
 
 
 async def _refresh(ground: Ground) -> None:
     await ground.directory.refresh(ground.exchange.directory)
 
 
-def _opening(found: Settings, name: str) -> Opening:
+def _opening(current: Callable[[], Settings], name: str) -> Opening:
     """How a source is reached; secrets are read now."""
+    found = current()
     return Opening(
         connector=found.sources[name].connector,
         config=found.source_config(name),

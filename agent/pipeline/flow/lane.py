@@ -22,7 +22,7 @@ from agent.pipeline.flow.seams import Leaving, Parts, undivided
 from agent.state import KeptDue, Run, RunEnd, Stream, StreamKey
 from agent.wire.grammar import format_time
 
-Abort = Literal["epoch", "halted", "paused"]
+Abort = Literal["epoch", "halted", "paused", "closed"]
 
 
 class Bell:

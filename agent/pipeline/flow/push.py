@@ -27,9 +27,9 @@ from agent.errors import (
 )
 from agent.model.batch import ANY_NUMBER
 from agent.model.run import RunKind
-from agent.pipeline.flow import report
+from agent.pipeline.flow import judge, report
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted
-from agent.pipeline.flow.reading import Reading
+from agent.pipeline.flow.reading import Reading, Slots
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
 from agent.pipeline.flow.sending import Sending
 from agent.pipeline.flow.status import (
@@ -67,6 +67,10 @@ class PushFlow:
         self.changes = Bell()
         self._lanes = {r.resource: Lane(r, parts, self.changes) for r in resources}
         self._stopped = asyncio.Event()
+        self._draining = False
+        self._slots = Slots(parts.limits.workers)
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[str, tuple[asyncio.Task[None], asyncio.Task[None]]] = {}
         self._pauses: frozenset[str] = frozenset()
 
     # --- life ---------------------------------------------------------------------
@@ -138,24 +142,112 @@ class PushFlow:
             SpoolWriteFailed: the disk refused; end the process, nothing is lost.
             StateDamaged: the state is wrong.
         """
-        slots = asyncio.Semaphore(self._parts.limits.workers)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._sweep_forever())]
+                self._group = group
+                sweeping = group.create_task(self._sweep_forever())
                 for lane in self._lanes.values():
-                    tasks.append(group.create_task(Sending(lane).forever()))
-                    tasks.append(group.create_task(Reading(lane, slots).forever()))
+                    self._start(lane)
                 await self._stopped.wait()
-                for task in tasks:
+                sweeping.cancel()
+                for task in (t for pair in self._tasks.values() for t in pair):
                     task.cancel()
         except BaseExceptionGroup as e:
             raise _first(e) from None
+        finally:
+            self._group = None
+
+    def _start(self, lane: Lane) -> None:
+        """Begin the two loops of a lane, if the flow serves and they have not begun."""
+        if self._group is None or self._stopped.is_set():
+            return
+        if lane.resource in self._tasks:
+            return
+        self._tasks[lane.resource] = (
+            self._group.create_task(Sending(lane).forever()),
+            self._group.create_task(Reading(lane, self._slots).forever()),
+        )
+
+    # --- change ---------------------------------------------------------------------
+
+    async def use(self, resources: Sequence[Leaving], parts: Parts) -> None:
+        """Go on with other resources and parts; nothing that may go on is dropped.
+
+        What may not leave any more stops at once, a run that reads it too; its batches
+        stay and are judged again if it ever comes back. A run whose items may all still
+        leave ends with the job that it has.
+
+        Args:
+            resources: what the gate lets leave now.
+            parts: the state, the spool and who we are must be the same.
+        """
+        self._parts = parts
+        self._slots.most = parts.limits.workers
+        new = {r.resource: r for r in resources}
+        gone = [lane for code, lane in self._lanes.items() if code not in new]
+        for lane in gone:
+            del self._lanes[lane.resource]
+            self._silence(lane)
+        for lane in list(self._lanes.values()):
+            lane.parts = parts
+            await self._rebind(lane, new[lane.resource])
+        for code in [c for c in new if c not in self._lanes]:
+            await self._join(Lane(new[code], parts, self.changes))
+        await self._end(gone)
+        self.changes.ring()
+
+    def _silence(self, lane: Lane) -> None:
+        """Nothing of this lane leaves any more."""
+        lane.draining = True
+        lane.abort("closed")
+        if (tasks := self._tasks.get(lane.resource)) is not None:
+            tasks[0].cancel()
+
+    async def _end(self, gone: Sequence[Lane]) -> None:
+        """Wait until nothing of these lanes reads, then end them."""
+        for lane in gone:
+            while lane.reading is not None:
+                await self.changes.listen().wait()
+            if (tasks := self._tasks.pop(lane.resource, None)) is not None:
+                tasks[1].cancel()
+                await asyncio.wait(tasks)
+
+    async def _rebind(self, lane: Lane, leaving: Leaving) -> None:
+        """Let a lane go on as the gate has its resource now."""
+        old, lane.leaving = lane.leaving, leaving
+        if (old.version, tuple(old.items)) == (leaving.version, tuple(leaving.items)):
+            lane.changed()
+            return
+        if not judge.still_shared(tuple(old.items), leaving.items):
+            lane.abort("closed")
+            if (tasks := self._tasks.get(lane.resource)) is not None:
+                tasks[0].cancel()  # what is being sent is judged anew
+                await asyncio.wait({tasks[0]})
+                self._start_sending(lane, tasks[1])
+        lane.prod()
+
+    def _start_sending(self, lane: Lane, reading: asyncio.Task[None]) -> None:
+        if self._group is not None and not self._stopped.is_set():
+            sending = self._group.create_task(Sending(lane).forever())
+            self._tasks[lane.resource] = (sending, reading)
+
+    async def _join(self, lane: Lane) -> None:
+        """A resource that is new, or back: put right what it left, then let it go."""
+        self._lanes[lane.resource] = lane
+        lane.draining = self._draining
+        self._apply_pauses()
+        for run in await undivided(self._parts.state.unfinished_runs):
+            if run.stream == lane.stream_id:
+                await self._recover_run(run)
+        await self._recover_lane(lane)
+        self._start(lane)
 
     async def drain(self, deadline_s: float) -> None:
         """Begin nothing new, let runs and uploads end, then let :meth:`serve` return.
 
         A run that does not end in time is cut; it begins again at the next start.
         """
+        self._draining = True
         lanes = self._lanes.values()
         for lane in lanes:
             lane.draining = True

@@ -53,9 +53,9 @@ from agent.model.job import Ended, Failed, Line, Packed, Progress, Written
 from agent.model.stream import Head
 from agent.pipeline import seal
 from agent.pipeline.flow import judge, report
-from agent.pipeline.flow.lane import Again, Lane, Wanted, defect
+from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, defect
 from agent.pipeline.flow.pace import Pace
-from agent.pipeline.flow.seams import Worker, undivided
+from agent.pipeline.flow.seams import Parts, Worker, undivided
 from agent.pipeline.flow.sweep import make_room
 from agent.pipeline.seal import RunFacts, Sealed
 from agent.state import Catalog, NewBatch, RunTotals
@@ -63,6 +63,40 @@ from agent.wire import catalog as wire_catalog
 from agent.wire.batch import LINE_CAP, CatalogRef, DeletesConfirmed
 
 _ERRORS = {cls.code: cls for cls in all_errors()}
+
+
+class Slots:
+    """How many runs read at the same time; the number may change meanwhile.
+
+    Args:
+        most: that many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._inside = 0
+        self._bell = Bell()
+
+    @property
+    def most(self) -> int:
+        """That many at the same time."""
+        return self._most
+
+    @most.setter
+    def most(self, most: int) -> None:
+        self._most = most
+        self._bell.ring()
+
+    async def __aenter__(self) -> None:
+        """Wait for one that is free."""
+        while self._inside >= self._most:
+            await self._bell.listen().wait()
+        self._inside += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give it back."""
+        self._inside -= 1
+        self._bell.ring()
 
 
 class Reading:
@@ -73,11 +107,15 @@ class Reading:
         slots: how many runs may read at the same time, shared by all streams.
     """
 
-    def __init__(self, lane: Lane, slots: asyncio.Semaphore) -> None:
+    def __init__(self, lane: Lane, slots: Slots) -> None:
         self._lane = lane
-        self._parts = lane.parts
         self._slots = slots
         self._failures = 0
+
+    @property
+    def _parts(self) -> Parts:
+        """Those of now: they may be exchanged while the loop runs."""
+        return self._lane.parts
 
     async def forever(self) -> None:
         """Read what is wanted until cancelled.
