@@ -467,6 +467,23 @@ class SourceTypeChanged(SourceFault):
     )
 
 
+class SchemaDrift(SourceFault):
+    """Bound columns are not as the last run saw them; ``detail`` is the difference."""
+
+    code = "schema-drift"
+    title = Text(
+        "The source's table was changed; the resource is held",
+        "源表结构已变更，该资源已暂停",
+    )
+    remedy = Text(
+        "Undo the change at the source, then `fep pull RESOURCE`. If it is meant: adapt"
+        " binding and items of the resource document, raise its `version`, `fep config"
+        " check`, then `fep pull RESOURCE`.",
+        "请在源库撤销改动后执行 `fep pull 资源代码`；若改动属实，请更正资源目录的绑定与数据项并提高"
+        " `version`，用 `fep config check` 检查后执行 `fep pull 资源代码`。",
+    )
+
+
 class SourceText(SourceFault):
     """Text that its declared encoding cannot decode."""
 

@@ -59,7 +59,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Protocol,
+    TypeGuard,
+    runtime_checkable,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -259,6 +266,21 @@ class Session(Protocol):
 
         Raises:
             SourceError: also while iterating.
+        """
+        ...
+
+
+@runtime_checkable
+class DescribingSession(Session, Protocol):
+    """A session that can say how a stream's table is made; optional."""
+
+    def describe(self, stream: StreamSpec) -> Sequence[FoundColumn]:
+        """All columns of the table that the account sees, in its order.
+
+        Columns that the stream names and the table has not are no error here.
+
+        Raises:
+            SourceError: missing: there is no such table.
         """
         ...
 

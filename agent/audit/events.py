@@ -161,7 +161,7 @@ class RunFailed(Event):
 
 @dataclass(frozen=True)
 class RunHeld(Event):
-    """A run waits for a person: mass delete or secrecy marker."""
+    """A run waits for a person: mass delete, secrecy marker, changed table."""
 
     name = "run.held"
     level = "warning"
@@ -169,6 +169,16 @@ class RunHeld(Event):
     run: str
     code: str
     detail: str
+
+
+@dataclass(frozen=True)
+class ColumnsChanged(Event):
+    """A table was changed at the source, and its resource goes on."""
+
+    name = "source.columns"
+    level = "warning"
+    resource: str
+    changes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 """What the daemon and a worker process say to each other.
 
 One socket, one JSON object a line, at most :data:`LINE_CAP` bytes. The daemon sends one
-:class:`Job`; the worker answers with any number of :class:`Progress` and, batch after
-batch: :class:`Packed` -> :class:`Line` -> :class:`Written`. It ends with
-:class:`Ended` or :class:`Failed`. A daemon that does not answer a Packed holds the
-worker back: that is the backpressure. Secrets travel here only, never in argv or
-environment.
+:class:`Job`; the worker answers with the table's :class:`Columns` if its connector can
+say them, any number of :class:`Progress` and, batch after batch: :class:`Packed` ->
+:class:`Line` -> :class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A
+daemon that does not answer a Packed holds the worker back: that is the backpressure.
+Secrets travel here only, never in argv or environment.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from agent.model.batch import Quality, Rows
+from agent.model.column import Column
 from agent.model.item import Item, ItemType
 from agent.model.run import RunKind
 
@@ -70,6 +71,16 @@ class Job:
     quarantine: str
     statement_timeout_s: int
     mode: RunKind = "full"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of the job's table as they are now, in its order.
+
+    The worker does not wait for an answer; who does not like them kills it.
+    """
+
+    columns: tuple[Column, ...]
 
 
 @dataclass(frozen=True)
@@ -149,9 +160,10 @@ class Failed:
     reasons: Mapping[str, int] = field(default_factory=dict)
 
 
-Message = Job | Progress | Packed | Line | Written | Ended | Failed
+Message = Job | Columns | Progress | Packed | Line | Written | Ended | Failed
 _KINDS: dict[str, type[Any]] = {
-    c.__name__.lower(): c for c in (Job, Progress, Packed, Line, Written, Ended, Failed)
+    c.__name__.lower(): c
+    for c in (Job, Columns, Progress, Packed, Line, Written, Ended, Failed)
 }
 
 
@@ -173,6 +185,8 @@ def decode(line: bytes) -> Message:
         if cls is Job:
             body["table"] = tuple(body["table"])
             body["items"] = tuple(_bound(b) for b in body["items"])
+        if cls is Columns:
+            body["columns"] = tuple(Column(**c) for c in body["columns"])
         if "rows" in body:
             body["rows"] = Rows(**body["rows"])
         if "quality" in body:

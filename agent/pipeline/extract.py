@@ -8,7 +8,7 @@ there is a position to resume from) and one long text does not make a batch too 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from agent.child.source import source_faults, stream_of
 from connectors.contract import (
     Connector,
+    DescribingSession,
+    FoundColumn,
     Frontier,
     Limits,
     Page,
@@ -69,8 +71,19 @@ class Reading:
 
 
 @contextmanager
-def reading(connector: Connector, job: Job) -> Iterator[Reading]:
+def reading(
+    connector: Connector,
+    job: Job,
+    *,
+    seen: Callable[[Sequence[FoundColumn]], None] | None = None,
+) -> Iterator[Reading]:
     """Open the job's source and take its frontier; everything closes on leaving.
+
+    Args:
+        connector: of the source.
+        job: what to read.
+        seen: called with the table's columns before anything else is asked of it, if
+            the connector can say them.
 
     Raises:
         SourceFault: the source cannot be opened or, inside the block, not be read.
@@ -78,6 +91,8 @@ def reading(connector: Connector, job: Job) -> Iterator[Reading]:
     stream = stream_of(job.table, job.items)
     limits = Limits(statement_timeout_s=job.statement_timeout_s, timezone=job.timezone)
     with source_faults(), connector.open(job.source, limits) as session:
+        if seen is not None and isinstance(session, DescribingSession):
+            seen(session.describe(stream))
         frontier = session.frontier(stream)
         slices = tuple(session.plan(stream))
         yield Reading(session, frontier, _sum(slices), slices)

@@ -163,5 +163,17 @@ STEP_3 = (
 )
 """What a run reads, the instant for which its rows hold, and when the next is due."""
 
-STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3)
+STEP_4 = (
+    """
+    CREATE TABLE columns (
+        stream INTEGER PRIMARY KEY REFERENCES streams (id),
+        version INTEGER NOT NULL,
+        place TEXT NOT NULL,
+        seen TEXT NOT NULL
+    )
+    """,
+)
+"""The columns of a stream's table as its last run saw them."""
+
+STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3, STEP_4)
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

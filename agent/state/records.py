@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.model.batch import Mode, Quality, Rows
+from agent.model.column import Column
 from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
 
@@ -162,6 +163,21 @@ class Catalog:
     digest: str
     jws: str
     sent: bool
+
+
+@dataclass(frozen=True)
+class SeenColumns:
+    """A table as the last run that went on saw it.
+
+    Args:
+        version: of the resource document then.
+        place: source and table.
+        columns: all of them, in order.
+    """
+
+    version: int
+    place: str
+    columns: tuple[Column, ...]
 
 
 @dataclass(frozen=True)

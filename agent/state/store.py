@@ -17,6 +17,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from agent.errors import ChainMoved
+from agent.model.column import Column
 from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
 from agent.state import rows as row
@@ -35,6 +36,7 @@ from agent.state.records import (
     RunEnd,
     RunState,
     RunTotals,
+    SeenColumns,
     Stream,
     StreamKey,
     Sums,
@@ -408,6 +410,28 @@ class State:
                 [stream],
             ).fetchone()
             return None if found is None else int(found[0])
+
+    # --- columns --------------------------------------------------------------------
+
+    def columns(self, stream: int) -> SeenColumns | None:
+        """The table of a stream as its last run saw it, or None."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT version, place, seen FROM columns WHERE stream = ?", [stream]
+            ).fetchone()
+            if found is None:
+                return None
+            columns = tuple(Column(**c) for c in json.loads(found[2]))
+            return SeenColumns(int(found[0]), str(found[1]), columns)
+
+    def keep_columns(self, stream: int, seen: SeenColumns) -> None:
+        """The table as a run that goes on sees it."""
+        text = json.dumps([asdict(c) for c in seen.columns], ensure_ascii=False)
+        with self._connection.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)",
+                [stream, seen.version, seen.place, text],
+            )
 
     # --- times ---------------------------------------------------------------------
 

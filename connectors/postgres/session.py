@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from connectors.contract import (
     Caps,
+    FoundColumn,
     Frontier,
     Limits,
     Page,
@@ -22,8 +23,9 @@ from connectors.contract import (
     SourceError,
     StreamSpec,
 )
-from connectors.postgres.catalog import bound, name_of
+from connectors.postgres.catalog import bound, look_up, name_of
 from connectors.postgres.columns import Query, query_of
+from connectors.postgres.discover import draft
 from connectors.postgres.login import connection, our_errors
 from connectors.postgres.rows import FAULTS, Reader, reader
 from connectors.sql import PAGE_BYTES, Mark, from_key, mark_after, mark_of, token_of
@@ -74,6 +76,15 @@ class PostgresSession:
     clock: Callable[[], float] = time.monotonic
     _reader: Reader | None = None
     _queries: dict[StreamSpec, Query] = field(default_factory=dict)
+
+    def describe(self, stream: StreamSpec) -> Sequence[FoundColumn]:
+        """See the contract."""
+        name = name_of(stream.table, str(self.config["database"]))
+        with connection(self.config, self.limits) as db, our_errors():
+            table = look_up(db, name)
+        if table is None:
+            raise SourceError("missing", f"there is no table {'.'.join(name)}")
+        return draft(table).columns
 
     def frontier(self, stream: StreamSpec) -> Frontier:
         """See the contract: the oldest transaction that the snapshot does not see."""

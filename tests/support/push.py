@@ -15,7 +15,7 @@ from typing import Any
 from agent.audit.events import BatchLeft, Event
 from agent.crypto.jose import PrivateKey
 from agent.model.item import Item, ItemType
-from agent.model.job import Job
+from agent.model.job import BoundItem, Job
 from agent.model.run import RunKind
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus, RunReport
@@ -34,6 +34,11 @@ PERSON = "330100001/000001"
 FIRM = "330100001/000002"
 KEY = PrivateKey.generate("sign")
 ITEMS = (Item("id", ItemType.I, None, None, True, "1"),)
+
+
+def bound(name: str) -> BoundItem:
+    """An item that is read from the column of its name."""
+    return BoundItem(Item(name, ItemType.C, 20, None, False, "1"), name)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class World:
         self.events: list[Event] = []
         self.scripts = {r.resource: Script() for r in self.resources}
         self.exchange = ExchangeDouble(AUD, NODE, KEY.public, self.clock.now)
+        self.bound: tuple[str, ...] = ()
         self.refreshes = 0
         self.left: list[BatchLeft] = []
         self.log_fails: BaseException | None = None
@@ -104,7 +110,7 @@ class World:
             connector="double",
             source={},
             table=("t",),
-            items=(),
+            items=tuple(bound(name) for name in self.bound),
             timezone="UTC",
             severity={},
             batch_raw_bytes=1,

@@ -12,7 +12,18 @@ from typing import Self
 
 from agent.errors import WorkerDied
 from agent.model.batch import Quality, Rows
-from agent.model.job import Ended, Failed, Job, Line, Message, Packed, Progress, Written
+from agent.model.column import Column
+from agent.model.job import (
+    Columns,
+    Ended,
+    Failed,
+    Job,
+    Line,
+    Message,
+    Packed,
+    Progress,
+    Written,
+)
 
 AS_OF = "2026-11-21T08:00:00Z"
 
@@ -36,6 +47,7 @@ class Script:
         die_at: dies silently instead of packing this part.
         failure: ends with this instead of the first part.
         odd: the next runs say just this, out of turn.
+        columns: what runs say of the table, if anything.
         hold: waited for before part ``hold_at``.
     """
 
@@ -44,6 +56,7 @@ class Script:
     failure: Failed | None = None
     failures: list[Failed] = field(default_factory=list)
     odd: list[Message] = field(default_factory=list)
+    columns: tuple[Column, ...] | None = None
     hold: asyncio.Event | None = None
     hold_at: int = 1
     runs: list[str] = field(default_factory=list)
@@ -75,6 +88,8 @@ class WorkerDouble:
 
     async def messages(self) -> AsyncIterator[Message]:
         script = self._script
+        if script.columns is not None:
+            yield Columns(script.columns)
         failure = script.failures.pop(0) if script.failures else script.failure
         if failure is not None:
             self._ended = True

@@ -16,12 +16,14 @@ Rules
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
 from agent.audit.events import (
     BatchRegistered,
+    ColumnsChanged,
     RowsQuarantined,
     RunEnded,
     RunFailed,
@@ -40,6 +42,7 @@ from agent.errors import (
     InternalFault,
     Interrupted,
     MassDelete,
+    SchemaDrift,
     SecrecyMarker,
     SecretUnreadable,
     SourceLogin,
@@ -49,16 +52,18 @@ from agent.errors import (
     WorkerDied,
     all_errors,
 )
-from agent.model.job import Ended, Failed, Line, Packed, Progress, Written
+from agent.model.column import Column
+from agent.model.job import Columns, Ended, Failed, Line, Packed, Progress, Written
 from agent.model.stream import Head
 from agent.pipeline import seal
 from agent.pipeline.flow import judge, report
+from agent.pipeline.flow.drift import Change, changes
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, defect
 from agent.pipeline.flow.pace import Pace
 from agent.pipeline.flow.seams import Parts, Worker, undivided
 from agent.pipeline.flow.sweep import make_room
 from agent.pipeline.seal import RunFacts, Sealed
-from agent.state import Catalog, NewBatch, RunTotals
+from agent.state import Catalog, NewBatch, RunTotals, SeenColumns
 from agent.wire import catalog as wire_catalog
 from agent.wire.batch import LINE_CAP, CatalogRef, DeletesConfirmed
 
@@ -205,7 +210,7 @@ class Reading:
     async def _failed(self, wanted: Wanted, error: FepError) -> None:
         lane, parts = self._lane, self._parts
         told = (lane.resource, wanted.run, error.code, error.detail)
-        if isinstance(error, MassDelete | SecrecyMarker):
+        if isinstance(error, MassDelete | SecrecyMarker | SchemaDrift):
             lane.read_trouble = lane.trouble(error, lane.read_trouble, None)
             await lane.stop(wanted.run, "held", error)
             parts.tell(RunHeld(*told))
@@ -259,6 +264,7 @@ class _Run:
         make = partial(parts.make_job, lane.resource, run, self._wanted.kind)
         job = await undivided(make)
         head = (await lane.stream()).head
+        self._job, self._version = job, facts.catalog.version
         async with parts.worker() as worker:
             await worker.start(job)
             ended = await self._talk(worker, facts, head)
@@ -271,6 +277,8 @@ class _Run:
                 case Progress(read=read, estimate=estimate):
                     parts = 0 if sealed is None else sealed.packed.part
                     self._progress(read, estimate, parts)
+                case Columns(columns=columns):
+                    await self._compare(columns)
                 case Packed() as packed:
                     sealed = await self._seal(packed, facts, head)
                     tmp = self._parts.spool.tmp(facts.run, packed.part)
@@ -285,6 +293,30 @@ class _Run:
                 case _:
                     raise WorkerDied(f"unexpected {type(message).__name__}")
         raise WorkerDied("the worker ended without a last word")
+
+    async def _compare(self, columns: Sequence[Column]) -> None:
+        """Go on if the table is as the last run saw it, or holds no less.
+
+        Raises:
+            SchemaDrift: it may hold less, or something else.
+        """
+        lane, state, job = self._lane, self._parts.state, self._job
+        now = SeenColumns(
+            self._version,
+            f"{job.connector} {'.'.join(job.table)}",
+            tuple(columns),
+        )
+        before = await undivided(partial(state.columns, lane.stream_id))
+        found: tuple[Change, ...] = ()
+        if before is not None and replace(before, columns=now.columns) == now:
+            bound = {b.column for b in job.items}
+            found = changes(before.columns, now.columns, bound=bound)
+        told = tuple(str(change) for change in found)
+        if not all(change.safe for change in found):
+            raise SchemaDrift("\n".join([lane.resource, *told]))
+        if told:
+            self._parts.tell(ColumnsChanged(lane.resource, told))
+        await undivided(partial(state.keep_columns, lane.stream_id, now))
 
     def _progress(self, read: int, estimate: int | None, parts: int) -> None:
         pace = self._pace

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agent.errors import BatchRejected
+from agent.errors import BatchRejected, MassDelete, SchemaDrift, SecrecyMarker
 from agent.pipeline.flow import report
 from agent.pipeline.flow.lane import Lane
 from agent.pipeline.flow.seams import Parts
 from agent.state import Batch, Complete, Run, Stream
 from agent.wire.grammar import parse_time
+
+HELD = frozenset({MassDelete.code, SecrecyMarker.code, SchemaDrift.code})
+"""Of these a run waits for a person."""
 
 
 def push_status(
@@ -136,9 +139,7 @@ def _state(
 ) -> report.ResourceState:
     if lane.paused:
         return "paused"
-    if stream.halt_code is not None or (
-        trouble is not None and trouble.code in {"mass-delete", "secrecy-marker"}
-    ):
+    if stream.halt_code is not None or (trouble is not None and trouble.code in HELD):
         return "held"
     if trouble is not None:
         return "trouble"

@@ -16,7 +16,14 @@ from __future__ import annotations
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +35,9 @@ import pyarrow.compute as pc
 from agent.child.inside import DaemonGone, Lines, settle
 from agent.errors import FepError, InternalFault
 from agent.model.batch import Quality, Rows
+from agent.model.column import Column
 from agent.model.job import (
+    Columns,
     Ended,
     Failed,
     Job,
@@ -46,7 +55,7 @@ from agent.pipeline.worker.handoff import Handoff, Stopped
 from agent.pipeline.worker.sieve import QualitySieve, Sieve
 from agent.registry import find
 from agent.wire.arrow import row_digest_sum, schema_of
-from connectors.contract import Connector, Frontier
+from connectors.contract import Connector, FoundColumn, Frontier
 
 PROGRESS_S = 0.5
 """Least seconds between two Progress messages."""
@@ -158,13 +167,22 @@ class Run:
         with ExitStack() as stack:
             sieve = self._tools.sieve(job)
             stack.callback(sieve.close)
-            source = stack.enter_context(reading(self._tools.find(job.connector), job))
+            connector = self._tools.find(job.connector)
+            source = stack.enter_context(reading(connector, job, seen=self._seen))
             tally.frontier = source.frontier
             for piece in source.pieces(
                 raw_bytes=job.batch_raw_bytes, max_rows=job.max_rows_per_batch
             ):
                 yield self._checked(sieve, piece)
                 self._progress(source.estimate)
+
+    def _seen(self, found: Sequence[FoundColumn]) -> None:
+        """Tell the columns before a missing one ends the run."""
+        columns = (
+            Column(c.name, c.native, c.type, c.length, c.scale, c.nullable, c.key)
+            for c in found
+        )
+        self._tell(Columns(tuple(columns)))
 
     def _checked(self, sieve: Sieve, piece: Piece) -> Load:
         sifted = sieve.sift(piece.rows)
