@@ -9,7 +9,6 @@ from typing import Final, Literal, TypeAlias
 
 from agent.model.job import BoundItem
 
-
 MOST_KEYS = 1000
 """Most keys of an ask, and of a statement."""
 
