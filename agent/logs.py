@@ -106,11 +106,14 @@ def make_tell(
         metrics: what is counted, whatever the level.
     """
     logger = _logger(stream, level=level, now=now)
+    lowest = LEVELS[level]
 
     def tell(event: Event) -> None:
         metrics.count(event)
+        if LEVELS[event.heard()] < lowest:
+            return
         with contextlib.suppress(OSError):  # nobody reads; the work goes on
-            logger.log(LEVELS[event.level], event.name, **event.told())
+            logger.log(LEVELS[event.heard()], event.name, **event.told())
 
     return tell
 

@@ -193,9 +193,19 @@ class Counts:
 
 @dataclass(frozen=True)
 class _Decided:
-    """What was found out about a request before it is signed."""
+    """What was found out about a request before it is signed.
+
+    Args:
+        outcome: what to answer, before masks.
+        by: the policy that judged; None if none did.
+        verdict: of it, if it allowed the request; then the source was asked.
+        rows: what the source gave.
+        as_of: when.
+    """
 
     outcome: Outcome
+    by: Active | None = None
+    verdict: Allowed | None = None
     rows: tuple[Row | None, ...] = field(default=(), repr=False)
     as_of: str = ""
 
@@ -328,38 +338,60 @@ class LookupFlow:
             found = _Decided(Outcome("error", ("interrupted",)))
         else:
             found = await self._judged(request)
+        await self._steady()
+        while self._outdated(found):
+            found = await self._judged(request)
+            await self._steady()
         return await self._settled(asked, found, began=began)
+
+    async def _steady(self) -> None:
+        """Wait until no policy is being activated."""
+        while not self._signing.is_set():
+            await self._signing.wait()
+
+    def _outdated(self, found: _Decided) -> bool:
+        """Whether a policy that is gone has denied it; the source was not asked."""
+        return (
+            found.by is not None
+            and found.by is not self._active
+            and found.verdict is None
+        )
 
     async def _judged(self, request: Request) -> _Decided:
         """Policy, then the source."""
+        by = self._active
         verdict = self._judge(request)
         if isinstance(verdict, Denied):
-            return _Decided(Outcome("denied", verdict.reasons))
+            return _Decided(Outcome("denied", verdict.reasons), by)
         try:
             async with asyncio.timeout(self._parts.deadline_s):
                 answer = await self._parts.sources.fetch(_ask(request, verdict))
             rows = _rows(request, verdict, answer)
         except FepError as e:
-            return self._failed(request, verdict, e.code)
+            return self._failed(request, by, verdict, e.code)
         except TimeoutError:
-            return self._failed(request, verdict, "timeout")
-        return _Decided(Outcome("ok", rule=verdict.rule), rows, answer.as_of)
+            return self._failed(request, by, verdict, "timeout")
+        outcome = Outcome("ok", rule=verdict.rule)
+        return _Decided(outcome, by, verdict, rows, answer.as_of)
 
     def _judge(self, request: Request) -> Allowed | Denied:
         parts = self._parts
         today = parts.chance.today()
         return judge(self._active, request, parts.offers, today=today)
 
-    def _failed(self, request: Request, by: Allowed, code: str) -> _Decided:
+    def _failed(
+        self, request: Request, by: Active, verdict: Allowed, code: str
+    ) -> _Decided:
         self._parts.tell(LookupFailed(request.resource, code))
-        return _Decided(Outcome("error", ("source",), rule=by.rule))
+        outcome = Outcome("error", ("source",), rule=verdict.rule)
+        return _Decided(outcome, by, verdict)
 
     async def _settled(self, asked: Asked, found: _Decided, *, began: float) -> str:
-        """Sign what was found by the policy of now, and make it durable."""
-        while not self._signing.is_set():
-            await self._signing.wait()
-        # From here until the log has taken it nothing waits: the order of records is
-        # the order of decisions.
+        """Sign what was found by the policy of now, and make it durable.
+
+        From here until the log has taken it nothing waits: the order of records is the
+        order of decisions.
+        """
         request, parts = asked.request, self._parts
         outcome = self._outcome(request, found)
         made, text = self._signed(_question(asked), outcome)
@@ -380,8 +412,7 @@ class LookupFlow:
     async def _deny(self, asked: Asked, reason: str) -> str:
         """A refusal that is recorded, but not kept for the request's id."""
         began = self._parts.chance.clock()
-        while not self._signing.is_set():
-            await self._signing.wait()
+        await self._steady()
         if reason == "replay":
             self._parts.tell(ReplayAttempt(asked.request.iss))
         outcome = Outcome("denied", (reason,))
@@ -395,7 +426,9 @@ class LookupFlow:
         """What is answered, by the policy that is active now."""
         if found.outcome.status != "ok":
             return found.outcome
-        verdict = self._judge(request)
+        verdict: Allowed | Denied | None = found.verdict
+        if found.by is not self._active or verdict is None:
+            verdict = self._judge(request)
         if isinstance(verdict, Denied):
             return Outcome("denied", verdict.reasons)
         masks: dict[str, MaskKind] = {}
