@@ -15,9 +15,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import wraps
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -42,12 +43,16 @@ pytestmark = [
     pytest.mark.skipif(find_programs() is None, reason="needs PostgreSQL"),
 ]
 
-EXAMPLES, STEPS = (10, 25) if FULL else (2, 16)
+EXAMPLES, STEPS = (20, 25) if FULL else (6, 12)
+BUDGET_S = 150.0 if FULL else 45.0
+"""Steps that would begin later are left out."""
 FRESH_S = 90.0
 """A message is asked again for so long; it is good for 120 s."""
 CALM_S = 20.0
 """Longest time until a department answers to which nothing is done."""
 
+PICK = st.integers(0, 99)
+"""Which of the messages so far; what is drawn never depends on the time."""
 WAYS = st.lists(st.booleans(), min_size=1, max_size=5)
 """For each message of a step its way: the listener, or else the relay."""
 MOMENT = st.floats(0.0, 0.04)
@@ -56,12 +61,27 @@ FLASHES = st.lists(st.floats(0.2, 1.2), max_size=2)
 """Lives that end before or soon after recovery, seconds."""
 
 
+Act = TypeVar("Act", bound=Callable[..., None])
+
+
+def in_time(act: Act) -> Act:
+    """A step that does nothing once the budget is used up."""
+
+    @wraps(act)
+    def step(self: Lookups, **drawn: Any) -> None:
+        if time.monotonic() < self.until:
+            act(self, **drawn)
+
+    return cast(Act, step)
+
+
 class Lookups(RuleBasedStateMachine):
     """See the module. A subclass has the site, the asker and the book."""
 
     site: ClassVar[Site]
     asker: ClassVar[DoorAsker]
     book: ClassVar[Book]
+    until: ClassVar[float]
     numbers: ClassVar[Iterator[int]] = count(1)
 
     def __init__(self) -> None:
@@ -79,6 +99,7 @@ class Lookups(RuleBasedStateMachine):
     # --- calm -----------------------------------------------------------------------
 
     @rule(ways=WAYS)
+    @in_time
     def ask(self, ways: list[bool]) -> None:
         """New messages, all at a time."""
         asks = [(self._new(), door) for door in ways]
@@ -86,26 +107,28 @@ class Lookups(RuleBasedStateMachine):
             if not self.shaken:
                 assert heard.reply.status == "ok", heard.reply
 
-    @precondition(lambda self: self._fresh())
-    @rule(data=st.data(), ways=WAYS)
-    def ask_again(self, data: st.DataObject, ways: list[bool]) -> None:
+    @precondition(lambda self: self.messages)
+    @rule(asks=st.lists(st.tuples(PICK, st.booleans()), min_size=1, max_size=5))
+    def ask_again(self, asks: list[tuple[int, bool]]) -> None:
         """Messages that were answered or lost, sealed anew."""
-        asks = [(data.draw(st.sampled_from(self._fresh())), door) for door in ways]
-        self._calmly(asks)
+        self._calmly([(self._picked(pick), door) for pick, door in asks])
 
-    @precondition(lambda self: self._fresh())
-    @rule(data=st.data(), door=st.booleans())
-    def ask_other_bytes(self, data: st.DataObject, door: bool) -> None:
+    @precondition(lambda self: self.messages)
+    @rule(pick=PICK, door=st.booleans())
+    @in_time
+    def ask_other_bytes(self, pick: int, door: bool) -> None:
         """Another message under an id that was used."""
-        jti = data.draw(st.sampled_from(self._fresh())).request.jti
+        jti = self._picked(pick).request.jti
         self._calmly([(self._new(jti=jti), door)])
 
     @rule(ways=WAYS, impostor=st.booleans())
+    @in_time
     def twins(self, ways: list[bool], impostor: bool) -> None:
         """One message several times at once, perhaps beside another of its id."""
         self._calmly(self._twins(ways, impostor=impostor))
 
     @rule(ways=WAYS)
+    @in_time
     def carried_twice(self, ways: list[bool]) -> None:
         """The exchange hands each request over twice."""
         self._faulty(act="duplicate", count=len(ways))
@@ -113,6 +136,7 @@ class Lookups(RuleBasedStateMachine):
         self.site.sandbox.faults()
 
     @rule(name=st.sampled_from(["show", "mask:name"]))
+    @in_time
     def turn(self, name: str) -> None:
         """Another policy from now on; what was answered keeps its reply."""
         self._activate(name)
@@ -126,6 +150,7 @@ class Lookups(RuleBasedStateMachine):
         moment=MOMENT,
         flashes=FLASHES,
     )
+    @in_time
     def kill(
         self,
         ways: list[bool],
@@ -145,6 +170,7 @@ class Lookups(RuleBasedStateMachine):
         self._reborn(flashes)
 
     @rule(ways=WAYS, name=st.sampled_from(["show", "mask:name"]))
+    @in_time
     def turn_meanwhile(self, ways: list[bool], name: str) -> None:
         """Another policy while the source is asked."""
         asks = self._twins(ways, impostor=False)
@@ -152,6 +178,7 @@ class Lookups(RuleBasedStateMachine):
         self._calmly(asks)
 
     @rule(ways=WAYS, flashes=FLASHES)
+    @in_time
     def kill_at_the_first_reply(self, ways: list[bool], flashes: list[float]) -> None:
         """Whatever has left by then is in the log."""
         pid = self.site.pid
@@ -164,6 +191,7 @@ class Lookups(RuleBasedStateMachine):
         self._reborn(flashes)
 
     @rule(ways=WAYS, moment=MOMENT)
+    @in_time
     def stop(self, ways: list[bool], moment: float) -> None:
         """SIGTERM: what is in flight is answered, then it ends well."""
 
@@ -176,6 +204,7 @@ class Lookups(RuleBasedStateMachine):
         self._start()
 
     @rule(ways=WAYS, held=st.booleans(), moment=MOMENT)
+    @in_time
     def kill_worker(self, ways: list[bool], held: bool, moment: float) -> None:
         """kill -9 of the process that asks the source; the daemon answers all."""
 
@@ -188,6 +217,7 @@ class Lookups(RuleBasedStateMachine):
             assert isinstance(answer, Heard)
 
     @rule(ways=WAYS, held=st.booleans(), when=st.sampled_from(["before", "after"]))
+    @in_time
     def cut(self, ways: list[bool], held: bool, when: str) -> None:
         """The line to the exchange breaks with a request or a reply on it."""
         self._faulty(act="cut", when=when, count=1)
@@ -201,7 +231,7 @@ class Lookups(RuleBasedStateMachine):
     def teardown(self) -> None:
         """All that is still fresh is asked once more; the log is taken and judged."""
         self.site.sandbox.faults()
-        if self.site.alive:
+        if self.site.alive and self.messages:
             fresh = self._fresh()
             for start in range(0, len(fresh), 8):
                 some = fresh[start : start + 8]
@@ -219,6 +249,11 @@ class Lookups(RuleBasedStateMachine):
     def _fresh(self) -> list[Question]:
         since = time.monotonic() - FRESH_S
         return [message for message, at in self.messages if at > since]
+
+    def _picked(self, pick: int) -> Question:
+        """One of the messages that may be asked again; a new one if all are old."""
+        fresh = self._fresh() or [self._new()]
+        return fresh[pick % len(fresh)]
 
     def _twins(
         self, ways: Sequence[bool], *, impostor: bool
@@ -305,6 +340,7 @@ def test_no_reply_is_unlogged_and_no_request_is_asked_twice() -> None:
             site = here
             asker = who
             book = kept
+            until = time.monotonic() + BUDGET_S
 
         run_state_machine_as_test(
             Here,
