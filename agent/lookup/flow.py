@@ -364,9 +364,10 @@ class LookupFlow:
         if isinstance(verdict, Denied):
             return _Decided(Outcome("denied", verdict.reasons), by)
         try:
+            ask = _ask(request, verdict)
             async with asyncio.timeout(self._parts.deadline_s):
-                answer = await self._parts.sources.fetch(_ask(request, verdict))
-            rows = _rows(request, verdict, answer)
+                answer = await self._parts.sources.fetch(ask)
+            rows = _rows(request, ask, answer)
         except FepError as e:
             return self._failed(request, by, verdict, e.code)
         except TimeoutError:
@@ -598,14 +599,14 @@ def _ask(request: Request, by: Allowed) -> Ask:
     )
 
 
-def _rows(request: Request, by: Allowed, answer: Answer) -> tuple[Row | None, ...]:
+def _rows(request: Request, ask: Ask, answer: Answer) -> tuple[Row | None, ...]:
     """The fields of each item's row.
 
     Raises:
         SourceFailed: two rows have one key, or a value does not fit its item.
         SecrecyMarker: a value carries a secrecy marking.
     """
-    names = [bound.item.name for bound in _ask(request, by).items]
+    names = [bound.item.name for bound in ask.items]
     wanted = [(name, names.index(name)) for name in request.fields]
     rows: list[Row | None] = []
     for found in answer.rows:

@@ -173,9 +173,10 @@ async def _text(request: web.Request, body_s: float) -> str:
     if "Content-Encoding" in request.headers:
         raise MalformedMessage("expected a body without Content-Encoding")
     try:
+        if request.content.is_eof():  # it is all there, as nearly always
+            return (await request.read()).decode("ascii")
         async with asyncio.timeout(body_s):
-            data = await request.read()
-        return data.decode("ascii")
+            return (await request.read()).decode("ascii")
     except UnicodeDecodeError:
         raise MalformedMessage("expected a compact JWE") from None
     except (OSError, web.RequestPayloadError):
