@@ -223,7 +223,7 @@ class LookupFlow:
         self._parts = parts
         self._active = policy
         self._fresh_since: datetime | None = started
-        self._running: dict[tuple[str, str], tuple[str, asyncio.Task[str]]] = {}
+        self._running: dict[str, asyncio.Task[str]] = {}  # by digest of the request
         self._signing = asyncio.Event()
         self._signing.set()
         self._draining = False
@@ -310,15 +310,15 @@ class LookupFlow:
         return asked, reply.recipient(directory, asked.request.iss)
 
     async def _once(self, asked: Asked) -> str:
-        """The signed reply; the same request never runs twice at a time."""
-        key = (asked.request.iss, asked.request.jti)
-        digest, task = self._running.get(key, ("", None))
+        """The signed reply; the same request never runs twice at a time.
+
+        Which of two requests under one id was the first, the log alone says.
+        """
+        task = self._running.get(asked.digest)
         if task is None:
             task = asyncio.create_task(self._decide(asked))
-            self._running[key] = (asked.digest, task)
-            task.add_done_callback(lambda _: self._running.pop(key))
-        elif digest != asked.digest:
-            return await self._deny(asked, "replay")
+            self._running[asked.digest] = task
+            task.add_done_callback(lambda _: self._running.pop(asked.digest))
         else:
             self._repeated(asked)
         return await asyncio.shield(task)
@@ -559,7 +559,7 @@ class LookupFlow:
     async def drain(self, deadline_s: float) -> None:
         """Take nothing new, let what is being answered end."""
         self._draining = True
-        tasks = [task for _, task in self._running.values()]
+        tasks = list(self._running.values())
         if tasks:
             await asyncio.wait(tasks, timeout=deadline_s)
         for task in tasks:

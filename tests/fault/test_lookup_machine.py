@@ -14,7 +14,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import wraps
 from itertools import count
 from pathlib import Path
@@ -61,6 +61,10 @@ FLASHES = st.lists(st.floats(0.2, 1.2), max_size=2)
 """Lives that end before or soon after recovery, seconds."""
 
 
+def _nothing() -> None:
+    """There is nothing to release."""
+
+
 Act = TypeVar("Act", bound=Callable[..., None])
 
 
@@ -98,6 +102,8 @@ class Lookups(RuleBasedStateMachine):
         self.steps: list[str] = []
         self.messages: list[tuple[Question, float]] = []
         self.shaken = False
+        self.release: Callable[[], object] = _nothing
+        """Lets the table be read again."""
 
     @initialize()
     @in_time
@@ -154,32 +160,36 @@ class Lookups(RuleBasedStateMachine):
 
     # --- under kills ----------------------------------------------------------------
 
-    @rule(
-        ways=WAYS,
-        impostor=st.booleans(),
-        held=st.booleans(),
-        moment=MOMENT,
-        flashes=FLASHES,
-    )
+    @rule(ways=WAYS, impostor=st.booleans(), moment=MOMENT, flashes=FLASHES)
     @in_time
     def kill(
-        self,
-        ways: list[bool],
-        impostor: bool,
-        held: bool,
-        moment: float,
-        flashes: list[float],
+        self, ways: list[bool], impostor: bool, moment: float, flashes: list[float]
     ) -> None:
-        """kill -9 while requests are on their way, the source is asked, or answers."""
-        asks = [*self._twins(ways, impostor=impostor), (self._new(), ways[0])]
+        """kill -9 while requests are on their way."""
 
         def strike() -> None:
-            if held:
-                self._until_asked()
             time.sleep(moment)
             self.site.kill()
 
-        self._meanwhile(asks, strike, held=held)
+        asks = [*self._twins(ways, impostor=impostor), (self._new(), ways[0])]
+        self._meanwhile(asks, strike)
+        self._reborn(flashes)
+
+    @rule(ways=WAYS, impostor=st.booleans(), answered=st.booleans(), flashes=FLASHES)
+    @in_time
+    def kill_while_the_source_is_asked(
+        self, ways: list[bool], impostor: bool, answered: bool, flashes: list[float]
+    ) -> None:
+        """kill -9 while it is asked, or at the moment at which it answers."""
+
+        def strike() -> None:
+            self._until_asked()
+            if answered:
+                self.release()
+            self.site.kill()
+
+        asks = [*self._twins(ways, impostor=impostor), (self._new(), ways[0])]
+        self._meanwhile(asks, strike, held=True)
         self._reborn(flashes)
 
     @rule(ways=WAYS, name=st.sampled_from(["show", "mask:name"]))
@@ -257,6 +267,7 @@ class Lookups(RuleBasedStateMachine):
         for start in range(0, len(fresh), 8):
             some = fresh[start : start + 8]
             self._calmly([(message, i % 2 > 0) for i, message in enumerate(some)])
+        self.book.check_all_answered(fresh)
         self.book.check_export()
 
     # --- parts ----------------------------------------------------------------------
@@ -304,12 +315,9 @@ class Lookups(RuleBasedStateMachine):
 
         def both() -> None:
             act()
-            release()
+            self.release()
 
-        with ExitStack() as stack:
-            release: Callable[[], object] = lambda: None  # noqa: E731 - it has a type
-            if held:
-                release = stack.enter_context(self.site.paused())
+        with self.site.paused() if held else nullcontext(_nothing) as self.release:
             answers = self.asker.meanwhile(asks, both)
         for (message, _), answer in zip(asks, answers, strict=True):
             if isinstance(answer, Heard):

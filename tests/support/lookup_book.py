@@ -17,6 +17,7 @@ import json
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -51,6 +52,7 @@ class Book:
         self._place = place
         self._sent: dict[str, dict[str, Question]] = {}
         self._owner: dict[str, tuple[Question, Heard]] = {}
+        self._denied: set[str] = set()
         self._replies: set[str] = set()
         self._lines: list[str] = []
         self._records: dict[str, Record] = {}
@@ -72,9 +74,18 @@ class Book:
         self._replies.add(digest_of(heard))
         if reply.reasons == REPLAY:
             assert reply.status == "denied"
-            assert len(self._sent[jti]) > 1, "one message alone is no replay"
+            self._denied.add(message.jws)
             self.counts["replay"] += 1
-            return
+        else:
+            self._keep(message, heard)
+        known = self._owner.get(jti)
+        if known is not None:
+            assert known[0].jws not in self._denied, "an answered message is denied"
+        else:
+            assert len(self._sent[jti]) > 1, "one message alone is no replay"
+
+    def _keep(self, message: Question, heard: Heard) -> None:
+        jti, reply = message.request.jti, heard.reply
         known, first = self._owner.setdefault(jti, (message, heard))
         assert known.jws == message.jws, "two messages of one id are answered"
         assert heard.jws == first.jws, "two replies to one message"
@@ -82,6 +93,13 @@ class Book:
             self.counts["/".join((reply.status, *reply.reasons))] += 1
             if reply.status == "ok":
                 _check_data(message, heard)
+
+    def check_all_answered(self, messages: Iterable[Question]) -> None:
+        """These were asked just now: of all messages of one id one has its reply."""
+        asked = {message.jws for message in messages}
+        for jti, same in self._sent.items():
+            if all(message.jws in asked for message in same.values()):
+                assert jti in self._owner, "an id has denials only"
 
     def dies(self) -> None:
         """The daemon was killed."""
@@ -142,7 +160,8 @@ class Book:
     def check_alive(self) -> None:
         """Once the daemon has started nothing is left unfinished."""
         kept = self._site.kept()
-        assert not kept.unfinished() & self._doomed
+        left = kept.unfinished() & self._doomed
+        assert not left, "recovery left a request unfinished"
         self.check()
         assert all(jti in self._settled for jti in self._doomed)
         self.counts["interrupted"] = len(self._doomed)
