@@ -115,13 +115,15 @@ class Teller:
 
     def use(self, level: str) -> None:
         """Write from this level on from now on."""
-        self._logger = self._logger_at(level=level)
+        self._logger, self._lowest = self._logger_at(level=level), LEVELS[level]
 
     def __call__(self, event: Event) -> None:
         """Tell an event."""
         self._metrics.count(event)
+        if LEVELS[event.heard()] < self._lowest:
+            return
         with contextlib.suppress(OSError):  # nobody reads; the work goes on
-            self._logger.log(LEVELS[event.level], event.name, **event.told())
+            self._logger.log(LEVELS[event.heard()], event.name, **event.told())
 
 
 def adopt_libraries(stream: TextIO, *, now: Callable[[], datetime]) -> None:

@@ -29,6 +29,10 @@ class Event:
     level: ClassVar[Level] = "info"
     quiet: ClassVar[frozenset[str]] = frozenset()
 
+    def heard(self) -> Literal["debug"] | Level:
+        """The level of its log line; :attr:`level` unless it says otherwise."""
+        return self.level
+
     def told(self) -> dict[str, Any]:
         """The fields of its log line."""
         return {n: v for n, v in self.members().items() if n not in self.quiet}
@@ -334,6 +338,10 @@ class LookupDecided(Recorded):
     request: str
     reply: str
     ms: int
+
+    def heard(self) -> Literal["debug"] | Level:
+        """What went well is in the audit log, and too much for a journal."""
+        return "debug" if self.status == "ok" else self.level
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ class Lookups:
         evidence_days: how long evidence is kept.
         offers: what may be looked up.
         tell: where events go.
+        sleep: ``asyncio.sleep``.
     """
 
     flow: LookupFlow
@@ -135,6 +136,7 @@ class Lookups:
     evidence_days: int
     offers: Mapping[str, Offer]
     tell: Tell
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def sight(self) -> Sight:
         """For the status."""
@@ -208,15 +210,15 @@ class Lookups:
             else:
                 return
             self.tell(LookupLoopFailed(name, fault.code, fault.detail))
-            await asyncio.sleep(AGAIN_S)
+            await self.sleep(AGAIN_S)
 
     async def _cosign(self) -> None:
-        await self.witness.serve(self.pace, sleep=asyncio.sleep)
+        await self.witness.serve(self.pace, sleep=self.sleep)
 
     async def _purge(self) -> None:
         while self.log.trouble is None:
             await self.log.purge(evidence_days=self.evidence_days)
-            await asyncio.sleep(PURGE_S)
+            await self.sleep(PURGE_S)
 
     async def _warm(self) -> None:
         """Start the workers of sources before the first lookup waits for them."""

@@ -137,14 +137,17 @@ def _consumer(
 
 
 def check_log(place: Site) -> Checked:
-    """Take the log away, check it alone, alter a record, check again."""
+    """Take the log away, check it alone, alter a record of a copy, check that."""
     cosigned = _cosigned(place)
     folder = place.folder / "audit-log"
     shutil.rmtree(folder, ignore_errors=True)
     size = int(export.export(folder, _page(place))["size"])
     good, _ = _judged(folder)
-    altered = _last_decision(folder)
-    _, found = _judged(folder)
+    copy = place.folder / "audit-log-altered"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder, copy)
+    altered = _last_decision(copy)
+    _, found = _judged(copy)
     return Checked(
         folder=str(folder),
         records=size,
@@ -197,7 +200,7 @@ def _judged(folder: Path) -> tuple[bool, int | None]:
 
 
 def _last_decision(folder: Path) -> int:
-    """Turn the newest refusal of the exported log into something else; its number."""
+    """Turn the newest refusal of a log into an answer; its number."""
     newest = sorted(folder.glob("leaves-*.jsonl"))[-1]
     lines = newest.read_text("utf-8").splitlines(keepends=True)
     for at in reversed(range(len(lines))):

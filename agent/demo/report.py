@@ -138,7 +138,7 @@ class Checked:
     """The audit log, taken away and checked without the agent.
 
     Args:
-        folder: of the exported log; one record of it is altered afterwards.
+        folder: of the exported log; beside it lies a copy with one record altered.
         records: so many.
         cosigned: so many were cosigned by the exchange.
         good: whether the unaltered log holds.

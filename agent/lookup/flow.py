@@ -193,9 +193,19 @@ class Counts:
 
 @dataclass(frozen=True)
 class _Decided:
-    """What was found out about a request before it is signed."""
+    """What was found out about a request before it is signed.
+
+    Args:
+        outcome: what to answer, before masks.
+        by: the policy that judged; None if none did.
+        verdict: of it, if it allowed the request; then the source was asked.
+        rows: what the source gave.
+        as_of: when.
+    """
 
     outcome: Outcome
+    by: Active | None = None
+    verdict: Allowed | None = None
     rows: tuple[Row | None, ...] = field(default=(), repr=False)
     as_of: str = ""
 
@@ -213,7 +223,7 @@ class LookupFlow:
         self._parts = parts
         self._active = policy
         self._fresh_since: datetime | None = started
-        self._running: dict[tuple[str, str], tuple[str, asyncio.Task[str]]] = {}
+        self._running: dict[str, asyncio.Task[str]] = {}  # by digest of the request
         self._signing = asyncio.Event()
         self._signing.set()
         self._draining = False
@@ -300,15 +310,15 @@ class LookupFlow:
         return asked, reply.recipient(directory, asked.request.iss)
 
     async def _once(self, asked: Asked) -> str:
-        """The signed reply; the same request never runs twice at a time."""
-        key = (asked.request.iss, asked.request.jti)
-        digest, task = self._running.get(key, ("", None))
+        """The signed reply; the same request never runs twice at a time.
+
+        Which of two requests under one id was the first, the log alone says.
+        """
+        task = self._running.get(asked.digest)
         if task is None:
             task = asyncio.create_task(self._decide(asked))
-            self._running[key] = (asked.digest, task)
-            task.add_done_callback(lambda _: self._running.pop(key))
-        elif digest != asked.digest:
-            return await self._deny(asked, "replay")
+            self._running[asked.digest] = task
+            task.add_done_callback(lambda _: self._running.pop(asked.digest))
         else:
             self._repeated(asked)
         return await asyncio.shield(task)
@@ -328,38 +338,61 @@ class LookupFlow:
             found = _Decided(Outcome("error", ("interrupted",)))
         else:
             found = await self._judged(request)
+        await self._steady()
+        while self._outdated(found):
+            found = await self._judged(request)
+            await self._steady()
         return await self._settled(asked, found, began=began)
+
+    async def _steady(self) -> None:
+        """Wait until no policy is being activated."""
+        while not self._signing.is_set():
+            await self._signing.wait()
+
+    def _outdated(self, found: _Decided) -> bool:
+        """Whether a policy that is gone has denied it; the source was not asked."""
+        return (
+            found.by is not None
+            and found.by is not self._active
+            and found.verdict is None
+        )
 
     async def _judged(self, request: Request) -> _Decided:
         """Policy, then the source."""
+        by = self._active
         verdict = self._judge(request)
         if isinstance(verdict, Denied):
-            return _Decided(Outcome("denied", verdict.reasons))
+            return _Decided(Outcome("denied", verdict.reasons), by)
         try:
+            ask = _ask(request, verdict)
             async with asyncio.timeout(self._parts.deadline_s):
-                answer = await self._parts.sources.fetch(_ask(request, verdict))
-            rows = _rows(request, verdict, answer)
+                answer = await self._parts.sources.fetch(ask)
+            rows = _rows(request, ask, answer)
         except FepError as e:
-            return self._failed(request, verdict, e.code)
+            return self._failed(request, by, verdict, e.code)
         except TimeoutError:
-            return self._failed(request, verdict, "timeout")
-        return _Decided(Outcome("ok", rule=verdict.rule), rows, answer.as_of)
+            return self._failed(request, by, verdict, "timeout")
+        outcome = Outcome("ok", rule=verdict.rule)
+        return _Decided(outcome, by, verdict, rows, answer.as_of)
 
     def _judge(self, request: Request) -> Allowed | Denied:
         parts = self._parts
         today = parts.chance.today()
         return judge(self._active, request, parts.offers, today=today)
 
-    def _failed(self, request: Request, by: Allowed, code: str) -> _Decided:
+    def _failed(
+        self, request: Request, by: Active, verdict: Allowed, code: str
+    ) -> _Decided:
         self._parts.tell(LookupFailed(request.resource, code))
-        return _Decided(Outcome("error", ("source",), rule=by.rule))
+        outcome = Outcome("error", ("source",), rule=verdict.rule)
+        return _Decided(outcome, by, verdict)
 
     async def _settled(self, asked: Asked, found: _Decided, *, began: float) -> str:
-        """Sign what was found by the policy of now, and make it durable."""
-        while not self._signing.is_set():
-            await self._signing.wait()
-        # From here until the log has taken it nothing waits: the order of records is
-        # the order of decisions.
+        """Sign what was found by the policy of now, and make it durable.
+
+        From here until the log has taken it nothing waits: the order of records is the
+        order of decisions.
+        """
         request, parts = asked.request, self._parts
         outcome = self._outcome(request, found)
         made, text = self._signed(_question(asked), outcome)
@@ -380,8 +413,7 @@ class LookupFlow:
     async def _deny(self, asked: Asked, reason: str) -> str:
         """A refusal that is recorded, but not kept for the request's id."""
         began = self._parts.chance.clock()
-        while not self._signing.is_set():
-            await self._signing.wait()
+        await self._steady()
         if reason == "replay":
             self._parts.tell(ReplayAttempt(asked.request.iss))
         outcome = Outcome("denied", (reason,))
@@ -395,7 +427,9 @@ class LookupFlow:
         """What is answered, by the policy that is active now."""
         if found.outcome.status != "ok":
             return found.outcome
-        verdict = self._judge(request)
+        verdict: Allowed | Denied | None = found.verdict
+        if found.by is not self._active or verdict is None:
+            verdict = self._judge(request)
         if isinstance(verdict, Denied):
             return Outcome("denied", verdict.reasons)
         masks: dict[str, MaskKind] = {}
@@ -525,7 +559,7 @@ class LookupFlow:
     async def drain(self, deadline_s: float) -> None:
         """Take nothing new, let what is being answered end."""
         self._draining = True
-        tasks = [task for _, task in self._running.values()]
+        tasks = list(self._running.values())
         if tasks:
             await asyncio.wait(tasks, timeout=deadline_s)
         for task in tasks:
@@ -565,14 +599,14 @@ def _ask(request: Request, by: Allowed) -> Ask:
     )
 
 
-def _rows(request: Request, by: Allowed, answer: Answer) -> tuple[Row | None, ...]:
+def _rows(request: Request, ask: Ask, answer: Answer) -> tuple[Row | None, ...]:
     """The fields of each item's row.
 
     Raises:
         SourceFailed: two rows have one key, or a value does not fit its item.
         SecrecyMarker: a value carries a secrecy marking.
     """
-    names = [bound.item.name for bound in _ask(request, by).items]
+    names = [bound.item.name for bound in ask.items]
     wanted = [(name, names.index(name)) for name in request.fields]
     rows: list[Row | None] = []
     for found in answer.rows:

@@ -10,7 +10,9 @@ Rules
    of another.
 3. The listener takes TLS clients whose certificate the pinned CA has issued and whose
    one ``fep:`` name is that of the exchange; everybody else is told ``forbidden``.
-4. Every answer of the listener is ``application/jose`` or a problem document.
+4. Every answer of the listener is ``application/jose`` or a problem document; only
+   what is no HTTP gets the library's bare 400 and an end of the line.
+5. A body is taken as it is: no encoding is undone, and it does not take for ever.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
-from agent.errors import ConfigInvalid
+from agent.errors import ConfigInvalid, MalformedMessage
 from agent.wire.lookup import REQUEST_CAP
 from agent.wire.problem import MEDIA_TYPE, Problem
 
@@ -35,6 +37,8 @@ EXCHANGE_URI = "fep:exchange/"
 JOSE = "application/jose"
 HEADERS_CAP = 8190
 """Most bytes of a header line; aiohttp's own default, named."""
+BODY_S = 30.0
+"""How long a body may take to come, seconds."""
 RETRY_S = 1
 """Seconds after which a consumer that was too fast may come again."""
 
@@ -132,31 +136,63 @@ Answer = Callable[[str], Awaitable[str | Problem]]
 """Answers a sealed request."""
 
 
-def application(answer: Answer, *, aud: str) -> web.Application:
+def application(answer: Answer, *, aud: str, body_s: float = BODY_S) -> web.Application:
     """The listener's one route.
 
     Args:
         answer: see there.
         aud: the exchange that alone may ask.
+        body_s: how long a body may take to come, seconds.
     """
 
     async def lookups(request: web.Request) -> web.Response:
         if not from_exchange(request, aud=aud):
             return _problem(Problem.of("forbidden", "only the exchange may ask here"))
-        if request.content_type != JOSE:
-            return _problem(Problem.of("malformed", f"expected {JOSE}"))
         try:
-            text = (await request.read()).decode("ascii")
-        except UnicodeDecodeError:
-            return _problem(Problem.of("malformed", "expected a compact JWE"))
+            text = await _text(request, body_s)
+        except MalformedMessage as e:
+            return _problem(Problem.of("malformed", e.detail))
         found = await answer(text)
         if isinstance(found, Problem):
             return _problem(found)
         return web.Response(text=found, content_type=JOSE)
 
     app = web.Application(middlewares=[_problems], client_max_size=REQUEST_CAP)
-    app.router.add_post("/v1/lookups", lookups)
+    app.router.add_post("/v1/lookups", lookups, expect_handler=_expected)
     return app
+
+
+async def _text(request: web.Request, body_s: float) -> str:
+    """The body of a request.
+
+    Raises:
+        MalformedMessage: it is no text of ours, or does not come.
+    """
+    if request.content_type != JOSE:
+        raise MalformedMessage(f"expected {JOSE}")
+    if "Content-Encoding" in request.headers:
+        raise MalformedMessage("expected a body without Content-Encoding")
+    try:
+        if request.content.is_eof():  # it is all there, as nearly always
+            return (await request.read()).decode("ascii")
+        async with asyncio.timeout(body_s):
+            return (await request.read()).decode("ascii")
+    except UnicodeDecodeError:
+        raise MalformedMessage("expected a compact JWE") from None
+    except (OSError, web.RequestPayloadError):
+        raise MalformedMessage("expected the whole body") from None
+
+
+async def _expected(request: web.Request) -> web.Response | None:
+    """What a client waits for before it sends a body."""
+    expect = request.headers.get("Expect")
+    if expect is None or request.version < HttpVersion11:
+        return None
+    if expect.lower() != "100-continue":
+        return _problem(Problem("malformed", 417, "Expect: only 100-continue"))
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer itself has not begun
+    return None
 
 
 def from_exchange(request: web.Request, *, aud: str) -> bool:
@@ -234,6 +270,7 @@ async def listening(
         handle_signals=False,
         max_line_size=HEADERS_CAP,
         max_field_size=HEADERS_CAP,
+        auto_decompress=False,
         keepalive_timeout=75.0,
         shutdown_timeout=5.0,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, cast
 
 from agent.crypto.jose import PublicKey
@@ -178,9 +179,16 @@ class Directory:
 
     def node(self, node: str) -> NodeEntry | None:
         """The entry of a node."""
-        department = self.departments.get(node.partition("/")[0])
-        entries = () if department is None else department.nodes
-        return next((entry for entry in entries if entry.node == node), None)
+        return self._entries.get(node)
+
+    @cached_property
+    def _entries(self) -> dict[str, NodeEntry]:
+        return {
+            entry.node: entry
+            for name, department in self.departments.items()
+            for entry in department.nodes
+            if entry.node.partition("/")[0] == name
+        }
 
     def node_keys(self, node: str) -> KeyChain:
         """The verified statements of a node.

@@ -31,7 +31,7 @@ from connectors.contract import (
 )
 from connectors.sql import quoted, text_or_bytes
 from connectors.sqlite.file import bound, connection, name_of, our_errors
-from connectors.sqlite.values import text_of
+from connectors.sqlite.text import text_of
 
 KEY_TYPES = "CMINYD"
 """Items whose canonical text can be compared with any value of SQLite."""

@@ -13,10 +13,11 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+
+from connectors.sqlite.text import text_of
 
 _EXACT = 2**53
 """All whole numbers up to here are floats."""
@@ -52,14 +53,6 @@ def _native(
     if floats and all(type(v) is not int or abs(v) <= _EXACT for v in values):
         return pa.array([None if v is None else float(v) for v in values], pa.float64())
     return None
-
-
-def text_of(value: object) -> str | None:
-    """A value that is not bytes as text (rule 2)."""
-    if value is None or isinstance(value, str):
-        return value
-    text = repr(value)
-    return format(Decimal(text), "f") if "e" in text else text
 
 
 def _bytes(value: object) -> bytes | None:

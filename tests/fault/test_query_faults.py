@@ -98,6 +98,12 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def all_lanes(found: Sources) -> None:
+    """Ask until every session has been used."""
+    for _ in range(2 * LANES):
+        await found.fetch(ask("k7"))
+
+
 async def good(found: Sources, *, within_s: float = 10.0) -> None:
     """An ask is answered, at the latest after a while."""
     async with asyncio.timeout(within_s):
@@ -117,8 +123,7 @@ async def test_a_backend_that_hangs_costs_its_worker(server: Server) -> None:
             os.kill(pid, signal.SIGSTOP)
         try:
             with pytest.raises(WorkerDied, match=r"no answer for 1\.5 s"):
-                for _ in range(2 * LANES):  # another lane has another session
-                    await hr.fetch(ask("k7"))
+                await all_lanes(hr)
             await good(hr)
         finally:
             for pid in held:

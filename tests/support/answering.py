@@ -102,6 +102,8 @@ peer_in_flight = 64
 peer_per_s = 5000
 [audit]
 checkpoint_s = 1.0
+[log]
+level = "debug"
 """
 
 Person = Mapping[str, str | None]

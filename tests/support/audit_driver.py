@@ -73,6 +73,7 @@ async def work(folder: Path, rounds: int, width: int) -> None:
 
 async def _round(log: AuditLog, start: int, width: int) -> None:
     numbers = range(start, start + width)
+    log.key_for(log.today())
     await asyncio.gather(*(_begin(log, i) for i in numbers))
     say("settling")
     await asyncio.gather(*(_settle(log, i) for i in numbers))

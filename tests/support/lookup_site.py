@@ -3,9 +3,9 @@
 
 ::
 
-    with running_site(folder) as site, Asker(site) as asker:
-        message = asker.message("K00000001")
-        heard = asker.ask(message)
+    with running_site(folder) as site, DoorAsker(site) as asker:
+        message = asker.message(person(1))
+        heard = asker.by(message)
 
 The source is PostgreSQL, whose own log says which keys it was asked for, and how often.
 """
@@ -23,12 +23,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copyfile
-from typing import Any, Self, TypeVar
+from typing import Any
 
 import aiohttp
 import psycopg
@@ -39,54 +39,33 @@ from agent.crypto.jose import message_digest
 from agent.errors import FepError
 from agent.local.client import LocalClient
 from agent.wire import problem
-from agent.wire.grammar import new_uuid7
-from agent.wire.lookup import REPLY_CAP, Reply
 from agent.wire.problem import Problem
-from sandbox.consumer.client import Consumer, Question, clock
-from sandbox.consumer.home import Home, Target
-from sandbox.consumer.line import Refusal, connected, enrol
-from tests.support.agent_process import NODE, AgentProcess
+from sandbox.consumer.client import Heard, Question
+from sandbox.consumer.line import Refusal
+from tests.support.answering import AnsweringAgent, Asker
 from tests.support.postgres import SUPERUSER, Server, free_port, private_server
 from tests.support.sandbox_process import SandboxProcess, running_sandbox
 
-T = TypeVar("T")
-
-RESOURCE = "101001/000009"
-CONSUMER = "11990100MB0000027F/ybj-fep1"
-ROWS = 5_000
+PEOPLE = 10_000
 PATIENCE_S = 30.0
 LOST_S = 8.0
 """A request that the provider lost is given up after so long."""
 VERIFIER = Path(verify_log.__file__)
 
-_SOURCE = """\
-[sources.people]
-connector = "postgres"
-host = "{host}"
-port = {port}
-database = "postgres"
-user = "postgres"
-"""
-_LOOKUP = """\
-[lookup]
-listen = "127.0.0.1:{port}"
-statement_timeout_s = 20
-peer_per_s = 10000
-[audit]
-checkpoint_s = 1.0
-"""
-_POLICY = """\
-[[grants]]
-id = "ybj"
-consumers = ["11990100MB0000027F"]
-resource = "101001/000009"
-ops = ["get", "verify"]
-keys = ["no"]
-purposes = [{ purpose = "administrative_basis", basis = 'YBJ-[0-9]{4}' }]
-[grants.fields]
-name = "show"
-"""
-_KEY = re.compile(r"K\d{8}")
+STATEMENT_S = 20
+"""``lookup.statement_timeout_s``: longer than a test pauses the source."""
+_KEY = re.compile(r"9901020\d{11}")
+
+
+def person(n: int) -> str:
+    """The number of the n-th person; every second one is known."""
+    return f"9901020{n:011d}"
+
+
+def name_of(key: str) -> str | None:
+    """What the source has."""
+    n = int(key[7:])
+    return None if n % 2 else f"人{n}"
 
 
 class Trail:
@@ -142,7 +121,7 @@ class Kept:
 class Site:
     """See the module."""
 
-    agent: AgentProcess
+    agent: AnsweringAgent
     sandbox: SandboxProcess
     server: Server
     port: int
@@ -184,6 +163,12 @@ class Site:
         found = self.lookups()
         ways = found["relay"]["up"] and found["listener"]["up"]
         return bool(ways and found["audit"]["witness"] == "agrees")
+
+    def flash(self, seconds: float) -> None:
+        """A life that ends with ``kill -9`` so long after its begin."""
+        self.agent.launch()
+        time.sleep(seconds)
+        self.kill()
 
     def kill(self) -> None:
         """``kill -9`` of the daemon, and of the workers that it leaves."""
@@ -229,7 +214,7 @@ class Site:
             dbname="postgres",
             user=SUPERUSER,
         ) as db:
-            db.execute("LOCK TABLE person IN ACCESS EXCLUSIVE MODE")
+            db.execute("LOCK TABLE citizen IN ACCESS EXCLUSIVE MODE")
             yield db.rollback
 
     def busy(self) -> int:
@@ -305,145 +290,87 @@ def _end(pid: int) -> None:
 
 # --- asking ---------------------------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class Heard:
-    """A signed reply.
-
-    Args:
-        jws: exactly.
-        reply: what it says.
-    """
-
-    jws: str = field(repr=False)
-    reply: Reply
-
-    @property
-    def digest(self) -> str:
-        """As the log has it."""
-        return message_digest(self.jws)
-
-
 Answer = Heard | Problem | None
 """What came back: None if the connection broke."""
 
 
-class Asker:
-    """The consumer department, in this process, with its own keys.
+def digest_of(heard: Heard) -> str:
+    """Of a reply, as the log has it."""
+    return message_digest(heard.jws)
+
+
+class DoorAsker(Asker):
+    """A consumer whose requests go by the relay, or by the listener as the exchange
+    would bring them.
 
     Args:
         site: whom it asks.
     """
 
     def __init__(self, site: Site) -> None:
-        self._site = site
-        self._home = Home(site.sandbox.folder.parent / "consumer")
-        self._target = Target.of_file(site.sandbox.folder / "sandbox.json")
-        self._runner = asyncio.Runner()
+        super().__init__(site.sandbox.folder.parent / "consumer", site.sandbox)
+        self._url = f"https://127.0.0.1:{site.port}/v1/lookups"
+        self._keys = site.sandbox.folder / "keys"
         self.heard_at = 0.0
-        """When the last signed reply came, monotonic seconds."""
-        self._consumer: Consumer
+        """When the last sealed reply came, monotonic seconds."""
+        self.arrived: Callable[[], object] = lambda: None
+        """Called at once when a sealed reply comes."""
 
-    def __enter__(self) -> Self:
-        self._runner.__enter__()
-        if not self._home.certificate.exists():
-            self.run(enrol(self._home, self._target, CONSUMER, now=clock()))
-        self._consumer = self.run(self._learn())
-        return self
+    def message(self, key: str, **changes: Any) -> Question:
+        """A signed request for a person's name; it lives as long as is allowed."""
+        iat = int(time.time())
+        return self.question(key, fields=["name"], iat=iat, exp=iat + 120, **changes)
 
-    def __exit__(self, *error: Any) -> None:
-        self._runner.__exit__(*error)
-
-    async def _learn(self) -> Consumer:
-        async with connected(self._home, self._target) as line:
-            return await line.consumer(self._home)
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do something asynchronous."""
-        return self._runner.run(work)
-
-    def message(self, key: str, *, jti: str | None = None, op: str = "get") -> Question:
-        """A signed request for one key."""
-        item: dict[str, Any] = {"keys": {"no": key}}
-        if op == "verify":
-            item["claims"] = {"name": f"name {key}"}
-        body = {
-            "aud": NODE,
-            "op": op,
-            "resource": RESOURCE,
-            "items": [item],
-            "fields": ["name"],
-            "purpose": "administrative_basis",
-            "basis": "YBJ-0042",
-            "officer": {"id": "7301", "auth": "cert"},
-            "jti": jti or new_uuid7(time.time_ns() // 1_000_000, os.urandom(10)),
-        }
-        iat = int(time.time())  # lives as long as is allowed
-        return self._consumer.build(
-            self._consumer.request({**body, "iat": iat, "exp": iat + 120})
-        )
-
-    def ask(self, message: Question, *, door: bool = False) -> Answer:
+    def by(self, message: Question, *, door: bool = False) -> Answer:
         """Ask, sealed anew."""
-        return self.run(self.asked(message, door=door))
+        (answer,) = self.meanwhile([(message, door)])
+        return answer
 
     def meanwhile(
-        self, messages: Sequence[tuple[Question, bool]], act: Callable[[], None]
+        self,
+        asks: Sequence[tuple[Question, bool]],
+        act: Callable[[], object] = lambda: None,
     ) -> list[Answer]:
         """Ask all at a time, and do something before the answers are looked at.
 
         Args:
-            messages: each with its way, as in :meth:`asked`.
-            act: runs in a thread of its own.
+            asks: signed messages, each with its way: True is the listener.
+            act: what is done.
         """
 
-        async def both() -> list[Answer]:
-            asks = [asyncio.create_task(self.asked(m, door=d)) for m, d in messages]
-            await asyncio.to_thread(act)
-            return await asyncio.gather(*asks)
+        async def every() -> list[Answer]:
+            return await asyncio.gather(*(self._asked(m, door=d) for m, d in asks))
 
-        return self.run(both())
+        asking = asyncio.run_coroutine_threadsafe(every(), self._loop)
+        act()
+        return asking.result(60)
 
-    async def asked(self, message: Question, *, door: bool = False) -> Answer:
-        """The same, to run beside others.
-
-        Args:
-            message: signed; it is sealed anew.
-            door: ask as the exchange would, at the agent's listener.
-        """
-        sealed = self._consumer.seal(message.request, message.jws)
+    async def _asked(self, message: Question, *, door: bool) -> Answer:
+        sealed = self.again(message).jwe
         try:
             async with asyncio.timeout(LOST_S):
-                text = await (self._door if door else self._relay)(sealed.jwe)
+                text = await (self._door(sealed) if door else self.line.relay(sealed))
         except Refusal as e:
             return e.problem
         except (FepError, TimeoutError, OSError, aiohttp.ClientError):
             return None
+        self.arrived()
         self.heard_at = time.monotonic()
-        heard = self._consumer.open(text, message)
-        return Heard(heard.jws, heard.reply)
-
-    async def _relay(self, text: str) -> str:
-        async with connected(self._home, self._target) as line:
-            return await line.relay(text)
+        return self.consumer.open(text, message)
 
     async def _door(self, text: str) -> str:
-        """By the exchange's own certificate."""
-        keys = self._site.sandbox.folder / "keys"
-        tls = ssl.create_default_context(cafile=str(keys / "ca.pem"))
-        tls.check_hostname = False  # its one name is the node's
-        tls.load_cert_chain(keys / "relay.pem", keys / "relay.key")
-        url = f"https://127.0.0.1:{self._site.port}"
-        connector = aiohttp.TCPConnector(ssl=tls)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            headers = {"Content-Type": "application/jose"}
-            async with session.post(
-                f"{url}/v1/lookups", data=text, headers=headers
-            ) as response:
-                data = await response.read()
+        """By the exchange's own certificate; the agent's names no host."""
+        tls = ssl.create_default_context(cafile=str(self._keys / "ca.pem"))
+        tls.check_hostname = False
+        tls.load_cert_chain(self._keys / "relay.pem", self._keys / "relay.key")
+        headers = {"Content-Type": "application/jose"}
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
+            session.post(self._url, data=text, headers=headers) as response,
+        ):
+            data = await response.read()
         if response.status != 200:
             raise Refusal(problem.parse(data, status=response.status))
-        assert len(data) <= REPLY_CAP
         return data.decode("ascii")
 
 
@@ -452,7 +379,7 @@ class Asker:
 
 @contextmanager
 def running_site(folder: Path) -> Iterator[Site]:
-    """A department that answers lookups, its daemon running.
+    """A department that answers lookups, its daemon running, a policy in force.
 
     Args:
         folder: short; a Unix socket's path has at most 107 bytes.
@@ -463,10 +390,23 @@ def running_site(folder: Path) -> Iterator[Site]:
     with ExitStack() as stack:
         server = stack.enter_context(private_server(settings={"log_statement": "all"}))
         sandbox = stack.enter_context(running_sandbox(folder / "centre"))
-        agent = AgentProcess(folder / "agent", sandbox, rows=1)
-        site = Site(agent, sandbox, server, free_port())
-        _furnish(site)
+        people = [
+            {"citizen_id": person(n), "name": name_of(person(n))}
+            for n in range(0, PEOPLE, 2)
+        ]
+        port = free_port()
+        agent = AnsweringAgent(
+            folder / "agent",
+            sandbox,
+            people=people,
+            server=server,
+            listen=f"127.0.0.1:{port}",
+        )
+        text = agent.config.read_text("utf-8")
+        more = f"[lookup]\nstatement_timeout_s = {STATEMENT_S}\n"
+        agent.config.write_text(text.replace("[lookup]\n", more), "utf-8")
         agent.fep("enrol")
+        site = Site(agent, sandbox, server, port)
         stack.callback(_stopped, site)
         site.start()
         site.client.post("/v1/policy/activate", {})
@@ -476,33 +416,3 @@ def running_site(folder: Path) -> Iterator[Site]:
 def _stopped(site: Site) -> None:
     if site.agent.process is not None:
         site.kill()
-
-
-def _furnish(site: Site) -> None:
-    agent, server = site.agent, site.server
-    server.sql(
-        "CREATE TABLE person (no text PRIMARY KEY, name text);"
-        " INSERT INTO person SELECT to_char(i, 'FMK00000000'), 'name K' ||"
-        f" to_char(i, 'FM00000000') FROM generate_series(1, {ROWS}) i"
-    )
-    source = _SOURCE.format(host=server.socket_folder, port=server.port)
-    more = source + _LOOKUP.format(port=site.port)
-    text = agent.config.read_text("utf-8").replace("[push]", more + "[push]")
-    agent.config.write_text(text, "utf-8")
-    (agent.folder / "policy.toml").write_text(_POLICY, "utf-8")
-    for table in ("permit", "person"):
-        document = agent.folder / "catalog" / f"{table}.toml"
-        document.unlink()
-    agent.document(RESOURCE, "人员", "person", push=False)
-    document = agent.folder / "catalog" / "person.toml"
-    text = document.read_text("utf-8")
-    changes = (
-        ('source = "rsj"', 'source = "people"'),
-        ("push = false", "push = false\nlookup = true"),
-        ('name = "id"', 'name = "no"'),
-        ('type = "I"', 'type = "C"\nlength = 9'),
-    )
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    document.write_text(text, "utf-8")

@@ -9,6 +9,9 @@ from typing import Final, Literal, TypeAlias
 
 from agent.model.job import BoundItem
 
+MOST_KEYS = 1000
+"""Most keys of an ask, and of a statement."""
+
 
 class Odd(Enum):
     """What is neither a value nor a row."""
@@ -47,6 +50,18 @@ class Ask:
     items: tuple[BoundItem, ...]
     key_items: tuple[str, ...]
     keys: tuple[tuple[str, ...], ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what no request can hold.
+
+        Raises:
+            ValueError: no key or too many, or keys of another width.
+        """
+        if not 1 <= len(self.keys) <= MOST_KEYS:
+            raise ValueError(f"expected 1 to {MOST_KEYS} keys, got {len(self.keys)}")
+        width = len(self.key_items)
+        if not width or any(len(key) != width for key in self.keys):
+            raise ValueError(f"expected keys of {width} texts, at least one")
 
 
 @dataclass(frozen=True)

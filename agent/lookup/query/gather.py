@@ -378,9 +378,15 @@ class Queue:
 
 
 def _hand_out(shares: Sequence[_Share], answers: Answers) -> None:
+    sizes = [len(rows) for _, rows, _ in answers if rows != LARGE]
+    asked = [
+        share.size
+        for share, (_, rows, _) in zip(shares, answers, strict=True)
+        if rows != LARGE
+    ]
+    if sizes != asked:
+        raise InternalFault("the worker answered another number of keys")
     for share, (as_of, rows, size) in zip(shares, answers, strict=True):
-        if rows != LARGE and len(rows) != share.size:
-            raise InternalFault("the worker answered another number of keys")
         share.ticket.put(share.start, as_of, rows, size)
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from agent.lookup.query.ask import BAD, TWICE
+from agent.lookup.query.ask import BAD, MOST_KEYS, TWICE
 from agent.model.item import Item, ItemType
 from agent.model.job import LINE_CAP, BoundItem
 from agent.wire.text import LONG_CAP
@@ -30,9 +30,6 @@ NOBODY = 0
 
 SLOTS = 256
 """Shapes that a worker knows at a time."""
-
-MOST_KEYS = 1000
-"""Most keys of a query."""
 
 PAGE_CAP = 32 * 1024 * 1024
 """Aim for the bytes of all values that a query may find."""

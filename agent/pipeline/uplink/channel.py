@@ -41,11 +41,11 @@ class TextChannel:
                 return str(message.data)
             case aiohttp.WSMsgType.CLOSE | aiohttp.WSMsgType.CLOSING:
                 return None
-            case aiohttp.WSMsgType.CLOSED:
-                if self._socket.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
-                    raise MalformedMessage(f"channel: expected at most {FRAME_CAP} B")
-                raise ExchangeUnreachable("channel: cut")
-            case aiohttp.WSMsgType.ERROR:
+            case aiohttp.WSMsgType.ERROR if isinstance(
+                message.data, aiohttp.WebSocketError
+            ):
+                raise MalformedMessage(f"channel: {message.data.args[1]}")
+            case aiohttp.WSMsgType.CLOSED | aiohttp.WSMsgType.ERROR:
                 raise ExchangeUnreachable("channel: cut")
             case _:
                 raise MalformedMessage("channel: expected texts only")

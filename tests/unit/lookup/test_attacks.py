@@ -369,6 +369,19 @@ async def test_replay_with_other_bytes_while_the_first_runs(world: World):
     world.sources.asked.clear()
 
 
+async def test_replay_with_other_bytes_beside_a_retry(world: World):
+    """The answered message keeps its reply, also while another one claims its id."""
+    jti = world.next_id()
+    first = world.asker.ask(jti=jti, fields=("name",))
+    other = world.asker.ask(jti=jti, fields=("address",))
+    async with world.serving():
+        reply = await world.send(first)
+        found = await asyncio.gather(world.send(other), world.send(first))
+    assert denied(found[0]) == ("replay",)
+    assert found[1] == reply
+    world.sources.asked.clear()
+
+
 async def test_the_same_id_of_two_departments(tmp_path: Path):
     """Ids belong to who made them; neither hears of the other's answer."""
     world = World(tmp_path)

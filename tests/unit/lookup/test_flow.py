@@ -482,3 +482,17 @@ async def test_a_consumer_of_today_is_found_by_looking_again(world: World):
     async with world.serving():
         ok(await world.ask(fields=("name",)))
     assert world.renewals == 1
+
+
+async def test_what_an_older_policy_denied_is_judged_by_the_newer_one(world: World):
+    """A refusal never carries the revision of a policy that did not make it."""
+    none = world.active(1, "# nobody\n")
+    async with world.serving() as flow:
+        flow.use(none)
+        async with flow.turning():
+            asked = asyncio.create_task(world.ask(fields=("name",)))
+            await asyncio.sleep(0.05)
+            flow.use(world.active(2))
+        found = ok(await asked)
+    assert found.policy.rev == 2
+    assert len(world.sources.asked) == 1

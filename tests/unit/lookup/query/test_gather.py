@@ -382,3 +382,31 @@ async def test_settled_waits_for_what_is_under_way() -> None:
     source.open.set()
     await asyncio.wait_for(settled, 5)
     assert len(await asyncio.gather(*asks)) == 3
+
+
+@pytest.mark.parametrize("keys", [(), (("a",),) * 1001, (("a", "b"),), ((),)])
+def test_an_ask_that_no_request_can_make_is_refused(keys: Any) -> None:
+    """No key, too many, or keys of another width."""
+    with pytest.raises(ValueError, match="expected"):
+        Ask("hr", ("person",), ITEMS, ("id",), keys)
+
+
+async def test_a_short_answer_moves_no_row_to_another_key() -> None:
+    """What a broken answer held is asked anew, each ask alone, and counted once."""
+    source = FakeSource()
+    queue = queue_of(source)
+    honest = source.ask
+
+    async def shifted(shape: Shape, keys: Any, split: Any) -> Any:
+        found = await honest(shape, keys, split)
+        return [(a, rows[:-1], n) for a, rows, n in found] if len(split) > 1 else found
+
+    source.ask = shifted  # type: ignore[method-assign]
+    source.open.clear()
+    wide = [f"a{i}" for i in range(FIRST_KEYS)]
+    tasks = await started(*(queue.fetch(ask(*k)) for k in (["a"], ["b", "c"], wide)))
+    source.open.set()
+    found = await asyncio.gather(*tasks)
+
+    assert [row[0] for row in found[1].rows] == ["b", "c"]
+    assert [row[0] for row in found[2].rows] == wide

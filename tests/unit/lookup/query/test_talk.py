@@ -9,10 +9,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from agent.lookup.query.ask import BAD, TWICE
+from agent.lookup.query.ask import BAD, MOST_KEYS, TWICE
 from agent.lookup.query.talk import (
     LARGE,
-    MOST_KEYS,
     Fault,
     Found,
     Opening,

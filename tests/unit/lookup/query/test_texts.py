@@ -218,10 +218,11 @@ def test_usual_values_load_no_arrow() -> None:
     """A worker stays small until a value goes the long way."""
     program = (
         "import sys, agent.lookup.query.worker, agent.lookup.query.texts as t;"
+        "import connectors.sqlite.lookup, connectors.postgres.lookup;"
         "from agent.model.item import Item, ItemType as T;"
         "t.Texts(Item('x', T('D'), None, None, False, '1'), 'Asia/Shanghai')"
         "(['1990-03-07']);"
-        "sys.exit(bool({'pyarrow', 'numpy'} & set(sys.modules)))"
+        "sys.exit(bool({'pyarrow', 'numpy', 'duckdb'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=False)
     assert done.returncode == 0
