@@ -8,11 +8,13 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.agent_process import PERMITS, PERSONS, AgentProcess
+from tests.support.answering import CITIZENS, AnsweringAgent, Asker, reply
 from tests.support.sandbox_process import SandboxProcess, running_sandbox
 
 pytestmark = pytest.mark.e2e
@@ -99,4 +101,41 @@ def test_a_broken_file_changes_nothing_but_the_status(agent: AgentProcess) -> No
         assert agent.fep("pull", PERSONS, "--wait")["delivered"]
         agent.config.write_text(good)
         until(lambda: troubles(agent) == [], agent)
+        assert agent.stop() == 0
+
+
+def test_a_gate_that_is_shut_for_lookups_is_shut_at_once(
+    sandbox: SandboxProcess,
+) -> None:
+    """The next question is denied; opened again, it is answered, without a restart."""
+    people = [{"citizen_id": "990102198807231734", "name": "欧阳丹青"}]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fep")))
+        agent = AnsweringAgent(folder / "a", sandbox, people=people)
+        agent.fep("enrol")
+        stack.enter_context(agent.running())
+        asker = stack.enter_context(Asker(folder / "q", sandbox))
+        agent.fep("policy", "activate")
+        agent.answering()
+        asker.renew()
+        document = next(
+            path
+            for path in (agent.folder / "catalog").iterdir()
+            if CITIZENS in path.read_text("utf-8")
+        )
+        text = document.read_text("utf-8")
+
+        def status() -> str:
+            found = reply(asker.ask(asker.question(people[0]["citizen_id"])))
+            return str(found.status)
+
+        assert status() == "ok"
+        document.write_text(text.replace("lookup = true", "lookup = false"), "utf-8")
+        agent.send(signal.SIGHUP)
+        agent.wait_for("config.reloaded")
+        assert status() == "denied"
+        assert troubles(agent) == ["policy-invalid"]
+        document.write_text(text, "utf-8")
+        until(lambda: len(agent.events("config.reloaded")) == 2, agent)
+        assert (status(), troubles(agent)) == ("ok", [])
         assert agent.stop() == 0
