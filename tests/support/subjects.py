@@ -17,7 +17,7 @@ from connectors.conformance import Subject
 from connectors.contract import ColumnSpec
 from connectors.postgres import CONNECTOR as POSTGRES
 from connectors.sqlite import CONNECTOR as SQLITE
-from tests.support.fake_connector import FakeConnector, FakeTable
+from tests.support.fake_connector import FakeConnector, FakeTable, FakeTransaction
 from tests.support.postgres import Server
 
 SQLITE_TYPES: Mapping[str, str] = {
@@ -44,14 +44,25 @@ def fake_subject() -> Subject:
     connector = FakeConnector()
 
     def create(name: str, columns: Sequence[ColumnSpec]) -> tuple[str, ...]:
-        connector.tables["main", name] = FakeTable(tuple(columns))
+        made = next(connector.clock)
+        connector.tables["main", name] = FakeTable(tuple(columns), made=made)
         return ("main", name)
 
     def add(table: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
-        connector.tables[table].rows += [tuple(row) for row in rows]
+        with connector.lock:
+            found = connector.tables[table]
+            found.rows += [tuple(row) for row in rows]
+            found.writers += [next(connector.clock)] * len(rows)
 
     broken = {"unreachable": {"fail": "unreachable"}, "login": {"fail": "login"}}
-    return Subject(connector, {}, create, add, broken)  # type: ignore[arg-type]
+    return Subject(
+        connector,  # type: ignore[arg-type]
+        {},
+        create,
+        add,
+        broken,  # type: ignore[arg-type]
+        lambda: FakeTransaction(connector),
+    )
 
 
 def sqlite_subject(folder: Path) -> Subject:
@@ -134,7 +145,47 @@ def postgres_subject(server: Server) -> Subject:
         "unreachable": {**config, "port": 1},
         "login": {**config, "password": "s3cret-wrong"},
     }
-    return Subject(POSTGRES, config, create, add, broken)  # type: ignore[arg-type]
+    return Subject(
+        POSTGRES,
+        config,
+        create,
+        add,
+        broken,  # type: ignore[arg-type]
+        lambda: PostgresTransaction(connect()),
+    )
+
+
+class PostgresTransaction:
+    def __init__(self, db: psycopg.Connection[Any]) -> None:
+        self._db = db
+
+    def put(self, table: tuple[str, ...], row: Sequence[Any]) -> None:
+        at, marks = sql.Identifier(*table), sql.SQL(", ").join(map(sql.Literal, row))
+        columns = self._db.execute(
+            sql.SQL("select * from {} limit 0").format(at)
+        ).description
+        names = [sql.Identifier(c.name) for c in columns or ()]
+        updated = self._db.execute(
+            sql.SQL("update {} set ({}) = row({}) where {} = {}").format(
+                at, sql.SQL(", ").join(names), marks, names[0], sql.Literal(row[0])
+            )
+        )
+        if not updated.rowcount:
+            self._db.execute(sql.SQL("insert into {} values ({})").format(at, marks))
+
+    def save(self) -> None:
+        self._db.execute("savepoint here")
+
+    def undo(self) -> None:
+        self._db.execute("rollback to here")
+
+    def commit(self) -> None:
+        self._db.commit()
+        self._db.close()
+
+    def rollback(self) -> None:
+        self._db.rollback()
+        self._db.close()
 
 
 def native_type(column: ColumnSpec) -> Any:

@@ -30,6 +30,7 @@ from connectors.contract import (
     Finding,
     FoundColumn,
     FoundTable,
+    Increments,
     StreamSpec,
 )
 
@@ -92,7 +93,7 @@ async def capabilities(
         WorkerDied: the driver crashed or hung.
     """
     question = Question("capabilities", connector, source, tuple(streams))
-    return [Caps(**c) for c in await ask(question)]
+    return [_caps(c) for c in await ask(question)]
 
 
 async def ask(
@@ -203,10 +204,22 @@ def _encode(body: dict[str, Any]) -> bytes:
 
 def _question(body: dict[str, Any]) -> Question:
     streams = (
-        StreamSpec(tuple(s["table"]), tuple(ColumnSpec(**c) for c in s["columns"]))
+        StreamSpec(
+            tuple(s["table"]),
+            tuple(ColumnSpec(**c) for c in s["columns"]),
+            s["stamp"],
+        )
         for s in body["streams"]
     )
     return Question(body["task"], body["connector"], body["source"], tuple(streams))
+
+
+def _caps(body: dict[str, Any]) -> Caps:
+    found = body.pop("increments")
+    promised = None
+    if found is not None:
+        promised = Increments(found["method"], tuple(found["assumes"]))
+    return Caps(**body, increments=promised)
 
 
 def _table(body: dict[str, Any]) -> FoundTable:
