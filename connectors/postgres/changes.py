@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -188,7 +188,7 @@ def oldest_start(db: psycopg.Connection[Any]) -> str | None:
     if not allowed or prepared or now is None:
         return None
     instant: datetime = now if start is None else min(now, start)
-    return instant.isoformat()
+    return instant.astimezone(UTC).isoformat()
 
 
 def changed(query: Query, since: Point, until: Point, stamp: str) -> Query:

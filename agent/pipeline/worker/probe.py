@@ -207,7 +207,7 @@ def _question(body: dict[str, Any]) -> Question:
         StreamSpec(
             tuple(s["table"]),
             tuple(ColumnSpec(**c) for c in s["columns"]),
-            s["stamp"],
+            s.get("stamp"),
         )
         for s in body["streams"]
     )
