@@ -254,6 +254,48 @@ def test_a_clock_that_went_back_takes_the_floor_away(town: Server) -> None:
     assert increment(town, json.dumps(since), STAMPED)[1] == [1]
 
 
+def remedies(server: Server, stream: StreamSpec, user: str) -> dict[str, str]:
+    config = {**server.config(), "user": user}
+    found = CONNECTOR.check(config, [stream])
+    assert not [f for f in found if f.severity == "error"]
+    return {f.code: f.remedy for f in found if f.remedy}
+
+
+def test_check_names_what_an_increment_needs_besides(town: Server) -> None:
+    """Running what check prints makes increments work, and then fast."""
+    town.sql("drop role if exists narrow; create role narrow login;"
+             " grant select (id, note) on changed to narrow;"
+             " drop index changed_touched_idx")  # fmt: skip
+    since = frontier(town, STAMPED, user="narrow")
+    with pytest.raises(SourceError) as caught:
+        increment(town, since, STAMPED, user="narrow")
+    assert caught.value.kind == "right"
+    found = remedies(town, STAMPED, "narrow")
+    assert set(found) == {
+        "increment-grant-missing",
+        "sessions-hidden",
+        "stamp-not-indexed",
+    }
+    for statement in found.values():
+        town.sql(statement)
+    assert remedies(town, STAMPED, "narrow") == {}
+    since = frontier(town, STAMPED, user="narrow")
+    assert json.loads(since)["floor"] is not None
+    assert increment(town, since, STAMPED, user="narrow")[1] == []
+
+
+def test_a_stamp_that_is_none_is_an_error(town: Server) -> None:
+    """A stamp that is not there, or is no time, is told by check and by changes."""
+    since = frontier(town)
+    for stamp, kind in (("absent", "missing"), ("note", "type")):
+        stream = StreamSpec(CHANGED.table, CHANGED.columns, stamp)
+        found = CONNECTOR.check(town.config(), [stream])
+        assert kind in [f.code for f in found if f.severity == "error"]
+        with pytest.raises(SourceError) as caught:
+            increment(town, since, stream)
+        assert caught.value.kind == kind
+
+
 # --- other histories ---------------------------------------------------------------
 
 
