@@ -319,6 +319,46 @@ class IncrementalSession(Session, Protocol):
         ...
 
 
+@runtime_checkable
+class NumberedSession(Session, Protocol):
+    """A session for tables whose rows have a growing number and no other mark."""
+
+    def oldest_writer(self) -> str | None:
+        """When the oldest transaction began that may write; asked before a snapshot.
+
+        Returns:
+            ISO 8601 in UTC, the clock if there is none; None if nobody tells.
+
+        Raises:
+            SourceError: failed: the snapshot was taken already.
+        """
+        ...
+
+    def server_time(self) -> str:
+        """The source's clock now, ISO 8601 in UTC."""
+        ...
+
+    def numbered(
+        self,
+        stream: StreamSpec,
+        number: str,
+        windows: Sequence[tuple[int, int | None]],
+        resume: str | None = None,
+    ) -> Iterator[Page]:
+        """Rows whose number lies in one of the windows, in key order, with tokens.
+
+        Args:
+            stream: what to read.
+            number: name of a column of whole numbers.
+            windows: first and last number; None is no end.
+            resume: token of a page of the same read, to go on after it.
+
+        Raises:
+            SourceError: also while iterating.
+        """
+        ...
+
+
 class Connector(Protocol):
     """One kind of database."""
 

@@ -39,7 +39,8 @@ class Gap:
     Args:
         first: the lowest.
         last: the highest.
-        seen: when they were first missed, the source's clock.
+        seen: when they were first missed, by the source's clock after that read: who
+            took one of them had begun by then.
     """
 
     first: int
@@ -115,7 +116,7 @@ def started(numbers: Iterable[int], now: datetime) -> Ledger:
 
     Args:
         numbers: all that were read, growing.
-        now: the source's clock before the snapshot was taken.
+        now: the source's clock after they were read.
 
     Raises:
         TooManyGaps: they have too many holes.
@@ -142,9 +143,9 @@ def advanced(
     Args:
         ledger: before.
         numbers: that were read in its windows, growing.
-        now: the source's clock before the snapshot was taken.
-        oldest: when the oldest transaction began that was open before the snapshot, or
-            ``now`` if none was; None if nobody tells.
+        now: the source's clock after they were read.
+        oldest: asked before the snapshot was taken: when the oldest transaction began
+            that was open then, or the clock if none was; None if nobody tells.
         keep: how long a gap may stay open.
 
     Raises:

@@ -232,6 +232,23 @@ def _instant(text: str | None) -> datetime:
     return datetime.fromisoformat(str(text))
 
 
+def oldest_start(found: Activity) -> str | None:
+    """An instant before which no writer began that is open from now on, or None."""
+    if not found.told or found.prepared or found.replica:
+        return None
+    start = found.now if found.oldest is None else min(found.now, found.oldest)
+    start -= timedelta(seconds=MARGIN_S)
+    return start.isoformat() + "+00:00"
+
+
+def clock(db: Connection[Any]) -> str:
+    """The server's clock, ISO 8601 in UTC."""
+    with our_errors():
+        return (
+            _instant(rows(db, "select utc_timestamp(6)")[0][0]).isoformat() + "+00:00"
+        )
+
+
 def point_of(found: Activity, table: Table | None, stamp: str | None) -> Point:
     """The frontier of a stream.
 

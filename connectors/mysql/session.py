@@ -23,12 +23,19 @@ from connectors.contract import (
     StreamSpec,
 )
 from connectors.mysql import changes
-from connectors.mysql.catalog import Column, Table, bound, look_up, name_of
+from connectors.mysql.catalog import Column, Table, bound, look_up, name_of, quoted
 from connectors.mysql.changes import Activity
 from connectors.mysql.columns import Query, query_of
 from connectors.mysql.login import connected, connection, our_errors, rows
 from connectors.mysql.wire import RawConnection
-from connectors.sql import PAGE_BYTES, from_key, mark_after, mark_of, token_of
+from connectors.sql import (
+    PAGE_BYTES,
+    from_key,
+    in_windows,
+    mark_after,
+    mark_of,
+    token_of,
+)
 
 
 @contextmanager
@@ -96,6 +103,30 @@ class MysqlSession:
         stamp = incremental(table, stream)
         yield from self._resumed(query, changes.condition(stamp, old), resume)
 
+    def oldest_writer(self) -> str | None:
+        """See the contract."""
+        if self._activity is not None:
+            raise SourceError("failed", "the snapshot was taken already")
+        with connection(self.config, self.limits) as db:
+            return changes.oldest_start(changes.activity(db))
+
+    def server_time(self) -> str:
+        """See the contract."""
+        with connection(self.config, self.limits) as db:
+            return changes.clock(db)
+
+    def numbered(
+        self,
+        stream: StreamSpec,
+        number: str,
+        windows: Sequence[tuple[int, int | None]],
+        resume: str | None = None,
+    ) -> Iterator[Page]:
+        """See the contract."""
+        table, query = self._query(stream)
+        condition = in_windows(whole_number(table, number), windows)
+        yield from self._resumed(query, condition, resume)
+
     def _resumed(self, query: Query, where: str, resume: str | None) -> Iterator[Page]:
         self._snapshot()
         mark = mark_of(resume, len(query.keys)) if resume is not None else None
@@ -157,6 +188,23 @@ def planned(
     extra = [stream.stamp] if stream.stamp else []
     table = bound(db, stream, str(config["database"]), extra)
     return table, query_of(table, stream, config.get("encoding"))
+
+
+def whole_number(table: Table, name: str) -> str:
+    """SQL of a column of whole numbers.
+
+    Raises:
+        SourceError: missing, type.
+    """
+    column = table.columns.get(name)
+    at = ".".join(table.name)
+    if column is None:
+        raise SourceError("missing", f"{at} has no column {name}")
+    if column.family != "integer":
+        raise SourceError(
+            "type", f"{at}.{name}: expected a whole number, got {column.native}"
+        )
+    return f"t.{quoted(name)}"
 
 
 def incremental(table: Table, stream: StreamSpec) -> Column:

@@ -191,6 +191,14 @@ def oldest_start(db: psycopg.Connection[Any]) -> str | None:
     return instant.astimezone(UTC).isoformat()
 
 
+def clock(db: psycopg.Connection[Any]) -> str:
+    """The server's clock, ISO 8601 in UTC."""
+    (now,) = db.execute("select clock_timestamp()").fetchone() or (None,)
+    if not isinstance(now, datetime):
+        raise SourceError("failed", "the server told no time")
+    return now.astimezone(UTC).isoformat()
+
+
 def changed(query: Query, since: Point, until: Point, stamp: str) -> Query:
     """The query of a stream, reduced to the rows of an increment.
 
@@ -208,6 +216,11 @@ def changed(query: Query, since: Point, until: Point, stamp: str) -> Query:
     where = f"{window} and {stamp}" if stamp else window
     if added:
         where = f"({where}) or t.tableoid in ({', '.join(map(str, added))})"
+    return reduced(query, where)
+
+
+def reduced(query: Query, where: str) -> Query:
+    """The query of a stream, reduced to the rows that fulfil a condition."""
     names = ", ".join(f"t.{quoted(reading.name)}" for reading in query.readings)
     rows = f"(select {names} from {query.table} as t where {where} offset 0)"  # noqa: S608
     return replace(query, table=rows)

@@ -28,7 +28,16 @@ from connectors.postgres.catalog import Table, bound, name_of
 from connectors.postgres.columns import Query, query_of
 from connectors.postgres.login import connection, our_errors
 from connectors.postgres.rows import FAULTS, Reader, reader
-from connectors.sql import PAGE_BYTES, Mark, from_key, mark_after, mark_of, token_of
+from connectors.sql import (
+    PAGE_BYTES,
+    Mark,
+    from_key,
+    in_windows,
+    mark_after,
+    mark_of,
+    quoted,
+    token_of,
+)
 
 UNIT_ROWS = 2048
 """Pages are multiples of this many rows: DuckDB's vectors."""
@@ -101,6 +110,33 @@ class PostgresSession:
             table = incremental(db, stream)
         stamp = changes.stamp_floor(table, stream.stamp, old, new)
         yield from self._resumed(changes.changed(query, old, new, stamp), resume)
+
+    def oldest_writer(self) -> str | None:
+        """See the contract."""
+        if self._reader is not None:
+            raise SourceError("failed", "the snapshot was taken already")
+        with connection(self.config, self.limits) as db, our_errors():
+            return changes.oldest_start(db)
+
+    def server_time(self) -> str:
+        """See the contract."""
+        with connection(self.config, self.limits) as db, our_errors():
+            return changes.clock(db)
+
+    def numbered(
+        self,
+        stream: StreamSpec,
+        number: str,
+        windows: Sequence[tuple[int, int | None]],
+        resume: str | None = None,
+    ) -> Iterator[Page]:
+        """See the contract."""
+        query = self._query(stream)
+        with connection(self.config, self.limits) as db, our_errors():
+            table = bound(db, stream)
+        column = whole_number(table, number)
+        condition = in_windows(column, windows)
+        yield from self._resumed(changes.reduced(query, condition), resume)
 
     def _resumed(self, query: Query, resume: str | None) -> Iterator[Page]:
         where, mark = "", None
@@ -209,6 +245,23 @@ def planned(
                 "right", f"{config['user']} may not select the columns of {table}"
             ) from None
     return query
+
+
+def whole_number(table: Table, name: str) -> str:
+    """SQL of a column of whole numbers.
+
+    Raises:
+        SourceError: missing, type.
+    """
+    column = table.columns.get(name)
+    at = ".".join(table.name)
+    if column is None:
+        raise SourceError("missing", f"{at} has no column {name}")
+    if column.family != "integer":
+        raise SourceError(
+            "type", f"{at}.{name}: expected a whole number, got {column.native}"
+        )
+    return f"t.{quoted(name)}"
 
 
 def promised(db: psycopg.Connection[Any], stream: StreamSpec) -> Increments | None:

@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-import psycopg
 import pytest
 
 from connectors.contract import (
@@ -25,13 +21,13 @@ from connectors.contract import (
 )
 from connectors.mysql import CONNECTOR as MYSQL
 from connectors.postgres import CONNECTOR as POSTGRES
+from tests.support.databases import Maria, Postgres
 from tests.support.mariadb import Mariadb
-from tests.support.postgres import Server, private_server
+from tests.support.postgres import private_server
 from tests.support.writers import (
     ROWS_EACH,
     WRITERS,
     Difference,
-    Execute,
     difference,
     writing,
 )
@@ -45,52 +41,6 @@ COLUMNS = (
     ColumnSpec("note", "C", 200, None, key=False),
 )
 FIRST = [f"({i}, 'first')" for i in range(ROWS_EACH * WRITERS)]
-
-
-@dataclass(frozen=True)
-class Postgres:
-    server: Server
-    two_phase: bool = True
-
-    def connect(self) -> tuple[Execute, Callable[[], None]]:
-        db = psycopg.connect(
-            host=str(self.server.socket_folder),
-            port=self.server.port,
-            user="postgres",
-            autocommit=True,
-        )
-        return lambda text: db.execute(text.encode()), db.close
-
-    def prepared(self, name: str) -> tuple[str, str, str]:
-        return (
-            f"prepare transaction '{name}'",
-            f"commit prepared '{name}'",
-            f"rollback prepared '{name}'",
-        )
-
-    def rows(self, text: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(
-            host=str(self.server.socket_folder), port=self.server.port, user="postgres"
-        ) as db:
-            return db.execute(text.encode()).fetchall()
-
-
-@dataclass(frozen=True)
-class Maria:
-    server: Mariadb
-    two_phase: bool = False
-
-    def connect(self) -> tuple[Execute, Callable[[], None]]:
-        db = self.server.connect()
-        db.autocommit(True)
-        cursor = db.cursor()
-        return cursor.execute, db.close
-
-    def prepared(self, name: str) -> tuple[str, str, str]:
-        raise NotImplementedError
-
-    def rows(self, text: str) -> list[tuple[Any, ...]]:
-        return self.server.sql(text)
 
 
 def run(
