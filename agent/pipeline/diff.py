@@ -43,8 +43,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agent.model.item import Item
+from agent.pipeline.fingerprint import fingerprints
 from agent.wire.arrow import OP, key_frames, schema_of
-from agent.wire.arrow_digest import row_frames
 from agent.wire.key_text import key_columns
 
 MAGIC = b"FEPDIFF1"
@@ -64,6 +64,7 @@ Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 Digests = np.ndarray[Any, np.dtype[np.uint8]]
 """Two dimensions: one row of ROW bytes for each."""
 Places = np.ndarray[Any, np.dtype[np.int64]]
+Chosen = np.ndarray[Any, np.dtype[np.bool_]]
 Canon = Callable[[pa.RecordBatch, Sequence[Item]], Digests]
 """Digests of rows, ROW bytes each."""
 
@@ -76,29 +77,28 @@ class KeyClash(Exception):
     """Two keys have one digest, or one key came twice."""
 
 
-def by_frames(rows: pa.RecordBatch, items: Sequence[Item]) -> Digests:
-    """The row digests of the wire, shortened."""
-    sha256 = hashlib.sha256
-    joined = b"".join(sha256(data).digest()[:ROW] for data in row_frames(rows, items))
-    return np.frombuffer(joined, np.uint8).reshape(-1, ROW)
+def by_fingerprint(rows: pa.RecordBatch, items: Sequence[Item]) -> Digests:
+    """The first bytes of a fingerprint of all items."""
+    columns = [rows.column(item.name) for item in items]
+    words = fingerprints(columns, rows.num_rows)
+    return words.view(np.uint8).reshape(-1, 16)[:, :ROW].copy()
 
 
-CANONS: Mapping[str, Canon] = {"frames-1": by_frames}
+CANONS: Mapping[str, Canon] = {"mix-1": by_fingerprint}
 """Name of a canonicaliser -> what it does. A name once used is never given again."""
 
-NEWEST = "frames-1"
+NEWEST = "mix-1"
 
 
-def key_hashes(frames: pa.Array[Any], salt: bytes) -> Hashes:
-    """Digests of keys, salted, so that a clash can be got rid of."""
-    start = hashlib.sha256(salt)
+KeyHash = Callable[[pa.RecordBatch, Sequence[Item], bytes], Hashes]
+"""Digests of keys, salted, so that a clash can be got rid of."""
 
-    def digest(data: bytes) -> bytes:
-        one = start.copy()
-        one.update(data)
-        return one.digest()[:KEY]
 
-    return np.frombuffer(b"".join(map(digest, _texts(frames))), "<u8")
+def key_hashes(rows: pa.RecordBatch, items: Sequence[Item], salt: bytes) -> Hashes:
+    """The first word of a fingerprint of the key items."""
+    columns = [rows.column(item.name) for item in items if item.key]
+    words = fingerprints(columns, rows.num_rows, int.from_bytes(salt[:8], "big"))
+    return words[:, 0].copy()
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Methods:
 
     canons: Mapping[str, Canon] = field(default_factory=lambda: CANONS)
     canon: str = NEWEST
-    hashes: Callable[[pa.Array[Any], bytes], Hashes] = key_hashes
+    hashes: KeyHash = key_hashes
     spill_rows: int = SPILL_ROWS
     range_rows: int = RANGE_ROWS
 
@@ -317,8 +317,7 @@ class Diff:
         Raises:
             KeyClash: a key came twice, or two have one digest.
         """
-        frames = pa.array(key_frames(rows, self._items), pa.binary())
-        hashes = self._methods.hashes(frames, self._salt)
+        hashes = self._methods.hashes(rows, self._items, self._salt)
         kept = pc.equal(rows.column(OP), pa.scalar("k")).to_numpy(zero_copy_only=False)
         places, known = self._find(hashes)
         digests = self._digest(rows, self._items)
@@ -333,16 +332,21 @@ class Diff:
         changed, new = known & differs & ~kept, ~known & ~kept
         if changed.any():
             which = np.flatnonzero(changed)
-            self._changed.append((places[which], digests[which], frames.take(which)))
+            self._changed.append(
+                (places[which], digests[which], self._keys(rows, changed))
+            )
         if new.any():
-            self._add(hashes[new], digests[new], frames.filter(pa.array(new)))
+            self._add(hashes[new], digests[new], self._keys(rows, new))
         self._new += int(new.sum())
         self._same += len(hashes) - int(new.sum()) - int(changed.sum())
         return rows.filter(pa.array(changed | new))
 
-    def _find(
-        self, hashes: Hashes
-    ) -> tuple[Places, np.ndarray[Any, np.dtype[np.bool_]]]:
+    def _keys(self, rows: pa.RecordBatch, chosen: Chosen) -> pa.Array[Any]:
+        """The canonical keys of some rows."""
+        some = rows.filter(pa.array(chosen))
+        return pa.array(key_frames(some, self._items), pa.binary())
+
+    def _find(self, hashes: Hashes) -> tuple[Places, Chosen]:
         """Where the keys stand in the old state, and which of them do."""
         order = np.argsort(hashes)
         if (np.diff(hashes[order]) == 0).any():

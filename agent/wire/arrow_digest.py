@@ -41,12 +41,6 @@ def key_frames(batch: pa.RecordBatch, items: Sequence[Item]) -> list[bytes]:
     return [key for part in _slices(batch, len(keys)) for key in _frames(part, keys)]
 
 
-def row_frames(batch: pa.RecordBatch, items: Sequence[Item]) -> Iterator[bytes]:
-    """The joined frames of each row, in order."""
-    for part in _slices(batch, len(items)):
-        yield from _frames(part, items)
-
-
 def row_digests(batch: pa.RecordBatch, items: Sequence[Item]) -> Iterator[int]:
     """Digest of each row, in order."""
     sha256, number = hashlib.sha256, int.from_bytes

@@ -29,7 +29,7 @@ from agent.pipeline.diff import (
     KeyClash,
     Methods,
     StateUnfit,
-    by_frames,
+    by_fingerprint,
     key_hashes,
     switch,
 )
@@ -165,9 +165,9 @@ def test_a_key_that_comes_twice_is_noticed(stream: Stream) -> None:
             stream.run(batch([(1, "a")]), batch([(1, "b")]))
 
 
-def few(frames: pa.Array[Any], salt: bytes) -> Hashes:
+def few(rows: pa.RecordBatch, items: Sequence[Item], salt: bytes) -> Hashes:
     """Digests of keys that clash often."""
-    return key_hashes(frames, salt) % np.uint64(8)
+    return key_hashes(rows, items, salt) % np.uint64(8)
 
 
 def test_two_keys_with_one_digest_are_noticed(stream: Stream) -> None:
@@ -235,7 +235,7 @@ def follow(
 
 def renamed(rows: pa.RecordBatch, items: Sequence[Item]) -> Digests:
     """Another canonicaliser: every digest is different."""
-    found: Digests = by_frames(rows, items) ^ 255
+    found: Digests = by_fingerprint(rows, items) ^ 255
     return found
 
 
