@@ -133,6 +133,18 @@ class WorkerDied(OwnFault):
     )
 
 
+class EvidenceDamaged(OwnFault):
+    """Kept evidence that its day key does not open."""
+
+    code = "evidence-damaged"
+    title = Text("Kept evidence cannot be read", "存证无法读取")
+    remedy = Text(
+        "The audit log itself still holds: `fep audit verify`. Check the disk, and take"
+        " the evidence of that day from the backup.",
+        "审计日志本身仍可验证：`fep audit verify`。请检查磁盘，并从备份恢复当日存证。",
+    )
+
+
 class ChainMoved(OwnFault):
     """A batch was sealed on a head that the stream no longer has."""
 
@@ -151,6 +163,57 @@ class Interrupted(OwnFault):
     title = Text("The run was interrupted", "任务被中断")
     remedy = Text(
         "Nothing to do: it is repeated by itself.", "无需处理：任务会自动重做。"
+    )
+
+
+class AuditWriteFailed(OwnFault):
+    """The audit log could not be made durable; nothing that needs it may go on."""
+
+    code = "audit-write-failed"
+    exit_code = 74
+    title = Text("The audit log cannot be written", "审计日志无法写入")
+    remedy = Text(
+        "Lookups are refused until it can. Check disk space, mount options and the owner"
+        " of the state folder, then restart the service; the log goes on where it was.",
+        "在恢复之前所有查询均被拒绝。请检查磁盘空间、挂载选项和状态目录属主后重启服务；日志将从原处继续。",
+    )
+
+
+class AuditDamaged(OwnFault):
+    """The audit log's file is not what was written to it."""
+
+    code = "audit-damaged"
+    title = Text("The audit log is damaged", "审计日志损坏")
+    remedy = Text(
+        "Stop the service and keep lookup.db with its -wal file as evidence. Restore the"
+        " newest backup; see docs/audit.md for what the exchange will then say.",
+        "请停止服务，保留 lookup.db 及其 -wal 文件作为证据，并恢复最近备份；随后交换中心的提示见 docs/audit.md。",
+    )
+
+
+class AuditRolledBack(OwnFault):
+    """The exchange cosigned a longer audit log than the one that is here."""
+
+    code = "audit-rolled-back"
+    title = Text(
+        "The audit log is older than its witness", "审计日志落后于中心见证的版本"
+    )
+    remedy = Text(
+        "An old copy of lookup.db was put back, or records were cut off. Stop the"
+        " service and bring back the newest file; see docs/audit.md.",
+        "lookup.db 被旧副本替换或记录被截断。请停止服务并恢复最新文件；见 docs/audit.md。",
+    )
+
+
+class EvidenceGone(OwnFault):
+    """The exact messages of a record can no longer be read."""
+
+    code = "evidence-gone"
+    title = Text("The evidence can no longer be read", "证据已不可读")
+    remedy = Text(
+        "Its day was erased, or the day's key is missing; the record itself stays and"
+        " still proves what was done.",
+        "该日证据已销毁，或当日密钥缺失；记录本身仍在并仍可证明所作处理。",
     )
 
 
@@ -237,6 +300,42 @@ class UnknownKey(BadSignature):
     title = Text("A message is signed with an unknown key", "报文由未知密钥签名")
 
 
+class KeyRevoked(UnknownKey):
+    """The directory knows the key, but it may not sign any more."""
+
+    code = "key-revoked"
+    title = Text("A message is signed with a revoked key", "报文由已停用密钥签名")
+    remedy = Text(
+        "The message was ignored. If the sender says it is his, his key was replaced:"
+        " he has to sign with the new one.",
+        "该报文已忽略。如确为对方所发，说明其密钥已更换，须用新密钥签名。",
+    )
+
+
+class Undecryptable(PeerFault):
+    """An encrypted message that none of our keys opens, or that was altered."""
+
+    code = "undecryptable"
+    title = Text("A message cannot be decrypted", "报文无法解密")
+    remedy = Text(
+        "The message was ignored. If it persists, the sender uses an old key: have it"
+        " fetch the directory again.",
+        "该报文已忽略。如持续出现，说明对方使用了旧密钥，请其重新获取目录。",
+    )
+
+
+class BadProof(PeerFault):
+    """A proof of an audit log does not lead to the root that was signed."""
+
+    code = "bad-proof"
+    title = Text("A proof of the audit log does not hold", "审计日志证明不成立")
+    remedy = Text(
+        "Do not rely on the record; get log and checkpoint again from their keeper. If"
+        " it persists, the log was altered.",
+        "请勿采信该记录；请向日志保管方重新获取日志与检查点。如仍不成立，说明日志被篡改。",
+    )
+
+
 class FalseReceipt(PeerFault):
     """A receipt that verifies but speaks of another batch, or none that verifies."""
 
@@ -288,6 +387,20 @@ class BatchRejected(PeerFault):
         "Only this stream waits. Read the code in `fep status RESOURCE`, remove the"
         " cause, then `fep pull RESOURCE`.",
         "仅该数据流暂停。请按 `fep status 资源代码` 所示原因处理后执行 `fep pull 资源代码`。",
+    )
+
+
+class WitnessRefused(PeerFault):
+    """The exchange does not cosign the audit log."""
+
+    code = "witness-refused"
+    title = Text(
+        "The exchange does not cosign the audit log", "交换中心拒绝见证审计日志"
+    )
+    remedy = Text(
+        "The log goes on and is offered again. If it persists, tell central ops the"
+        " detail; see docs/audit.md.",
+        "日志继续并会再次提交。如持续出现，请将详情报告中心；见 docs/audit.md。",
     )
 
 
@@ -375,6 +488,31 @@ class SourceFailed(SourceFault):
     remedy = Text(
         "Run `fep source check RESOURCE`; the run is repeated.",
         "请运行 `fep source check 资源代码`；任务会重试。",
+    )
+
+
+class SourceTimeout(SourceFailed):
+    """A statement or a lock took longer than it may."""
+
+    code = "source-timeout"
+    title = Text("The source took too long", "数据源响应超时")
+    remedy = Text(
+        "`fep source check RESOURCE` names a missing index; else raise"
+        " push.statement_timeout_s or lookup.statement_timeout_s.",
+        "`fep source check 资源代码` 会指出缺少的索引；否则请调高"
+        " push.statement_timeout_s 或 lookup.statement_timeout_s。",
+    )
+
+
+class SourceBusy(SourceFault):
+    """More lookups wait for a source than may."""
+
+    code = "source-busy"
+    title = Text("Too many lookups wait for the source", "等待数据源的查询过多")
+    remedy = Text(
+        "The requester may try again. If it lasts: `fep source check RESOURCE` names a"
+        " missing index.",
+        "请求方可稍后重试。如持续出现：`fep source check 资源代码` 会指出缺少的索引。",
     )
 
 
@@ -489,6 +627,21 @@ class CatalogInvalid(FilesInvalid):
     remedy = Text(
         "Correct the fields named, then `fep config check`.",
         "请更正所列字段后运行 `fep config check`。",
+    )
+
+
+class PolicyInvalid(FilesInvalid):
+    """A policy that cannot be used; ``detail`` lists every fault of it."""
+
+    code = "policy-invalid"
+    exit_code = 78
+    title = Text("The lookup policy cannot be used", "查询授权策略不可用")
+    remedy = Text(
+        "Correct the grants named, then `fep policy check` and `fep policy activate`."
+        " Meanwhile the active policy judges, unless it is the one that does not fit the"
+        " catalog any more: then everything is refused.",
+        "请更正所列授权，再运行 `fep policy check` 与 `fep policy activate`。期间仍执行已生效的策略；"
+        "若是已生效的策略与目录不再相符，则一律拒绝。",
     )
 
 
@@ -640,6 +793,17 @@ class BatchUnknown(OperatorFault):
     title = Text("There is no such batch", "没有该批次")
     remedy = Text(
         "`fep spool ls RESOURCE` lists them.", "`fep spool ls 资源代码` 可列出批次。"
+    )
+
+
+class RecordUnknown(OperatorFault):
+    """No audit record has this number."""
+
+    code = "record-unknown"
+    exit_code = 2
+    title = Text("There is no such audit record", "没有该审计记录")
+    remedy = Text(
+        "`fep audit search` lists the newest.", "`fep audit search` 可列出最新记录。"
     )
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from datetime import datetime
 from typing import Any, TextIO
 
@@ -53,6 +52,13 @@ class Metrics:
             "fep_exchange_trouble", "Failed requests to the exchange.", "code"
         )
 
+        self._lookups = self._counter(
+            "fep_lookups", "Lookups decided.", "resource", "status"
+        )
+        self._refused = self._counter(
+            "fep_lookups_refused", "Lookups refused unsigned.", "code"
+        )
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
 
@@ -70,6 +76,12 @@ class Metrics:
                 self._receipts.labels(event.resource, event.state).inc()
             case events.ExchangeTrouble():
                 self._trouble.labels(event.code).inc()
+            case events.LookupDecided():
+                resource = event.resource or ""
+                self._lookups.labels(resource, event.status).inc()
+            case events.LookupRefused():
+                for code, count in event.codes.items():
+                    self._refused.labels(code).inc(count)
             case _:
                 pass
 
@@ -94,11 +106,14 @@ def make_tell(
         metrics: what is counted, whatever the level.
     """
     logger = _logger(stream, level=level, now=now)
+    lowest = LEVELS[level]
 
     def tell(event: Event) -> None:
         metrics.count(event)
+        if LEVELS[event.heard()] < lowest:
+            return
         with contextlib.suppress(OSError):  # nobody reads; the work goes on
-            logger.log(LEVELS[event.level], event.name, **_fields(event))
+            logger.log(LEVELS[event.heard()], event.name, **event.told())
 
     return tell
 
@@ -135,7 +150,3 @@ def _logger(stream: TextIO, *, level: str, now: Callable[[], datetime]) -> Any:
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         cache_logger_on_first_use=True,
     )
-
-
-def _fields(event: Event) -> dict[str, Any]:
-    return {f.name: getattr(event, f.name) for f in fields(event)}

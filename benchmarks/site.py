@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ code = "101001/000001"
 name = "人口登记信息"
 version = 1
 push = true
+lookup = {lookup}
 resource_class_path = ["基础信息资源", "人口"]
 abstract = "人口登记，用于测量。"
 provider_name = "云溪市人力资源和社会保障局"
@@ -86,9 +87,9 @@ ITEMS = (
 )
 
 
-def document(table: list[str]) -> str:
+def document(table: list[str], *, lookup: bool) -> str:
     """The resource document of ``population`` in the given table."""
-    head = RESOURCE_HEAD.format(table=json.dumps(table))
+    head = RESOURCE_HEAD.format(table=json.dumps(table), lookup=json.dumps(lookup))
     return head + "".join(f"\n[[items]]\n{item}\n" for item in ITEMS)
 
 
@@ -102,6 +103,7 @@ class Wish:
         table: where the rows are, outermost first.
         load: whether the exchange loads what it stores.
         batch_raw_mb: as in the settings.
+        lookup: whether the resource may be looked up.
     """
 
     folder: Path
@@ -109,11 +111,19 @@ class Wish:
     table: list[str]
     load: bool
     batch_raw_mb: int
+    lookup: bool = False
 
 
 @contextmanager
-def running(wish: Wish) -> Iterator[tuple[Site, int]]:
-    """An enrolled agent and an exchange; gives the place and the daemon's pid."""
+def running(
+    wish: Wish, *, join: Callable[[Path], None] = lambda _slip: None
+) -> Iterator[tuple[Site, int]]:
+    """An enrolled agent and an exchange; gives the place and the daemon's pid.
+
+    Args:
+        wish: see there.
+        join: called with ``sandbox.json`` before the agent enrols.
+    """
     place = Site(wish.folder)
     words = ["-m", "sandbox", "--dir", str(place.exchange)]
     words += [] if wish.load else ["--no-load"]
@@ -121,6 +131,7 @@ def running(wish: Wish) -> Iterator[tuple[Site, int]]:
         ready = place.exchange / "sandbox.json"
         site.wait_until(ready.exists, exchange, what="the sandbox")
         write_settings(place, wish, json.loads(ready.read_text()))
+        join(ready)
         subprocess.run(
             [sys.executable, "-c", site.FEP, "enrol", "--config", str(place.config)],
             check=True,
@@ -144,5 +155,5 @@ def write_settings(place: Site, wish: Wish, slip: dict[str, str]) -> None:
     )
     place.config.write_text(text, encoding="utf-8")
     (place.catalog / "population.toml").write_text(
-        document(wish.table), encoding="utf-8"
+        document(wish.table, lookup=wish.lookup), encoding="utf-8"
     )

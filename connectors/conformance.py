@@ -42,7 +42,7 @@ Row = Sequence[Any]
 CANARY = "机密値-9f3c"
 """A value that must not appear in any error."""
 
-_AS_OF = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+AS_OF = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
 
 class BrokenRule(AssertionError):
@@ -162,7 +162,7 @@ def named_columns_only(subject: Subject) -> None:
     stream = subject.stream("conf_columns", columns, [(1, "a", CANARY)])
     chosen = replace(stream, columns=(NOTE, ID))
     (page,) = _pages(subject, chosen)
-    _require(page.rows.schema.names == ["note", "id"], "columns of another order")
+    require(page.rows.schema.names == ["note", "id"], "columns of another order")
 
 
 def frontier_before_reading(subject: Subject) -> None:
@@ -171,18 +171,18 @@ def frontier_before_reading(subject: Subject) -> None:
     caps = subject.connector.capabilities(subject.config, stream)
     with subject.connector.open(subject.config, Limits()) as session:
         frontier = session.frontier(stream)
-        found = _AS_OF.fullmatch(frontier.as_of)
-        _require(found, f"as_of breaks the grammar: {frontier.as_of}")
+        found = AS_OF.fullmatch(frontier.as_of)
+        require(found, f"as_of breaks the grammar: {frontier.as_of}")
         if caps.snapshot:
             subject.add(stream.table, [(2, "after")])
             rows = _rows(_read(session, stream))
-            _require([r[0] for r in rows] == [1], "the read goes beyond its frontier")
+            require([r[0] for r in rows] == [1], "the read goes beyond its frontier")
 
 
 def nothing_from_an_empty_table(subject: Subject) -> None:
     """An empty table gives no page."""
     stream = subject.stream("conf_empty", (ID, NOTE), [])
-    _require(_pages(subject, stream) == [], "a page without rows")
+    require(_pages(subject, stream) == [], "a page without rows")
 
 
 def rows_in_key_order(subject: Subject) -> None:
@@ -190,11 +190,11 @@ def rows_in_key_order(subject: Subject) -> None:
     rows = [(i * 7919 % 101, f"k{i % 3}", str(i)) for i in range(300)]
     stream = subject.stream("conf_order", (ID, CODE, NOTE), rows)
     found = _rows(_pages(subject, stream, page_rows=64))
-    _require(_bag(found) == _bag(rows), "rows are missing or read twice")
+    require(_bag(found) == _bag(rows), "rows are missing or read twice")
     keys = [row[:2] for row in found]
-    _require(_grouped(keys), "rows of one key do not stand side by side")
+    require(_grouped(keys), "rows of one key do not stand side by side")
     ordered = keys in (sorted(keys), sorted(keys, key=lambda k: (k[1], k[0])))
-    _require(ordered, "numbers and ASCII texts of the key are out of order")
+    require(ordered, "numbers and ASCII texts of the key are out of order")
 
 
 def null_keys_come_too(subject: Subject) -> None:
@@ -203,7 +203,7 @@ def null_keys_come_too(subject: Subject) -> None:
     rows += [(i, "b", "v") for i in range(2, 20)]
     stream = subject.stream("conf_nulls", (ID, CODE, NOTE), rows)
     whole = _rows(_pages(subject, stream))
-    _require(_bag(whole) == _bag(rows), "rows with NULL in the key are missing")
+    require(_bag(whole) == _bag(rows), "rows with NULL in the key are missing")
     _resumes_everywhere(subject, stream, page_rows=1)
 
 
@@ -227,8 +227,8 @@ def text_keys_are_told_apart(subject: Subject) -> None:
     rows = [(code, str(i)) for i, code in enumerate(codes)]
     stream = subject.stream("conf_text_keys", (CODE, NOTE), rows)
     found = _rows(_pages(subject, stream, page_rows=2))
-    _require(_bag(found) == _bag(rows), "rows are missing, changed or read twice")
-    _require(_grouped([row[0] for row in found]), "equal texts are apart")
+    require(_bag(found) == _bag(rows), "rows are missing, changed or read twice")
+    require(_grouped([row[0] for row in found]), "equal texts are apart")
     _resumes_everywhere(subject, stream, page_rows=1)
 
 
@@ -239,8 +239,8 @@ def values_are_not_changed(subject: Subject) -> None:
         stream = subject.stream(f"conf_type_{letter.lower()}", (ID, column), rows)
         found = _rows(_pages(subject, stream))
         for (_, sent), (_, got) in zip(rows, found, strict=True):
-            same = repr(got) == repr(_value(sent, letter))
-            _require(same, f"type {letter}: sent {sent!r}, got {got!r}")
+            same = repr(got) == repr(value_of(sent, letter))
+            require(same, f"type {letter}: sent {sent!r}, got {got!r}")
 
 
 def types_are_the_items_or_text(subject: Subject) -> None:
@@ -251,7 +251,7 @@ def types_are_the_items_or_text(subject: Subject) -> None:
         allowed = [*_native(column), pa.string(), pa.binary()]
         for page in _pages(subject, stream):
             got = page.rows.schema.types[1]
-            _require(got in allowed, f"type {letter} arrives as {got}")
+            require(got in allowed, f"type {letter} arrives as {got}")
             page.rows.validate(full=True)
 
 
@@ -261,7 +261,7 @@ def wide_rows_make_short_pages(subject: Subject) -> None:
     column = ColumnSpec("wide", "M", None, None, key=False)
     stream = subject.stream("conf_wide", (ID, column), rows)
     sizes = [page.rows.nbytes for page in _pages(subject, stream)]
-    _require(max(sizes) < 64 * 1024 * 1024, f"pages of {sizes} bytes")
+    require(max(sizes) < 64 * 1024 * 1024, f"pages of {sizes} bytes")
 
 
 def page_rows_is_kept(subject: Subject) -> None:
@@ -269,8 +269,8 @@ def page_rows_is_kept(subject: Subject) -> None:
     rows = [(i, "x") for i in range(100)]
     stream = subject.stream("conf_pages", (ID, NOTE), rows)
     sizes = [p.rows.num_rows for p in _pages(subject, stream, page_rows=16)]
-    _require(max(sizes) <= 16, f"pages of {sizes} rows")
-    _require(min(sizes) > 0, "a page without rows")
+    require(max(sizes) <= 16, f"pages of {sizes} rows")
+    require(min(sizes) > 0, "a page without rows")
 
 
 def missing_things_are_told(subject: Subject) -> None:
@@ -283,9 +283,9 @@ def missing_things_are_told(subject: Subject) -> None:
         replace(stream, table=(*stream.table[:-1], 'x"; drop table y; --')),
     ):
         with subject.connector.open(subject.config, Limits()) as session:
-            _fails("missing", subject.config, partial(session.plan, wrong))
+            fails("missing", subject.config, partial(session.plan, wrong))
         found = subject.connector.check(subject.config, [wrong])
-        _require(any(f.severity == "error" for f in found), "check finds no error")
+        require(any(f.severity == "error" for f in found), "check finds no error")
 
 
 def failures_are_source_errors(subject: Subject) -> None:
@@ -296,10 +296,10 @@ def failures_are_source_errors(subject: Subject) -> None:
             with subject.connector.open(config, Limits()):
                 pass
 
-        _fails(kind, config, enter)
-        _fails(kind, config, partial(subject.connector.discover, config))
+        fails(kind, config, enter)
+        fails(kind, config, partial(subject.connector.discover, config))
         found = subject.connector.check(config, [])
-        _require(any(f.severity == "error" for f in found), "check finds no error")
+        require(any(f.severity == "error" for f in found), "check finds no error")
         told = json.dumps([(f.en, f.zh, f.remedy) for f in found], ensure_ascii=False)
         _tells_nothing(told, config)
 
@@ -309,8 +309,8 @@ def a_good_stream_has_no_error(subject: Subject) -> None:
     stream = subject.stream("conf_good", (ID, NOTE), [(1, "x")])
     found = subject.connector.check(subject.config, [stream])
     errors = [f.en for f in found if f.severity == "error"]
-    _require(not errors, f"check finds {errors}")
-    _require(found and all(f.en and f.zh for f in found), "a finding is not bilingual")
+    require(not errors, f"check finds {errors}")
+    require(found and all(f.en and f.zh for f in found), "a finding is not bilingual")
 
 
 def tables_are_discovered(subject: Subject) -> None:
@@ -318,20 +318,20 @@ def tables_are_discovered(subject: Subject) -> None:
     stream = subject.stream("conf_discover", (ID, NOTE), [(1, "x")])
     tables = subject.connector.discover(subject.config)
     found = [t for t in tables if t.table[-1] == stream.table[-1]]
-    _require(len(found) == 1, f"the table was found {len(found)} times")
+    require(len(found) == 1, f"the table was found {len(found)} times")
     names = [c.name for c in found[0].columns if c.name != subject.stamp]
-    _require(names == ["id", "note"], f"columns {names}")
-    _require(found[0].columns[0].type in "IN", "a whole number is not drafted as one")
-    _require(found[0].columns[1].type in "CM", "a text is not drafted as one")
+    require(names == ["id", "note"], f"columns {names}")
+    require(found[0].columns[0].type in "IN", "a whole number is not drafted as one")
+    require(found[0].columns[1].type in "CM", "a text is not drafted as one")
 
 
 def promises_cover_the_columns(subject: Subject) -> None:
     """``capabilities`` names a path for each column and keeps to it."""
     stream = subject.stream("conf_caps", (ID, NOTE), [(1, "x")])
     caps = subject.connector.capabilities(subject.config, stream)
-    _require(set(caps.paths) == {"id", "note"}, f"paths of {sorted(caps.paths)}")
-    _require(set(caps.paths.values()) <= {"native", "text"}, "an unknown path")
-    _require(caps.ordered, "rows must come in key order")
+    require(set(caps.paths) == {"id", "note"}, f"paths of {sorted(caps.paths)}")
+    require(set(caps.paths.values()) <= {"native", "text"}, "an unknown path")
+    require(caps.ordered, "rows must come in key order")
 
 
 def reading_may_be_broken_off(subject: Subject) -> None:
@@ -340,20 +340,20 @@ def reading_may_be_broken_off(subject: Subject) -> None:
     with subject.connector.open(subject.config, Limits(page_rows=1)) as session:
         reading = iter(_read(session, stream))
         next(reading)
-    _require(len(_rows(_pages(subject, stream))) == 99, "rows are missing afterwards")
+    require(len(_rows(_pages(subject, stream))) == 99, "rows are missing afterwards")
 
 
 def settings_are_described(subject: Subject) -> None:
     """``spec`` is a JSON Schema; the connector speaks this contract."""
     spec = subject.connector.spec()
     json.dumps(spec)
-    _require(subject.connector.api == API, "another version of the contract")
-    _require(spec.get("type") == "object", "spec must describe an object")
+    require(subject.connector.api == API, "another version of the contract")
+    require(spec.get("type") == "object", "spec must describe an object")
     unknown = set(subject.config) - set(spec.get("properties", {}))
-    _require(not unknown, f"spec does not know {sorted(unknown)}")
+    require(not unknown, f"spec does not know {sorted(unknown)}")
     for name, setting in spec["properties"].items():
         secret = "password" in name or "secret" in name
-        _require(not secret or setting.get("secret"), f"{name} is not marked secret")
+        require(not secret or setting.get("secret"), f"{name} is not marked secret")
 
 
 RULES: tuple[Callable[[Subject], None], ...] = (
@@ -385,7 +385,8 @@ def rule_name(rule: Callable[[Subject], None]) -> str:
     return rule.__name__
 
 
-def _require(holds: object, otherwise: str) -> None:
+def require(holds: object, otherwise: str) -> None:
+    """Raise :class:`BrokenRule` unless it holds."""
     if not holds:
         raise BrokenRule(otherwise)
 
@@ -410,7 +411,7 @@ def _rows(pages: Iterable[Page]) -> list[tuple[Any, ...]]:
     for page in pages:
         letters = [LETTERS.get(name, "C") for name in page.rows.schema.names]
         columns = [
-            [_value(v, letter) for v in column.to_pylist()]
+            [value_of(v, letter) for v in column.to_pylist()]
             for column, letter in zip(page.rows.columns, letters, strict=True)
         ]
         found += zip(*columns, strict=True)
@@ -423,7 +424,8 @@ LETTERS = {
 """Column name -> item type, of the tables made here."""
 
 
-def _value(got: Any, letter: str) -> Any:
+def value_of(got: Any, letter: str) -> Any:
+    """A value, text of a typed column parsed as simply as can be."""
     if letter in "NY" and isinstance(got, str | Decimal):
         return _shortest(Decimal(got))
     parse = _PARSERS.get(letter)
@@ -476,7 +478,7 @@ def _resumes_everywhere(
     subject: Subject, stream: StreamSpec, *, page_rows: int
 ) -> None:
     pages = _pages(subject, stream, page_rows=page_rows)
-    _require(len(pages) > 1, "one page only, so nothing to resume")
+    require(len(pages) > 1, "one page only, so nothing to resume")
     places = [i for i, column in enumerate(stream.columns) if column.key]
     whole = [tuple(row[i] for i in places) for row in _rows(pages)]
     done = 0
@@ -486,27 +488,26 @@ def _resumes_everywhere(
             done += page.rows.num_rows
             read = _rows(session.read(Slice(stream, None), resume=page.token))
             rest = [tuple(row[i] for i in places) for row in read]
-            _require(
+            require(
                 _bag(whole[:done] + rest) == _bag(whole),
                 f"resuming after row {done} gives {len(rest)} rows"
                 f" of {len(whole) - done}",
             )
 
 
-def _fails(kind: Kind, config: Mapping[str, Any], act: Callable[[], object]) -> None:
+def fails(kind: Kind, config: Mapping[str, Any], act: Callable[[], object]) -> None:
+    """Require a SourceError of a kind that tells no value and no secret."""
     try:
         act()
     except SourceError as e:
-        _require(e.kind == kind, f"expected {kind}, got {e.kind}: {e.detail}")
+        require(e.kind == kind, f"expected {kind}, got {e.kind}: {e.detail}")
         _tells_nothing(str(e), config)
-        _require(
-            e.__cause__ is None or e.__suppress_context__, "a driver's error shows"
-        )
+        require(e.__cause__ is None or e.__suppress_context__, "a driver's error shows")
     else:
         raise BrokenRule(f"expected a SourceError of kind {kind}, got none")
 
 
 def _tells_nothing(text: str, config: Mapping[str, Any]) -> None:
     secret = config.get("password")
-    _require(not secret or str(secret) not in text, "the password is told")
-    _require(CANARY not in text, "a value of a row is told")
+    require(not secret or str(secret) not in text, "the password is told")
+    require(CANARY not in text, "a value of a row is told")

@@ -24,8 +24,8 @@ from connectors.conformance import (
     Transaction,
     _pages,
     _read,
-    _require,
     _rows,
+    require,
 )
 from connectors.contract import (
     FrontierLost,
@@ -38,7 +38,7 @@ from connectors.contract import (
 def late_commits_come(subject: Subject) -> None:
     """A row that is committed after a later one was read comes with the next increment.
 
-    Its transaction began, and its number and its time were taken, before (rule 8).
+    Its transaction began, and its number and its time were taken, before (rule 13).
     """
     stream, begin = _changing(subject, "conf_late")
     late, early = begin(), begin()
@@ -48,8 +48,8 @@ def late_commits_come(subject: Subject) -> None:
     since, copy = _increment(subject, stream, None)
     late.commit()
     since, more = _increment(subject, stream, since)
-    _require(copy == {2: "early"}, f"the full read gives {copy}")
-    _require(more.get(1) == "late", "a row that was committed late is lost")
+    require(copy == {2: "early"}, f"the full read gives {copy}")
+    require(more.get(1) == "late", "a row that was committed late is lost")
 
 
 def late_updates_come(subject: Subject) -> None:
@@ -69,12 +69,12 @@ def late_updates_come(subject: Subject) -> None:
     since, _ = _increment(subject, stream, since)
     late.commit()
     _, more = _increment(subject, stream, since)
-    _require((more.get(1), more.get(3)) == ("b", "b"), f"got {more}")
-    _require(more.get(2, "a") == "a", "a row that was undone came")
+    require((more.get(1), more.get(3)) == ("b", "b"), f"got {more}")
+    require(more.get(2, "a") == "a", "a row that was undone came")
 
 
 def undone_rows_never_come(subject: Subject) -> None:
-    """What was rolled back, or is not committed, is in no increment (rule 8)."""
+    """What was rolled back, or is not committed, is in no increment (rule 13)."""
     stream, begin = _changing(subject, "conf_undone", (1, "a"))
     since, _ = _increment(subject, stream, None)
     gone, waits = begin(), begin()
@@ -86,11 +86,11 @@ def undone_rows_never_come(subject: Subject) -> None:
     _, second = _increment(subject, stream, since)
     waits.rollback()
     for got in (first, second):
-        _require(not {"gone", "waits"} & set(got.values()), f"got {got}")
+        require(not {"gone", "waits"} & set(got.values()), f"got {got}")
 
 
 def nothing_waits_for_a_forgotten_session(subject: Subject) -> None:
-    """Rows come although another transaction stays open for a long time (rule 8)."""
+    """Rows come although another transaction stays open for a long time (rule 13)."""
     stream, begin = _changing(subject, "conf_forgotten", (1, "a"))
     forgotten = begin()
     forgotten.put(stream.table, (2, "forgotten"))
@@ -100,11 +100,11 @@ def nothing_waits_for_a_forgotten_session(subject: Subject) -> None:
         since, more = _increment(subject, stream, since)
         copy |= more
     forgotten.rollback()
-    _require(copy.get(3) == "c", "a row waits for a transaction of somebody else")
+    require(copy.get(3) == "c", "a row waits for a transaction of somebody else")
 
 
 def increments_can_be_resumed(subject: Subject) -> None:
-    """The pages of an increment are in key order and can be resumed after (rule 8)."""
+    """The pages of an increment are in key order and can be resumed after (rule 13)."""
     stream, _ = _changing(subject, "conf_increment_pages")
     since, _ = _increment(subject, stream, None)
     subject.add(stream.table, [(i * 7919 % 101, str(i)) for i in range(60)])
@@ -112,16 +112,16 @@ def increments_can_be_resumed(subject: Subject) -> None:
         until = session.frontier(stream).value
         pages = list(session.changes(stream, since, until))
         whole = _rows(pages)
-        _require(whole == sorted(whole), "an increment is out of order")
-        _require(len(whole) == 60, f"{len(whole)} rows of 60 came")
-        _require(len(pages) > 1, "one page only, so nothing to resume")
+        require(whole == sorted(whole), "an increment is out of order")
+        require(len(whole) == 60, f"{len(whole)} rows of 60 came")
+        require(len(pages) > 1, "one page only, so nothing to resume")
         done = pages[0].rows.num_rows
         rest = _rows(session.changes(stream, since, until, pages[0].token))
-    _require(whole[done:] == rest, "resuming loses rows or gives them twice")
+    require(whole[done:] == rest, "resuming loses rows or gives them twice")
 
 
 def what_changed_is_read_alike(subject: Subject) -> None:
-    """Values and types of an increment are those of a full read (rule 8)."""
+    """Values and types of an increment are those of a full read (rule 13)."""
     for letter, (column, values) in SAMPLES.items():
         stream = subject.stream(f"conf_changed_{letter.lower()}", (ID, column), [])
         since, _ = _increment(subject, stream, None)
@@ -131,25 +131,25 @@ def what_changed_is_read_alike(subject: Subject) -> None:
             increment = list(session.changes(stream, since, until))
             full = list(_read(session, stream))
         got, wanted = map(repr, (_rows(increment), _rows(full)))
-        _require(got == wanted, f"type {letter}: {got} and in full {wanted}")
+        require(got == wanted, f"type {letter}: {got} and in full {wanted}")
         types = [page.rows.schema for page in increment]
-        _require(types == [page.rows.schema for page in full], f"types of {letter}")
+        require(types == [page.rows.schema for page in full], f"types of {letter}")
 
 
 def a_foreign_frontier_is_refused(subject: Subject) -> None:
-    """A frontier that cannot be read, or another table's, is told as lost (rule 9)."""
+    """A frontier that cannot be read, or another table's, is told as lost (rule 14)."""
     stream, _ = _changing(subject, "conf_lost", (1, "a"))
     for since in ("", "{}", "null", "nonsense", "[1]", "12"):
         try:
             _increment(subject, stream, since)
         except FrontierLost as e:
-            _require(e.reason == "unreadable", f"reason {e.reason} for {since!r}")
+            require(e.reason == "unreadable", f"reason {e.reason} for {since!r}")
         else:
             raise BrokenRule(f"an increment goes on from {since!r}")
 
 
 def a_table_made_anew_is_noticed(subject: Subject) -> None:
-    """After a table was dropped and made again, it is read whole (rule 9)."""
+    """After a table was dropped and made again, it is read whole (rule 14)."""
     stream, _ = _changing(subject, "conf_anew", (1, "a"))
     since, _ = _increment(subject, stream, None)
     subject.stream("conf_anew", (ID, NOTE), [(2, "b")])
@@ -157,13 +157,13 @@ def a_table_made_anew_is_noticed(subject: Subject) -> None:
         _, more = _increment(subject, stream, since)
     except FrontierLost:
         return
-    _require(more == {2: "b"}, f"got {more} and no word of the rebuilt table")
+    require(more == {2: "b"}, f"got {more} and no word of the rebuilt table")
 
 
 def many_writers_lose_nothing(subject: Subject) -> None:
     """Increments beside writers that commit out of order add up to the table.
 
-    Half of the transactions undo a savepoint, a fifth is rolled back (rule 8).
+    Half of the transactions undo a savepoint, a fifth is rolled back (rule 13).
     """
     stream, begin = _changing(subject, "conf_writers", *((i, "0") for i in range(20)))
     since, copy = _increment(subject, stream, None)
@@ -184,8 +184,8 @@ def many_writers_lose_nothing(subject: Subject) -> None:
         copy |= more
     table = dict(_rows(_pages(subject, stream)))
     wrong = {k for k in table.keys() | copy.keys() if table.get(k) != copy.get(k)}
-    _require(written > 40, f"only {written} transactions were written")
-    _require(not wrong, f"{len(wrong)} of {len(table)} rows are lost, stale or wrong")
+    require(written > 40, f"only {written} transactions were written")
+    require(not wrong, f"{len(wrong)} of {len(table)} rows are lost, stale or wrong")
 
 
 def _write_on(
@@ -235,7 +235,7 @@ def _changing(
     """A new table whose increments are promised, and what opens transactions."""
     stream = subject.stream(name, (ID, NOTE), rows)
     caps = subject.connector.capabilities(subject.config, stream)
-    _require(caps.increments is not None, "no increments are promised")
+    require(caps.increments is not None, "no increments are promised")
     if subject.begin is None:
         raise BrokenRule("the subject cannot begin a transaction")
     return stream, subject.begin

@@ -32,14 +32,38 @@ Rules
    fewer rows.
 7. An account without rights, a missing table or column, and a type that cannot fit are
    told before the first row, by ``plan`` and by ``check``.
-8. A connector that promises increments (``Caps.increments``) gives, by ``changes``,
-   every row that was inserted or changed by a transaction which the earlier frontier
-   did not cover, however late it commits: as it stands now, in key order, with tokens
-   and values like those of ``read``. A row may come again in a later increment. Deletes
-   are not seen. What the database does not prove stands in ``Increments.assumes``.
-9. A frontier that this source cannot continue (another or a restored database, a
-   rebuilt table, too old) is a :class:`FrontierLost` with its reason, before the first
-   row; never an increment with rows missing.
+
+Rules of lookups, for a connector with ``lookup``; ``conformance_lookup.py`` runs them
+
+8. A key is found if the canonical text (wire.md) of the row's own value is the asked
+   text, character for character: no case, width, blank or zero more or less, and no
+   wildcard. A row that is not quite equal may come too, for who asks compares again;
+   one that is equal may not be missed, except where the key is refused with ``type``.
+   NULL is equal to nothing.
+9. At most two rows a key: the second says that the key is not unique. Two that are
+   equal by rule 8 come before any that are not.
+10. Asked texts are parameters and never part of a statement. One that the database
+    cannot hold (U+0000, out of range, not of its encoding) finds nothing; it does not
+    fail, and it does not hinder the keys beside it.
+11. Values arrive as the server's own text and give the same items as a read does;
+    bytes (G), and text that cannot be decoded, as bytes. A value longer than its item
+    allows may arrive cut, still longer than allowed, so that a page's size is bounded
+    by its items.
+12. A session lives for weeks and reads only. Each ``fetch`` sees rows as committed at
+    ``as_of`` or later. After an error the session is closed and another one opened; a
+    database that was away is so found again.
+
+Rules of increments, for a connector that promises them;
+``conformance_increments.py`` runs them
+
+13. A connector that promises increments (``Caps.increments``) gives, by ``changes``,
+    every row that was inserted or changed by a transaction which the earlier frontier
+    did not cover, however late it commits: as it stands now, in key order, with tokens
+    and values like those of ``read``. A row may come again in a later increment.
+    Deletes are not seen. What is not proven stands in ``Increments.assumes``.
+14. A frontier that this source cannot continue (another or a restored database, a
+    rebuilt table, too old) is a :class:`FrontierLost` with its reason, before the first
+    row; never an increment with rows missing.
 """
 
 from __future__ import annotations
@@ -47,7 +71,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Protocol,
+    TypeGuard,
+    runtime_checkable,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -304,7 +335,7 @@ class IncrementalSession(Session, Protocol):
     def changes(
         self, stream: StreamSpec, since: str, until: str, resume: str | None = None
     ) -> Iterator[Page]:
-        """Rows that were inserted or changed after ``since``, in key order (rule 8).
+        """Rows that were inserted or changed after ``since``, in key order (rule 13).
 
         Args:
             stream: what to read.
@@ -359,6 +390,54 @@ class NumberedSession(Session, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LookupSpec:
+    """What is asked of a table, key by key.
+
+    Args:
+        stream: the table, and the columns to answer with, all of ``keys`` among them.
+        keys: names of the columns that are compared, at least one; whether a column is
+            a ``key`` in the stream says nothing here.
+    """
+
+    stream: StreamSpec
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LookupPage:
+    """The rows of some keys.
+
+    Args:
+        columns: the values of each of the stream's columns, in its order, a value a
+            row. Plain values: few rows are found sooner than Arrow is told of them.
+        which: for each row the number of its key in the question, in rising order.
+        as_of: the source's clock just before they were read, as in :class:`Frontier`.
+    """
+
+    columns: Sequence[Sequence[str | bytes | None]]
+    which: Sequence[int]
+    as_of: str
+
+
+class LookupSession(Protocol):
+    """An open, read-only connection for lookups."""
+
+    def fetch(self, spec: LookupSpec, keys: Sequence[tuple[str, ...]]) -> LookupPage:
+        """The rows of each key.
+
+        Args:
+            spec: what is asked; a session remembers the last ones.
+            keys: at least one and at most 1,000; for each a canonical text for each of
+                ``spec.keys``.
+
+        Raises:
+            SourceError: as rule 5 says; ``type`` if the database cannot compare one of
+                the columns with canonical texts.
+        """
+        ...
+
+
 class Connector(Protocol):
     """One kind of database."""
 
@@ -403,3 +482,32 @@ class Connector(Protocol):
             SourceError: on entering: unreachable, login.
         """
         ...
+
+
+class LookupConnector(Connector, Protocol):
+    """A connector that answers lookups, too; optional."""
+
+    def lookup(
+        self, config: Mapping[str, Any], limits: Limits
+    ) -> AbstractContextManager[LookupSession]:
+        """A session for lookups; closing it releases everything.
+
+        Raises:
+            SourceError: on entering: unreachable, login.
+        """
+        ...
+
+    def check_lookup(
+        self, config: Mapping[str, Any], specs: Sequence[LookupSpec]
+    ) -> list[Finding]:
+        """Look at keys and indexes; never raises SourceError.
+
+        A key that costs a scan of the table is the warning ``lookup-no-index``, with
+        the statement that makes the index; one that cannot be compared is an error.
+        """
+        ...
+
+
+def offers_lookup(connector: Connector) -> TypeGuard[LookupConnector]:
+    """Whether a connector answers lookups."""
+    return callable(getattr(connector, "lookup", None))

@@ -104,3 +104,26 @@ def can_write(table: str, remedy: str) -> Finding:
         f"该账号可写 {table}；应只授予读权限",
         remedy,
     )
+
+
+def lookup_no_index(table: str, columns: str, remedy: str) -> Finding:
+    """No index finds a key, so every lookup reads the whole table."""
+    return Finding(
+        "lookup-no-index",
+        "warning",
+        f"{table}: no index serves lookups by {columns}; each reads the whole table",
+        f"{table}：按 {columns} 查询没有可用索引，每次查询都要扫描全表",
+        remedy,
+    )
+
+
+def lookup_key_text(table: str, column: str, bound: str) -> Finding:
+    """Numbers that stand as texts are found in one form alone."""
+    return Finding(
+        "lookup-key-text",
+        "warning",
+        f"{table}.{column} holds texts: a key of type {bound} finds 7, and not 007",
+        f"{table}.{column} 为文本：类型 {bound} 的查询键只能查到 7，查不到 007",
+        "Bind it as C, or a view with a number / 请按 C 绑定，或绑定含数值列的视图",
+        column,
+    )

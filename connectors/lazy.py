@@ -16,6 +16,8 @@ from connectors.contract import (
     Finding,
     FoundTable,
     Limits,
+    LookupSession,
+    LookupSpec,
     Session,
     StreamSpec,
 )
@@ -30,8 +32,15 @@ class Parts(NamedTuple):
     open: Callable[[Mapping[str, Any], Limits], AbstractContextManager[Session]]
 
 
-class LazyConnector:
-    """The contract's connector over parts that are imported when they are needed.
+class LookupParts(NamedTuple):
+    """What answers lookups, as :class:`connectors.contract.LookupConnector` says."""
+
+    lookup: Callable[[Mapping[str, Any], Limits], AbstractContextManager[LookupSession]]
+    check: Callable[[Mapping[str, Any], Sequence[LookupSpec]], list[Finding]]
+
+
+class LazyReader:
+    """A connector that only reads, over parts that are imported when they are needed.
 
     Args:
         name: of the connector, as settings say it.
@@ -71,3 +80,37 @@ class LazyConnector:
     ) -> AbstractContextManager[Session]:
         """See the contract."""
         return self._parts().open(config, limits)
+
+
+class LazyConnector(LazyReader):
+    """The contract's connector, lookups included, over parts that are imported.
+
+    Args:
+        name: of the connector, as settings say it.
+        spec: JSON Schema of the source's settings.
+        parts: imports the modules that do the work.
+        lookup: imports what answers lookups: less than a run needs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: Mapping[str, Any],
+        parts: Callable[[], Parts],
+        *,
+        lookup: Callable[[], LookupParts],
+    ) -> None:
+        super().__init__(name, spec, parts)
+        self._lookup = lookup
+
+    def lookup(
+        self, config: Mapping[str, Any], limits: Limits
+    ) -> AbstractContextManager[LookupSession]:
+        """See the contract."""
+        return self._lookup().lookup(config, limits)
+
+    def check_lookup(
+        self, config: Mapping[str, Any], specs: Sequence[LookupSpec]
+    ) -> list[Finding]:
+        """See the contract."""
+        return self._lookup().check(config, specs)

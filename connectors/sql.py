@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal
 
 from connectors.contract import SourceError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 KeyValue = str | int | float | bytes | None
 Key = tuple[KeyValue, ...]
@@ -208,6 +209,8 @@ def decoded(raw: pa.Array[Any], encoding: str = "utf-8") -> pa.Array[Any]:
         raw: type ``binary``.
         encoding: of the source, a codec of Python.
     """
+    import pyarrow as pa  # lookups have no need of it
+
     if encoding == "utf-8":
         try:
             return raw.cast(pa.string())

@@ -8,6 +8,9 @@ GET, PUT /faults             the fault switches, see ``sandbox.faults``
 PUT /load                    ``{"on": true|false}``: loading goes on or waits
 POST /revoke                 ``{"kid": ...}``: refuse a key from now on
 POST /reset                  ``{"node": ...}``: let a node enrol anew with other keys
+POST /inbound                ``{"node": ..., "url": ...|null}``: lookups go to its own
+                             listener, or to its channel again
+POST /nudge                  tell every provider to poll positions and the directory
 ============================ =======================================================
 """
 
@@ -23,12 +26,14 @@ from aiohttp import web
 
 from agent.errors import MalformedMessage
 from agent.wire import strict
+from agent.wire.grammar import NODE
 from agent.wire.members import Members
 from agent.wire.problem import Problem
 from sandbox.accept import Refused
 from sandbox.desk import Desk
 from sandbox.faults import Faults
 from sandbox.http import refusal
+from sandbox.providers import Providers
 from sandbox.reconcile import totals
 from sandbox.store import Registry
 
@@ -51,6 +56,7 @@ class Admin:
     faults: Faults
     load: Switch
     database: Path
+    providers: Providers
 
     def app(self) -> web.Application:
         """The application to serve on the socket."""
@@ -64,6 +70,8 @@ class Admin:
                 web.put("/load", self.put_load),
                 web.post("/revoke", self.revoke),
                 web.post("/reset", self.reset),
+                web.post("/inbound", self.inbound),
+                web.post("/nudge", self.nudge),
             ]
         )
         return app
@@ -84,7 +92,7 @@ class Admin:
         }
         waiting = self.registry.due() is not None
         body = {"loading": self.load.on, "waiting": waiting, "streams": streams}
-        return web.json_response(body)
+        return web.json_response(body | {"channels": self.providers.doors.waiting()})
 
     async def digest(self, request: web.Request) -> web.Response:
         """Rows and digest of the centre's table of a resource."""
@@ -114,12 +122,27 @@ class Admin:
         """Refuse a key from now on."""
         kid = Members(strict.loads(await request.read()), "revoke", "kid").text("kid")
         await self.write(lambda: self.desk.revoke(kid))
+        await self.providers.keys_changed()
         return web.Response(status=204)
 
     async def reset(self, request: web.Request) -> web.Response:
         """Let a node enrol anew."""
         node = Members(strict.loads(await request.read()), "reset", "node").text("node")
         await self.write(lambda: self.desk.store.forget_node(node))
+        await self.providers.keys_changed()
+        return web.Response(status=204)
+
+    async def inbound(self, request: web.Request) -> web.Response:
+        """Where a node is asked from now on."""
+        body = strict.loads(await request.read())
+        members = Members(body, "inbound", "node url")
+        url = None if members.null("url") else members.text("url")
+        await self.providers.listen(members.match("node", NODE), url)
+        return web.Response(status=204)
+
+    async def nudge(self, _: web.Request) -> web.Response:
+        """Tell every provider to poll."""
+        await self.providers.doors.nudge()
         return web.Response(status=204)
 
 

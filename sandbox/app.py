@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,21 +24,27 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from agent.crypto.jose import PrivateKey
-from agent.crypto.keys import load_private, save_private
+from agent.crypto.keys import load_note_key, load_private, save_private
+from agent.crypto.notekey import NoteKey
 from agent.errors import UsageFault
 from sandbox import lies
 from sandbox.accept import Rules
 from sandbox.admin import Admin, Switch
 from sandbox.desk import Desk
+from sandbox.doors import Doors
 from sandbox.faults import Fault, Faults
 from sandbox.http import Front
 from sandbox.load import Loader
+from sandbox.mischief import Mischief
 from sandbox.options import Options
+from sandbox.providers import Providers
 from sandbox.receive import Receiver
+from sandbox.relay import Relay, ask
 from sandbox.replies import Signer
 from sandbox.store import Registry, Store, open_reader
 from sandbox.tls import Pki
 from sandbox.uploads import Uploads
+from sandbox.witness import Witness, WitnessFront
 
 _LOG = logging.getLogger("sandbox")
 _DAY_S = 86_400
@@ -75,6 +82,8 @@ class Parts:
     registry: Registry
     switch: Switch
     write: Callable[[Callable[[], Any]], Awaitable[Any]]
+    witness: Witness
+    providers: Providers
 
     @property
     def database(self) -> Path:
@@ -120,7 +129,7 @@ async def _parts(options: Options, stack: AsyncExitStack) -> Parts:
         return datetime.now(UTC) + timedelta(seconds=faults.clock_offset_s)
 
     hosts = (options.host, *options.hosts)
-    pki = Pki(folder / "keys", hosts, now=datetime.now(UTC))
+    pki = Pki(folder / "keys", hosts, aud=options.aud, now=datetime.now(UTC))
     signer = Signer(_receipt_key(folder / "keys"), options.aud, now)
     thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
     stack.callback(thread.shutdown)
@@ -137,7 +146,15 @@ async def _parts(options: Options, stack: AsyncExitStack) -> Parts:
     desk = Desk(store, signer, options, batches)
     switch = Switch(options.load, asyncio.Event())
     switch.wake.set()
-    return Parts(options, faults, pki, desk, registry, switch, write)
+    witness = Witness(
+        store, _witness_key(folder / "keys"), f"{options.aud}/witness", now
+    )
+    doors = Doors(timeout_s=options.relay_timeout_s)
+    providers = Providers(doors, registry, store, write, pki, stack)
+    await providers.restore()
+    return Parts(
+        options, faults, pki, desk, registry, switch, write, witness, providers
+    )
 
 
 async def _listen(parts: Parts, stack: AsyncExitStack) -> str:
@@ -155,6 +172,8 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> str:
         faults=faults,
         database=parts.database,
         url=url,
+        witness=parts.witness.key.public,
+        nudge=parts.providers.doors.nudge,
     )
     uploads = Uploads(
         options.folder / "uploads",
@@ -173,8 +192,11 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> str:
         show=lambda text: lies.show_receipt(text, faults, desk.signer),
         faults=faults,
     )
+    witness = WitnessFront(parts.witness, parts.write, front.member)
     app = web.Application(middlewares=front.middlewares())
-    app.add_routes([*front.routes(), *receiver.routes()])
+    for found in (front, receiver, _relay(parts, front), witness):
+        app.add_routes(found.routes())
+    app.on_shutdown.append(lambda _: parts.providers.doors.shut())
     context = parts.pki.context(lambda: _lie(faults.strike("tls")))
     runner = await _runner(app, stack)
     await web.SockSite(runner, listener, ssl_context=context).start()
@@ -182,6 +204,18 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> str:
     expiring.add_done_callback(_crash)
     stack.push_async_callback(_cancel, expiring)
     return url
+
+
+def _relay(parts: Parts, front: Front) -> Relay:
+    doors, options = parts.providers.doors, parts.options
+    return Relay(
+        registry=parts.registry,
+        member=front.member,
+        doors=doors,
+        mischief=Mischief(parts.faults, partial(ask, doors), doors.cut),
+        timeout_s=options.relay_timeout_s,
+        ping_s=options.ping_s,
+    )
 
 
 async def _listen_admin(parts: Parts, stack: AsyncExitStack) -> Path:
@@ -197,6 +231,7 @@ async def _listen_admin(parts: Parts, stack: AsyncExitStack) -> Path:
         faults=parts.faults,
         load=parts.switch,
         database=parts.database,
+        providers=parts.providers,
     )
     runner = await _runner(admin.app(), stack)
     await web.UnixSite(runner, str(path)).start()
@@ -270,6 +305,13 @@ def _receipt_key(folder: Path) -> PrivateKey:
     if not path.exists():
         save_private(path, PrivateKey.generate("receipt"))
     return load_private(path, purpose="receipt")
+
+
+def _witness_key(folder: Path) -> NoteKey:
+    path = folder / "witness.key"
+    if not path.exists():
+        save_private(path, NoteKey.generate("witness"))
+    return load_note_key(path, purpose="witness")
 
 
 def _last_port(path: Path) -> int:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
-from agent.crypto.jose import PrivateKey
+from agent.crypto.jose import PrivateKey, PublicKey
 from agent.wire import directory
 from agent.wire.directory import (
     DepartmentFile,
@@ -23,11 +24,16 @@ from sandbox.store import KeyRecord, Registry
 
 
 def build(
-    registry: Registry, *, key: PrivateKey, aud: str, url: str, now: datetime
+    registry: Registry,
+    *,
+    keys: Sequence[PublicKey],
+    aud: str,
+    url: str,
+    now: datetime,
 ) -> Directory:
-    """Every file as the registry stands."""
+    """Every file as the registry stands; ``keys`` are the exchange's own."""
     records = registry.keys()
-    exchange = ExchangeEntry(aud, (url,), ((key.public, "active"),))
+    exchange = ExchangeEntry(aud, (url,), tuple((key, "active") for key in keys))
     revoked = {
         r.key.kid: format_time(r.since) for r in records if r.status == "revoked"
     }
@@ -40,10 +46,16 @@ def build(
 
 
 def signed(
-    registry: Registry, *, key: PrivateKey, aud: str, url: str, now: datetime
+    registry: Registry,
+    *,
+    key: PrivateKey,
+    witness: PublicKey,
+    aud: str,
+    url: str,
+    now: datetime,
 ) -> str:
     """``fep-directory+jws``."""
-    found = build(registry, key=key, aud=aud, url=url, now=now)
+    found = build(registry, keys=(key.public, witness), aud=aud, url=url, now=now)
     return key.sign(directory.TYP, found.payload())
 
 

@@ -26,6 +26,22 @@ clock       the exchange's clock is off by ``seconds``; ``count`` does not apply
 tls         the server shows a certificate that is ``expired`` or ``wrong-ca``
             (``lie``)
 pending     EST answers 202 with ``Retry-After: retry_after``
+relay       what a relay can do to a lookup, ``act`` below
+=========== =========================================================================
+
+Where ``when`` applies, ``before`` (default) means the request and ``after`` the reply:
+
+=========== =========================================================================
+act         what happens to a request that a switch of kind ``relay`` strikes
+=========== =========================================================================
+drop        it is lost, so that the consumer gets 504; ``when``
+delay       it is late by ``seconds``; ``when``
+duplicate   the provider gets it twice, the second time ``seconds`` later
+reorder     it waits until a later request has been answered
+swap        its reply and the next reply that comes are exchanged
+cut         the provider's channel breaks; ``when`` = ``before``: ``seconds`` after the
+            request was handed over, ``after``: when the reply is in
+alter       a byte of the sealed body is changed; ``when``
 =========== =========================================================================
 """
 
@@ -38,7 +54,10 @@ from agent.wire.members import Members
 
 _OPTIONAL = (
     "count skip route when seconds bytes_per_s bytes status retry_after location lie"
+    " act"
 )
+ACTS = ("drop", "delay", "duplicate", "reorder", "swap", "cut", "alter")
+"""What a fault of kind ``relay`` can do."""
 _LIES = {
     "receipt": ("other-batch", "bad-signature", "wrong-exchange", "unknown-key"),
     "position": ("bad-signature", "wrong-nonce"),
@@ -57,6 +76,7 @@ _NEEDS = {
     "clock": "seconds",
     "tls": "lie",
     "pending": "",
+    "relay": "act",
 }
 
 
@@ -76,6 +96,7 @@ class Fault:
     retry_after: int = 1
     location: str = ""
     lie: str = ""
+    act: str = ""
 
 
 class Faults:
@@ -139,8 +160,12 @@ def parse(entry: object) -> Fault:
     for name in ("route", "location"):
         if m.has(name):
             given[name] = m.text(name)
-    if m.has("when"):
-        given["when"] = m.choice("when", "before", "after")
-    if m.has("lie"):
-        given["lie"] = m.choice("lie", *_LIES.get(kind, ("",)))
+    choices = {
+        "when": ("before", "after"),
+        "act": ACTS if kind == "relay" else ("",),
+        "lie": _LIES.get(kind, ("",)),
+    }
+    for name, options in choices.items():
+        if m.has(name):
+            given[name] = m.choice(name, *options)
     return Fault(kind, **given)

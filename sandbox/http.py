@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from agent.crypto.jose import split
+from agent.crypto.jose import PublicKey, split
 from agent.errors import MalformedMessage
 from agent.wire import catalog, keys, problem, reconcile
 from agent.wire.grammar import NONCE, RESOURCE
@@ -52,6 +52,8 @@ class Front:
         faults: the switches.
         database: the exchange's SQLite file.
         url: where clients reach the exchange.
+        witness: the key that cosigns checkpoints.
+        nudge: tells providers that the directory has changed.
     """
 
     registry: Registry
@@ -61,6 +63,8 @@ class Front:
     faults: Faults
     database: Path
     url: str
+    witness: PublicKey
+    nudge: Callable[[], Awaitable[None]]
 
     def routes(self) -> list[web.RouteDef]:
         """Where the handlers belong."""
@@ -95,9 +99,19 @@ class Front:
             client = read_client(der)
         except NotAClient as e:
             raise Refused("unauthenticated", str(e)) from e
-        key = self.registry.key(client.kid)
-        if key is not None and key.status == "revoked":
+        if self.registry.revoked(client.kid):
             raise Refused("unauthenticated", "the certificate's key is revoked")
+        return client
+
+    def member(self, request: web.BaseRequest) -> Client:
+        """Who sends a request: a node that is enrolled with this certificate.
+
+        Raises:
+            Refused: unauthenticated.
+        """
+        client = self.client(request)
+        if self.registry.enrolled(client.node) != client.statement:
+            raise Refused("unauthenticated", f"{client.node} is not enrolled so")
         return client
 
     # --- enrolment ----------------------------------------------------------------
@@ -110,7 +124,7 @@ class Front:
 
     async def simpleenroll(self, request: web.Request) -> web.Response:
         """A first certificate; approved at once unless a switch says pending."""
-        csr = est.Csr(await _body(request, est.CAP))
+        csr = est.Csr(await read_body(request, est.CAP))
         fault = self.faults.strike("pending", f"POST {request.path}")
         if fault is not None:
             return web.Response(
@@ -122,7 +136,7 @@ class Front:
     async def simplereenroll(self, request: web.Request) -> web.Response:
         """A further certificate for the same node and statement."""
         client = self.client(request)
-        csr = est.Csr(await _body(request, est.CAP))
+        csr = est.Csr(await read_body(request, est.CAP))
         if (csr.node, csr.statement) != (client.node, client.statement):
             raise Refused("forbidden", "expected the URIs of the old certificate")
         return self._issue(csr)
@@ -136,8 +150,10 @@ class Front:
     async def put_keys(self, request: web.Request) -> web.Response:
         """A node's next key statement."""
         client = self.client(request)
-        text = await _body(request, keys.CAP)
+        text = await read_body(request, keys.CAP)
         new = await self.write(lambda: self.desk.put_keys(client, text))
+        if new:
+            await self.nudge()
         return web.Response(status=201 if new else 200)
 
     # --- what is asked ------------------------------------------------------------
@@ -149,6 +165,7 @@ class Front:
         text = directory.signed(
             self.registry,
             key=signer.key,
+            witness=self.witness,
             aud=signer.aud,
             url=self.url,
             now=signer.now(),
@@ -158,7 +175,7 @@ class Front:
     async def put_catalog(self, request: web.Request) -> web.Response:
         """A catalog statement."""
         client = self.client(request)
-        text = await _body(request, catalog.CAP)
+        text = await read_body(request, catalog.CAP)
         new = await self.write(lambda: self.desk.put_catalog(client, text))
         return web.Response(status=201 if new else 200)
 
@@ -198,7 +215,7 @@ class Front:
     async def reconcile(self, request: web.Request) -> web.Response:
         """Digests of the centre's rows."""
         client = self.client(request)
-        body = await _body(request, reconcile.REQUEST_CAP)
+        body = await read_body(request, reconcile.REQUEST_CAP)
         unverified = split(body, cap=reconcile.REQUEST_CAP)
         typ = reconcile.TYP_REQUEST
         message, key = authentic(unverified, self.registry, typ=typ)
@@ -294,7 +311,7 @@ def _est(body: bytes, media_type: str) -> web.Response:
     return web.Response(body=body, headers=headers)
 
 
-async def _body(request: web.Request, cap: int) -> bytes:
+async def read_body(request: web.Request, cap: int) -> bytes:
     """A bounded body.
 
     Raises:

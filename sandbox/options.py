@@ -28,6 +28,9 @@ class Options:
         upload_days: unfinished uploads live so long.
         certificate_days: life of a client certificate.
         retired_days: batches signed with a retired key are taken so long.
+        relay_timeout_s: so long a provider may take to answer a lookup.
+        ping_s: a channel is pinged so often; without an answer within half of it, it
+            counts as dead.
     """
 
     folder: Path
@@ -41,6 +44,8 @@ class Options:
     upload_days: int = 7
     certificate_days: int = 365
     retired_days: int = 30
+    relay_timeout_s: int = 30
+    ping_s: int = 30
 
     def __post_init__(self) -> None:
         if not EXCHANGE.fullmatch(self.aud):

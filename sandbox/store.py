@@ -22,6 +22,8 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.crypto.jose import PublicKey, split
+from agent.crypto.note import Checkpoint
+from agent.crypto.tree import EMPTY_ROOT
 from agent.model.item import Item
 from agent.wire import catalog
 from agent.wire.catalog import Statement
@@ -55,6 +57,11 @@ create table if not exists batch(
   at text not null,
   unique(resource, epoch, seq));
 create index if not exists batchdue on batch(due) where due;
+create table if not exists witness(
+  origin text primary key, size int not null, root blob not null, note text not null,
+  at text not null) without rowid;
+create table if not exists listener(
+  node text primary key, url text not null) without rowid;
 create table if not exists deleted(resource text not null, at real not null,
   count int not null);
 """
@@ -146,6 +153,11 @@ class Registry:
             "select jwk, node, status, since, until from kid where kid = ?", kid
         )
         return None if row is None else _key(*row)
+
+    def revoked(self, kid: str) -> bool:
+        """Whether a key is known and revoked; asked with every request."""
+        row = self._one("select status from kid where kid = ?", kid)
+        return row is not None and row[0] == "revoked"
 
     def keys(self) -> list[KeyRecord]:
         """All keys of all nodes, in order of kid."""
@@ -273,6 +285,30 @@ class Registry:
         )
         return int(str(row[0])) if row else 0
 
+    def audit_keys(self, node: str) -> list[PublicKey]:
+        """The active keys with which a node may sign checkpoints of its log."""
+        sql = (
+            "select jwk, node, status, since, until from kid"
+            " where node = ? and purpose = 'audit' and status = 'active' order by kid"
+        )
+        rows = self.connection.execute(sql, (node,))
+        return [_key(*row).key for row in rows]
+
+    def head(self, origin: str) -> Checkpoint:
+        """The checkpoint of a log that was cosigned last; the empty log's if none."""
+        row: tuple[int, bytes] | None = self.connection.execute(
+            "select size, root from witness where origin = ?", (origin,)
+        ).fetchone()
+        return Checkpoint(origin, *(row or (0, EMPTY_ROOT)))
+
+    def heads(self) -> list[tuple[str, int]]:
+        """(origin, size) of the logs that are witnessed, for people."""
+        return list(self.connection.execute("select origin, size from witness"))
+
+    def listeners(self) -> list[tuple[str, str]]:
+        """(node, url) of the nodes that are asked at their own listener."""
+        return list(self.connection.execute("select node, url from listener"))
+
     def counts(self) -> list[tuple[str, str, int]]:
         """(resource, state, batches) for people."""
         sql = "select resource, state, count(*) from batch group by 1, 2 order by 1, 2"
@@ -315,6 +351,8 @@ class Store(Registry):
         with self.transaction():
             self.connection.execute("delete from node where node = ?", (node,))
             self.connection.execute("delete from statement where node = ?", (node,))
+            origin = f"{node}/audit"  # its next log has another key, and begins anew
+            self.connection.execute("delete from witness where origin = ?", (origin,))
             self.connection.execute(
                 "update kid set status = 'revoked', until = null where node = ?",
                 (node,),
@@ -437,6 +475,25 @@ class Store(Registry):
             " order by seq"
         )
         return list(self.connection.execute(sql, (resource, epoch)))
+
+    def put_head(self, checkpoint: Checkpoint, note: str, *, now: datetime) -> None:
+        """Remember a log's newest checkpoint, with the signed note itself."""
+        self.connection.execute(
+            "insert or replace into witness values (?, ?, ?, ?, ?)",
+            (
+                checkpoint.origin,
+                checkpoint.size,
+                checkpoint.root,
+                note,
+                format_time(now),
+            ),
+        )
+
+    def put_listener(self, node: str, url: str | None) -> None:
+        """A node's own listener for lookups; None: it has none."""
+        self.connection.execute("delete from listener where node = ?", (node,))
+        if url is not None:
+            self.connection.execute("insert into listener values (?, ?)", (node, url))
 
     def add_deletes(self, resource: str, count: int, *, now: datetime) -> None:
         """Remember unconfirmed deletes; those older than a week are forgotten."""

@@ -26,7 +26,11 @@ from agent.crypto.jose import base64url, thumbprint
 from agent.wire.grammar import NODE
 
 NODE_URI = "fep:node/"
+EXCHANGE_URI = "fep:exchange/"
 KEYS_URI = "fep:keys/sha256/"
+_CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
+_SERVER = ExtendedKeyUsageOID.SERVER_AUTH
+_OWN_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "FEP sandbox")])
 _YEARS = timedelta(days=3650)
 _SKEW = timedelta(hours=1)
 """Certificates begin so long ago, for clients whose clock is behind."""
@@ -115,44 +119,49 @@ class Authority:
     def issue_client(
         self, request: x509.CertificateSigningRequest, *, now: datetime, days: int
     ) -> x509.Certificate:
-        """A client certificate with the request's key, subject and SAN."""
+        """A node's certificate with the request's key, subject and SAN.
+
+        It serves both ways: a node calls the exchange with it, and its own listener for
+        lookups shows it.
+        """
         san = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        return (
-            self._builder(request.subject, now=now, until=now + timedelta(days=days))
-            .public_key(request.public_key())
-            .add_extension(san.value, critical=False)
-            .add_extension(_leaf_usage(), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
-            )
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(
-                    self.key.public_key()
-                ),
-                critical=False,
-            )
-            .sign(self.key, hashes.SHA256())
-        )
+        until = now + timedelta(days=days)
+        builder = self._builder(request.subject, now=now, until=until)
+        key = request.public_key()
+        return self._leaf(builder.public_key(key), san.value, (_CLIENT, _SERVER))
 
     def issue_server(
         self, key: ec.EllipticCurvePrivateKey, hosts: Sequence[str], *, now: datetime
     ) -> x509.Certificate:
         """A certificate for this server; valid ten years unless ``now`` is long ago."""
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "FEP sandbox")])
+        builder = self._builder(_OWN_NAME, now=now, until=now + _YEARS)
+        builder = builder.public_key(key.public_key())
+        names = x509.SubjectAlternativeName(_hosts(hosts))
+        return self._leaf(builder, names, (_SERVER,))
+
+    def issue_relay(
+        self, key: ec.EllipticCurvePrivateKey, aud: str, *, now: datetime
+    ) -> x509.Certificate:
+        """What this exchange shows to a node's own listener: it names no node."""
+        builder = self._builder(_OWN_NAME, now=now, until=now + _YEARS)
+        uri = x509.UniformResourceIdentifier(EXCHANGE_URI + aud)
+        names = x509.SubjectAlternativeName([uri])
+        return self._leaf(builder.public_key(key.public_key()), names, (_CLIENT,))
+
+    def _leaf(
+        self,
+        builder: x509.CertificateBuilder,
+        names: x509.SubjectAlternativeName,
+        purposes: Sequence[x509.ObjectIdentifier],
+    ) -> x509.Certificate:
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+            self.key.public_key()
+        )
         return (
-            self._builder(name, now=now, until=now + _YEARS)
-            .public_key(key.public_key())
-            .add_extension(x509.SubjectAlternativeName(_hosts(hosts)), critical=False)
+            builder.add_extension(names, critical=False)
             .add_extension(_leaf_usage(), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
-            )
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(
-                    self.key.public_key()
-                ),
-                critical=False,
-            )
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+            .add_extension(issuer, critical=False)
             .sign(self.key, hashes.SHA256())
         )
 
@@ -238,15 +247,25 @@ class ServerFiles:
 
 
 class Pki:
-    """The authority and the server identities in ``folder``; made if absent."""
+    """The authority and the exchange's identities in ``folder``; made if absent.
 
-    def __init__(self, folder: Path, hosts: Sequence[str], *, now: datetime) -> None:
+    Args:
+        folder: owner-only.
+        hosts: names and addresses in the server's certificate.
+        aud: id of the exchange, in the certificate that it shows to listeners of nodes.
+        now: certificates begin then.
+    """
+
+    def __init__(
+        self, folder: Path, hosts: Sequence[str], *, aud: str, now: datetime
+    ) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._hosts = hosts
         self._now = now
         self.authority = self._authority()
         self.server = self._identity("server", self.authority, made=now)
+        self.relay = self._relay(aud, made=now)
 
     def context(self, spare: Callable[[], str | None]) -> ssl.SSLContext:
         """The server's TLS context.
@@ -267,6 +286,28 @@ class Pki:
 
         good.sni_callback = choose
         return good
+
+    def client_context(self, node: str) -> ssl.SSLContext:
+        """For connections to a node's own listener, and to no other node's.
+
+        Its certificate names no host, so the handshake ends unless the peer is ``node``
+        under our authority.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.check_hostname = False
+        context.load_verify_locations(self._folder / "ca.pem")
+        context.load_cert_chain(self.relay.certificate, self.relay.key)
+
+        class Pinned(ssl.SSLObject):
+            """One connection, whose handshake fails if somebody else answers."""
+
+            def do_handshake(self) -> None:
+                super().do_handshake()
+                _expect_node(self.getpeercert(binary_form=True), node)
+
+        context.sslobject_class = Pinned
+        return context
 
     def _context(self, files: ServerFiles) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -303,9 +344,34 @@ class Pki:
         if not files.certificate.exists():
             key = ec.generate_private_key(ec.SECP256R1())
             leaf = authority.issue_server(key, self._hosts, now=made)
-            write_secret(files.key, _key_pem(key))
-            write_secret(files.certificate, _pem(leaf) + _pem(authority.certificate))
+            _write_identity(files, key, (leaf, authority.certificate))
         return files
+
+    def _relay(self, aud: str, *, made: datetime) -> ServerFiles:
+        files = ServerFiles(self._folder / "relay.pem", self._folder / "relay.key")
+        if not files.certificate.exists():
+            key = ec.generate_private_key(ec.SECP256R1())
+            leaf = self.authority.issue_relay(key, aud, now=made)
+            _write_identity(files, key, (leaf, self.authority.certificate))
+        return files
+
+
+def _write_identity(
+    files: ServerFiles,
+    key: ec.EllipticCurvePrivateKey,
+    chain: Sequence[x509.Certificate],
+) -> None:
+    write_secret(files.key, _key_pem(key))
+    write_secret(files.certificate, b"".join(_pem(c) for c in chain))
+
+
+def _expect_node(der: bytes | None, node: str) -> None:
+    try:
+        found = None if der is None else read_client(der).node
+    except NotAClient as e:
+        raise ssl.SSLCertVerificationError(f"expected {node}: {e}") from e
+    if found != node:
+        raise ssl.SSLCertVerificationError(f"expected {node}, got {found}")
 
 
 def write_secret(path: Path, data: bytes) -> None:

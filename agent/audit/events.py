@@ -2,15 +2,17 @@
 """One frozen class per thing worth telling.
 
 Emitting an event writes the log line and moves the counter together, so that neither is
-forgotten; an audit record will join them. No field ever holds a personal value:
-resources, counts, codes, digests and times only.
+forgotten. A :class:`Recorded` event is an audit record too and goes through
+``agent.audit.log``, which does all three once the record is durable. No field ever
+holds a personal value: resources, counts, codes, digests and times only, and for a
+lookup HMACs and commitments that the day's key alone can explain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
 
 Level = Literal["info", "warning", "error"]
 
@@ -19,11 +21,30 @@ Level = Literal["info", "warning", "error"]
 class Event:
     """Base of all events.
 
-    ``name`` is stable and dotted; ``counts`` names the counter it moves, if any.
+    ``name`` is stable and dotted. Fields named in ``quiet`` stand in the audit record
+    only, not in the log line.
     """
 
     name: ClassVar[str] = "event"
     level: ClassVar[Level] = "info"
+    quiet: ClassVar[frozenset[str]] = frozenset()
+
+    def heard(self) -> Literal["debug"] | Level:
+        """The level of its log line; :attr:`level` unless it says otherwise."""
+        return self.level
+
+    def told(self) -> dict[str, Any]:
+        """The fields of its log line."""
+        return {n: v for n, v in self.members().items() if n not in self.quiet}
+
+    def members(self) -> dict[str, Any]:
+        """All fields in their order; those of an audit record."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Recorded(Event):
+    """Base of the events that are audit records: text, integers, lists and maps."""
 
 
 Tell = Callable[[Event], None]
@@ -49,8 +70,8 @@ class DaemonStopping(Event):
 
 
 @dataclass(frozen=True)
-class AdminAction(Event):
-    """Somebody used the local socket to change something."""
+class AdminAction(Recorded):
+    """Somebody used the local socket to change something, or to see evidence."""
 
     name = "admin.action"
     uid: int
@@ -209,3 +230,295 @@ class BatchPurged(Event):
     resource: str
     epoch: int
     seq: int
+
+
+# --- audit records ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LookupDecided(Recorded):
+    """A signed request was answered; the record is durable before the reply leaves.
+
+    Args:
+        day: whose key made ``subjects`` and the commitments, ``YYYY-MM-DD``.
+        decision_id: uuid7, in the reply too.
+        consumer: node that asked, and signed.
+        jti: of its request.
+        op: ``get``, ``verify`` or ``exists``.
+        resource: as this agent knows it; None if the request names one it does not.
+        purpose: of the closed list.
+        fields: item names that the catalog knows; others are left out.
+        items: how many were asked for.
+        subjects: HMAC of each item's canonical key under the day's key.
+        basis: commitment to the legal basis.
+        matter: commitment to the matter, if one was named.
+        officer: commitment to the officer's id.
+        status: of the reply.
+        reasons: of the reply, public codes.
+        found: items with a row.
+        rev: number of the policy that judged, 0 for none.
+        rule: id of the grant that allowed it.
+        request: message digest of the request.
+        reply: message digest of the reply.
+        ms: time that it took, milliseconds.
+    """
+
+    name = "lookup.decided"
+    quiet = frozenset({"day", "jti", "subjects", "basis", "matter", "officer"})
+    day: str
+    decision_id: str
+    consumer: str
+    jti: str
+    op: str
+    resource: str | None
+    purpose: str
+    fields: tuple[str, ...]
+    items: int
+    subjects: tuple[str, ...]
+    basis: str
+    matter: str | None
+    officer: str
+    status: str
+    reasons: tuple[str, ...]
+    found: int
+    rev: int
+    rule: str | None
+    request: str
+    reply: str
+    ms: int
+
+    def heard(self) -> Literal["debug"] | Level:
+        """What went well is in the audit log, and too much for a journal."""
+        return "debug" if self.status == "ok" else self.level
+
+
+@dataclass(frozen=True)
+class LookupRefused(Recorded):
+    """Requests of a minute that were refused before their signature was known.
+
+    Args:
+        since: when the minute began, wire grammar.
+        codes: problem code -> requests.
+    """
+
+    name = "lookup.refused"
+    level = "warning"
+    since: str
+    codes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class BatchLeft(Recorded):
+    """A batch is about to leave; once, before its first upload.
+
+    Args:
+        digest: message digest of its manifest.
+        size: bytes of the file.
+    """
+
+    name = "batch.left"
+    resource: str
+    epoch: int
+    seq: int
+    digest: str
+    upsert: int
+    delete: int
+    keep: int
+    size: int
+
+
+@dataclass(frozen=True)
+class ConfigChanged(Recorded):
+    """The agent started with other settings or catalog documents than before.
+
+    Args:
+        digest: ``sha256:<hex>`` over what was loaded.
+    """
+
+    name = "config.changed"
+    digest: str
+
+
+@dataclass(frozen=True)
+class PolicyActivated(Recorded):
+    """A policy judges from now on.
+
+    Args:
+        rev: its number, counting from 1.
+        digest: ``sha256:<hex>`` of its text.
+        uid: who activated it.
+    """
+
+    name = "policy.activated"
+    rev: int
+    digest: str
+    uid: int
+
+
+@dataclass(frozen=True)
+class KeysChanged(Recorded):
+    """Whose keys changed, and which count now.
+
+    Args:
+        node: this node, or another whose keys were accepted.
+        kids: purpose -> kid of the newest key.
+    """
+
+    name = "keys.changed"
+    node: str
+    kids: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class EvidenceErased(Recorded):
+    """A day's key is destroyed: its evidence, subjects and commitments say no more.
+
+    Args:
+        day: ``YYYY-MM-DD``, UTC.
+        uid: who asked; None for the retention period.
+        records: so many records had evidence.
+    """
+
+    name = "evidence.erased"
+    level = "warning"
+    day: str
+    uid: int | None
+    records: int
+
+
+@dataclass(frozen=True)
+class AuditStarted(Recorded):
+    """The daemon opened the log; whatever came before it had ended.
+
+    Args:
+        version: of the agent.
+        unfinished: requests that the last life did not answer.
+    """
+
+    name = "audit.started"
+    version: str
+    unfinished: int
+
+
+@dataclass(frozen=True)
+class RolledBack(Recorded):
+    """The witness knows a longer log than ours: an old copy was put back.
+
+    Args:
+        size: of our log.
+        witnessed: size that the witness cosigned last.
+    """
+
+    name = "audit.rolled_back"
+    level = "error"
+    size: int
+    witnessed: int
+
+
+# --- about the audit log itself -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AuditStopped(Event):
+    """The log takes no more records; lookups are refused until a restart."""
+
+    name = "audit.stopped"
+    level = "error"
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class AuditCosigned(Event):
+    """The witness cosigned a checkpoint of the log."""
+
+    name = "audit.cosigned"
+    size: int
+
+
+@dataclass(frozen=True)
+class WitnessTrouble(Event):
+    """The witness did not cosign; the log goes on and is offered again."""
+
+    name = "audit.witness"
+    level = "warning"
+    code: str
+    detail: str
+
+
+# --- lookups, beside their records ----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LookupRepeated(Event):
+    """A request came again and gets the reply that it got before."""
+
+    name = "lookup.repeated"
+    consumer: str
+
+
+@dataclass(frozen=True)
+class LookupFailed(Event):
+    """A lookup could not be answered: its source, or ``None`` the agent itself."""
+
+    name = "lookup.failed"
+    level = "warning"
+    resource: str | None
+    code: str
+
+
+@dataclass(frozen=True)
+class ReplayAttempt(Event):
+    """Another request came under an id that was used: somebody may be forging."""
+
+    name = "lookup.replay"
+    level = "error"
+    consumer: str
+
+
+@dataclass(frozen=True)
+class ChannelUp(Event):
+    """The line over which lookups come is open."""
+
+    name = "channel.up"
+
+
+@dataclass(frozen=True)
+class ChannelDown(Event):
+    """The line over which lookups come is cut, and will be opened again."""
+
+    name = "channel.down"
+    level = "warning"
+    code: str
+    detail: str
+    attempt: int
+    wait_s: float
+
+
+@dataclass(frozen=True)
+class ListenerUp(Event):
+    """The listener for the exchange is open."""
+
+    name = "listener.up"
+    port: int
+
+
+@dataclass(frozen=True)
+class ListenerDown(Event):
+    """The listener for the exchange could not be opened; the rest goes on."""
+
+    name = "listener.down"
+    level = "error"
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class LookupLoopFailed(Event):
+    """A loop of the lookup side failed and is begun again; pushes go on."""
+
+    name = "lookup.loop"
+    level = "error"
+    part: str
+    code: str
+    detail: str

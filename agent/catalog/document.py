@@ -116,6 +116,7 @@ class Resource(Part):
 
     Args:
         push: nothing leaves before a person writes ``true`` here.
+        lookup: nothing is answered before a person writes ``true`` here.
         version: grows with every change of the items.
     """
 
@@ -123,6 +124,7 @@ class Resource(Part):
     name: Text
     version: Annotated[int, Field(ge=1, lt=2**53)]
     push: bool = False
+    lookup: bool = False
 
     resource_class_path: Texts = ()
     catalog_level: Literal["provincial", "municipal", "own"] = "own"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A resource document drafted from a table, for a person to finish; pure.
 
-Nothing of a draft leaves: ``push`` is false, and what only people know is missing, so
-that lint names it.
+Nothing of a draft leaves: ``push`` and ``lookup`` are false, and what only people know
+is missing, so that lint names it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ code = "000000/000000"
 name = {name}
 version = 1
 push = false
+lookup = false
 share_type = "conditional"
 share_condition = ""
 secrecy_level = "unclassified"

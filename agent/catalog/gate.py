@@ -4,16 +4,19 @@
 Rules
 
 1. :class:`Outgoing` is the only thing of a resource that the pipeline takes, and
-   :func:`leave` alone makes one.
-2. The gate is shut unless ``push = true``, the resource is shared, unclassified and of
-   the outer network, and lint finds no error.
+   :func:`leave` alone makes one. :class:`Offer` is the same for lookups; :func:`offer`
+   alone makes one.
+2. The gate is shut unless ``push = true`` (for lookups ``lookup = true``), the resource
+   is shared, unclassified and of the outer network, and lint finds no error.
 3. Items that are not shared are left behind: no column of theirs is ever named to a
    connector.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass
+from functools import cached_property
 from typing import Literal
 
 from agent.catalog.document import CatalogItem, Resource
@@ -57,6 +60,42 @@ class Outgoing:
         return tuple(bound.item for bound in self.items)
 
 
+@dataclass(frozen=True)
+class Offer:
+    """What may be asked of a resource one by one, and where it is.
+
+    The policy says who may; what is not offered, no policy can give.
+
+    Args:
+        resource: its code.
+        name: its name, for people.
+        source: name of the source.
+        table: schema-qualified name, outermost first.
+        items: the shared items, in order, with their columns.
+        titles: their names in Chinese, for people.
+        withheld: names of the others, for people.
+        permit: proof that the gate made it.
+    """
+
+    resource: str
+    name: str
+    source: str
+    table: tuple[str, ...]
+    items: tuple[BoundItem, ...]
+    titles: Mapping[str, str]
+    withheld: tuple[str, ...]
+    permit: InitVar[object] = None
+
+    def __post_init__(self, permit: object) -> None:
+        if permit is not _PASS:
+            raise GateClosed(f"{self.resource}: only the gate offers a resource")
+
+    @cached_property
+    def by_name(self) -> Mapping[str, BoundItem]:
+        """The shared items by name."""
+        return {bound.item.name: bound for bound in self.items}
+
+
 def leave(resource: Resource) -> Outgoing:
     """What may leave of a resource.
 
@@ -77,12 +116,48 @@ def leave(resource: Resource) -> Outgoing:
     )
 
 
+def offer(resource: Resource) -> Offer:
+    """What may be asked of a resource.
+
+    Raises:
+        GateClosed: nothing may; it says why.
+    """
+    reason = refused(resource)
+    if reason or resource.binding is None:
+        raise GateClosed(f"{resource.code}: {reason}")
+    shared = resource.shared_items()
+    return Offer(
+        resource=resource.code,
+        name=resource.name,
+        source=resource.binding.source,
+        table=resource.binding.table,
+        items=tuple(_bound(resource, item) for item in shared),
+        titles={item.name: item.title for item in shared},
+        withheld=tuple(i.name for i in resource.items if i not in shared),
+        permit=_PASS,
+    )
+
+
+def offers(resources: Iterable[Resource]) -> Mapping[str, Offer]:
+    """What may be asked of those that the gate opens for lookups, by code."""
+    return {r.code: offer(r) for r in resources if refused(r) is None}
+
+
 def closed(resource: Resource) -> str | None:
     """Why the gate is shut, or None if it is open."""
+    return _shut(resource, "push")
+
+
+def refused(resource: Resource) -> str | None:
+    """Why the gate is shut for lookups, or None if it is open."""
+    return _shut(resource, "lookup")
+
+
+def _shut(resource: Resource, way: Literal["push", "lookup"]) -> str | None:
     if resource.share_type == "not_shared":
         return "share_type is not_shared (辽9)"
-    if not resource.push:
-        return "push is not true"
+    if getattr(resource, way) is not True:
+        return f"{way} is not true"
     if resource.secrecy_level != "unclassified":
         return f"secrecy_level is {resource.secrecy_level} (辽26)"
     if resource.network_zone != "outer":

@@ -164,16 +164,18 @@ def _method(resource: Resource) -> Iterator[Finding]:
 
 
 def _release(resource: Resource) -> Iterator[Finding]:
-    """What a person must have settled before ``push = true``."""
-    if not resource.push:
+    """What a person must have settled before ``push`` or ``lookup`` is true."""
+    ways = [way for way in ("push", "lookup") if getattr(resource, way)]
+    if not ways:
         return
     if resource.share_type == "not_shared":
-        yield error(
-            "push",
-            "辽9",
-            "a resource that is not shared cannot be pushed",
-            "不予共享的资源不得推送",
-        )
+        for way in ways:
+            yield error(
+                way,
+                "辽9",
+                "a resource that is not shared is neither pushed nor looked up",
+                "不予共享的资源不得推送，也不得供联机查询",
+            )
     if resource.secrecy_level != "unclassified":
         yield error(
             "secrecy_level",
@@ -192,8 +194,8 @@ def _release(resource: Resource) -> Iterator[Finding]:
         yield error(
             "binding",
             "辽10",
-            "push = true needs a [binding] to a table",
-            "push = true 需要 [binding] 挂接数据表",
+            f"{ways[0]} = true needs a [binding] to a table",
+            f"{ways[0]} = true 需要 [binding] 挂接数据表",
         )
     if resource.secrecy_review is None:
         yield warning(

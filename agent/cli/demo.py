@@ -28,8 +28,10 @@ ROWS = 20_000
 @app.command(
     help=say(
         "The whole main job on a sample department, on one screen: read, check, seal,"
-        " send, receipts, a batch altered on its way, and both sides counted.",
-        "用样例部门演示全部主流程：读取、检查、封装、发送、回执、途中篡改、两端对账。",
+        " send, receipts, a batch altered on its way, both sides counted, lookups of"
+        " another department, and the audit log checked offline.",
+        "用样例部门演示全部主流程：读取、检查、封装、发送、回执、途中篡改、两端对账、"
+        "其他部门联机查询、离线验证审计日志。",
     ),
     epilog=say(
         "Examples:  fep demo  |  fep demo --rows 200000 --json  |  fep demo --serve",
@@ -127,12 +129,14 @@ def _serve(ask: Asked, console: Console, config: Path) -> None:
         ("spool ls", "batches on this machine", "本机批次"),
         ("source check", "rights and columns of the source", "数据源权限与字段"),
         ("config check", "settings and documents", "配置与目录检查"),
+        ("policy show", "who may look up what", "查询授权策略"),
+        ("audit search --kind lookup.decided", "who looked up what", "查询审计记录"),
         ("pause", "stop reading and sending", "暂停读取与发送"),
         ("resume", "go on", "恢复"),
     )
     lines = [ask.say("Everything keeps running. Try:", "系统保持运行，可以试试：")]
     lines.append(f"  export FEP_CONFIG={config}")
-    lines += [f"  fep {words:<28} # {ask.say(en, zh)}" for words, en, zh in tries]
+    lines += [f"  fep {words:<36} # {ask.say(en, zh)}" for words, en, zh in tries]
     lines.append(ask.say("Ctrl-C ends it.", "按 Ctrl-C 结束。"))
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     with contextlib.suppress(KeyboardInterrupt):

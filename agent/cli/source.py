@@ -6,13 +6,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
 from agent.cli.common.resources import OneOrAll
+
+if TYPE_CHECKING:
+    from agent.catalog.document import Resource
+    from agent.catalog.gate import Offer
+    from agent.settings.model import Settings
 
 app = typer.Typer(
     add_completion=False,
@@ -93,9 +98,9 @@ async def _check(ask: Asked, resource: str | None) -> list[dict[str, Any]]:
     """Findings of the sources, each with its resource."""
     from agent import settings
     from agent.catalog.folder import load_folder
-    from agent.catalog.gate import closed, leave
+    from agent.catalog.gate import closed, leave, offer, refused
+    from agent.child.source import stream_of
     from agent.errors import ResourceUnknown
-    from agent.pipeline.extract import stream_of
     from agent.pipeline.worker import probe
 
     found = settings.load(ask.config, secrets=False)
@@ -103,19 +108,63 @@ async def _check(ask: Asked, resource: str | None) -> list[dict[str, Any]]:
     chosen = [r for r in resources if resource in (None, r.code)]
     if not chosen:
         raise ResourceUnknown(str(resource))
+    keys = _lookup_keys(found, resources)
     findings: list[dict[str, Any]] = []
     for one in chosen:
-        if closed(one) is not None and resource is None:
-            continue
-        out = leave(one)
-        stream = stream_of(out.table, out.items)
-        config = found.source_config(out.source)
-        connector = found.sources[out.source].connector
-        findings += [
-            {"resource": one.code, "source": out.source, **asdict(finding)}
-            for finding in await probe.check(connector, config, [stream])
-        ]
+        if closed(one) is None or (resource is not None and refused(one)):
+            out = leave(one)
+            stream = stream_of(out.table, out.items)
+            config = found.source_config(out.source)
+            connector = found.sources[out.source].connector
+            findings += [
+                {"resource": one.code, "source": out.source, **asdict(finding)}
+                for finding in await probe.check(connector, config, [stream])
+            ]
+        if one.code in keys:
+            findings += await _check_lookups(found, offer(one), keys[one.code])
     return findings
+
+
+def _lookup_keys(
+    found: Settings, resources: Sequence[Resource]
+) -> dict[str, set[tuple[str, ...]]]:
+    """By which items the policy lets each resource be looked up.
+
+    Nothing if the policy cannot be used: ``fep policy check`` says why.
+    """
+    from agent.catalog.gate import offers
+    from agent.errors import PolicyInvalid
+    from agent.lookup.policy.load import load, read
+
+    keys: dict[str, set[tuple[str, ...]]] = {}
+    try:
+        policy = load(read(found.lookup.policy), offers(resources))
+    except PolicyInvalid:
+        return keys
+    for rule in policy.rules:
+        keys.setdefault(rule.resource, set()).add(tuple(sorted(rule.keys)))
+    return keys
+
+
+async def _check_lookups(
+    found: Settings, offered: Offer, keys: set[tuple[str, ...]]
+) -> list[dict[str, Any]]:
+    """Findings about the indexes of a resource that is looked up."""
+    from agent.child.source import stream_of
+    from agent.pipeline.worker import probe
+    from connectors.contract import LookupSpec
+
+    stream = stream_of(offered.table, offered.items)
+    specs = [
+        LookupSpec(stream, tuple(offered.by_name[name].column for name in names))
+        for names in sorted(keys)
+    ]
+    config = found.source_config(offered.source)
+    connector = found.sources[offered.source].connector
+    return [
+        {"resource": offered.resource, "source": offered.source, **asdict(finding)}
+        for finding in await probe.check_lookup(connector, config, specs)
+    ]
 
 
 def _show(ask: Asked, findings: Sequence[dict[str, Any]]) -> None:

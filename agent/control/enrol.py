@@ -8,7 +8,8 @@ Rules
    verified with that certificate alone, never with the system's trust store.
 2. Keys are made here and never leave; files are 0400. Certificate and key statement
    name each other: the CSR carries the digest of statement 1, and a certificate that
-   does not keep it is refused.
+   does not keep it is refused. A machine enrolled when an agent had fewer keys gets the
+   others by a further statement.
 3. Each step leaves a file and is skipped when the file is there and fits, so that an
    interrupted enrolment is simply run again.
 4. A clock that is off is said first: with it every certificate looks wrong.
@@ -39,8 +40,15 @@ from agent.control.identity import (
     writing,
 )
 from agent.crypto.certificates import Certificate, certificates_of_pkcs7
-from agent.crypto.jose import PrivateKey, message_digest
-from agent.crypto.keys import certificate_node, csr, load_private, save_private
+from agent.crypto.jose import PrivateKey, PublicKey, message_digest
+from agent.crypto.keys import (
+    certificate_node,
+    csr,
+    load_note_key,
+    load_private,
+    save_private,
+)
+from agent.crypto.notekey import NoteKey
 from agent.errors import (
     ClockSkewed,
     ExchangeRefused,
@@ -52,7 +60,7 @@ from agent.errors import (
 )
 from agent.wire import problem
 from agent.wire.grammar import format_time
-from agent.wire.keys import KeyStatement
+from agent.wire.keys import KeyChain, KeyStatement, chain
 
 ANSWER_CAP = 8 * 1024 * 1024
 """Most bytes of an answer; a directory is the largest."""
@@ -104,11 +112,16 @@ class Enrolment:
 
 @dataclass(frozen=True)
 class Keys:
-    """The two private keys of a node and its first statement."""
+    """The keys that enrolment itself needs, and the node's statements, 1 first."""
 
     tls: PrivateKey
     sign: PrivateKey
-    statement: str
+    statements: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Message digest of statement 1."""
+        return message_digest(self.statements[0])
 
 
 Report = Callable[[str], None]
@@ -144,7 +157,8 @@ async def enrol(
     tls = _trusting(files.ca)
     tls.load_cert_chain(files.tls_certificate, files.tls_key)
     async with _session(target, tls) as http:
-        await http.post("/v1/keys", keys.statement.encode(), kind="application/jose")
+        for statement in keys.statements:
+            await http.post("/v1/keys", statement.encode(), kind="application/jose")
         report("directory")
         text = await http.get("/v1/directory")
     directory = TrustedDirectory(files.directory, aud=target.aud, kid=target.kid)
@@ -153,7 +167,7 @@ async def enrol(
     return Enrolment(
         node=target.node,
         kid=keys.sign.public.kid,
-        statement=message_digest(keys.statement),
+        statement=keys.digest,
         not_after=certificate.not_after,
     )
 
@@ -198,27 +212,58 @@ def _check_clock(
 def _make_keys(
     target: Target, files: IdentityFiles, *, now: Callable[[], datetime]
 ) -> Keys:
-    """The keys and their statement; those that exist are kept."""
+    """The keys and their statements; those that exist are kept."""
     tls = _key(files.tls_key, "tls")
     sign = _key(files.sign_key, "sign")
-    if not files.statement.exists():
-        statement = KeyStatement(
-            node=target.node,
-            n=1,
-            keys=(tls.public, sign.public),
-            not_before=format_time(now().replace(microsecond=0)),
-        )
+    decrypt = _key(files.decrypt_key, "decrypt")
+    audit = _audit_key(files.audit_key)
+    live = (tls.public, sign.public, decrypt.public, audit.public)
+    statements = _kept_statements(files)
+    if _lacks(statements, live):
+        n = len(statements) + 1
+        moment = format_time(now().replace(microsecond=0))
+        statement = KeyStatement(target.node, n, live, not_before=moment)
         text = sign.sign("fep-keys+jws", statement.payload())
-        write_file(files.statement, text.encode())
-    return Keys(tls, sign, files.statement.read_text("ascii"))
+        write_file(files.statement(n), text.encode())
+        statements = (*statements, text)
+    return Keys(tls, sign, statements)
+
+
+def _kept_statements(files: IdentityFiles) -> tuple[str, ...]:
+    texts: list[str] = []
+    while (path := files.statement(len(texts) + 1)).exists():
+        texts.append(path.read_text("ascii"))
+    return tuple(texts)
+
+
+def _lacks(statements: tuple[str, ...], live: tuple[PublicKey, ...]) -> bool:
+    """Whether a further statement is due: ours are all in it, but not all of ours.
+
+    A statement with keys that this machine does not have is somebody's restored or
+    copied folder; enrolment then fails at the certificate, and nothing is stated.
+    """
+    if not statements:
+        return True
+    said: KeyChain = chain(statements)
+    return {key.kid for key in said.live} < {key.kid for key in live}
 
 
 def _key(path: Path, purpose: str) -> PrivateKey:
     if not path.exists():
-        with writing(path):
-            make_folder(path.parent)
-            save_private(path, PrivateKey.generate(purpose))
+        _save(path, PrivateKey.generate(purpose))
     return load_private(path, purpose=purpose)
+
+
+def _audit_key(path: Path) -> NoteKey:
+    if not path.exists():
+        _save(path, NoteKey.generate("audit"))
+    return load_note_key(path, purpose="audit")
+
+
+def _save(path: Path, key: PrivateKey | NoteKey) -> None:
+    with writing(path):
+        make_folder(path.parent)
+        save_private(path, key)
 
 
 async def _certify(
@@ -236,8 +281,9 @@ async def _certify(
         if held.not_after > now():
             _check_fits(held, target, files, keys)
             return held
-    digest = message_digest(keys.statement)
-    request = csr(keys.tls, node=target.node, statement_digest=digest, cn=target.node)
+    request = csr(
+        keys.tls, node=target.node, statement_digest=keys.digest, cn=target.node
+    )
     async with _session(target, _trusting(files.ca)) as http:
         body = await _enrolled(http, base64.encodebytes(request), sleep, report)
     for certificate in certificates_of_pkcs7(_from_base64(body)):
@@ -278,10 +324,9 @@ def _check_fits(
         )
     if certificate.kid != keys.tls.public.kid:
         raise ExchangeUntrusted("certificate: expected one for tls.key, got another")
-    statement = message_digest(keys.statement)
-    if said.statement != statement:
+    if said.statement != keys.digest:
         raise ExchangeUntrusted(
-            f"certificate: expected one fep:keys/ URI with {statement},"
+            f"certificate: expected one fep:keys/ URI with {keys.digest},"
             f" got {said.statement or 'none or several'}"
         )
 

@@ -6,7 +6,9 @@
     keys/ca.pem             the EST CA, equal to the pin exchange.ca_sha256
     keys/tls.key            private, 0400, made here
     keys/sign.key           private, 0400, made here
-    keys/statement-1.jws    key statement 1, signed by sign.key
+    keys/decrypt.key        private, 0400, made here
+    keys/audit.key          private Ed25519, 0400, made here
+    keys/statement-<n>.jws  key statements, 1 first, each signed by sign.key
     keys/tls.pem            certificate of tls.key, issued by the CA
     directory.jws           the exchange's directory as last verified
 """
@@ -21,7 +23,8 @@ from pathlib import Path
 
 from agent.crypto.certificates import Certificate
 from agent.crypto.jose import PrivateKey
-from agent.crypto.keys import load_private
+from agent.crypto.keys import load_note_key, load_private
+from agent.crypto.notekey import NoteKey
 from agent.errors import MalformedMessage, NotEnrolled, SpoolWriteFailed
 
 
@@ -57,13 +60,22 @@ class IdentityFiles:
 
     @property
     def sign_key(self) -> Path:
-        """Private key that signs batches and catalogs, PEM."""
+        """Private key that signs batches, catalogs and lookups, PEM."""
         return self.folder / "sign.key"
 
     @property
-    def statement(self) -> Path:
-        """Key statement 1, compact JWS."""
-        return self.folder / "statement-1.jws"
+    def decrypt_key(self) -> Path:
+        """Private key that opens lookup requests, PEM."""
+        return self.folder / "decrypt.key"
+
+    @property
+    def audit_key(self) -> Path:
+        """Private Ed25519 key that signs checkpoints of the audit log, PEM."""
+        return self.folder / "audit.key"
+
+    def statement(self, n: int) -> Path:
+        """Key statement n, compact JWS."""
+        return self.folder / f"statement-{n}.jws"
 
     @property
     def directory(self) -> Path:
@@ -86,6 +98,34 @@ def load_sign_key(files: IdentityFiles) -> PrivateKey:
         names = ", ".join(str(p) for p in missing)
         raise NotEnrolled(f"expected {names}")
     return load_private(files.sign_key, purpose="sign")
+
+
+def load_decrypt_key(files: IdentityFiles) -> PrivateKey:
+    """The key that opens lookup requests.
+
+    Raises:
+        NotEnrolled: it is missing: this machine was enrolled before it could answer
+            lookups. Enrolling again makes it and tells the exchange.
+        SecretUnreadable: its file is open to others, or damaged.
+    """
+    _refuse_missing(files.decrypt_key)
+    return load_private(files.decrypt_key, purpose="decrypt")
+
+
+def load_audit_key(files: IdentityFiles) -> NoteKey:
+    """The key that signs checkpoints of the audit log.
+
+    Raises:
+        NotEnrolled: it is missing, as in :func:`load_decrypt_key`.
+        SecretUnreadable: its file is open to others, or damaged.
+    """
+    _refuse_missing(files.audit_key)
+    return load_note_key(files.audit_key, purpose="audit")
+
+
+def _refuse_missing(path: Path) -> None:
+    if not path.exists():
+        raise NotEnrolled(f"expected {path}; enrolling again makes it")
 
 
 def check_pin(files: IdentityFiles, *, ca_sha256: str) -> None:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys by purpose, signatures, digests; the home of cryptography and joserfc."""
+"""Keys by purpose, signatures, digests; the home of cryptography."""

@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from agent.crypto.jose import base64url, thumbprint
+from agent.crypto.jose import coordinates_of, thumbprint
 from agent.errors import MalformedMessage
 
 
@@ -94,12 +94,5 @@ def _kid(certificate: x509.Certificate) -> str | None:
         return None
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         return None
-    numbers = key.public_numbers()
-    return thumbprint(
-        {
-            "kty": "EC",
-            "crv": "P-256",
-            "x": base64url(numbers.x.to_bytes(32, "big")),
-            "y": base64url(numbers.y.to_bytes(32, "big")),
-        }
-    )
+    x, y = coordinates_of(key)
+    return thumbprint({"kty": "EC", "crv": "P-256", "x": x, "y": y})

@@ -3,31 +3,43 @@
 
 Rules
 
-1. Form is checked here, before a JOSE library sees the text: sizes, alphabet, padding,
-   loose bits, duplicate header members. Libraries differ in what they let pass.
+1. Form is checked here, before anything is computed: sizes, alphabet, padding, loose
+   bits, duplicate header members. JOSE libraries differ in what they let pass, and
+   little of theirs is left to do after these checks (docs/adr/0004).
 2. What is not verified (:class:`Unverified`) and what is (:class:`Verified`) are
    different types.
 3. ``typ`` decides the purpose of the key that may sign; ``alg`` comes from the key,
    never from the message.
 4. "The same message" means the same signing input: an ECDSA signature can be
    re-encoded, its input cannot.
+5. A signature is 64 bytes: r and s, 32 bytes each, big-endian (RFC 7518, 3.4).
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Self
 
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, OKPKey
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from agent.errors import BadSignature, MalformedMessage
 
@@ -63,9 +75,15 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
 """Purpose -> ``alg`` of the JWK in suite ``es256``."""
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+_LAST = ("", None, "AQgw", "AEIMQUYcgkosw048")
+"""By length modulo 4: the last characters that have no loose bits; "" is any."""
 _KID = re.compile(r"[A-Za-z0-9_-]{43}")
+_PAIRS = json.JSONDecoder(object_pairs_hook=tuple)
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 _COORDINATES = {"EC": ("x", "y"), "OKP": ("x",)}
 _CURVES = {"EC": "P-256", "OKP": "Ed25519"}
+_ES256 = ec.ECDSA(hashes.SHA256())
+_P256 = ec.SECP256R1()
 
 
 def base64url(data: bytes) -> str:
@@ -81,13 +99,30 @@ def from_base64url(text: str, *, at: str) -> bytes:
     """
     if not _BASE64URL.fullmatch(text):
         raise MalformedMessage(f"{at}: expected base64url without padding")
-    try:
-        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except binascii.Error as e:
-        raise MalformedMessage(f"{at}: expected base64url, got a bad length") from e
-    if base64url(data) != text:
+    last = _LAST[len(text) % 4]
+    if last is None:
+        raise MalformedMessage(f"{at}: expected base64url, got a bad length")
+    if last and text[-1] not in last:
         raise MalformedMessage(f"{at}: expected base64url without loose bits")
-    return data
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def encode_header(header: Mapping[str, Any]) -> str:
+    """A protected header as it stands in a message."""
+    return base64url(_COMPACT.encode(header).encode("ascii"))
+
+
+def decode_header(segment: str, *, at: str) -> object:
+    """A protected header; its objects as tuples of pairs, so that doubles show.
+
+    Raises:
+        MalformedMessage: not base64url of JSON.
+    """
+    data = from_base64url(segment, at=at)
+    try:
+        return _PAIRS.decode(data.decode("utf-8"))
+    except (ValueError, RecursionError) as e:
+        raise MalformedMessage(f"{at}: expected a JSON object") from e
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:
@@ -141,8 +176,58 @@ class PublicKey:
         for name in coordinates:
             if len(from_base64url(jwk[name], at=f"jwk.{name}")) != 32:
                 raise MalformedMessage(f"jwk.{name}: expected 32 bytes")
-        _joserfc_key(jwk)
-        return cls(thumbprint(jwk), jwk["alg"], purpose, MappingProxyType(jwk))
+        key = cls(thumbprint(jwk), jwk["alg"], purpose, MappingProxyType(jwk))
+        _ = key.point if kty == "EC" else key.ed25519
+        return key
+
+    @cached_property
+    def point(self) -> ec.EllipticCurvePublicKey:
+        """The P-256 key itself, parsed once.
+
+        Raises:
+            MalformedMessage: it is no P-256 key, or no point on the curve.
+        """
+        if self.jwk["kty"] != "EC":
+            raise MalformedMessage(f"jwk: expected a P-256 key for {self.purpose}")
+        return p256_point(self.jwk["x"], self.jwk["y"], at="jwk")
+
+    @cached_property
+    def ed25519(self) -> ed25519.Ed25519PublicKey:
+        """The Ed25519 key itself, parsed once.
+
+        Raises:
+            MalformedMessage: it is no Ed25519 key.
+        """
+        if self.jwk["kty"] != "OKP":
+            raise MalformedMessage(f"jwk: expected an Ed25519 key for {self.purpose}")
+        x = from_base64url(self.jwk["x"], at="jwk.x")
+        return ed25519.Ed25519PublicKey.from_public_bytes(x)
+
+
+def p256_point(x: str, y: str, *, at: str) -> ec.EllipticCurvePublicKey:
+    """The P-256 key of two coordinates in base64url, 32 bytes each.
+
+    Raises:
+        MalformedMessage: other text, another length, or a point that is not on the
+            curve; ``at`` is its place in the message.
+    """
+    raw = [from_base64url(v, at=f"{at}.{n}") for n, v in (("x", x), ("y", y))]
+    if [len(r) for r in raw] != [32, 32]:
+        raise MalformedMessage(f"{at}: expected coordinates of 32 bytes")
+    encoded = b"\x04" + b"".join(raw)
+    try:
+        return ec.EllipticCurvePublicKey.from_encoded_point(_P256, encoded)
+    except ValueError as e:
+        raise MalformedMessage(f"{at}: expected a point on the curve") from e
+
+
+def coordinates_of(key: ec.EllipticCurvePublicKey) -> tuple[str, str]:
+    """The x and y of a P-256 key in base64url, as a JWK has them."""
+    numbers = key.public_numbers()
+    return (
+        base64url(numbers.x.to_bytes(32, "big")),
+        base64url(numbers.y.to_bytes(32, "big")),
+    )
 
 
 def _strings(obj: object) -> dict[str, str]:
@@ -153,28 +238,17 @@ def _strings(obj: object) -> dict[str, str]:
     return dict(obj)
 
 
-def _joserfc_key(jwk: Mapping[str, str]) -> ECKey | OKPKey:
-    names = ("kty", "crv", *_COORDINATES[jwk["kty"]])
-    bare: dict[str, str | list[str]] = {n: jwk[n] for n in names}
-    kind = ECKey if jwk["kty"] == "EC" else OKPKey
-    try:
-        key = kind.import_key(bare)
-        _ = key.raw_value  # the library looks at the point only now
-    except (JoseError, ValueError) as e:
-        raise MalformedMessage("jwk: expected a point on the curve") from e
-    return key
-
-
 class PrivateKey:
-    """A private key of one purpose; its value never shows in ``repr``."""
+    """A private P-256 key of one purpose; its value never shows in ``repr``."""
 
-    def __init__(self, key: ECKey, purpose: str) -> None:
+    def __init__(self, key: ec.EllipticCurvePrivateKey, purpose: str) -> None:
         self._key = key
-        parts = {n: str(v) for n, v in key.as_dict(private=False).items()}
-        jwk = {n: parts[n] for n in ("kty", "crv", "x", "y")}
+        x, y = coordinates_of(key.public_key())
+        jwk = {"kty": "EC", "crv": "P-256", "x": x, "y": y}
         self.public = PublicKey.from_jwk(
             {**jwk, "alg": ALGORITHMS[purpose], "purpose": purpose}
         )
+        self._heads: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"PrivateKey({self.public.kid}, {self.public.purpose})"
@@ -183,7 +257,7 @@ class PrivateKey:
     def generate(cls, purpose: str) -> Self:
         """A new P-256 key for one of the purposes of suite ``es256``."""
         _refuse_ed25519(purpose)
-        return cls(ECKey.generate_key("P-256", auto_kid=False), purpose)
+        return cls(ec.generate_private_key(_P256), purpose)
 
     @classmethod
     def from_pem(cls, pem: bytes, *, purpose: str) -> Self:
@@ -194,17 +268,20 @@ class PrivateKey:
         """
         _refuse_ed25519(purpose)
         try:
-            key = ECKey.import_key(pem)
-            good = key.is_private and key.curve_name == "P-256"
-        except (JoseError, ValueError, TypeError) as e:
+            key = load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as e:
             raise ValueError("expected an unencrypted P-256 private key in PEM") from e
-        if not good:
-            raise ValueError("expected a P-256 private key in PEM")
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(
+            key.curve, ec.SECP256R1
+        ):
+            raise ValueError("expected a P-256 private key in PEM")  # noqa: TRY004
         return cls(key, purpose)
 
     def pem(self) -> bytes:
         """The private key as unencrypted PKCS#8 PEM."""
-        return self._key.as_pem(private=True)
+        return self._key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        )
 
     def sign(self, typ: str, payload: bytes) -> str:
         """The compact JWS of a payload.
@@ -212,10 +289,30 @@ class PrivateKey:
         Raises:
             ValueError: a key of this purpose does not sign such messages.
         """
-        if PURPOSE.get(typ) != self.public.purpose:
-            raise ValueError(f"a {self.public.purpose} key does not sign {typ}")
-        header = {"alg": self.public.alg, "kid": self.public.kid, "typ": typ}
-        return jws.serialize_compact(header, payload, self._key, [self.public.alg])
+        signing_input = f"{self._head(typ)}.{base64url(payload)}"
+        der = self._key.sign(signing_input.encode("ascii"), _ES256)
+        r, s = decode_dss_signature(der)
+        signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+        return f"{signing_input}.{base64url(signature)}"
+
+    def _head(self, typ: str) -> str:
+        """The header of messages of a type; the same every time, so made once."""
+        if typ not in self._heads:
+            if PURPOSE.get(typ) != self.public.purpose:
+                raise ValueError(f"a {self.public.purpose} key does not sign {typ}")
+            header = {"alg": self.public.alg, "kid": self.public.kid, "typ": typ}
+            self._heads[typ] = encode_header(header)
+        return self._heads[typ]
+
+    def agree(self, point: ec.EllipticCurvePublicKey) -> bytes:
+        """The ECDH secret with another's key, 32 bytes.
+
+        Raises:
+            ValueError: a key of this purpose does not decrypt.
+        """
+        if self.public.purpose != "decrypt":
+            raise ValueError(f"a {self.public.purpose} key does not decrypt")
+        return self._key.exchange(ec.ECDH(), point)
 
 
 def _refuse_ed25519(purpose: str) -> None:
@@ -281,7 +378,7 @@ def split(text: str | bytes, *, cap: int) -> Unverified:
     parts = line.split(".")
     if len(parts) != 3:
         raise MalformedMessage(f"message: expected 3 segments, got {len(parts)}")
-    header = _header(from_base64url(parts[0], at="header"))
+    header = _header(parts[0])
     payload = from_base64url(parts[1], at="payload")
     if not from_base64url(parts[2], at="signature"):
         raise MalformedMessage("signature: expected one, got none")
@@ -297,12 +394,9 @@ def split(text: str | bytes, *, cap: int) -> Unverified:
     )
 
 
-def _header(data: bytes) -> dict[str, str]:
+def _header(segment: str) -> dict[str, str]:
     """Exactly ``alg``, ``kid`` and ``typ``, each once, each a string."""
-    try:
-        pairs = json.loads(data.decode("utf-8"), object_pairs_hook=tuple)
-    except (ValueError, RecursionError) as e:
-        raise MalformedMessage("header: expected a JSON object") from e
+    pairs = decode_header(segment, at="header")
     if not isinstance(pairs, tuple) or not all(isinstance(p, tuple) for p in pairs):
         raise MalformedMessage("header: expected a JSON object")
     names = sorted(name for name, _ in pairs)
@@ -333,8 +427,19 @@ def verify(message: Unverified, key: PublicKey, *, typ: str) -> Verified:
         raise BadSignature(f"{typ}: expected alg {key.alg}, got {message.alg[:64]!r}")
     if PURPOSE.get(typ) != key.purpose:
         raise BadSignature(f"{typ}: a key of purpose {key.purpose} may not sign it")
-    try:
-        jws.deserialize_compact(message.text, _joserfc_key(key.jwk), [key.alg])
-    except (JoseError, ValueError) as e:
-        raise BadSignature(f"{typ}: signature of {key.kid} does not verify") from e
+    signing_input, _, last = message.text.rpartition(".")
+    signature = from_base64url(last, at="signature")
+    if not _verifies(key, signature, signing_input.encode("ascii")):
+        raise BadSignature(f"{typ}: signature of {key.kid} does not verify")
     return Verified(message.kid, typ, message.payload, message.digest, message.text)
+
+
+def _verifies(key: PublicKey, signature: bytes, data: bytes) -> bool:
+    if len(signature) != 64:
+        return False
+    r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
+    try:
+        key.point.verify(encode_dss_signature(r, s), data, _ES256)
+    except InvalidSignature:
+        return False
+    return True

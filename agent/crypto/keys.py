@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agent.crypto.jose import PrivateKey, thumbprint
+from agent.crypto.notekey import NoteKey
 from agent.errors import MalformedMessage, SecretUnreadable
 
 NODE_URI = "fep:node/"
@@ -28,6 +29,7 @@ __all__ = [
     "certificate_node",
     "csr",
     "csr_node",
+    "load_note_key",
     "load_private",
     "save_private",
     "thumbprint",
@@ -50,7 +52,7 @@ class Identity:
 
 
 def load_private(path: Path, *, purpose: str) -> PrivateKey:
-    """A private key from its file.
+    """A private P-256 key from its file.
 
     Args:
         path: PEM, readable by its owner alone; not a symbolic link.
@@ -59,6 +61,31 @@ def load_private(path: Path, *, purpose: str) -> PrivateKey:
     Raises:
         SecretUnreadable: missing, open to others, or no P-256 key.
     """
+    pem = _read_pem(path)
+    try:
+        return PrivateKey.from_pem(pem, purpose=purpose)
+    except ValueError as e:
+        raise SecretUnreadable(f"{path}: {e}") from e
+
+
+def load_note_key(path: Path, *, purpose: str) -> NoteKey:
+    """A private Ed25519 key from its file.
+
+    Args:
+        path: PEM, readable by its owner alone; not a symbolic link.
+        purpose: ``audit`` or ``witness``.
+
+    Raises:
+        SecretUnreadable: missing, open to others, or no Ed25519 key.
+    """
+    pem = _read_pem(path)
+    try:
+        return NoteKey.from_pem(pem, purpose=purpose)
+    except ValueError as e:
+        raise SecretUnreadable(f"{path}: {e}") from e
+
+
+def _read_pem(path: Path) -> bytes:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
@@ -68,13 +95,10 @@ def load_private(path: Path, *, purpose: str) -> PrivateKey:
         raise SecretUnreadable(f"{path}: {e.strerror}") from e
     if mode & ~0o600:
         raise SecretUnreadable(f"{path}: expected mode 0400 or 0600, got {mode:04o}")
-    try:
-        return PrivateKey.from_pem(pem, purpose=purpose)
-    except ValueError as e:
-        raise SecretUnreadable(f"{path}: {e}") from e
+    return pem
 
 
-def save_private(path: Path, key: PrivateKey) -> None:
+def save_private(path: Path, key: PrivateKey | NoteKey) -> None:
     """Write a key file once: mode 0400, synced, whole or not at all.
 
     Raises:

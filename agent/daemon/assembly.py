@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 import secrets
@@ -19,10 +20,13 @@ from pathlib import Path
 from agent import VERSION, registry, settings
 from agent.audit.events import Tell
 from agent.catalog.folder import load_folder
-from agent.catalog.gate import Outgoing, closed, leave
+from agent.catalog.gate import Offer, Outgoing, closed, leave, offers, refused
+from agent.child.process import Guard
 from agent.control.directory import TrustedDirectory
 from agent.control.identity import IdentityFiles, check_pin, load_sign_key
 from agent.crypto.certificates import Certificate
+from agent.daemon.lookup_assembly import Ground, Open, make_lookups, open_log
+from agent.daemon.lookups import Lookups
 from agent.errors import ConfigInvalid, Fault, FepError, PeerFault
 from agent.local.desk import Desk, Facts
 from agent.logs import Metrics, adopt_libraries, make_tell
@@ -36,7 +40,7 @@ from agent.pipeline.seal import Sender
 from agent.pipeline.spool import Quota, Spool
 from agent.pipeline.uplink.endpoint import Endpoint
 from agent.pipeline.uplink.exchange import Exchange
-from agent.pipeline.worker.spawn import Guard, WorkerProcess
+from agent.pipeline.worker.spawn import WorkerProcess
 from agent.retry import Backoff
 from agent.settings import Settings
 from agent.state import State
@@ -53,6 +57,7 @@ class Daemon:
     flow: PushFlow
     directory: TrustedDirectory
     exchange: Exchange
+    lookups: Lookups
     desk: Desk
     state: State
     tell: Tell
@@ -77,11 +82,17 @@ class Work:
         settings: of the agent.
         outgoing: what the gate lets leave.
         kept: resource -> why the gate is shut for it.
+        offers: what the gate opens for lookups.
+        shut: resource -> why it is shut for lookups.
+        digest: of settings and resource documents, ``sha256:<hex>``.
     """
 
     settings: Settings
     outgoing: tuple[Outgoing, ...]
     kept: Mapping[str, str]
+    offers: Mapping[str, Offer]
+    shut: Mapping[str, str]
+    digest: str
 
 
 def load(config: Path) -> Work:
@@ -107,7 +118,23 @@ def load(config: Path) -> Work:
     resources = load_folder(found.agent.catalog, sources=found.sources)
     kept = {r.code: why for r in resources if (why := closed(r)) is not None}
     outgoing = tuple(leave(r) for r in resources if r.code not in kept)
-    return Work(found, outgoing, kept)
+    return Work(
+        settings=found,
+        outgoing=outgoing,
+        kept=kept,
+        offers=offers(resources),
+        shut={r.code: why for r in resources if (why := refused(r)) is not None},
+        digest=_digest(config, found.agent.catalog),
+    )
+
+
+def _digest(config: Path, catalog: Path) -> str:
+    """Changes when the settings or a resource document do."""
+    digest = hashlib.sha256()
+    for path in (config, *sorted(catalog.glob("*.toml"))):
+        data = path.read_bytes()
+        digest.update(f"{path.name}\n{len(data)}\n".encode() + data)
+    return f"sha256:{digest.hexdigest()}"
 
 
 async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
@@ -134,6 +161,18 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     exchange = await stack.enter_async_context(
         Exchange(_endpoint(found, files), now=_now)
     )
+    chance = _chance()
+    ground = Ground(
+        settings=found,
+        files=files,
+        signer=signer,
+        directory=directory,
+        exchange=exchange,
+        new_id=chance.new_id,
+        tell=tell,
+    )
+    log = await open_log(stack, ground, config=work.digest)
+    lookups = make_lookups(stack, ground, log, Open(work.offers, work.shut))
     parts = Parts(
         exchange=exchange,
         worker=partial(_worker, found),
@@ -147,7 +186,8 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             found.agent.node, found.exchange.aud, agent=f"fep-agent/{VERSION}"
         ),
         tell=tell,
-        chance=_chance(),
+        record_left=log.batch_left,
+        chance=chance,
         limits=_limits(found),
         backoff=Backoff(found.exchange.retry_base_s, found.exchange.retry_cap_s),
     )
@@ -165,7 +205,8 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     desk = Desk(
         flow,
         facts,
-        troubles=partial(_troubles, directory),
+        troubles=lambda: [*_troubles(directory), *lookups.troubles()],
+        lookups=lookups.sight(),
         metrics=metrics.text,
         now=_now,
     )
@@ -174,6 +215,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         flow=flow,
         directory=directory,
         exchange=exchange,
+        lookups=lookups,
         desk=desk,
         state=state,
         tell=tell,

@@ -5,9 +5,11 @@ Rules
 
 1. ``assembly.assemble`` makes every part and passes it in; each close stands on one
    exit stack, so that whatever fails, what was opened is closed in reverse.
-2. READY comes after recovery, not after the network: the exchange may be away.
+2. READY comes after recovery, of pushes and of lookups, not after the network: the
+   exchange may be away.
 3. A signal handler only records. The first SIGTERM or SIGINT drains: nothing new is
-   begun, runs and uploads may end. A second one hurries.
+   begun, runs and uploads may end, lookups in flight are answered. A second one
+   hurries.
 4. The watchdog is fed only while the event loop, the state and every loop of the flow
    answer.
 5. One daemon serves one state folder (flock).
@@ -29,6 +31,7 @@ from resource import RLIMIT_CORE, setrlimit
 from agent import VERSION
 from agent.audit.events import DaemonReady, DaemonStopping
 from agent.daemon.assembly import Daemon, Work, assemble, load
+from agent.daemon.lookups import Lookups
 from agent.daemon.loops import beside
 from agent.errors import AlreadyRunning, SpoolWriteFailed
 from agent.local import server
@@ -110,9 +113,13 @@ async def live(daemon: Daemon, stop: Stop) -> None:
         FepError: a part cannot go on, such as SpoolWriteFailed.
     """
     await daemon.flow.recover()
-    app = server.application(daemon.desk, daemon.tell)
+    await daemon.lookups.flow.recover()
+    app = server.application(daemon.desk, _people(daemon.lookups))
     _make_run_folder(daemon.settings.paths.run)
-    async with server.serving(app, daemon.settings.paths.socket):
+    async with (
+        server.serving(app, daemon.settings.paths.socket),
+        daemon.lookups.serving(),
+    ):
         daemon.tell(DaemonReady(VERSION, daemon.resources))
         daemon.notifier.ready()
         serving = asyncio.create_task(daemon.flow.serve())
@@ -128,6 +135,12 @@ async def live(daemon: Daemon, stop: Stop) -> None:
         await serving
 
 
+def _people(lookups: Lookups) -> server.People:
+    return server.People(
+        record=lookups.log.append, policies=lookups.policies, audit=lookups.audit
+    )
+
+
 def _make_run_folder(folder: Path) -> None:
     """Under systemd it is there; else make it, open to our group."""
     if not folder.exists():
@@ -138,7 +151,7 @@ def _make_run_folder(folder: Path) -> None:
 async def _drain(daemon: Daemon, stop: Stop) -> None:
     daemon.notifier.stopping()
     daemon.tell(DaemonStopping(stop.signal, hurried=False))
-    drain = asyncio.create_task(daemon.flow.drain(DRAIN_S))
+    drain = asyncio.create_task(_drain_both(daemon, DRAIN_S))
     hurry = asyncio.create_task(stop.hurried.wait())
     await asyncio.wait({drain, hurry}, return_when="FIRST_COMPLETED")
     hurry.cancel()
@@ -146,4 +159,10 @@ async def _drain(daemon: Daemon, stop: Stop) -> None:
         daemon.tell(DaemonStopping(stop.signal, hurried=True))
         drain.cancel()
         await asyncio.gather(drain, return_exceptions=True)
-        await daemon.flow.drain(HURRY_S)
+        await _drain_both(daemon, HURRY_S)
+
+
+async def _drain_both(daemon: Daemon, deadline_s: float) -> None:
+    await asyncio.gather(
+        daemon.flow.drain(deadline_s), daemon.lookups.drain(deadline_s)
+    )

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from agent.audit.events import ExchangeTrouble, SecretChanged, Tell
+from agent.audit.log import AuditLog
 from agent.control.directory import TrustedDirectory
 from agent.daemon.assembly import Daemon
 from agent.errors import (
@@ -33,6 +34,8 @@ DIRECTORY_MIN_S = 5.0
 """Pause between two fetches that somebody asked for, at least."""
 QUARANTINE_S = 3600.0
 """Pause between two looks for old quarantine files."""
+STOPPED_S = 60.0
+"""So long a log that cannot be written is shown before the daemon ends, seconds."""
 STATUS_S = 10.0
 """Pause between two words to systemd when no watchdog waits."""
 
@@ -67,11 +70,28 @@ async def _loops(serving: asyncio.Task[None], daemon: Daemon) -> None:
 async def _feed(serving: asyncio.Task[None], daemon: Daemon) -> None:
     """Tell systemd that everything turns, and in a line how it stands."""
     period = watchdog_period_s(os.environ, pid=os.getpid()) or STATUS_S
+    stopped_at: float | None = None
     while not serving.done():
+        stopped_at = _judge_log(daemon.lookups.log, stopped_at)
         await asyncio.to_thread(daemon.state.pauses)  # the state answers
         daemon.notifier.watchdog()
         daemon.notifier.status(_sentence(daemon))
         await asyncio.sleep(period)
+
+
+def _judge_log(log: AuditLog, since: float | None) -> float | None:
+    """Since when the audit log has been stopped.
+
+    Raises:
+        AuditWriteFailed, AuditDamaged: for so long that only a restart can mend it;
+            nothing may leave meanwhile.
+    """
+    if log.trouble is None:
+        return None
+    since = time.monotonic() if since is None else since
+    if time.monotonic() - since > STOPPED_S:
+        raise log.trouble
+    return since
 
 
 def _sentence(daemon: Daemon) -> str:

@@ -56,7 +56,10 @@ create table arbitration(case_no text primary key, person_id integer,
 create table service_site(site_id text primary key, name text, kind text,
   region_code text, lon real, lat real, phone text);
 """
-_INDEXES = "create index employer_uscc on employer(uscc);"
+_INDEXES = """
+create index employer_uscc on employer(uscc);
+create index person_citizen_id on person(citizen_id);
+"""
 
 _REGIONS = (("990102", "临河区"), ("990103", "云山区"), ("990121", "青川县"))
 _SURNAMES = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗郑梁谢宋唐许韩冯邓曹"

@@ -12,7 +12,7 @@ from agent import settings
 from agent.catalog.document import Resource
 from agent.catalog.folder import load_folder
 from agent.catalog.gate import closed, leave
-from agent.demo import department
+from agent.demo import consumers, department
 from agent.demo.site import Exchange, Site
 from agent.model.job import Job
 
@@ -45,6 +45,8 @@ def write(place: Site, exchange: Exchange) -> None:
     place.catalog.mkdir(exist_ok=True)
     for document in FOLDER.glob("*.toml"):
         shutil.copyfile(document, place.catalog / document.name)
+    policy = place.folder / consumers.POLICY
+    policy.write_text(consumers.policy_text(), encoding="utf-8")
     place.state.mkdir(exist_ok=True, mode=0o700)
     place.config.write_text(settings_text(place, exchange), encoding="utf-8")
 
@@ -74,6 +76,9 @@ path = {_quoted(place.source)}
 [push]
 workers = 2
 poll_s = 0.2
+
+[audit]
+checkpoint_s = 1.0
 """
 
 

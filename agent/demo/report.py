@@ -107,6 +107,59 @@ class Tampered:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A question of another department, and its signed answer.
+
+    Args:
+        what: what it was asked for.
+        consumer: node that asked.
+        resource: code.
+        purpose: of the closed list.
+        status: of the reply.
+        reasons: of the reply.
+        rule: grant that allowed it.
+        shown: title of an item -> text as it was given.
+        masked: titles of those that were masked.
+    """
+
+    what: Text
+    consumer: str
+    resource: str
+    purpose: str
+    status: str
+    reasons: tuple[str, ...]
+    rule: str | None
+    shown: Mapping[str, str | None]
+    masked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The audit log, taken away and checked without the agent.
+
+    Args:
+        folder: of the exported log; beside it lies a copy with one record altered.
+        records: so many.
+        cosigned: so many were cosigned by the exchange.
+        good: whether the unaltered log holds.
+        altered: number of the record that was altered.
+        found: number of the first record that the check calls bad then.
+    """
+
+    folder: str
+    records: int
+    cosigned: int
+    good: bool
+    altered: int
+    found: int | None
+
+    @property
+    def proven(self) -> bool:
+        """The log holds, and an altered record is found where it stands."""
+        return self.good and self.found == self.altered and self.cosigned > 0
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that one start of the demonstration did.
 
@@ -118,6 +171,8 @@ class Report:
         kept: resources that were not.
         tampered: what became of the altered batches.
         after_tamper: receipt of the unaltered batch afterwards.
+        asked: lookups of another department, the allowed one first.
+        log: the audit log, checked offline.
         ms: step -> how long it took, milliseconds.
     """
 
@@ -128,11 +183,13 @@ class Report:
     kept: tuple[Kept, ...]
     tampered: tuple[Tampered, ...]
     after_tamper: str
+    asked: tuple[Asked, ...]
+    log: Checked
     ms: Mapping[str, int]
 
     @property
     def healthy(self) -> bool:
-        """Every count fits, both sides are equal, and every alteration was refused."""
+        """Counts fit, both sides are equal, alterations and misuse were refused."""
         return (
             bool(self.pushed)
             and all(p.counts and p.equal for p in self.pushed)
@@ -140,6 +197,19 @@ class Report:
             and bool(self.tampered)
             and all(t.refused for t in self.tampered)
             and self.after_tamper == "loaded"
+            and self.answers
+            and self.log.proven
+        )
+
+    @property
+    def answers(self) -> bool:
+        """The granted purpose got its masked answer, the other one a refusal."""
+        allowed, refused = self.asked
+        return (
+            allowed.status == "ok"
+            and len(allowed.masked) > 0
+            and (refused.status, refused.reasons) == ("denied", ("purpose",))
+            and not refused.shown
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -149,4 +219,7 @@ class Report:
             line |= {"counts": pushed.counts, "equal": pushed.equal}
         for line, one in zip(body["tampered"], self.tampered, strict=True):
             line |= {"what": one.what._asdict(), "refused": one.refused}
+        for line, question in zip(body["asked"], self.asked, strict=True):
+            line |= {"what": question.what._asdict()}
+        body["log"] |= {"proven": self.log.proven}
         return {"healthy": self.healthy, **body}

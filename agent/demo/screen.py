@@ -13,8 +13,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text as Styled
 
-from agent.demo.report import GATE_CLOSED, Pushed, Report, Tampered
+from agent.demo.report import GATE_CLOSED, Asked, Pushed, Report, Tampered
 from agent.errors import Text
+from agent.lookup.policy.words import PURPOSES
 
 Language = Literal["zh", "en"]
 
@@ -100,6 +101,8 @@ def screen(report: Report, lang: Language, *, codes: Mapping[str, Text]) -> Pane
         _withheld(report, lang, codes),
         Styled(),
         _tampering(report, lang),
+        Styled(),
+        _asking(report, lang),
         Styled(),
         _verdict(report, lang),
     )
@@ -227,16 +230,52 @@ def _tamper_line(t: Tampered, lang: Language) -> str:
     return f"{pick(t.what, lang)} → {verdict}{t.status} {t.code} {_mark(t.refused)}"
 
 
+def _asking(report: Report, lang: Language) -> Styled:
+    say, log = _say(lang), report.log
+    text = Styled(
+        say("Another department asks", "其他部门联机查询") + "\n", style="italic"
+    )
+    held = say(
+        f"audit log: {log.records} records, {log.cosigned} cosigned by the exchange;"
+        " checked offline",
+        f"审计日志：{log.records} 条，中心已会签 {log.cosigned} 条；离线验证",
+    )
+    found = "—" if log.found is None else str(log.found)
+    located = say(
+        f"record {log.altered} altered in the copy → found: {found}",
+        f"副本第 {log.altered} 条被篡改 → 检出：{found}",
+    )
+    lines = [
+        *(_question(asked, lang) for asked in report.asked),
+        f"{held} {_mark(log.good)}",
+        f"{located} {_mark(log.found == log.altered)}",
+    ]
+    text.append("\n".join(f"  {line}" for line in lines), style="not italic")
+    return text
+
+
+def _question(asked: Asked, lang: Language) -> str:
+    say = _say(lang)
+    words = f"{pick(PURPOSES[asked.purpose], lang)} ({pick(asked.what, lang)})"
+    if asked.status != "ok":
+        why = ", ".join(asked.reasons)
+        return f"{words} → {say('refused: ', '拒绝：')}{why} {_mark(not asked.shown)}"
+    shown = " · ".join(f"{title} {text}" for title, text in asked.shown.items())
+    return f"{words} → {_mark(bool(asked.masked))} {shown}"
+
+
 def _verdict(report: Report, lang: Language) -> Styled:
     say = _say(lang)
     if report.healthy:
         text = say(
-            "✓ No row is unaccounted for: source = centre + quarantined, digests equal",
-            "✓ 每一行都有着落：源 = 中心 + 隔离，摘要一致",
+            "✓ Source = centre + quarantined, digests equal; every answer is on record",
+            "✓ 源 = 中心 + 隔离，摘要一致；每次答复均有据可查",
         )
         return Styled(text, style="bold green")
     faults = [p.code for p in report.pushed if not _fine(p)]
     faults += [k.code for k in report.kept if k.refused != GATE_CLOSED]
+    faults += [] if report.answers else [say("lookups", "联机查询")]
+    faults += [] if report.log.proven else [say("audit log", "审计日志")]
     text = say("✗ The books do not balance: ", "✗ 账目不符：")
     return Styled(text + (", ".join(faults) or "—"), style="bold red")
 

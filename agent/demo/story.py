@@ -3,8 +3,9 @@
 
 The department is built, the exchange and the agent are started as processes, every
 resource that may leave is pulled until its receipts say ``loaded``, one batch is
-altered on its way, and at the end source and centre are counted apart: the source by a
-worker that reads it again, the centre by a reconcile reply that the exchange signs.
+altered on its way, and source and centre are counted apart: the source by a worker that
+reads it again, the centre by a reconcile reply that the exchange signs. Then another
+department asks twice, and at the end the audit log is taken away and checked alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from agent.demo import department, documents, site
+from agent.demo import asking, department, documents, site
 from agent.demo.acts import Acts
 from agent.demo.report import Report
 from agent.demo.screen import Watch
@@ -29,6 +30,8 @@ STEPS: Mapping[str, Text] = {
     "push": Text("Reading, checking, sending", "读取、检查、发送"),
     "tamper": Text("Altering a batch on its way", "篡改传输中的批次"),
     "prove": Text("Counting both sides", "两端对账"),
+    "ask": Text("Another department asks", "其他部门联机查询"),
+    "check": Text("Checking the audit log offline", "离线验证审计日志"),
 }
 """What is done, in order."""
 
@@ -64,14 +67,22 @@ def told(folder: Path, *, rows: int, watch: Watch) -> Iterator[tuple[Report, Sit
         tampering = acts.tamper(watch)
         runs[tampering.resource] = tampering.run
         clock.step("prove")
+        pushed = acts.prove(runs)
+        clock.step("ask")
+        asking.activate(place)
+        asked = asking.ask_both(place)
+        clock.step("check")
+        log = asking.check_log(place)
         report = Report(
             folder=str(place.folder),
             rows=rows,
             reused=reused,
-            pushed=acts.prove(runs),
+            pushed=pushed,
             kept=acts.refused(),
             tampered=tampering.tampered,
             after_tamper="loaded" if tampering.run["delivered"] else "waiting",
+            asked=asked,
+            log=log,
             ms=clock.done(),
         )
         site.complete(place)

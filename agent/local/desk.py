@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from agent import VERSION
 from agent.errors import BatchUnknown, FepError, GateClosed, all_errors
+from agent.local.lookups import Sight
 
 JsonObject = dict[str, Any]
 
@@ -87,6 +88,7 @@ class Desk:
         push: the flow.
         facts: see there.
         troubles: what is wrong apart from the flow, now.
+        lookups: how the lookup side stands.
         metrics: counters as text.
         now: aware UTC.
     """
@@ -97,12 +99,14 @@ class Desk:
         facts: Facts,
         *,
         troubles: Callable[[], Sequence[FepError]],
+        lookups: Sight,
         metrics: Callable[[], str],
         now: Callable[[], datetime],
     ) -> None:
         self._push = push
         self._facts = facts
         self._troubles = troubles
+        self._lookups = lookups
         self._metrics = metrics
         self._now = now
 
@@ -121,9 +125,10 @@ class Desk:
         shown = push.resources
         if resource is not None:
             shown = (self._push.resource(resource),)
+        lookups = self._lookups.status()
         healthy = all(r.healthy for r in shown) and not troubles
         if resource is None:
-            healthy = healthy and push.healthy
+            healthy = healthy and push.healthy and lookups["healthy"]
         days = (facts.certificate_not_after - self._now()).days
         return {
             "healthy": healthy,
@@ -141,6 +146,7 @@ class Desk:
             },
             "paused": push.paused,
             "spool": asdict(push.spool),
+            "lookups": lookups,
             "troubles": troubles,
             "resources": [self._resource(r) for r in shown],
         }

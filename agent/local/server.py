@@ -2,9 +2,9 @@
 """Answer the people of this machine: HTTP over a Unix socket.
 
 Who asks is the uid that the kernel names (SO_PEERCRED); who may connect is decided by
-the socket's owner, group and mode 0660. Everything that changes something is told as
-an :class:`AdminAction`. The forms of the answers are documented in
-``docs/cli-json.md``.
+the socket's owner, group and mode 0660. Everything that changes something, or shows
+evidence, is recorded as an :class:`AdminAction` first, and not done if it cannot be.
+The forms of the answers are documented in ``docs/cli-json.md``.
 """
 
 from __future__ import annotations
@@ -14,27 +14,31 @@ import contextlib
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import web
 
-from agent.audit.events import AdminAction, Tell
+from agent.audit.events import AdminAction
 from agent.errors import (
     BatchUnknown,
     Busy,
+    EvidenceGone,
     FepError,
     InternalFault,
     MalformedMessage,
     NothingHeld,
     OperatorFault,
+    RecordUnknown,
     ResourceUnknown,
     RunUnknown,
     UsageFault,
 )
 from agent.wire import strict
+from agent.wire.grammar import RESOURCE
 
 BODY_CAP = 64 * 1024
 """Most bytes of a request's body."""
@@ -101,9 +105,73 @@ class Operations(Protocol):
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(operations: Operations, tell: Tell) -> web.Application:
+class PolicyDesk(Protocol):
+    """The lookup policy."""
+
+    def show(self) -> JsonObject:
+        """The active policy, the draft, and whether they differ."""
+        ...
+
+    async def activate(self, *, digest: str | None, uid: int) -> JsonObject:
+        """Let the draft judge from now on. Raises PolicyInvalid."""
+        ...
+
+
+class AuditDesk(Protocol):
+    """The audit log; every answer is bounded and says where to go on."""
+
+    async def search(self, body: Mapping[str, Any]) -> JsonObject:
+        """Records that fit, newest first. Raises UsageFault."""
+        ...
+
+    async def prove(self, n: int) -> JsonObject:
+        """A record with its proof. Raises RecordUnknown."""
+        ...
+
+    async def evidence(self, n: int, *, uid: int) -> JsonObject:
+        """The exact messages of a record. Raises RecordUnknown, EvidenceGone."""
+        ...
+
+    async def erase(self, day: str, *, uid: int) -> JsonObject:
+        """Destroy the key of a day. Raises UsageFault."""
+        ...
+
+    async def export(self, body: Mapping[str, Any]) -> JsonObject:
+        """Sign the head; what an export up to there consists of."""
+        ...
+
+    async def leaves(self, start: int, *, size: int) -> JsonObject:
+        """Exact records."""
+        ...
+
+    async def tiles(self, level: int, number: int, *, size: int) -> JsonObject:
+        """Tiles of the tree."""
+        ...
+
+    async def checkpoints(self, since: int, *, size: int) -> JsonObject:
+        """Signed heads."""
+        ...
+
+
+@dataclass(frozen=True)
+class People:
+    """What people may do beside the flow, and where that is put down.
+
+    Args:
+        record: adds to the audit log; durable when it returns.
+        policies: the lookup policy.
+        audit: the audit log.
+    """
+
+    record: Callable[[AdminAction], Awaitable[int]]
+    policies: PolicyDesk
+    audit: AuditDesk
+
+
+def application(operations: Operations, people: People) -> web.Application:
     """The routes of the local interface."""
-    routes = _Routes(operations, tell)
+    routes = _Routes(operations, people)
+    audit = _AuditRoutes(people)
     app = web.Application(middlewares=[_errors_as_documents], client_max_size=BODY_CAP)
     app.add_routes(
         [
@@ -116,6 +184,16 @@ def application(operations: Operations, tell: Tell) -> web.Application:
             web.post("/v1/pull", routes.pull),
             web.post("/v1/pause", routes.pause),
             web.post("/v1/resume", routes.resume),
+            web.get("/v1/policy", routes.policy),
+            web.post("/v1/policy/activate", routes.activate),
+            web.post("/v1/audit/search", audit.search),
+            web.get("/v1/audit/prove", audit.prove),
+            web.post("/v1/audit/evidence", audit.evidence),
+            web.post("/v1/audit/erase", audit.erase),
+            web.post("/v1/audit/export", audit.export),
+            web.get("/v1/audit/leaves", audit.leaves),
+            web.get("/v1/audit/tiles", audit.tiles),
+            web.get("/v1/audit/checkpoints", audit.checkpoints),
         ]
     )
     return app
@@ -166,9 +244,9 @@ def peer_uid(request: web.Request) -> int:
 class _Routes:
     """One method a route."""
 
-    def __init__(self, operations: Operations, tell: Tell) -> None:
+    def __init__(self, operations: Operations, people: People) -> None:
         self._ops = operations
-        self._tell = tell
+        self._people = people
 
     async def version(self, _request: web.Request) -> web.Response:
         return _json(self._ops.version())
@@ -207,23 +285,85 @@ class _Routes:
         resource = _needed(body.get("resource"), "resource")
         confirm = body.get("confirm_deletes", False)
         action = "pull --confirm-deletes" if confirm else "pull"
-        self._told(request, action, resource)
+        await _recorded(self._people, request, action, resource)
         return _json(await self._ops.pull(resource, confirm_deletes=confirm))
 
     async def pause(self, request: web.Request) -> web.Response:
         resource = (await _body(request)).get("resource")
+        await _recorded(self._people, request, "pause", resource)
         self._ops.pause(resource)
-        self._told(request, "pause", resource)
         return _json({"paused": True, "resource": resource})
 
     async def resume(self, request: web.Request) -> web.Response:
         resource = (await _body(request)).get("resource")
+        await _recorded(self._people, request, "resume", resource)
         self._ops.resume(resource)
-        self._told(request, "resume", resource)
         return _json({"paused": False, "resource": resource})
 
-    def _told(self, request: web.Request, action: str, resource: str | None) -> None:
-        self._tell(AdminAction(uid=peer_uid(request), action=action, resource=resource))
+    async def policy(self, _request: web.Request) -> web.Response:
+        return _json(await asyncio.to_thread(self._people.policies.show))
+
+    async def activate(self, request: web.Request) -> web.Response:
+        digest = (await _body(request)).get("digest")
+        if digest is not None and not isinstance(digest, str):
+            raise UsageFault("digest: expected a text or null")
+        await _recorded(self._people, request, "policy activate", None)
+        uid = peer_uid(request)
+        return _json(await self._people.policies.activate(digest=digest, uid=uid))
+
+
+class _AuditRoutes:
+    """One method a route of the audit log."""
+
+    def __init__(self, people: People) -> None:
+        self._people = people
+        self._desk = people.audit
+
+    async def search(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        await _recorded(self._people, request, "audit search", body.get("resource"))
+        return _json(await self._desk.search(body))
+
+    async def prove(self, request: web.Request) -> web.Response:
+        return _json(await self._desk.prove(_number(request.query.get("n"), "n")))
+
+    async def evidence(self, request: web.Request) -> web.Response:
+        n = (await _body(request)).get("n")
+        if type(n) is not int:
+            raise UsageFault("n: expected a whole number")
+        return _json(await self._desk.evidence(n, uid=peer_uid(request)))
+
+    async def erase(self, request: web.Request) -> web.Response:
+        day = (await _body(request)).get("day")
+        if not isinstance(day, str) or len(day) > 10:
+            raise UsageFault("day: expected a day like 2026-11-21")
+        await _recorded(self._people, request, f"audit erase {day}", None)
+        return _json(await self._desk.erase(day, uid=peer_uid(request)))
+
+    async def export(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        await _recorded(self._people, request, "audit export", None)
+        return _json(await self._desk.export(body))
+
+    async def leaves(self, request: web.Request) -> web.Response:
+        start, size = _numbers(request, "start", "size")
+        return _json(await self._desk.leaves(start, size=size))
+
+    async def tiles(self, request: web.Request) -> web.Response:
+        level, number, size = _numbers(request, "level", "number", "size")
+        return _json(await self._desk.tiles(level, number, size=size))
+
+    async def checkpoints(self, request: web.Request) -> web.Response:
+        since, size = _numbers(request, "since", "size")
+        return _json(await self._desk.checkpoints(since, size=size))
+
+
+async def _recorded(
+    people: People, request: web.Request, action: str, resource: str | None
+) -> None:
+    """Put down who does what, before it is done; free text is not put down."""
+    known = resource if resource and RESOURCE.fullmatch(resource) else None
+    await people.record(AdminAction(peer_uid(request), action, known))
 
 
 @web.middleware
@@ -240,7 +380,13 @@ async def _errors_as_documents(
 
 def _status(error: FepError) -> int:
     match error:
-        case ResourceUnknown() | RunUnknown() | BatchUnknown():
+        case (
+            ResourceUnknown()
+            | RunUnknown()
+            | BatchUnknown()
+            | RecordUnknown()
+            | EvidenceGone()
+        ):
             return 404
         case Busy() | NothingHeld():
             return 409
@@ -282,6 +428,10 @@ def _needed(value: str | None, name: str) -> str:
     if not value:
         raise UsageFault(f"{name} is missing")
     return value
+
+
+def _numbers(request: web.Request, *names: str) -> list[int]:
+    return [_number(request.query.get(name), name) for name in names]
 
 
 def _number(text: str | None, name: str) -> int:

@@ -13,45 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.errors import (
-    SourceFailed,
-    SourceFault,
-    SourceLogin,
-    SourceMissing,
-    SourceRight,
-    SourceText,
-    SourceTypeChanged,
-    SourceUnreachable,
-)
+from agent.child.source import source_faults, stream_of
 from connectors.contract import (
-    ColumnSpec,
     Connector,
     Frontier,
-    Kind,
     Limits,
     Page,
     Session,
     Slice,
-    SourceError,
-    StreamSpec,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from agent.model.job import BoundItem, Job
-
-FAULTS: dict[Kind, type[SourceFault]] = {
-    "unreachable": SourceUnreachable,
-    "login": SourceLogin,
-    "right": SourceRight,
-    "missing": SourceMissing,
-    "type": SourceTypeChanged,
-    "text": SourceText,
-    "timeout": SourceFailed,
-    "failed": SourceFailed,
-}
-"""What a connector reports -> what the agent raises."""
+    from agent.model.job import Job
 
 
 @dataclass(frozen=True)
@@ -91,29 +66,6 @@ class Reading:
         for part in self.slices:
             for page in self.session.read(part):
                 yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
-
-
-def stream_of(table: tuple[str, ...], items: tuple[BoundItem, ...]) -> StreamSpec:
-    """What a connector must know of a job: columns, not items."""
-    columns = (
-        ColumnSpec(b.column, b.item.type.value, b.item.length, b.item.scale, b.item.key)
-        for b in items
-    )
-    return StreamSpec(table, tuple(columns))
-
-
-@contextmanager
-def source_faults() -> Iterator[None]:
-    """Translate the errors of a connector, also those raised while iterating.
-
-    Raises:
-        SourceFault: the class of :data:`FAULTS` for a SourceError.
-    """
-    try:
-        yield
-    except SourceError as e:
-        timed_out = "statement timeout: " if e.kind == "timeout" else ""
-        raise FAULTS.get(e.kind, SourceFailed)(timed_out + e.detail) from None
 
 
 @contextmanager

@@ -167,12 +167,13 @@ def _model(loc: tuple[int | str, ...]) -> type[BaseModel]:
 
 def _placed(settings: Settings, folder: Path) -> Settings:
     """With the paths of the file made absolute."""
-    agent, paths = settings.agent, settings.paths
+    agent, paths, lookup = settings.agent, settings.paths, settings.lookup
     return settings.model_copy(
         update={
             "agent": agent.model_copy(update={"catalog": folder / agent.catalog}),
             "paths": paths.model_copy(
                 update={"state": folder / paths.state, "run": folder / paths.run}
             ),
+            "lookup": lookup.model_copy(update={"policy": folder / lookup.policy}),
         }
     )

@@ -64,6 +64,15 @@ Digest = Annotated[str, _text(r"^[0-9a-f]{64}$", "64 lower hex digits (SHA-256)"
 Kid = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$", "a kid of 43 characters")]
 
 
+Listen = Annotated[
+    str,
+    _text(
+        r"^$|^([0-9A-Za-z.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$",
+        "<address>:<port>, such as 0.0.0.0:8444, or nothing",
+    ),
+]
+
+
 class Agent(Section):
     """Who this agent is and how it speaks."""
 
@@ -88,6 +97,16 @@ class Paths(Section):
     def database(self) -> Path:
         """The state database."""
         return self.state / "state.db"
+
+    @property
+    def ledger(self) -> Path:
+        """The database of lookups and of the audit log."""
+        return self.state / "lookup.db"
+
+    @property
+    def evidence(self) -> Path:
+        """Keys of the days under which evidence is kept."""
+        return self.state / "evidence"
 
     @property
     def keys(self) -> Path:
@@ -161,6 +180,26 @@ class Quality(Section):
         return dict(self)
 
 
+class Lookup(Section):
+    """How lookups come in, and how much of them at a time."""
+
+    relay: bool = True
+    listen: Listen = ""
+    policy: File = Path("policy.toml")
+    statement_timeout_s: Annotated[int, Field(ge=1, le=25)] = 3
+    in_flight: Annotated[int, Field(ge=1, le=1024)] = 64
+    peer_in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
+    peer_per_s: Annotated[int, Field(ge=1, le=100_000)] = 200
+
+
+class Audit(Section):
+    """How long evidence is kept, and how often the log is witnessed."""
+
+    evidence_days: Annotated[int, Field(ge=1, le=36_500)] = 1095
+    checkpoint_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    checkpoint_records: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+
+
 class Quarantine(Section):
     """How long withheld rows are kept."""
 
@@ -187,6 +226,8 @@ class Settings(Section):
     push: Push = Push()
     spool: Spool = Spool()
     quality: Quality = Quality()
+    lookup: Lookup = Lookup()
+    audit: Audit = Audit()
     quarantine: Quarantine = Quarantine()
     log: Log = Log()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast
 
 from agent.crypto.jose import PublicKey
@@ -135,6 +135,10 @@ class Directory:
     departments: Mapping[str, DepartmentFile]
     exchange: ExchangeFile
     revoked: RevokedFile
+    _chains: dict[str, KeyChain] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Chains that were verified already; a directory never changes."""
 
     def payload(self) -> bytes:
         """The JSON to sign.
@@ -191,10 +195,14 @@ class Directory:
             raise UnknownKey(f"directory: no keys of {node}")
         if entry.status == "revoked" or node in self.revoked.nodes:
             raise UnknownKey(f"directory: {node} is revoked")
-        chain = key_chain.chain(entry.statements)
-        if chain.node != node:
-            raise MalformedMessage(f"directory: {node} has the keys of {chain.node}")
-        return chain
+        if node not in self._chains:
+            chain = key_chain.chain(entry.statements)
+            if chain.node != node:
+                raise MalformedMessage(
+                    f"directory: {node} has the keys of {chain.node}"
+                )
+            self._chains[node] = chain
+        return self._chains[node]
 
     def node_key(self, node: str, kid: str, purpose: str) -> PublicKey:
         """A key of a node that is not revoked.
@@ -210,6 +218,34 @@ class Directory:
         status = self.key_status(node, kid)
         self._refuse_revoked(kid, "active" if status is None else status.status)
         return key
+
+    def encryption_key(self, node: str) -> PublicKey:
+        """The key to encrypt to: a node's newest active ``decrypt`` key.
+
+        Newest is the last that its newest statement lists.
+
+        Raises:
+            UnknownKey: it has none.
+            MalformedMessage: a statement breaks the format or the chain.
+            BadSignature: a statement is not signed as the chain demands.
+        """
+        for key in reversed(self.node_keys(node).live):
+            status = self.key_status(node, key.kid)
+            active = status is None or status.status == "active"
+            if key.purpose == "decrypt" and active and key.kid not in self.revoked.kids:
+                return key
+        raise UnknownKey(f"directory: {node} has no active decrypt key")
+
+    def witness_keys(self, aud: str) -> tuple[PublicKey, ...]:
+        """Keys with which an exchange cosigns, those that are not revoked."""
+        return tuple(
+            key
+            for entry in self.exchange.exchanges
+            for key, status in (entry.keys if entry.aud == aud else ())
+            if key.purpose == "witness"
+            and status != "revoked"
+            and key.kid not in self.revoked.kids
+        )
 
     def key_status(self, node: str, kid: str) -> KeyStatus | None:
         """How a node's key stands; None if the directory does not say."""

@@ -8,11 +8,21 @@ quoted up to 64 characters.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, NoReturn
 
 from agent.errors import MalformedMessage
 from agent.wire import strict
 from agent.wire.grammar import is_time
+
+
+def kind(value: object) -> str:
+    """What a JSON value is, without a word of what it holds."""
+    if isinstance(value, str):
+        return f"text of {len(value)} characters"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return "a number"
+    return shown(value)
 
 
 def shown(value: object) -> str:
@@ -26,6 +36,12 @@ def shown(value: object) -> str:
     return "an object" if isinstance(value, dict) else "an array"
 
 
+@cache
+def _split(names: str) -> frozenset[str]:
+    """Names that stand in the code, separated by blanks."""
+    return frozenset(names.split())
+
+
 class Members:
     """The members of one object.
 
@@ -35,6 +51,7 @@ class Members:
         names: the members that must be there, separated by blanks.
         optional: the members that may be absent.
         open_ended: whether unknown members are ignored instead of refused.
+        personal: whether values may be personal: then no complaint quotes them.
 
     Raises:
         MalformedMessage: no object, a member is missing or unknown; the reading methods
@@ -49,21 +66,28 @@ class Members:
         *,
         optional: str = "",
         open_ended: bool = False,
+        personal: bool = False,
     ) -> None:
         self.at = at
+        self._personal = personal
+        self._shown = kind if personal else shown
         if not isinstance(value, dict):
-            raise MalformedMessage(f"{at}: expected an object, got {shown(value)}")
+            raise MalformedMessage(
+                f"{at}: expected an object, got {self._shown(value)}"
+            )
         self._obj: dict[str, Any] = value
-        wanted = set(names.split())
+        wanted = _split(names)
         if missing := wanted - value.keys():
             raise MalformedMessage(f"{at}: missing {', '.join(sorted(missing))}")
-        unknown = value.keys() - wanted - set(optional.split())
-        if unknown and not open_ended:
-            raise MalformedMessage(f"{at}: unknown member {shown(min(unknown))}")
+        if open_ended or len(value) == len(wanted):
+            return
+        unknown = value.keys() - wanted - _split(optional)
+        if unknown:
+            raise MalformedMessage(f"{at}: unknown member {self._shown(min(unknown))}")
 
     def fail(self, name: str, expected: str) -> NoReturn:
         """Complain about a member."""
-        got = shown(self._obj.get(name))
+        got = self._shown(self._obj.get(name))
         raise MalformedMessage(f"{self.at}.{name}: expected {expected}, got {got}")
 
     def has(self, name: str) -> bool:
@@ -73,6 +97,11 @@ class Members:
     def null(self, name: str) -> bool:
         """Whether a member is ``null``."""
         return self._obj[name] is None
+
+    @property
+    def whole(self) -> dict[str, Any]:
+        """The object as it is."""
+        return self._obj
 
     def raw(self, name: str) -> Any:
         """A member as it is."""
@@ -139,6 +168,7 @@ class Members:
             names,
             optional=optional,
             open_ended=open_ended,
+            personal=self._personal,
         )
 
     def objects(self, name: str, names: str) -> list[Members]:
@@ -149,18 +179,35 @@ class Members:
         ]
 
 
-def read(payload: bytes, at: str, names: str, *, open_ended: bool = False) -> Members:
+def read(
+    payload: bytes,
+    at: str,
+    names: str,
+    *,
+    optional: str = "",
+    open_ended: bool = False,
+    personal: bool = False,
+) -> Members:
     """The members of a payload, whose ``v`` must be 1.
 
     Args:
         payload: the bytes of a verified message.
         at: the message's name in complaints.
         names: its members besides ``v``.
+        optional: the members that may be absent.
         open_ended: whether unknown members are ignored.
+        personal: whether no complaint may quote a value.
 
     Raises:
         MalformedMessage: the payload breaks a rule.
     """
-    members = Members(strict.loads(payload), at, f"v {names}", open_ended=open_ended)
+    members = Members(
+        strict.loads(payload),
+        at,
+        f"v {names}",
+        optional=optional,
+        open_ended=open_ended,
+        personal=personal,
+    )
     members.integer("v", least=1, most=1)
     return members

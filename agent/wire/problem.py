@@ -37,6 +37,9 @@ CODES: Mapping[str, int] = MappingProxyType(
         "stale-epoch": 422,
         "fork": 422,
         "bad-digest": 422,
+        "bad-proof": 422,
+        "no-channel": 503,
+        "no-answer": 504,
         "busy": 503,
         "held": 503,
     }
@@ -76,12 +79,16 @@ class Problem:
         """A problem with the status that the table has for its code."""
         return cls(code, CODES[code], detail, members)
 
-    def body(self) -> bytes:
-        """The JSON document, media type :data:`MEDIA_TYPE`."""
+    def as_object(self) -> dict[str, Any]:
+        """The document's members."""
         head: dict[str, Any] = {"type": PREFIX + self.code, "status": self.status}
         if self.detail:
             head["detail"] = self.detail
-        return strict.dumps({**head, **self.members})
+        return {**head, **self.members}
+
+    def body(self) -> bytes:
+        """The JSON document, media type :data:`MEDIA_TYPE`."""
+        return strict.dumps(self.as_object())
 
 
 def parse(body: bytes, *, status: int) -> Problem:
@@ -96,7 +103,20 @@ def parse(body: bytes, *, status: int) -> Problem:
     """
     if len(body) > CAP:
         raise MalformedMessage(f"problem: expected at most {CAP} bytes")
-    obj = strict.loads(body)
+    return _read(strict.loads(body), status)
+
+
+def of_object(obj: object) -> Problem:
+    """The problem of a document inside another message; its own ``status`` counts.
+
+    Raises:
+        MalformedMessage: not a problem document of ours.
+    """
+    m = Members(obj, "problem", "status", open_ended=True)
+    return _read(m.whole, m.integer("status", least=400, most=599))
+
+
+def _read(obj: dict[str, Any], status: int) -> Problem:
     m = Members(obj, "problem", "type", optional="detail", open_ended=True)
     urn = m.text("type")
     code = urn.removeprefix(PREFIX)

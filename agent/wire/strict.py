@@ -22,6 +22,7 @@ LIMIT = 1 << 53
 
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 """A string or a bracket; possessive, so that no text takes quadratic time."""
+_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def loads(data: bytes, *, depth: int = DEPTH) -> dict[str, Any]:
@@ -40,29 +41,25 @@ def loads(data: bytes, *, depth: int = DEPTH) -> dict[str, Any]:
         raise MalformedMessage(f"JSON: expected UTF-8, byte {e.start} is not") from e
     _check_depth(text, depth)
     try:
-        obj = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_no_fraction,
-            parse_constant=_no_constant,
-        )
+        obj = _DECODER.decode(text)
     except json.JSONDecodeError as e:
         raise MalformedMessage(f"JSON: {e.msg} at character {e.pos}") from e
     if not isinstance(obj, dict):
         raise MalformedMessage("JSON: expected an object at the top")
-    _check_text(obj)
+    if _ESCAPED_HALF.search(text):  # UTF-8 has none, only escapes can write one
+        _check_text(obj)
     return obj
 
 
 def dumps(obj: dict[str, Any]) -> bytes:
     """Compact UTF-8 JSON of an object, members in their order."""
-    text = json.dumps(obj, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8")
+    return _ENCODER.encode(obj).encode("utf-8")
 
 
 def _check_depth(text: str, cap: int) -> None:
     """Refuse deep nesting before the parser would recurse into it."""
+    if text.count("{") + text.count("[") <= cap:  # most messages: not one too many
+        return
     depth = 0
     for token in _TOKEN.finditer(text):
         first = token[0][0]
@@ -109,3 +106,12 @@ def _check_text(value: Any) -> None:
     elif isinstance(value, list):
         for member in value:
             _check_text(member)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_int=_integer,
+    parse_float=_no_fraction,
+    parse_constant=_no_constant,
+)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors.contract import Connector
-from connectors.lazy import LazyConnector, Parts
+from connectors.lazy import LazyReader, Parts
 
 SPEC: Mapping[str, Any] = {
     "type": "object",
@@ -45,4 +45,4 @@ def _parts() -> Parts:
     return Parts(check.check, discover.discover, session.capabilities, session.session)
 
 
-CONNECTOR: Connector = LazyConnector("mysql", SPEC, _parts)
+CONNECTOR: Connector = LazyReader("mysql", SPEC, _parts)

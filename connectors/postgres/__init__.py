@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors.contract import Connector
-from connectors.lazy import LazyConnector, Parts
+from connectors.lazy import LazyConnector, LookupParts, Parts
 
 SPEC: Mapping[str, Any] = {
     "type": "object",
@@ -52,4 +52,10 @@ def _parts() -> Parts:
     return Parts(check.check, discover.discover, session.capabilities, session.session)
 
 
-CONNECTOR: Connector = LazyConnector("postgres", SPEC, _parts)
+def _lookup() -> LookupParts:
+    from connectors.postgres import lookup
+
+    return LookupParts(lookup.lookup, lookup.check)
+
+
+CONNECTOR: Connector = LazyConnector("postgres", SPEC, _parts, lookup=_lookup)

@@ -65,7 +65,7 @@ class Refused(SourceError):
         super().__init__(kind, f"{where}: {sentence}")
 
 
-def conninfo(config: Mapping[str, Any]) -> str:
+def conninfo(config: Mapping[str, Any], *, connect_s: int = CONNECT_S) -> str:
     """The connection string of a source, for libpq; it holds the password."""
     given = {
         "host": config["host"],
@@ -75,7 +75,7 @@ def conninfo(config: Mapping[str, Any]) -> str:
         "password": config.get("password"),
         "sslmode": config.get("sslmode"),
         "sslrootcert": config.get("sslrootcert"),
-        "connect_timeout": CONNECT_S,
+        "connect_timeout": connect_s,
         "client_encoding": "UTF8",
         "application_name": "fep",
         "keepalives_idle": 30,
@@ -93,8 +93,8 @@ def where(config: Mapping[str, Any]) -> str:
     )
 
 
-def settings(limits: Limits, version: int) -> str:
-    """A SELECT that sets the session up for this transaction.
+def settings(limits: Limits, version: int, *, lasting: bool = False) -> str:
+    """A SELECT that sets the session up for this transaction, or for its whole life.
 
     As functions, because a connection pooler refuses start-up options, and a read-only
     reader can still call functions.
@@ -102,6 +102,7 @@ def settings(limits: Limits, version: int) -> str:
     Args:
         limits: of the session.
         version: of the server, such as 150020.
+        lasting: for all transactions to come, which only read then.
     """
     wanted = {
         "search_path": "pg_catalog",
@@ -116,15 +117,20 @@ def settings(limits: Limits, version: int) -> str:
     }
     if version >= 110000:
         wanted["jit"] = "off"
+    if lasting:
+        wanted["default_transaction_read_only"] = "on"
+        if version >= 120000:  # planning for each call would cost more than the call
+            wanted["plan_cache_mode"] = "force_generic_plan"
+    local = "false" if lasting else "true"
     calls = (
-        f"pg_catalog.set_config('{name}', '{value}', true) as s{i}"
+        f"pg_catalog.set_config('{name}', '{value}', {local}) as s{i}"
         for i, (name, value) in enumerate(wanted.items())
     )
     select = "select " + ", ".join(calls)
     if version >= 140000:  # a killed agent's query ends; other systems refuse this
         select += (
             ", case when version() like '%linux%' then pg_catalog.set_config("
-            f"'client_connection_check_interval', '{PEER_CHECK_S}s', true) end as sc"
+            f"'client_connection_check_interval', '{PEER_CHECK_S}s', {local}) end as sc"
         )
     return select
 
@@ -145,12 +151,34 @@ def our_errors() -> Iterator[None]:
 
 
 def _ours(error: psycopg.Error) -> SourceError:
-    state = error.sqlstate
+    return state_error(error.sqlstate)
+
+
+def state_error(state: str | None) -> SourceError:
+    """An error by its SQLSTATE, which is None if the connection broke."""
     if state is None:
         return SourceError("unreachable", "the connection broke")
     kinds = [kind for start, kind in _STATES if state.startswith(start)]
     kind: Kind = kinds[0] if kinds else "failed"
-    return SourceError(kind, f"SQLSTATE {state} ({type(error).__name__})")
+    try:
+        name = psycopg.errors.lookup(state).__name__
+    except KeyError:
+        name = "unknown to psycopg"
+    return SourceError(kind, f"SQLSTATE {state} ({name})")
+
+
+def connected(
+    config: Mapping[str, Any], *, connect_s: int = CONNECT_S
+) -> psycopg.Connection[Any]:
+    """A connection outside of any transaction.
+
+    Raises:
+        Refused: no connection.
+    """
+    try:
+        return psycopg.connect(conninfo(config, connect_s=connect_s), autocommit=True)
+    except psycopg.Error as e:
+        raise Refused(_why(config, str(e), connect_s), where(config)) from None
 
 
 @contextmanager
@@ -163,10 +191,7 @@ def connection(
         Refused: no connection.
         SourceError: also from the block, instead of any psycopg.Error.
     """
-    try:
-        db = psycopg.connect(conninfo(config), autocommit=True)
-    except psycopg.Error as e:
-        raise Refused(_why(config, str(e)), where(config)) from None
+    db = connected(config)
     try:
         with our_errors():
             db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -176,14 +201,14 @@ def connection(
         db.close()
 
 
-def _why(config: Mapping[str, Any], message: str) -> Why:
+def _why(config: Mapping[str, Any], message: str, connect_s: int) -> Why:
     """The reason of a refused connection, most specific first."""
     low, database = message.lower(), f'"{config["database"]}"'
     if "pg_hba.conf" in low:
         return "hba"
     if any(words in low for words in ("too many", "connection slots")):
         return "busy"
-    if pq.PGconn.ping(conninfo(config).encode()) != pq.Ping.OK:
+    if pq.PGconn.ping(conninfo(config, connect_s=connect_s).encode()) != pq.Ping.OK:
         return "tls" if "certificate" in low or "ssl" in low else "address"
     if database in message and ("permission" in low or "权限" in low):
         return "connect-right"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors.contract import Connector
-from connectors.lazy import LazyConnector, Parts
+from connectors.lazy import LazyConnector, LookupParts, Parts
 
 SPEC: Mapping[str, Any] = {
     "type": "object",
@@ -33,4 +33,10 @@ def _parts() -> Parts:
     return Parts(look.check, look.discover, look.capabilities, session.session)
 
 
-CONNECTOR: Connector = LazyConnector("sqlite", SPEC, _parts)
+def _lookup() -> LookupParts:
+    from connectors.sqlite import lookup
+
+    return LookupParts(lookup.lookup, lookup.check)
+
+
+CONNECTOR: Connector = LazyConnector("sqlite", SPEC, _parts, lookup=_lookup)

@@ -34,7 +34,7 @@ _SENTENCES: Mapping[str, str] = {
     "SQLITE_NOTADB": "the file is not a SQLite database, or it is encrypted",
     "SQLITE_CORRUPT": "the file is damaged; run PRAGMA integrity_check",
     "SQLITE_BUSY": f"a writer held its lock for more than {BUSY_S:.0f} s",
-    "SQLITE_INTERRUPT": "the statement ran longer than push.statement_timeout_s",
+    "SQLITE_INTERRUPT": "the statement ran longer than statement_timeout_s",
 }
 
 

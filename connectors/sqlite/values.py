@@ -13,10 +13,11 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+
+from connectors.sqlite.text import text_of
 
 _EXACT = 2**53
 """All whole numbers up to here are floats."""
@@ -37,7 +38,7 @@ def column(values: Sequence[Any], letter: str) -> pa.Array[Any]:
     native = _native(values, letter, kinds)
     if native is not None:
         return native
-    return pa.array([_text(v) for v in values], pa.string())
+    return pa.array([text_of(v) for v in values], pa.string())
 
 
 def _native(
@@ -54,14 +55,7 @@ def _native(
     return None
 
 
-def _text(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    text = repr(value)
-    return format(Decimal(text), "f") if "e" in text else text
-
-
 def _bytes(value: object) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
-    return str(_text(value)).encode()
+    return str(text_of(value)).encode()

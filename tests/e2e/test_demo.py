@@ -115,6 +115,40 @@ def test_centre_equals_source_for_foreign_eyes(
     }
 
 
+def test_an_answer_is_the_source_masked(first: dict[str, Any], place: Path) -> None:
+    """What was shown is what the sqlite3 program finds, veiled as the grant says."""
+    allowed, refused = first["asked"]
+    program = "select name, citizen_id, birth_date, status from person limit 1"
+    done = subprocess.run(
+        ["sqlite3", str(place / "rsj.db"), program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    name, number, birth, status = done.stdout.strip().split("|")
+    shown = allowed["shown"]
+    assert shown["姓名"] == name[0] + "*" * (len(name) - 1)
+    assert shown["公民身份号码"] == number[:3] + "*" * 11 + number[-4:]
+    assert shown["出生日期"] == birth[:4]
+    assert shown["人员状态"] == status
+    assert set(allowed["masked"]) == {"姓名", "公民身份号码", "出生日期", "住址"}
+    assert (refused["status"], refused["reasons"]) == ("denied", ["purpose"])
+    assert refused["shown"] == {}
+
+
+def test_the_log_holds_and_an_altered_record_is_found(
+    first: dict[str, Any], place: Path
+) -> None:
+    """The exported folder is good once more; its copy is not, at that record."""
+    log = first["log"]
+    assert (log["good"], log["found"], log["proven"]) == (True, log["altered"], True)
+    for folder, code in (("audit-log", 0), ("audit-log-altered", 1)):
+        words = [sys.executable, "-c", FEP, "audit", "verify", str(place / folder)]
+        assert (
+            subprocess.run(words, capture_output=True, check=False).returncode == code
+        )
+
+
 def test_nothing_withheld_is_in_any_batch_log_or_table(
     first: dict[str, Any], place: Path
 ) -> None:
@@ -160,7 +194,12 @@ def test_ended_demonstration_leaves_no_process(
     command = [sys.executable, "-c", FEP, "demo", "--dir", str(place)]
     command += ["--rows", str(ROWS), "--serve", "--lang", "en"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # as at a terminal: a test run in the background has SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as run:
         assert run.stdout is not None
         for line in run.stdout:

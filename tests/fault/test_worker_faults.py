@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from agent.child.process import Guard, resident_bytes
 from agent.errors import WorkerDied
 from agent.model.job import Ended, Failed, Job, Line, Message, Packed, Progress, Written
-from agent.pipeline.worker.spawn import Guard, WorkerProcess, resident_bytes
+from agent.pipeline.worker.spawn import WorkerProcess
 from tests.support.fake_source import CANARY, job
 
 pytestmark = pytest.mark.fault

@@ -172,16 +172,21 @@ class AgentProcess:
 
     # --- the daemon -----------------------------------------------------------------
 
-    def start(self, **env: str) -> None:
-        """Start the daemon and wait until it is ready."""
+    def launch(self, *before: str, **env: str) -> None:
+        """Start the daemon, perhaps by a command that runs commands, such as strace."""
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", FEP, "run"],
+                [*before, sys.executable, "-c", FEP, "run"],
                 env={**os.environ, "FEP_CONFIG": str(self.config), **env},
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
+
+    def start(self, **env: str) -> None:
+        """Start the daemon and wait until it is ready."""
         seen = len(self.events("daemon.ready"))
+        self.launch(**env)
+        assert self.process is not None
         until = time.monotonic() + START_S
         while len(self.events("daemon.ready")) == seen:
             assert self.process.poll() is None, self.tail()

@@ -24,7 +24,7 @@ from urllib.parse import urlencode
 
 import pyarrow as pa
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
 
 RSJ = "11990100MB1234567X/qz1"
 GAJ = "11990100MB7654321Y/qz1"
@@ -103,6 +103,16 @@ class Key:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
+
+
+class AuditKey:
+    """An Ed25519 key that signs checkpoints."""
+
+    def __init__(self) -> None:
+        self.private = ed25519.Ed25519PrivateKey.generate()
+        self.raw = self.private.public_key().public_bytes_raw()
+        self.jwk = {"kty": "OKP", "crv": "Ed25519", "x": b64(self.raw)}
+        self.jwk |= {"alg": "Ed25519", "purpose": "audit"}
 
 
 def digest(message: str) -> str:
@@ -198,12 +208,14 @@ class Node:
         self._ca = ca
         folder.mkdir(parents=True, exist_ok=True)
         self.tls, self.key = Key("tls"), Key("sign")
-        self.statement = self.key_statement(1, [self.tls, self.key], self.key)
+        self.decrypt, self.audit = Key("decrypt"), AuditKey()
+        keys: list[Key | AuditKey] = [self.tls, self.key, self.decrypt, self.audit]
+        self.statement = self.key_statement(1, keys, self.key)
         self.context = ssl.create_default_context(cafile=str(ca))
 
     # --- enrolment ----------------------------------------------------------------
 
-    def key_statement(self, n: int, keys: Sequence[Key], signer: Key) -> str:
+    def key_statement(self, n: int, keys: Sequence[Key | AuditKey], signer: Key) -> str:
         """``fep-keys+jws``."""
         body = {
             "v": 1,

@@ -20,10 +20,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from agent.child.inside import settle
 from agent.errors import SecrecyMarker
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
-from agent.pipeline.worker.inside import settle
 from agent.pipeline.worker.run import Tools, serve
 from agent.pipeline.worker.sieve import Sifted
 from agent.wire.arrow import schema_of

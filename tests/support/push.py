@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agent.audit.events import Event
+from agent.audit.events import BatchLeft, Event
 from agent.crypto.jose import PrivateKey
 from agent.model.item import Item, ItemType
 from agent.model.job import Job
@@ -81,6 +81,8 @@ class World:
         self.scripts = {r.resource: Script() for r in self.resources}
         self.exchange = ExchangeDouble(AUD, NODE, KEY.public, self.clock.now)
         self.refreshes = 0
+        self.left: list[BatchLeft] = []
+        self.log_fails: BaseException | None = None
         self.refresh_fails: BaseException | None = None
         self._numbers = itertools.count(1)
 
@@ -116,6 +118,13 @@ class World:
         if self.refresh_fails is not None:
             raise self.refresh_fails
 
+    async def record_left(self, event: BatchLeft) -> None:
+        """The audit log, or a disk that refuses."""
+        if self.log_fails is not None:
+            raise self.log_fails
+        if event not in self.left:
+            self.left.append(event)
+
     def open_state(self) -> State:
         """The state of this folder."""
         return State(
@@ -141,6 +150,7 @@ class World:
             keys=lambda: self.exchange,
             refresh_directory=self.refresh,
             sender=Sender(NODE, AUD, "fep/test"),
+            record_left=self.record_left,
             tell=self.events.append,
             chance=Chance(
                 now=self.clock.now,

@@ -63,14 +63,28 @@ class Authority:
         uri_name = x509.UniformResourceIdentifier(uri)
         return self._issue(name, uri_name, -DAY, 30 * DAY)
 
+    def named(self, name: str, *uris: str, address: str | None = None) -> Pair:
+        """A certificate with these URIs, and an address if there is one."""
+        names: list[x509.GeneralName] = [
+            x509.UniformResourceIdentifier(uri) for uri in uris
+        ]
+        if address is not None:
+            names.append(x509.IPAddress(ipaddress.ip_address(address)))
+        return self._issue(name, names, -DAY, 30 * DAY)
+
     def _issue(
-        self, name: str, san: x509.GeneralName, begins: timedelta, ends: timedelta
+        self,
+        name: str,
+        san: x509.GeneralName | list[x509.GeneralName],
+        begins: timedelta,
+        ends: timedelta,
     ) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
+        names = san if isinstance(san, list) else [san]
         built = (
             self._builder(_name(name), key, now + begins, now + ends)
-            .add_extension(x509.SubjectAlternativeName([san]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")

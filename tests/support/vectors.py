@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.crypto.jose import PrivateKey
+from agent.crypto.notekey import NoteKey
 from agent.model.item import Item, ItemType
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -21,10 +22,24 @@ def load(name: str) -> dict[str, Any]:
     return found
 
 
+PURPOSES = {
+    "sign2": "sign",
+    "consumer_sign": "sign",
+    "consumer_decrypt": "decrypt",
+}
+"""Test keys that are not called as their purpose."""
+
+
 def key(name: str) -> PrivateKey:
-    """A test key; ``sign2`` is of purpose ``sign`` too."""
+    """A test key of P-256."""
     pem = (VECTORS / "keys" / f"{name}.pem").read_bytes()
-    return PrivateKey.from_pem(pem, purpose="sign" if name == "sign2" else name)
+    return PrivateKey.from_pem(pem, purpose=PURPOSES.get(name, name))
+
+
+def note_key(purpose: str) -> NoteKey:
+    """A test key of Ed25519: ``audit`` or ``witness``."""
+    pem = (VECTORS / "keys" / f"{purpose}.pem").read_bytes()
+    return NoteKey.from_pem(pem, purpose=purpose)
 
 
 def message(name: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from agent.cli.common import lookups
 from agent.cli.common.context import Asked
 from agent.cli.common.language import pick
 from agent.errors import all_errors
@@ -66,7 +67,8 @@ def show_status(ask: Asked, body: Body) -> None:
 def status(ask: Asked, body: Body, *, width: int) -> RenderableType:
     """The whole status as one thing to print on so many columns."""
     resources = _resources(ask, body["resources"], width=width)
-    return Group(_head(ask, body), resources, *_notes(ask, body))
+    answers = lookups.lines(ask, body["lookups"], moment=moment)
+    return Group(_head(ask, body), resources, *answers, *_notes(ask, body))
 
 
 def _head(ask: Asked, body: Body) -> Text:

@@ -287,6 +287,11 @@ class PushFlow:
             if resource is None or lane.resource == resource:
                 lane.prod()
 
+    def nudge(self) -> None:
+        """The exchange has news: ask for receipts now; waits after failures stay."""
+        for lane in self._lanes.values():
+            lane.sender.note()
+
     def _apply_pauses(self) -> None:
         for lane in self._lanes.values():
             lane.paused = ALL in self._pauses or lane.resource in self._pauses

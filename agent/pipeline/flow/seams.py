@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from agent.audit.events import Tell
+from agent.audit.events import BatchLeft, Tell
 from agent.model.batch import BatchId
 from agent.model.item import Item
 from agent.model.job import Job, Line, Message
@@ -150,6 +150,8 @@ class Parts:
         refresh_directory: fetch and verify the directory again.
         sender: who sends to whom.
         tell: where events go.
+        record_left: puts into the audit log, once, that a batch is about to leave;
+            durable when it returns. Raises AuditWriteFailed: then it may not leave.
         chance: time, randomness and ids.
         limits: times and numbers.
         backoff: waits after failures.
@@ -165,6 +167,7 @@ class Parts:
     refresh_directory: Callable[[], Awaitable[None]]
     sender: Sender
     tell: Tell
+    record_left: Callable[[BatchLeft], Awaitable[None]]
     chance: Chance
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)

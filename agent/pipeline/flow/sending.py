@@ -12,7 +12,8 @@ Rules
 4. A new epoch drops what the old one left unfinished; the source is read again.
 5. The gate may have narrowed while a batch waited. What holds an item that is not
    shared any more is never offered: a new epoch drops it, and its file goes.
-6. An answer's date that is far from our clock makes us ask for the position, which is
+6. Nothing leaves before the audit log has a record of it.
+7. An answer's date that is far from our clock makes us ask for the position, which is
    signed: if its time is as far, nothing is sent.
 """
 
@@ -22,7 +23,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from agent.audit.events import CatalogSent, EpochOpened, ExchangeTrouble, ReceiptKept
+from agent.audit.events import (
+    BatchLeft,
+    CatalogSent,
+    EpochOpened,
+    ExchangeTrouble,
+    ReceiptKept,
+)
 from agent.errors import (
     BadSignature,
     BatchRejected,
@@ -228,6 +235,7 @@ class Sending:
         lane.sending = True
         try:
             if text is None:
+                await parts.record_left(_left(lane.resource, batch))
                 text = await parts.exchange.upload(path, batch.size, batch=identity)
         finally:
             lane.sending = False
@@ -388,6 +396,19 @@ class Sending:
             self._parts.tell(
                 ExchangeTrouble(None, e.code, e.detail, self._attempt, 0.0)
             )
+
+
+def _left(resource: str, batch: Batch) -> BatchLeft:
+    return BatchLeft(
+        resource=resource,
+        epoch=batch.epoch,
+        seq=batch.seq,
+        digest=batch.digest,
+        upsert=batch.rows.upsert,
+        delete=batch.rows.delete,
+        keep=batch.rows.keep,
+        size=batch.size,
+    )
 
 
 def _keys_in_doubt(error: FepError) -> bool:

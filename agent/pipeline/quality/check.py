@@ -30,11 +30,11 @@ from agent.model.item import ItemType
 from agent.model.job import BoundItem
 from agent.model.withheld import Cause, Withheld
 from agent.pipeline.quality import reasons
-from agent.pipeline.quality.columns import Column, Mask, canonical, truth
 from agent.pipeline.quality.order import KeyOrder
 from agent.pipeline.quality.rules import judge, marked
-from agent.pipeline.quality.values import typed
-from agent.pipeline.quality.zone import Zone
+from agent.values.columns import Column, Mask, canonical, truth
+from agent.values.typed import typed
+from agent.values.zone import Zone
 from agent.wire.arrow import schema_of
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from agent.model.item import ItemType
-from agent.pipeline.quality.columns import Column, Mask, truth
+from agent.values.columns import Column, Mask, truth
 
 Key = tuple[object, ...]
 Rows = npt.NDArray[np.int64]

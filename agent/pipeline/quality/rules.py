@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agent.catalog import codes, identifiers
+from agent.model.marking import MARKING
 from agent.pipeline.quality import reasons
-from agent.pipeline.quality.columns import (
+from agent.values.columns import (
     Column,
     Faults,
     Mask,
@@ -26,7 +27,6 @@ Judge = Callable[[Any], Faults]
 """A column of text -> reason -> rows; disjoint."""
 
 _STAR = "★".encode()
-_MARKER = "(绝密|机密|秘密)[ \u3000]*★"
 _SIZE = 18
 _Codes = npt.NDArray[np.uint8]
 
@@ -59,7 +59,7 @@ def marked(text: Column) -> Mask | None:
         and ((data[first + 1] == _STAR[1]) & (data[first + 2] == _STAR[2])).any()
     ):
         return None
-    found = truth(pc.match_substring_regex(text, _MARKER))
+    found = truth(pc.match_substring_regex(text, MARKING))
     return found if found.any() else None
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -35,6 +36,7 @@ from agent.errors import (
     SpoolDamaged,
 )
 from agent.model.batch import BatchId
+from agent.pipeline.uplink.channel import TextChannel, channel, no_redirects
 from agent.pipeline.uplink.endpoint import Endpoint, tls_context
 from agent.pipeline.uplink.faults import translated
 from agent.pipeline.uplink.reply import (
@@ -113,6 +115,7 @@ class Exchange:
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "fep"},
+            trace_configs=[no_redirects()],  # a WebSocket has no other switch
         )
         return self
 
@@ -159,6 +162,22 @@ class Exchange:
         cap = reconcile.RESPONSE_CAP
         reply = await self._ask("POST", "/v1/reconcile", body=body, cap=cap)
         return text_of(expect(reply, 200))
+
+    # --- lookups and the audit log --------------------------------------------------
+
+    def channel(self) -> AbstractAsyncContextManager[TextChannel]:
+        """The line over which lookups come; open until the context ends."""
+        if self._session is None:
+            raise RuntimeError("the exchange client is not open")
+        return channel(
+            self._session,
+            self._url("/v1/channel"),
+            connect_timeout_s=self._endpoint.connect_timeout_s,
+        )
+
+    async def add_checkpoint(self, body: bytes) -> Reply:
+        """What the exchange, as the witness of our log, answers to a checkpoint."""
+        return await self._ask("POST", "/v1/witness/add-checkpoint", body=body)
 
     # --- tus ----------------------------------------------------------------------
 

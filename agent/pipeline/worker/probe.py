@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from agent.child.inside import DaemonGone, Lines, settle
+from agent.child.process import Child, Guard
+from agent.child.source import FAULTS, source_faults
 from agent.errors import ConfigInvalid, FepError, InternalFault, WorkerDied
 from agent.model.job import LINE_CAP
-from agent.pipeline.extract import FAULTS, source_faults
-from agent.pipeline.worker.inside import DaemonGone, Lines, settle
-from agent.pipeline.worker.spawn import Child, Guard
 from agent.registry import find
 from connectors.contract import (
     Caps,
@@ -31,7 +31,9 @@ from connectors.contract import (
     FoundColumn,
     FoundTable,
     Increments,
+    LookupSpec,
     StreamSpec,
+    offers_lookup,
 )
 
 PROBE = (sys.executable, "-I", "-m", "agent.pipeline.worker.probe")
@@ -52,12 +54,14 @@ class Question:
         connector: name in the connector registry.
         source: the source's settings, secrets included. Never logged.
         streams: what ``check`` and ``capabilities`` are asked about.
+        lookups: what ``check_lookup`` is asked about.
     """
 
-    task: Literal["check", "discover", "capabilities"]
+    task: Literal["check", "check_lookup", "discover", "capabilities"]
     connector: str
     source: Mapping[str, Any] = field(repr=False)
     streams: tuple[StreamSpec, ...] = ()
+    lookups: tuple[LookupSpec, ...] = ()
 
 
 async def check(
@@ -70,6 +74,19 @@ async def check(
         InternalFault: the connector broke its contract.
     """
     question = Question("check", connector, source, tuple(streams))
+    return [Finding(**f) for f in await ask(question)]
+
+
+async def check_lookup(
+    connector: str, source: Mapping[str, Any], lookups: Sequence[LookupSpec]
+) -> list[Finding]:
+    """What stands between a source and these lookups.
+
+    Raises:
+        WorkerDied: the driver crashed or hung.
+        InternalFault: the connector broke its contract.
+    """
+    question = Question("check_lookup", connector, source, lookups=tuple(lookups))
     return [Finding(**f) for f in await ask(question)]
 
 
@@ -158,6 +175,10 @@ def answer(question: Question, seek: Callable[[str], Connector]) -> Answer:
     match question.task:
         case "check":
             return connector.check(question.source, question.streams)
+        case "check_lookup":
+            if not offers_lookup(connector):
+                return [_no_lookup(question.connector)]
+            return connector.check_lookup(question.source, question.lookups)
         case "discover":
             return connector.discover(question.source)
         case "capabilities":
@@ -194,6 +215,16 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _no_lookup(connector: str) -> Finding:
+    return Finding(
+        "lookup-unsupported",
+        "error",
+        f"The connector {connector} answers no lookups",
+        f"连接器 {connector} 不支持联机查询",
+        "Set lookup = false in the resource document / 请在资源目录中设 lookup = false",
+    )
+
+
 def _fault(code: str, detail: str) -> bytes:
     return _encode({"code": code, "detail": detail})
 
@@ -203,15 +234,17 @@ def _encode(body: dict[str, Any]) -> bytes:
 
 
 def _question(body: dict[str, Any]) -> Question:
-    streams = (
-        StreamSpec(
-            tuple(s["table"]),
-            tuple(ColumnSpec(**c) for c in s["columns"]),
-            s.get("stamp"),
-        )
-        for s in body["streams"]
+    streams = tuple(map(_stream, body["streams"]))
+    lookups = tuple(
+        LookupSpec(_stream(one["stream"]), tuple(one["keys"]))
+        for one in body.get("lookups", ())
     )
-    return Question(body["task"], body["connector"], body["source"], tuple(streams))
+    return Question(body["task"], body["connector"], body["source"], streams, lookups)
+
+
+def _stream(body: dict[str, Any]) -> StreamSpec:
+    columns = tuple(ColumnSpec(**column) for column in body["columns"])
+    return StreamSpec(tuple(body["table"]), columns, body.get("stamp"))
 
 
 def _caps(body: dict[str, Any]) -> Caps:

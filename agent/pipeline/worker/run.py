@@ -25,6 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from agent.child.inside import DaemonGone, Lines, settle
 from agent.errors import FepError, InternalFault
 from agent.model.batch import Quality, Rows
 from agent.model.job import (
@@ -42,7 +43,6 @@ from agent.model.job import (
 from agent.pipeline.extract import Piece, reading
 from agent.pipeline.pack import Load, Payload, count_ops, parts, payload, write_down
 from agent.pipeline.worker.handoff import Handoff, Stopped
-from agent.pipeline.worker.inside import DaemonGone, Lines, settle
 from agent.pipeline.worker.sieve import QualitySieve, Sieve
 from agent.registry import find
 from agent.wire.arrow import row_digest_sum, schema_of

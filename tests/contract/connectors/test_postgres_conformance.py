@@ -9,6 +9,7 @@ import pytest
 
 from connectors.conformance import RULES, Subject, rule_name
 from connectors.conformance_increments import INCREMENT_RULES
+from connectors.conformance_lookup import LOOKUP_RULES
 from tests.support.postgres import Server
 from tests.support.subjects import postgres_subject
 
@@ -20,7 +21,7 @@ def subject(server: Server) -> Subject:
     return postgres_subject(server)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=rule_name)
+@pytest.mark.parametrize("rule", [*RULES, *LOOKUP_RULES], ids=rule_name)
 def test_postgres_obeys_the_contract(
     rule: Callable[[Subject], None], subject: Subject
 ) -> None:

@@ -206,8 +206,9 @@ def test_signatures_are_by_the_directorys_receipt_key(
     stream.push(stream.next(ROWS))
     text = node.get("/v1/directory").body.decode()
     (exchange,) = payload(text)["files"]["exchange.json"]["exchanges"]
-    (jwk,) = exchange["keys"]
-    assert (exchange["aud"], jwk["purpose"]) == (sandbox.aud, "receipt")
+    jwk, witness = exchange["keys"]
+    purposes = (jwk["purpose"], witness["purpose"])
+    assert (exchange["aud"], purposes) == (sandbox.aud, ("receipt", "witness"))
     assert exchange["endpoints"] == [sandbox.url]
     verify(text, jwk)
     query = {"resource": stream.resource, "epoch": 1, "seq": 1}

@@ -65,12 +65,12 @@ def test_the_shell_stops_at_a_foreign_authority(
 
 
 def test_certificate_keeps_both_uris(fresh_node: MakeNode) -> None:
-    """The issued certificate carries node and statement digest, for client use only."""
+    """The certificate carries node and statement digest, for both sides of TLS."""
     node = certified(fresh_node, "uris")
     text = certificate_text(node)
     assert f"URI:fep:node/{node.node}" in text
     assert f"URI:fep:keys/sha256/{digest(node.statement)[7:]}" in text
-    assert "TLS Web Client Authentication" in text
+    assert "TLS Web Client Authentication, TLS Web Server Authentication" in text
     assert "CA:FALSE" in text
 
 

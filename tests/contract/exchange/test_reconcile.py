@@ -178,7 +178,7 @@ def test_reply_is_tied_to_the_request(sandbox: SandboxProcess, loaded: Stream) -
     text = request(loaded)
     message = post(loaded.node, text).body.decode()
     directory = payload(loaded.node.get("/v1/directory").body.decode())["files"]
-    (jwk,) = directory["exchange.json"]["exchanges"][0]["keys"]
+    jwk = directory["exchange.json"]["exchanges"][0]["keys"][0]
     reply = verify(message, jwk)
     assert (reply["irt"], reply["req_sha256"]) == (JTI, digest(text))
     assert (reply["iss"], reply["aud"]) == (sandbox.aud, loaded.node.node)

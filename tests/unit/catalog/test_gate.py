@@ -11,7 +11,7 @@ import pytest
 from hypothesis import find, given
 
 from agent.catalog.document import Resource
-from agent.catalog.gate import Outgoing, closed, leave
+from agent.catalog.gate import Offer, Outgoing, closed, leave, offer, offers, refused
 from agent.errors import GateClosed
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem
@@ -114,6 +114,66 @@ def test_nobody_else_makes_an_outgoing() -> None:
         out.table = ("hr", "salaries")  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("way", [None, False])
+def test_nothing_is_answered_before_a_person_writes_true(way: bool | None) -> None:
+    """push = true does not open a resource for lookups, nor the other way round."""
+    pushed = resource(lookup=way)
+    assert refused(pushed) == "lookup is not true"
+    with pytest.raises(GateClosed, match="lookup is not true"):
+        offer(pushed)
+    asked = resource(lookup=True, push=False)
+    assert closed(asked) == "push is not true"
+    assert offer(asked).resource == "101001/000001"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"share_type": "not_shared", "legal_basis": BASIS}, "not_shared"),
+        ({"secrecy_level": "secret"}, "secret"),
+        ({"network_zone": "inner"}, "network_zone"),
+        ({"binding": None}, r"no \[binding\]"),
+        ({"share_condition": None}, "states its conditions"),
+    ],
+)
+def test_lookup_alone_does_not_open_the_gate(changes: dict[str, Any], why: str) -> None:
+    """Everything else that keeps it shut for a push keeps it shut for lookups."""
+    document = resource(lookup=True, push=None, **changes)
+    with pytest.raises(GateClosed, match=why):
+        offer(document)
+    assert offers([document]) == {}
+
+
+def test_an_offer_holds_the_shared_items_only() -> None:
+    """With their columns; of the others it knows the names, for people."""
+    secret = {
+        "name": "secret",
+        "title": "保留",
+        "type": "D",
+        "share_type": "not_shared",
+        "legal_basis": BASIS,
+    }
+    found = offer(resource(lookup=True, items=[*raw()["items"], secret]))
+    assert [bound.item.name for bound in found.items] == ["person_id", "title"]
+    assert found.by_name["title"].column == "zw"
+    assert found.withheld == ("secret",)
+    assert (found.source, found.table) == ("rsj", ("public", "person"))
+    assert list(offers([resource(lookup=True), resource(code="1/1")])) == [
+        "101001/000001"
+    ]
+
+
+def test_nobody_else_makes_an_offer() -> None:
+    """Not by hand, not by copying one with other values."""
+    made = offer(resource(lookup=True))
+    fields = {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
+    for permit in (None, True, object()):
+        with pytest.raises(GateClosed):
+            Offer(**fields, permit=permit)
+    with pytest.raises((GateClosed, ValueError)):
+        dataclasses.replace(made, table=("hr", "salaries"))
+
+
 def _mostly(good: object, *bad: object) -> Any:
     """The good value in most documents, so that the gate opens often enough."""
     return st.sampled_from([good] * (3 * len(bad)) + list(bad))
@@ -138,6 +198,7 @@ _documents: Any = st.fixed_dictionaries(
         "name": st.just("人员"),
         "version": st.integers(1, 9),
         "push": _mostly(True, False),
+        "lookup": _mostly(True, False),
         "share_type": st.sampled_from(SHARES),
         "share_condition": _mostly("须说明", ""),
         "legal_basis": _mostly(BASIS, None),
@@ -177,9 +238,35 @@ def test_for_any_document_nothing_forbidden_passes(document: dict[str, Any]) -> 
     assert any(bound.item.key for bound in out.items)
 
 
+@tries(300)
+@given(_documents)
+def test_for_any_document_nothing_forbidden_is_offered(
+    document: dict[str, Any],
+) -> None:
+    """Not shared (whole or item), classified, or without `lookup = true`: no answer."""
+    made = Resource.model_validate(document)
+    try:
+        out = offer(made)
+    except GateClosed:
+        assert refused(made) is not None
+        return
+    assert document["lookup"] is True
+    assert document["share_type"] != "not_shared"
+    assert document["secrecy_level"] == "unclassified"
+    assert document["network_zone"] == "outer"
+    names = {bound.item.name for bound in out.items}
+    kept = {i["name"] for i in document["items"] if i["share_type"] == "not_shared"}
+    assert kept.isdisjoint(names)
+    assert kept == set(out.withheld)
+
+
 def test_the_property_meets_open_gates() -> None:
     """The documents above are not all refused, so the property means something."""
     document = find(
         _documents, lambda tables: closed(Resource.model_validate(tables)) is None
     )
     assert leave(Resource.model_validate(document)).items
+    document = find(
+        _documents, lambda tables: refused(Resource.model_validate(tables)) is None
+    )
+    assert offer(Resource.model_validate(document)).items

@@ -59,6 +59,18 @@ def test_each_missing_attribute_is_named_with_its_article(
         ({"share_condition": "  "}, ("share_condition", "辽9", "error")),
         ({"share_type": "not_shared"}, ("legal_basis", "辽9", "error")),
         ({"share_type": "not_shared"}, ("push", "辽9", "error")),
+        (
+            {"share_type": "not_shared", "push": None, "lookup": True},
+            ("lookup", "辽9", "error"),
+        ),
+        (
+            {"secrecy_level": "secret", "push": None, "lookup": True},
+            ("secrecy_level", "辽26", "error"),
+        ),
+        (
+            {"binding": None, "push": None, "lookup": True},
+            ("binding", "辽10", "error"),
+        ),
         ({"share_type": "unconditional"}, ("share_basis_kind", "辽9", "warning")),
         ({"secrecy_level": "secret"}, ("secrecy_level", "辽26", "error")),
         ({"network_zone": "inner"}, ("network_zone", "辽12", "error")),

@@ -50,12 +50,47 @@ RESOURCE: dict[str, Any] = {
     "trouble": None,
     "run": RUN,
 }
+AT = "2026-11-21T08:00:00Z"
+UP: dict[str, Any] = {
+    "enabled": True,
+    "up": True,
+    "since": AT,
+    "trouble": None,
+    "detail": "",
+}
+LOOKUPS: dict[str, Any] = {
+    "healthy": True,
+    "offered": 2,
+    "relay": UP,
+    "listener": {**UP, "enabled": False, "up": False},
+    "inside": 3,
+    "today": {
+        "since": AT,
+        "answered": 1204,
+        "denied": 7,
+        "errors": 1,
+        "refused": 2,
+        "repeated": 5,
+    },
+    "policy": {"rev": 4, "activated_at": AT, "draft_differs": True},
+    "audit": {
+        "origin": "x/audit",
+        "size": 4321,
+        "checkpoint": 4321,
+        "checkpoint_at": AT,
+        "cosigned": 4300,
+        "cosigned_at": AT,
+        "stopped": None,
+        "witness": "agrees",
+    },
+}
 BODY: dict[str, Any] = {
     "healthy": True,
     "agent": {"node": "11990100MB0000018H/rsj-fep1"},
     "exchange": {"aud": "yunxi.exchange"},
     "spool": {"used": 5_000_000, "quota": 4_096_000_000, "blocked": False},
     "paused": False,
+    "lookups": LOOKUPS,
     "troubles": [],
     "resources": [RESOURCE],
 }
@@ -170,3 +205,45 @@ def test_sizes_have_units() -> None:
 def test_a_confirmation_says_its_number(lang: Any, number: int, words: str) -> None:
     """Who confirms sees how many, in both languages, before anything goes."""
     assert words in confirmed(Asked(Path("x"), False, lang), number)
+
+
+# --- lookups ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"),
+    [
+        ("en", ("lookups (2 open)", "line up since", "answered 1,204 · denied 7")),
+        ("zh", ("联机查询（开放 2 项）", "中继自", "答复 1,204 · 拒绝 7")),
+    ],
+)
+def test_lookups_stand_on_three_lines(lang: Any, words: tuple[str, ...]) -> None:
+    """Ways in, what happened today, policy with its draft, log with its witness."""
+    text = shown(BODY, lang=lang)
+    for wanted in (*words, "4,321", "4,300"):
+        assert wanted in text
+    assert ("draft" if lang == "en" else "未启用") in text
+    assert ("listener" if lang == "en" else "监听") not in text
+
+
+def test_a_cut_line_says_why() -> None:
+    """Since when, and the title of the code."""
+    cut = {**UP, "up": False, "trouble": "exchange-unreachable", "detail": "x"}
+    text = shown({**BODY, "lookups": {**LOOKUPS, "healthy": False, "relay": cut}})
+    assert "down since" in text
+    assert "The exchange cannot be reached" in text
+
+
+def test_a_department_without_lookups_sees_none() -> None:
+    """Nothing is offered, no policy was ever activated."""
+    none = {**LOOKUPS, "offered": 0}
+    none["policy"] = {"rev": 0, "activated_at": None, "draft_differs": True}
+    assert "lookups" not in shown({**BODY, "lookups": none})
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_lookups_fit_eighty_columns(lang: Any) -> None:
+    """No line is longer; nothing is cropped."""
+    text = shown(BODY, lang=lang, width=80)
+    assert max(cell_len(line) for line in text.splitlines()) <= 80
+    assert "…" not in text

@@ -10,6 +10,7 @@ import pytest
 
 from connectors.conformance import RULES, Subject, rule_name
 from connectors.conformance_increments import INCREMENT_RULES
+from connectors.conformance_lookup import LOOKUP_RULES
 from tests.support.subjects import fake_subject, sqlite_subject
 
 Rule = Callable[[Subject], None]
@@ -21,7 +22,7 @@ def test_the_fake_obeys_the_contract(rule: Rule) -> None:
     rule(fake_subject())
 
 
-@pytest.mark.parametrize("rule", RULES, ids=rule_name)
+@pytest.mark.parametrize("rule", [*RULES, *LOOKUP_RULES], ids=rule_name)
 def test_sqlite_obeys_the_contract(rule: Rule, tmp_path: Path) -> None:
     """The SQLite connector obeys every rule."""
     rule(sqlite_subject(tmp_path))

@@ -23,9 +23,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from agent.control.directory import TrustedDirectory
 from agent.control.enrol import Enrolment, Target, _date, _session, enrol
-from agent.control.identity import IdentityFiles, check_pin, load_sign_key
+from agent.control.identity import (
+    IdentityFiles,
+    check_pin,
+    load_audit_key,
+    load_decrypt_key,
+    load_sign_key,
+)
 from agent.crypto.certificates import Certificate
-from agent.crypto.jose import PrivateKey
+from agent.crypto.jose import PrivateKey, message_digest
+from agent.crypto.keys import save_private
 from agent.errors import (
     BadSignature,
     ClockSkewed,
@@ -38,6 +45,7 @@ from agent.errors import (
     SecretUnreadable,
     SpoolWriteFailed,
 )
+from agent.wire.keys import KeyStatement
 from sandbox.app import exchange
 from sandbox.options import Options
 from sandbox.tls import Authority
@@ -107,12 +115,55 @@ async def test_an_enrolled_machine_has_everything(office: Office) -> None:
     assert directory.load()
     assert directory.current.node_key(NODE, done.kid, "sign") == key.public
     assert directory.current.node_keys(NODE).digest == done.statement
+    ours = {
+        key.public.kid: key.public.purpose
+        for key in (key, load_decrypt_key(office.files), load_audit_key(office.files))
+    }
+    known = directory.current.node_keys(NODE).live
+    assert ours.items() <= {k.kid: k.purpose for k in known}.items()
+    assert sorted(k.purpose for k in known) == ["audit", "decrypt", "sign", "tls"]
+
+
+async def test_a_machine_enrolled_with_two_keys_gets_the_others(office: Office) -> None:
+    """A second statement, signed by the first's key, adds decrypt and audit keys."""
+    files = office.files
+    sign, tls = PrivateKey.generate("sign"), PrivateKey.generate("tls")
+    files.folder.mkdir(parents=True)
+    save_private(files.sign_key, sign)
+    save_private(files.tls_key, tls)
+    old = KeyStatement(NODE, 1, (tls.public, sign.public), "2026-01-01T00:00:00Z")
+    files.statement(1).write_text(sign.sign("fep-keys+jws", old.payload()))
+    first = files.statement(1).read_bytes()
+    done = await office.enrol()
+    assert files.statement(1).read_bytes() == first
+    assert done.statement == message_digest(first.decode())
+    held = TrustedDirectory(
+        files.directory, aud=office.target.aud, kid=office.target.kid
+    )
+    assert held.load()
+    chain = held.current.node_keys(NODE)
+    assert [len(s.keys) for s in chain.statements] == [2, 4]
+    wanted = load_decrypt_key(files).public
+    assert held.current.encryption_key(NODE) == wanted
+    await office.enrol()
+    assert not files.statement(3).exists()
+
+
+def test_a_machine_without_the_new_keys_is_told_to_enrol(tmp_path: Path) -> None:
+    """Each names its file."""
+    files = IdentityFiles(tmp_path)
+    with pytest.raises(NotEnrolled, match=r"decrypt\.key"):
+        load_decrypt_key(files)
+    with pytest.raises(NotEnrolled, match=r"audit\.key"):
+        load_audit_key(files)
 
 
 async def test_private_keys_are_closed_to_others(office: Office) -> None:
-    """Both keys have mode 0400, their folder 0700."""
+    """All four keys have mode 0400, their folder 0700."""
     await office.enrol()
-    for path in (office.files.tls_key, office.files.sign_key):
+    keys = sorted(office.files.folder.glob("*.key"))
+    assert [k.name for k in keys] == ["audit.key", "decrypt.key", "sign.key", "tls.key"]
+    for path in keys:
         assert stat.S_IMODE(path.stat().st_mode) == 0o400
     assert stat.S_IMODE(office.files.folder.stat().st_mode) == 0o700
 

@@ -8,6 +8,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc import jws as joserfc_jws
+from joserfc.jwk import ECKey
 
 from agent.crypto import jose
 from agent.errors import BadSignature, MalformedMessage
@@ -205,3 +207,62 @@ def test_base64url_has_one_form(data: bytes):
     assert jose.from_base64url(text, at="x") == data
     with pytest.raises(MalformedMessage):
         jose.from_base64url(text + "=", at="x")
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        bytes(63),
+        bytes(65),
+        bytes(64),
+        b"\xff" * 64,
+        b"\x00" * 32 + b"\x01" * 32,
+        b"\x30",
+    ],
+    ids=["63", "65", "zeros", "too large", "r zero", "DER begins so"],
+)
+def test_signature_of_another_form_is_bad(signature: bytes):
+    """64 bytes, both numbers in range; never an exception of a library."""
+    text = f"{GOOD.rpartition('.')[0]}.{jose.base64url(signature)}"
+    with pytest.raises(BadSignature, match="does not verify"):
+        jose.verify(jose.split(text, cap=CAP), KEY.public, typ="fep-batch+jws")
+
+
+def test_joserfc_verifies_what_we_sign():
+    """Another implementation in Python takes our compact form."""
+    text = KEY.sign("fep-batch+jws", b'{"a":1}')
+    bare = {n: KEY.public.jwk[n] for n in ("kty", "crv", "x", "y")}
+    found = joserfc_jws.deserialize_compact(text, ECKey.import_key(bare), ["ES256"])
+    assert found.payload == b'{"a":1}'
+
+
+def test_we_verify_what_joserfc_signs():
+    """And we its."""
+    header = {"alg": "ES256", "kid": KEY.public.kid, "typ": "fep-batch+jws"}
+    text = joserfc_jws.serialize_compact(
+        header, b"{}", ECKey.import_key(KEY.pem()), ["ES256"]
+    )
+    message = jose.split(text, cap=CAP)
+    assert jose.verify(message, KEY.public, typ="fep-batch+jws").payload == b"{}"
+
+
+def test_pem_of_another_curve_signs_nothing():
+    """P-384 is refused when it is read."""
+    pem = ECKey.generate_key("P-384", auto_kid=False).as_pem(private=True)
+    with pytest.raises(ValueError, match="P-256"):
+        jose.PrivateKey.from_pem(pem, purpose="sign")
+
+
+def test_encrypted_pem_is_a_value_error():
+    """There is nobody to ask for a password."""
+    pem = ECKey.generate_key("P-256", auto_kid=False).as_pem(True, password="x")
+    with pytest.raises(ValueError, match="unencrypted"):
+        jose.PrivateKey.from_pem(pem, purpose="sign")
+
+
+def test_a_key_of_one_kind_is_no_key_of_the_other():
+    """A P-256 key has no Ed25519 side, and the other way round."""
+    with pytest.raises(MalformedMessage, match="Ed25519"):
+        _ = KEY.public.ed25519
+    with pytest.raises(MalformedMessage, match="P-256"):
+        _ = vectors.note_key("audit").public.point

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from agent.demo.report import Kept, Pushed, Report, Tally, Tampered
+from agent.demo.report import Asked, Checked, Kept, Pushed, Report, Tally, Tampered
 from agent.demo.screen import Language, bars, screen
 from agent.errors import Text
 from agent.pipeline.quality.reasons import TITLES
@@ -31,6 +32,27 @@ PERSONS = Pushed(
 )
 CASES = Kept("307013/000006", "仲裁案件", 40, "gate-closed", "《某法》第一条")
 FLIPPED = Tampered(Text("a bit", "一个比特"), 422, "bad-digest", "")
+ALLOWED = Asked(
+    what=Text("a case", "办案"),
+    consumer="11990100MB0000027F/ybj-fep1",
+    resource="101001/000001",
+    purpose="administrative_basis",
+    status="ok",
+    reasons=(),
+    rule="ybj-person-get",
+    shown={"姓名": "张**", "人员状态": None},
+    masked=("姓名",),
+)
+REFUSED = replace(
+    ALLOWED,
+    purpose="work_reference",
+    status="denied",
+    reasons=("purpose",),
+    rule=None,
+    shown={},
+    masked=(),
+)
+LOG = Checked("/tmp/x/audit-log", 16, 15, good=True, altered=14, found=14)
 GOOD = Report(
     folder="/tmp/x",
     rows=20_000,
@@ -39,6 +61,8 @@ GOOD = Report(
     kept=(CASES,),
     tampered=(FLIPPED,),
     after_tamper="loaded",
+    asked=(ALLOWED, REFUSED),
+    log=LOG,
     ms={"build": 1500, "push": 2000},
 )
 
@@ -116,3 +140,30 @@ def test_progress_shows_steps_and_rows() -> None:
         watch.rows("人员基本信息", read=20, of=20)
     assert "读取 …" in out.getvalue()
     assert "人员基本信息" in out.getvalue()
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_screen_shows_an_answer_a_refusal_and_the_log(lang: Language) -> None:
+    """Masked fields, the reason, and where the altered record was found."""
+    text = drawn(GOOD, lang)
+    for wanted in ("姓名 张**", "purpose", "16", "15", "14"):
+        assert wanted in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"asked": (replace(ALLOWED, masked=()), REFUSED)},
+        {"asked": (ALLOWED, replace(REFUSED, status="ok", reasons=()))},
+        {"asked": (ALLOWED, replace(REFUSED, shown={"姓名": "张三"}))},
+        {"log": replace(LOG, good=False)},
+        {"log": replace(LOG, found=None)},
+        {"log": replace(LOG, found=13)},
+        {"log": replace(LOG, cosigned=0)},
+    ],
+)
+def test_a_lookup_side_that_fails_is_not_healthy(change: dict[str, Any]) -> None:
+    """No mask, misuse answered, a log that does not hold or hides a change."""
+    report = replace(GOOD, **change)
+    assert not report.healthy
+    assert "✗" in drawn(report)

@@ -11,8 +11,16 @@ from typing import Any
 
 import pytest
 
-from agent.errors import BatchUnknown, FepError, GateClosed, UnknownKey
+from agent.audit.log import Head
+from agent.errors import (
+    AuditWriteFailed,
+    BatchUnknown,
+    FepError,
+    GateClosed,
+    UnknownKey,
+)
 from agent.local.desk import Desk, Facts
+from agent.local.lookups import Sight, Way
 from agent.pipeline.flow.report import (
     Amount,
     PushStatus,
@@ -53,6 +61,8 @@ FACTS = Facts(
     started_at="2026-11-21T00:00:00Z",
     certificate_not_after=datetime(2026, 12, 1, tzinfo=UTC),
 )
+AT = "2026-11-21T00:00:00Z"
+UP = Way(enabled=True, up=True, since=AT)
 
 
 class Flow:
@@ -99,8 +109,39 @@ def desk(
     troubles: Callable[[], list[FepError]] = list,
 ) -> Desk:
     return Desk(
-        flow or Flow(), FACTS, troubles=troubles, metrics=lambda: "", now=lambda: NOW
+        flow or Flow(),
+        FACTS,
+        troubles=troubles,
+        lookups=sight(),
+        metrics=lambda: "",
+        now=lambda: NOW,
     )
+
+
+def sight(way: Way = UP, trouble: FepError | None = None) -> Sight:
+    """A lookup side that stands still."""
+    counts = SimpleNamespace(
+        since=AT, answered=3, denied=1, errors=0, refused=0, repeated=0
+    )
+    return Sight(
+        offered=1,
+        relay=lambda: way,
+        listener=lambda: Way(enabled=False, up=False, since=AT),
+        counts=lambda: counts,
+        inside=lambda: 0,
+        policy=lambda: {"rev": 1, "activated_at": AT, "draft_differs": False},
+        head=lambda: Head("x/audit", 7, 7, AT, 5, AT, None),
+        witness=lambda: "agrees",
+        troubles=lambda: [] if trouble is None else [trouble],
+    )
+
+
+def test_lookups_are_in_trouble_when_their_line_is_cut() -> None:
+    """The line is down with a reason, or something else of that side is wrong."""
+    assert sight().status()["healthy"]
+    down = Way(True, False, AT, "exchange-unreachable", "cut")
+    assert not sight(down).status()["healthy"]
+    assert not sight(trouble=AuditWriteFailed("full")).status()["healthy"]
 
 
 def troubled(code: str) -> Flow:

@@ -7,23 +7,26 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.audit.events import AdminAction, Event
+from agent.audit.events import AdminAction
 from agent.errors import (
+    AuditWriteFailed,
     Busy,
     DaemonAbsent,
+    FepError,
     InternalFault,
+    RecordUnknown,
     ResourceUnknown,
     SocketDenied,
     UsageFault,
 )
 from agent.local.client import LocalClient
-from agent.local.server import application, serving
+from agent.local.server import People, application, serving
 
 CODE = "330100001/000001"
 
@@ -68,13 +71,69 @@ class Desk:
         raise InternalFault(f"{resource} {epoch} {seq}")
 
 
+class Policies:
+    """A policy that is always the same."""
+
+    def __init__(self) -> None:
+        self.activated: list[tuple[str | None, int]] = []
+
+    def show(self) -> dict[str, Any]:
+        return {"active": None, "draft": {"digest": "d"}}
+
+    async def activate(self, *, digest: str | None, uid: int) -> dict[str, Any]:
+        self.activated.append((digest, uid))
+        return {"rev": 1}
+
+
+class Audit:
+    """A log that says what it was asked."""
+
+    async def search(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return {"asked": dict(body)}
+
+    async def prove(self, n: int) -> dict[str, Any]:
+        if n > 9:
+            raise RecordUnknown(f"{n}")
+        return {"n": n}
+
+    async def evidence(self, n: int, *, uid: int) -> dict[str, Any]:
+        return {"n": n, "uid": uid}
+
+    async def erase(self, day: str, *, uid: int) -> dict[str, Any]:
+        return {"day": day, "uid": uid}
+
+    async def export(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return {"asked": dict(body)}
+
+    async def leaves(self, start: int, *, size: int) -> dict[str, Any]:
+        return {"asked": [start, size]}
+
+    async def tiles(self, level: int, number: int, *, size: int) -> dict[str, Any]:
+        return {"asked": [level, number, size]}
+
+    async def checkpoints(self, since: int, *, size: int) -> dict[str, Any]:
+        return {"asked": [since, size]}
+
+
 class Office:
-    """A served socket, its desk and what was told."""
+    """A served socket, its desk and what was put into the audit log."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.desk = Desk()
-        self.told: list[Event] = []
+        self.policies = Policies()
+        self.told: list[AdminAction] = []
+        self.log_fails: FepError | None = None
+
+    async def record(self, event: AdminAction) -> int:
+        if self.log_fails is not None:
+            raise self.log_fails
+        self.told.append(event)
+        return len(self.told)
+
+    @property
+    def people(self) -> People:
+        return People(record=self.record, policies=self.policies, audit=Audit())
 
     async def get(self, path: str, **query: object) -> Any:
         return await asyncio.to_thread(LocalClient(self.path).get, path, query)
@@ -87,7 +146,7 @@ class Office:
 async def office(tmp_path: Path) -> AsyncIterator[Office]:
     """A daemon's socket."""
     office = Office(tmp_path / "fep.sock")
-    async with serving(application(office.desk, office.told.append), office.path):
+    async with serving(application(office.desk, office.people), office.path):
         yield office
 
 
@@ -117,6 +176,55 @@ async def test_looking_is_not_told(office: Office) -> None:
     assert office.told == []
 
 
+async def test_what_cannot_be_recorded_is_not_done(office: Office) -> None:
+    """The record comes first; without it nobody is paused, nothing activated."""
+    office.log_fails = AuditWriteFailed("disk full")
+    for path, body in (
+        ("/v1/pause", {"resource": CODE}),
+        ("/v1/policy/activate", {}),
+        ("/v1/audit/erase", {"day": "2026-11-01"}),
+    ):
+        with pytest.raises(AuditWriteFailed):
+            await office.post(path, **body)
+    assert office.desk.paused == []
+    assert office.policies.activated == []
+
+
+async def test_free_text_is_not_recorded(office: Office) -> None:
+    """Whatever was typed in place of a resource stays out of the audit log."""
+    await office.post("/v1/pause", resource="张三 110101199003070011")
+    assert office.told[0].resource is None
+
+
+async def test_a_policy_is_activated_by_whoever_asks(office: Office) -> None:
+    """With the digest that was looked at and the caller's uid, and recorded."""
+    assert await office.get("/v1/policy") == office.policies.show()
+    await office.post("/v1/policy/activate", digest="d")
+    assert office.policies.activated == [("d", os.getuid())]
+    assert [e.action for e in office.told] == ["policy activate"]
+
+
+async def test_the_log_is_searched_proven_erased_and_taken_away(office: Office) -> None:
+    """Every question arrives; what shows or destroys evidence is recorded."""
+    uid = os.getuid()
+    found = await office.post("/v1/audit/search", kind="lookup.decided")
+    assert found == {"asked": {"kind": "lookup.decided"}}
+    assert await office.get("/v1/audit/prove", n=3) == {"n": 3}
+    with pytest.raises(RecordUnknown):
+        await office.get("/v1/audit/prove", n=10)
+    assert await office.post("/v1/audit/evidence", n=3) == {"n": 3, "uid": uid}
+    body = await office.post("/v1/audit/erase", day="2026-11-01")
+    assert body == {"day": "2026-11-01", "uid": uid}
+    assert await office.post("/v1/audit/export") == {"asked": {}}
+    query = {"level": 0, "number": 1, "size": 2}
+    assert (await office.get("/v1/audit/tiles", **query))["asked"] == [0, 1, 2]
+    assert (await office.get("/v1/audit/leaves", start=0, size=2))["asked"] == [0, 2]
+    query = {"since": 0, "size": 2}
+    assert (await office.get("/v1/audit/checkpoints", **query))["asked"] == [0, 2]
+    actions = [e.action for e in office.told]
+    assert actions == ["audit search", "audit erase 2026-11-01", "audit export"]
+
+
 async def test_the_daemons_error_is_the_commands_error(office: Office) -> None:
     """Class and detail are the same on both sides."""
     with pytest.raises(ResourceUnknown) as e:
@@ -135,7 +243,7 @@ async def test_confirming_deletes_is_an_action_of_its_own(office: Office) -> Non
     """The audit can tell a confirmed pull from a plain one."""
     body = await office.post("/v1/pull", resource=CODE, confirm_deletes=True)
     assert body["run"] == "run-2"
-    assert office.told[0].action == "pull --confirm-deletes"  # type: ignore[attr-defined]
+    assert office.told[0].action == "pull --confirm-deletes"
 
 
 async def test_a_run_that_goes_on_is_answered_in_time(office: Office) -> None:
@@ -226,7 +334,7 @@ async def test_a_stale_socket_is_replaced_and_a_closed_one_removed(
     path = tmp_path / "fep.sock"
     with socket.socket(socket.AF_UNIX) as s:
         s.bind(str(path))
-    async with serving(application(Desk(), lambda _: None), path):
+    async with serving(application(Desk(), Office(path).people), path):
         body = await asyncio.to_thread(LocalClient(path).get, "/v1/version")
     assert body["version"] == "0.1.0"
     assert not path.exists()

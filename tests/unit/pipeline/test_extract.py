@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import errors
+from agent.child.source import FAULTS, source_faults, stream_of
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
-from agent.pipeline.extract import FAULTS, reading, source_faults, split, stream_of
+from agent.pipeline.extract import reading, split
 from connectors.contract import (
     ColumnSpec,
     Frontier,

@@ -14,8 +14,9 @@ from hypothesis import given
 
 from agent.errors import SourceTypeChanged
 from agent.model.batch import Quality, Rows
-from agent.pipeline.quality import dates, reasons
+from agent.pipeline.quality import reasons
 from agent.pipeline.quality.check import MarkerFound, RuleHalted
+from agent.values import dates
 from tests.support.columns import (
     ID,
     bound,
@@ -360,7 +361,8 @@ def test_an_unnamed_rule_quarantines() -> None:
 
 def test_every_reason_has_a_title_in_both_languages() -> None:
     """What the code names, people can read."""
-    codes = {v for k, v in vars(reasons).items() if k.isupper() and isinstance(v, str)}
+    names = {**vars(reasons), **vars(reasons.values)}
+    codes = {v for k, v in names.items() if k.isupper() and isinstance(v, str)}
     assert codes == set(reasons.TITLES)
     assert all(title.en and title.zh for title in reasons.TITLES.values())
     assert set(reasons.RULES) <= codes

@@ -202,7 +202,11 @@ def test_directory_shows_a_revoked_key(world: World) -> None:
     world.desk.revoke(world.node.key.kid)
     signer = world.desk.signer
     found = directory.build(
-        world.desk.store, key=signer.key, aud=signer.aud, url="https://x", now=NOW
+        world.desk.store,
+        keys=[signer.key.public],
+        aud=signer.aud,
+        url="https://x",
+        now=NOW,
     )
     assert found.revoked.kids == {world.node.key.kid: "2026-11-21T08:00:00Z"}
     status = found.key_status(RSJ, world.node.key.kid)

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PrivateFormat,
+    pkcs7,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agent.errors import MalformedMessage
 from sandbox import est
@@ -97,16 +102,18 @@ def test_rsa_certificate_is_no_client() -> None:
 def test_authority_is_kept(tmp_path: Path) -> None:
     """A second start has the same authority and server certificate."""
     hosts = ["localhost", "127.0.0.1"]
-    first, second = (Pki(tmp_path / "keys", hosts, now=NOW) for _ in range(2))
+    first, second = (
+        Pki(tmp_path / "keys", hosts, aud="a.b", now=NOW) for _ in range(2)
+    )
     assert first.authority.sha256 == second.authority.sha256
-    assert first.server == second.server
+    assert (first.server, first.relay) == (second.server, second.relay)
     modes = {stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / "keys").iterdir()}
     assert modes == {0o600}
 
 
 def test_spare_certificates_are_made_when_a_switch_asks(tmp_path: Path) -> None:
     """Asked at each handshake; an expired one and one by another authority."""
-    pki = Pki(tmp_path / "keys", ["localhost"], now=datetime.now(UTC))
+    pki = Pki(tmp_path / "keys", ["localhost"], aud="a.b", now=datetime.now(UTC))
     answers: list[str | None] = ["expired", "wrong-ca", None]
     context = pki.context(lambda: answers.pop(0))
     client = ssl.create_default_context(cafile=str(tmp_path / "keys" / "ca.pem"))
@@ -114,6 +121,57 @@ def test_spare_certificates_are_made_when_a_switch_asks(tmp_path: Path) -> None:
     assert "expired" in errors[0]
     assert "self-signed certificate" in errors[1]
     assert errors[2] == ""
+
+
+def test_a_node_may_serve_with_its_certificate() -> None:
+    """Issued for both sides of TLS: its own listener shows it to the exchange."""
+    authority = new_authority("CA", now=NOW)
+    request = est.Csr(csr(p256())).request
+    leaf = authority.issue_client(request, now=NOW, days=1)
+    usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert set(usage) == {
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+        ExtendedKeyUsageOID.SERVER_AUTH,
+    }
+
+
+def test_the_exchange_is_no_node() -> None:
+    """Its certificate for listeners says fep:exchange/ and passes for no client."""
+    authority = new_authority("CA", now=NOW)
+    leaf = authority.issue_relay(p256(), "yunxi.exchange", now=NOW)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    assert uris == ["fep:exchange/yunxi.exchange"]
+    with pytest.raises(NotAClient):
+        read_client(leaf.public_bytes(Encoding.DER))
+
+
+def listener(pki: Pki, folder: Path) -> ssl.SSLContext:
+    """What a node's own listener shows: the certificate that it enrolled for."""
+    key = p256()
+    request = est.Csr(csr(key)).request
+    leaf = pki.authority.issue_client(request, now=datetime.now(UTC), days=1)
+    pem = folder / "node.pem"
+    secret = key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pem.write_bytes(leaf.public_bytes(Encoding.PEM) + secret)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    context.load_verify_locations(folder / "keys" / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def test_only_the_node_itself_is_spoken_to(tmp_path: Path) -> None:
+    """The handshake with another node, or with the exchange's own server, ends."""
+    now = datetime.now(UTC)
+    pki = Pki(tmp_path / "keys", ["localhost"], aud="a.b", now=now)
+    server = listener(pki, tmp_path)
+    assert handshake(server, pki.client_context(NODE)) == ""
+    assert "expected 1199" in handshake(server, pki.client_context(NODE[:-1] + "2"))
+    own = pki.context(lambda: None)
+    assert "expected exactly the URIs" in handshake(own, pki.client_context(NODE))
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> str:

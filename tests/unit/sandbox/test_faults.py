@@ -55,6 +55,18 @@ def test_other_kind_is_not_hit() -> None:
     assert switches({"kind": "drop"}).strike("busy") is None
 
 
+def test_relay_switch_names_its_act() -> None:
+    """One of the list; other kinds have none."""
+    fault = switches({"kind": "relay", "act": "swap"}).strike("relay")
+    assert fault is not None
+    assert fault.act == "swap"
+    for broken in ({"kind": "relay"}, {"kind": "relay", "act": "read"}):
+        with pytest.raises(MalformedMessage):
+            switches(broken)
+    with pytest.raises(MalformedMessage):
+        switches({"kind": "drop", "act": "swap"})
+
+
 def test_clock_offsets_add_up() -> None:
     """Back and forth, in seconds."""
     faults = switches(

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from agent.crypto.jose import PrivateKey
 from agent.errors import MalformedMessage, UnknownKey
 from agent.wire import directory
 from agent.wire.directory import Directory
+from agent.wire.keys import KeyStatement
 from tests.support import vectors
 
 DEPARTMENT = "11990100000000019F"
@@ -187,3 +189,86 @@ def test_directory_that_breaks_its_schema_is_refused(data: bytes):
     """Whole, with the place of the fault."""
     with pytest.raises(MalformedMessage):
         directory.parse(data)
+
+
+# --- keys of lookups ------------------------------------------------------------------
+
+DECRYPT = "decrypt"
+
+
+def with_keys(known: Directory, *keys: PrivateKey) -> Directory:
+    """The directory with a node of these keys, the first of purpose sign."""
+    statement = KeyStatement(
+        f"{DEPARTMENT}/front-2", 1, tuple(k.public for k in keys), AT
+    )
+    text = keys[0].sign("fep-keys+jws", statement.payload())
+    entry = directory.NodeEntry(statement.node, "active", (text,), ())
+    department = known.departments[DEPARTMENT]
+    nodes = (*department.nodes, entry)
+    return replace(known, departments={DEPARTMENT: replace(department, nodes=nodes)})
+
+
+NODE2 = f"{DEPARTMENT}/front-2"
+SIGNER = PrivateKey.generate("sign")
+OLD, NEW = PrivateKey.generate(DECRYPT), PrivateKey.generate(DECRYPT)
+
+
+def stand(known: Directory, kid: str, status: directory.Status) -> Directory:
+    """The directory with a status for a key of node 2."""
+    department = known.departments[DEPARTMENT]
+    entry = department.nodes[-1]
+    keys = (*entry.keys, directory.KeyStatus(kid, status, AT, None))
+    nodes = (*department.nodes[:-1], replace(entry, keys=keys))
+    return replace(known, departments={DEPARTMENT: replace(department, nodes=nodes)})
+
+
+def test_the_newest_active_decrypt_key_is_encrypted_to(known: Directory):
+    """The last one listed; a retired or revoked one is passed over."""
+    two = with_keys(known, SIGNER, OLD, NEW)
+    assert two.encryption_key(NODE2) == NEW.public
+    for status in ("retired", "revoked"):
+        assert stand(two, NEW.public.kid, status).encryption_key(NODE2) == OLD.public
+    revoked = directory.RevokedFile({NEW.public.kid: AT}, {})
+    assert replace(two, revoked=revoked).encryption_key(NODE2) == OLD.public
+
+
+def test_a_node_without_a_decrypt_key_cannot_be_written_to(known: Directory):
+    """Enrolled before lookups, or all keys retired."""
+    with pytest.raises(UnknownKey, match="decrypt"):
+        with_keys(known, SIGNER).encryption_key(NODE2)
+    one = with_keys(known, SIGNER, NEW)
+    with pytest.raises(UnknownKey, match="decrypt"):
+        stand(one, NEW.public.kid, "retired").encryption_key(NODE2)
+    with pytest.raises(UnknownKey):
+        one.encryption_key(f"{DEPARTMENT}/nobody")
+
+
+def test_a_chain_is_verified_once(known: Directory):
+    """The second question is answered from memory, for this directory alone."""
+    two = with_keys(known, SIGNER, NEW)
+    assert two.node_keys(NODE2) is two.node_keys(NODE2)
+    assert replace(two).node_keys(NODE2) is not two.node_keys(NODE2)
+
+
+def test_a_revoked_node_has_no_keys_even_if_verified_before(known: Directory):
+    """Memory never unrevokes."""
+    two = with_keys(known, SIGNER, NEW)
+    two.node_keys(NODE2)
+    gone = replace(two, revoked=directory.RevokedFile({}, {NODE2: AT}))
+    with pytest.raises(UnknownKey, match="revoked"):
+        gone.node_keys(NODE2)
+
+
+def test_witness_keys_are_those_not_revoked(known: Directory):
+    """Of this exchange, of this purpose."""
+    key = vectors.note_key("witness").public
+    entry = known.exchange.exchanges[0]
+    for status, wanted in (("active", (key,)), ("retired", (key,)), ("revoked", ())):
+        keys = (*entry.keys, (key, status))
+        held = replace(
+            known, exchange=directory.ExchangeFile((replace(entry, keys=keys),))
+        )
+        assert held.witness_keys(AUD) == wanted
+        assert held.witness_keys("other") == ()
+    gone = directory.RevokedFile({key.kid: AT}, {})
+    assert replace(held, revoked=gone).witness_keys(AUD) == ()

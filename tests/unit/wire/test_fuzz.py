@@ -20,6 +20,7 @@ from agent.wire import (
     catalog,
     directory,
     keys,
+    lookup,
     position,
     problem,
     receipt,
@@ -39,9 +40,15 @@ PARSERS: dict[str, Callable[[bytes], Any]] = {
     "directory": directory.parse,
     "reconcile_request": reconcile.parse_request,
     "reconcile_response": reconcile.parse_response,
+    "request_get": lookup.parse_request,
+    "request_verify": lookup.parse_request,
+    "reply_get": lookup.parse_reply,
+    "reply_verify": lookup.parse_reply,
+    "reply_denied": lookup.parse_reply,
     "problem": lambda data: problem.parse(data, status=400),
 }
 SEEDS = {m["name"]: m["payload"] for m in vectors.load("wire.json")["messages"]}
+SEEDS |= {m["name"]: m["payload"] for m in vectors.load("lookup.json")["messages"]}
 SEEDS["problem"] = problem.Problem.of("chain-gap", "x", expected_seq=2).body().decode()
 
 ODD = st.sampled_from(

@@ -23,6 +23,7 @@ from agent.audit.events import (
 )
 from agent.crypto.jose import PrivateKey
 from agent.errors import (
+    AuditWriteFailed,
     Busy,
     ExchangeRefused,
     ExchangeUnreachable,
@@ -743,3 +744,38 @@ async def test_loaded_payloads_are_purged_after_their_time(tmp_path: Path) -> No
         views = flow.batches(PERSON)
     assert files(world) == []
     assert [[r.state for r in v.receipts][-1] for v in views] == ["loaded", "loaded"]
+
+
+# --- the audit log ------------------------------------------------------------------
+
+
+async def test_what_leaves_is_recorded_once_before(tmp_path: Path) -> None:
+    """One record a batch, though its upload was cut and went on."""
+    world = World(tmp_path)
+    world.exchange.fail("upload", CUT, CUT)
+    report = await world.pulled()
+    assert report.delivered
+    identities = [(e.resource, e.epoch, e.seq, e.digest) for e in world.left]
+    kept = {
+        (b.resource, b.epoch, b.seq, k.digest)
+        for b, k in world.exchange.batches.items()
+    }
+    assert set(identities) == kept
+    assert len(identities) == len(kept)
+    assert sum(e.upsert for e in world.left) == report.upsert
+
+
+async def test_a_batch_without_a_record_does_not_leave(tmp_path: Path) -> None:
+    """The log cannot be written: nothing is sent, and it goes on when it can."""
+    world = World(tmp_path)
+    world.log_fails = AuditWriteFailed("disk full")
+    async with world.serving() as flow:
+        run = await flow.request_pull(PERSON)
+        found = await until(flow, lambda status: status.trouble is not None)
+        assert found.trouble is not None
+        assert found.trouble.code == AuditWriteFailed.code
+        assert not world.exchange.batches
+        world.log_fails = None
+        flow.resume(PERSON)
+        assert (await flow.wait(run, delivered=True)).delivered
+    assert len(world.left) == len(world.exchange.batches)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from agent.child.process import Guard
 from agent.errors import ConfigInvalid, InternalFault, SourceLogin, WorkerDied
 from agent.model.job import LINE_CAP
 from agent.pipeline.worker import probe
 from agent.pipeline.worker.probe import Question, ask, reply
-from agent.pipeline.worker.spawn import Guard
 from connectors.contract import (
     Caps,
     ColumnSpec,

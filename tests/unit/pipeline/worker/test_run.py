@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from agent.child.inside import DaemonGone, Lines
 from agent.errors import SpoolWriteFailed
 from agent.model.batch import Quality, Rows
 from agent.model.job import (
@@ -26,7 +27,6 @@ from agent.model.job import (
     decode,
     encode,
 )
-from agent.pipeline.worker.inside import DaemonGone, Lines
 from agent.pipeline.worker.run import LOADS_WAITING, PAYLOADS_WAITING, Run, Tools, serve
 from agent.wire.arrow import read_payload, row_digest_sum
 from tests.support.fake_source import CANARY, ITEMS, FakeConnector, job, tools
@@ -165,7 +165,7 @@ def test_digest_run_writes_nothing(daemon: Daemon) -> None:
         ("missing", "source-missing"),
         ("type", "source-type"),
         ("text", "source-text"),
-        ("timeout", "source-failed"),
+        ("timeout", "source-timeout"),
         ("failed", "source-failed"),
     ],
 )

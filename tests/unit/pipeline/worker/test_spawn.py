@@ -12,16 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import WorkerDied
-from agent.model.job import Ended, Failed, Job, Line, Message, Packed
-from agent.pipeline.worker.spawn import (
+from agent.child.process import (
     STDERR_KEPT,
     Guard,
-    WorkerProcess,
-    clean_environment,
-    last_exception,
     resident_bytes,
 )
+from agent.errors import WorkerDied
+from agent.model.job import Ended, Failed, Job, Line, Message, Packed
+from agent.pipeline.worker.spawn import WorkerProcess
 
 CHILD = Path(__file__).parents[3] / "support" / "odd_child.py"
 JOB = Job(
@@ -43,7 +41,6 @@ JOB = Job(
 
 SET_HERE = {"MALLOC_ARENA_MAX", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LC_CTYPE"}
 """What FEP or Python itself sets in a child."""
-TRACE = b'Traceback (most recent call last):\n  File "x.py", line 1\n    x\n'
 
 
 class Clock:
@@ -140,17 +137,6 @@ async def test_no_descriptor_is_inherited_but_the_socket() -> None:
 async def test_ctrl_c_in_a_terminal_is_for_the_daemon_alone() -> None:
     """A child has a session of its own."""
     assert told(await run(worker("tells")))["session"] is True
-
-
-def test_coverage_and_locale_are_the_only_other_variables() -> None:
-    """The allow-list is exactly what the docstring says."""
-    environ = dict.fromkeys(
-        ["LANG", "LC_TIME", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"], "x"
-    )
-
-    kept = clean_environment({**environ, "PYTHONPATH": "x", "HOME": "x", "LCX": "x"})
-
-    assert set(kept) - SET_HERE == set(environ)
 
 
 async def test_killed_worker_names_the_signal() -> None:
@@ -291,22 +277,3 @@ async def test_program_that_is_not_there_is_a_dead_worker() -> None:
     async with process:
         with pytest.raises(WorkerDied, match="cannot start: No such file"):
             await process.start(JOB)
-
-
-@pytest.mark.parametrize(
-    ("stderr", "name"),
-    [
-        (TRACE + b"KeyError: 'x'\n", "KeyError"),
-        (TRACE + b"psycopg.errors.UndefinedTable: no\nZhangSan: 1\n", "UndefinedTable"),
-        (TRACE + b"A: x\n\nDuring:\n\n" + TRACE + b"B\n", "B"),
-        (b"ZhangSan: x\n", None),
-        (b"terminate called\n", None),
-        (b"thread panicked: 110101199003070011\n", None),
-        (b"", None),
-    ],
-)
-def test_only_a_class_name_is_taken_from_stderr(
-    stderr: bytes, name: str | None
-) -> None:
-    """Anything that does not look like a class name is ignored."""
-    assert last_exception(stderr) == name

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sealed messages: a compact JWE around a compact JWS (wire.md §4).
+
+Rules
+
+1. ECDH-ES+A256KW and A256GCM, nothing else. The protected header is exactly ``alg``,
+   ``enc``, ``kid``, ``epk``, ``cty``, ``iss``, ``aud``; its form is checked before
+   anything is computed.
+2. The plaintext is the JWS and spaces after it, :func:`padded_size` bytes, so that the
+   length of a message tells little about what is in it.
+3. ``iss`` and ``aud`` stand outside so that a relay can route; they are worth nothing
+   until they equal the claims of the signed message inside, which the caller compares.
+4. The recipient's key comes from the directory, never from a message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import (
+    InvalidUnwrap,
+    aes_key_unwrap,
+    aes_key_wrap,
+)
+
+from agent.crypto.jose import (
+    PURPOSE,
+    PrivateKey,
+    PublicKey,
+    base64url,
+    coordinates_of,
+    decode_header,
+    encode_header,
+    from_base64url,
+    p256_point,
+)
+from agent.errors import MalformedMessage, Undecryptable
+
+ALG = "ECDH-ES+A256KW"
+ENC = "A256GCM"
+HEADER_CAP = 2048
+"""Longest protected header, characters of base64url."""
+STEP = 64 * 1024
+SIZES = (1024, 4 * 1024, 16 * 1024, STEP)
+"""Sizes of a padded message, bytes; above the last, multiples of it."""
+
+_HEADER = ("alg", "aud", "cty", "enc", "epk", "iss", "kid")
+_EPK = ("crv", "kty", "x", "y")
+_KID = re.compile(r"[A-Za-z0-9_-]{43}")
+_JWS = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+")
+_NONCE, _TAG, _WRAPPED = 12, 16, 40
+_P256 = ec.SECP256R1()
+_KDF_TAIL = b"".join(
+    (struct.pack(">I", len(ALG)), ALG.encode(), bytes(8), struct.pack(">I", 256))
+)
+"""OtherInfo of the Concat KDF (RFC 7518, 4.6.2); apu and apv are empty."""
+
+
+def padded_size(size: int) -> int:
+    """So many bytes a message of ``size`` bytes is padded to."""
+    return next((s for s in SIZES if size <= s), -(-size // STEP) * STEP)
+
+
+def most_inside(cap: int) -> int:
+    """Longest JWS whose sealed form is sure to fit into ``cap`` characters."""
+    room = (cap - HEADER_CAP - 256) * 3 // 4
+    return (
+        max((s for s in SIZES if s <= room), default=0)
+        if room < STEP
+        else (room // STEP * STEP)
+    )
+
+
+def seal(jws: str, *, to: PublicKey, cty: str, iss: str, aud: str) -> str:
+    """The compact JWE of a message.
+
+    Args:
+        jws: the signed message.
+        to: an active ``decrypt`` key of the recipient, from the directory.
+        cty: the message's ``typ``.
+        iss: as inside.
+        aud: as inside.
+
+    Raises:
+        ValueError: the key is no ``decrypt`` key, or there is no such ``cty``.
+    """
+    if to.purpose != "decrypt":
+        raise ValueError(f"a {to.purpose} key does not encrypt")
+    if cty not in PURPOSE:
+        raise ValueError(f"there is no message of type {cty}")
+    ephemeral = ec.generate_private_key(_P256)
+    x, y = coordinates_of(ephemeral.public_key())
+    header = {
+        "alg": ALG,
+        "enc": ENC,
+        "kid": to.kid,
+        "epk": {"kty": "EC", "crv": "P-256", "x": x, "y": y},
+        "cty": cty,
+        "iss": iss,
+        "aud": aud,
+    }
+    head = encode_header(header)
+    content_key, nonce = os.urandom(32), os.urandom(_NONCE)
+    wrapping = _wrapping_key(ephemeral.exchange(ec.ECDH(), to.point))
+    plain = jws.encode("ascii")
+    plain = plain.ljust(padded_size(len(plain)))
+    made = AESGCM(content_key).encrypt(nonce, plain, head.encode("ascii"))
+    wrapped = aes_key_wrap(wrapping, content_key)
+    parts = (wrapped, nonce, made[:-_TAG], made[-_TAG:])
+    return ".".join((head, *(base64url(part) for part in parts)))
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """An encrypted message of right form; nobody has vouched for its header yet.
+
+    Args:
+        kid: of the key that it is encrypted to.
+        cty: type of the message inside.
+        iss: who says to have sent it.
+        aud: for whom.
+        text: the exact compact JWE.
+        epk: the sender's one-time key, a point on the curve.
+        parts: encrypted key, iv, ciphertext and tag.
+    """
+
+    kid: str
+    cty: str
+    iss: str
+    aud: str
+    text: str = field(repr=False)
+    epk: ec.EllipticCurvePublicKey = field(repr=False, compare=False)
+    parts: tuple[bytes, bytes, bytes, bytes] = field(repr=False, compare=False)
+
+    def open(self, key: PrivateKey) -> str:
+        """The compact JWS inside, without its padding.
+
+        Args:
+            key: the ``decrypt`` key whose thumbprint is :attr:`kid`.
+
+        Raises:
+            Undecryptable: another key, or a message that was altered.
+            MalformedMessage: what is inside is no JWS.
+        """
+        if key.public.kid != self.kid:
+            raise Undecryptable(f"JWE: expected kid {key.public.kid}, got {self.kid}")
+        wrapped, nonce, body, tag = self.parts
+        head = self.text.partition(".")[0]
+        try:
+            content_key = aes_key_unwrap(_wrapping_key(key.agree(self.epk)), wrapped)
+            plain = AESGCM(content_key).decrypt(nonce, body + tag, head.encode("ascii"))
+        except (InvalidUnwrap, InvalidTag, ValueError) as e:
+            raise Undecryptable("JWE: it does not open with its key") from e
+        inner = plain.rstrip(b" ")
+        if not _JWS.fullmatch(inner):
+            raise MalformedMessage("JWE: expected a compact JWS and spaces inside")
+        return inner.decode("ascii")
+
+
+def split_sealed(text: str | bytes, *, cap: int) -> Sealed:
+    """Take a compact JWE apart, strictly.
+
+    Args:
+        text: the message as received, nothing before or after it.
+        cap: most bytes that it may have.
+
+    Raises:
+        MalformedMessage: any other form than rules 1 and 2 allow.
+    """
+    if len(text) > cap:
+        raise MalformedMessage(f"JWE: expected at most {cap} bytes")
+    try:
+        line = text.decode("ascii") if isinstance(text, bytes) else text
+        line.encode("ascii")
+    except UnicodeError as e:
+        raise MalformedMessage("JWE: expected ASCII") from e
+    parts = line.split(".")
+    if len(parts) != 5:
+        raise MalformedMessage(f"JWE: expected 5 segments, got {len(parts)}")
+    header, epk = _header(parts[0])
+    binary = _binary(parts)
+    if (header["alg"], header["enc"]) != (ALG, ENC):
+        raise MalformedMessage(f"JWE header: expected {ALG} and {ENC}")
+    if not _KID.fullmatch(header["kid"]):
+        raise MalformedMessage("JWE header.kid: expected a thumbprint of 43 characters")
+    if header["cty"] not in PURPOSE:
+        raise MalformedMessage("JWE header.cty: expected the typ of a known message")
+    return Sealed(
+        kid=header["kid"],
+        cty=header["cty"],
+        iss=header["iss"],
+        aud=header["aud"],
+        text=line,
+        epk=p256_point(epk["x"], epk["y"], at="JWE header.epk"),
+        parts=binary,
+    )
+
+
+def _binary(parts: list[str]) -> tuple[bytes, bytes, bytes, bytes]:
+    """The four segments after the header, each of a size that there may be."""
+    wrapped = from_base64url(parts[1], at="JWE encrypted key")
+    nonce = from_base64url(parts[2], at="JWE iv")
+    body = from_base64url(parts[3], at="JWE ciphertext")
+    tag = from_base64url(parts[4], at="JWE tag")
+    sizes = (len(wrapped), len(nonce), len(tag))
+    if sizes != (_WRAPPED, _NONCE, _TAG):
+        raise MalformedMessage(
+            f"JWE: expected {_WRAPPED}, {_NONCE} and {_TAG} bytes of encrypted key, iv"
+            f" and tag, got {sizes[0]}, {sizes[1]} and {sizes[2]}"
+        )
+    if not body or padded_size(len(body)) != len(body):
+        raise MalformedMessage(
+            "JWE: expected a plaintext of 1, 4, 16, 64 KiB or a multiple of 64 KiB,"
+            f" got {len(body)} bytes"
+        )
+    return wrapped, nonce, body, tag
+
+
+def _header(segment: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The seven members, and those of ``epk``; each once, each a string."""
+    if len(segment) > HEADER_CAP:
+        raise MalformedMessage(f"JWE header: expected at most {HEADER_CAP} characters")
+    pairs = decode_header(segment, at="JWE header")
+    header = _members(pairs, _HEADER, "JWE header")
+    epk = _members(header.pop("epk"), _EPK, "JWE header.epk")
+    texts: list[object] = [*header.values(), *epk.values()]
+    if not all(isinstance(t, str) and 1 <= len(t) <= 256 for t in texts):
+        raise MalformedMessage("JWE header: expected texts of 1 to 256 characters")
+    if (epk["kty"], epk["crv"]) != ("EC", "P-256"):
+        raise MalformedMessage("JWE header.epk: expected a P-256 key")
+    return header, epk
+
+
+def _members(pairs: object, names: tuple[str, ...], at: str) -> dict[str, str]:
+    if not isinstance(pairs, tuple) or not all(isinstance(p, tuple) for p in pairs):
+        raise MalformedMessage(f"{at}: expected an object")
+    members: list[tuple[str, str]] = [p for p in pairs if p]
+    if sorted(str(p[0]) for p in members) != list(names):
+        raise MalformedMessage(f"{at}: expected exactly {', '.join(names)}, each once")
+    return dict(members)
+
+
+def _wrapping_key(secret: bytes) -> bytes:
+    """Concat KDF with SHA-256, one round (RFC 7518, 4.6.2)."""
+    return hashlib.sha256(b"\x00\x00\x00\x01" + secret + _KDF_TAIL).digest()

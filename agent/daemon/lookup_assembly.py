@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the lookup side, made once and passed in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from functools import partial
+from zoneinfo import ZoneInfo
+
+from agent import VERSION
+from agent.audit.daykeys import DayKeys
+from agent.audit.desk import AuditDesk
+from agent.audit.events import ConfigChanged, KeysChanged, Tell
+from agent.audit.log import AuditLog
+from agent.audit.witness import Pace, Peer, Witness
+from agent.catalog.gate import Offer
+from agent.control.directory import TrustedDirectory
+from agent.control.identity import IdentityFiles, load_audit_key, load_decrypt_key
+from agent.crypto.jose import PrivateKey, PublicKey
+from agent.crypto.notekey import NoteKey
+from agent.daemon.lookups import (
+    Door,
+    Lookups,
+    Renewal,
+    Standing,
+    frames_of,
+    told,
+)
+from agent.daemon.policies import Policies, Terms, in_force
+from agent.errors import PeerFault, UnknownKey
+from agent.lookup.flow import Chance, LookupFlow, Parts
+from agent.lookup.intake import Bounds, Turnstile
+from agent.lookup.query.gather import Sources
+from agent.lookup.query.process import Seams
+from agent.lookup.query.talk import Opening
+from agent.lookup.relay import Hooks, Relay, Waits
+from agent.pipeline.uplink.exchange import Exchange
+from agent.retry import Backoff
+from agent.settings import Settings
+from agent.state.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What both sides of the daemon stand on.
+
+    Args:
+        settings: of the agent.
+        files: of its identity.
+        signer: key of purpose ``sign``.
+        directory: everybody's keys.
+        exchange: the open client.
+        new_id: uuid7 text.
+        tell: where events go.
+    """
+
+    settings: Settings
+    files: IdentityFiles
+    signer: PrivateKey
+    directory: TrustedDirectory
+    exchange: Exchange
+    new_id: Callable[[], str]
+    tell: Tell
+
+
+@dataclass(frozen=True)
+class Open:
+    """What the gate says of lookups.
+
+    Args:
+        offers: resource -> what may be looked up.
+        shut: resource -> why nothing may.
+    """
+
+    offers: Mapping[str, Offer]
+    shut: Mapping[str, str]
+
+
+def now() -> datetime:
+    """Aware UTC."""
+    return datetime.now(UTC)
+
+
+async def open_log(stack: AsyncExitStack, ground: Ground, *, config: str) -> AuditLog:
+    """The audit log, begun; it notes what is not as it was at the last start.
+
+    Args:
+        stack: closes it.
+        ground: see there.
+        config: digest of settings and resource documents.
+
+    Raises:
+        NotEnrolled: the key that signs it is missing.
+        AuditDamaged, AuditWriteFailed: it cannot be used.
+    """
+    paths, node = ground.settings.paths, ground.settings.agent.node
+    key = load_audit_key(ground.files)
+    log = AuditLog(
+        Ledger(paths.ledger),
+        origin=f"{node}/audit",
+        key=key,
+        day_keys=DayKeys(paths.evidence),
+        tell=ground.tell,
+        now=now,
+    )
+    stack.push_async_callback(log.close)
+    await log.start(version=VERSION)
+    await log.changed("config", config, ConfigChanged(config))
+    kids = _kids(ground.signer, load_decrypt_key(ground.files), key)
+    await log.changed("keys", json.dumps(kids), KeysChanged(node, kids))
+    return log
+
+
+def _kids(*keys: PrivateKey | NoteKey) -> dict[str, str]:
+    return {key.public.purpose: key.public.kid for key in keys}
+
+
+def make_lookups(
+    stack: AsyncExitStack, ground: Ground, log: AuditLog, opened: Open
+) -> Lookups:
+    """Every part of the lookup side.
+
+    Raises:
+        NotEnrolled: the key that opens requests is missing.
+    """
+    found, tell = ground.settings, ground.tell
+    sources = Sources(
+        partial(_opening, found),
+        seams=Seams(uniform=random.SystemRandom().uniform),
+    )
+    stack.push_async_callback(sources.close)
+    terms = Terms(found.lookup.policy, opened.offers, opened.shut)
+    active, trouble = in_force(log, terms)
+    peer = _peer(ground)
+    witness = Witness(log, peer, tell=tell)
+    parts = _parts(ground, opened.offers, log=log, sources=sources)
+    parts = replace(parts, agreed=lambda: witness.state == "agrees")
+    flow = LookupFlow(parts, policy=active, started=now())
+    line = Standing(now=now, enabled=found.lookup.relay)
+    return Lookups(
+        flow=flow,
+        log=log,
+        witness=witness,
+        pace=Pace(found.audit.checkpoint_s, found.audit.checkpoint_records),
+        policies=Policies(log, flow, terms, trouble=trouble),
+        audit=AuditDesk(
+            log,
+            frames=frames_of(opened.offers),
+            signers=partial(_audit_keys, ground, log),
+            witness=peer,
+        ),
+        sources=sources,
+        relay=_relay(ground, flow, line) if found.lookup.relay else None,
+        line=line,
+        door=_door(ground),
+        threshold=Standing(now=now, enabled=bool(found.lookup.listen)),
+        evidence_days=found.audit.evidence_days,
+        offers=opened.offers,
+        tell=tell,
+    )
+
+
+def _parts(
+    ground: Ground, offers: Mapping[str, Offer], *, log: AuditLog, sources: Sources
+) -> Parts:
+    found = ground.settings
+    key = load_decrypt_key(ground.files)
+    limits = found.lookup
+    return Parts(
+        node=found.agent.node,
+        signer=ground.signer,
+        keys={key.public.kid: key},
+        directory=lambda: ground.directory.current,
+        agreed=lambda: False,
+        renew=Renewal(partial(_refresh, ground), clock=time.monotonic),
+        log=log,
+        sources=sources,
+        offers=offers,
+        turnstile=Turnstile(
+            Bounds(limits.in_flight, limits.peer_in_flight, limits.peer_per_s),
+            clock=time.monotonic,
+        ),
+        tell=ground.tell,
+        chance=Chance(
+            now=now,
+            today=partial(_today, ZoneInfo(found.agent.timezone)),
+            clock=time.monotonic,
+            sleep=asyncio.sleep,
+            new_id=ground.new_id,
+        ),
+    )
+
+
+def _today(zone: ZoneInfo) -> date:
+    return datetime.now(zone).date()
+
+
+async def _refresh(ground: Ground) -> None:
+    await ground.directory.refresh(ground.exchange.directory)
+
+
+def _opening(found: Settings, name: str) -> Opening:
+    """How a source is reached; secrets are read now."""
+    return Opening(
+        connector=found.sources[name].connector,
+        config=found.source_config(name),
+        statement_s=found.lookup.statement_timeout_s,
+        timezone=found.agent.timezone,
+    )
+
+
+def _relay(ground: Ground, flow: LookupFlow, line: Standing) -> Relay:
+    exchange = ground.settings.exchange
+    opened, closed = told(line, ground.tell)
+    return Relay(
+        ground.exchange.channel,
+        Hooks(
+            answer=flow.answer,
+            nudged=ground.directory.wanted.set,
+            opened=opened,
+            closed=closed,
+        ),
+        Waits(
+            backoff=Backoff(exchange.retry_base_s, exchange.retry_cap_s),
+            uniform=random.SystemRandom().uniform,
+            sleep=asyncio.sleep,
+            clock=time.monotonic,
+        ),
+    )
+
+
+def _door(ground: Ground) -> Door | None:
+    listen = ground.settings.lookup.listen
+    if not listen:
+        return None
+    host, _, port = listen.rpartition(":")
+    return Door(
+        host=host.strip("[]"),
+        port=int(port),
+        ca=ground.files.ca,
+        certificate=ground.files.tls_certificate,
+        key=ground.files.tls_key,
+        aud=ground.settings.exchange.aud,
+    )
+
+
+def _peer(ground: Ground) -> Peer:
+    aud = ground.settings.exchange.aud
+    return Peer(
+        name=f"{aud}/witness",
+        signers=partial(_witness_keys, ground.directory, aud),
+        post=partial(_post, ground.exchange),
+    )
+
+
+def _witness_keys(directory: TrustedDirectory, aud: str) -> Sequence[PublicKey]:
+    try:
+        known = directory.current
+    except UnknownKey:
+        return ()
+    return [
+        key
+        for entry in known.exchange.exchanges
+        for key, status in (entry.keys if entry.aud == aud else ())
+        if key.purpose == "witness"
+        and status != "revoked"
+        and key.kid not in known.revoked.kids
+    ]
+
+
+def _audit_keys(ground: Ground, log: AuditLog) -> Sequence[PublicKey]:
+    """Every audit key that we ever had; at least the one in use."""
+    try:
+        chain = ground.directory.current.node_keys(ground.settings.agent.node)
+    except PeerFault:
+        return [log.audit_key]
+    known = {k.kid: k for k in chain.all.values() if k.purpose == "audit"}
+    return list({**known, log.audit_key.kid: log.audit_key}.values())
+
+
+async def _post(exchange: Exchange, body: bytes) -> tuple[int, str]:
+    reply = await exchange.add_checkpoint(body)
+    return reply.status, reply.body.decode("utf-8", "replace")

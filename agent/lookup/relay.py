@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The line that the agent opens to the exchange, over which lookups come (wire.md §4).
+
+Rules
+
+1. The agent connects, the exchange asks: no port of this machine is open.
+2. A frame that breaks the format ends the connection; a new one is opened after a wait.
+3. Each request is answered by a task of its own; at most 64 at a time, the next is told
+   ``busy``. Replies go out in the order in which they are ready.
+4. A connection that is lost takes its unsent replies with it: the consumer asks again
+   with the same text and gets the same reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.errors import ExchangeUnreachable, FepError
+from agent.retry import Backoff
+from agent.wire.channel import IN_FLIGHT, Frame, parse
+from agent.wire.problem import Problem
+
+STEADY_S = 60.0
+"""A connection that lasted so long was a good one: waits begin anew, seconds."""
+
+
+class Channel(Protocol):
+    """An open connection."""
+
+    async def receive(self) -> str | None:
+        """The next text frame; None when the other side has ended. Raises PeerFault."""
+        ...
+
+    async def send(self, text: str) -> None:
+        """Send a text frame. Raises PeerFault."""
+        ...
+
+
+Answer = Callable[[str], Awaitable[str | Problem]]
+"""Answers a sealed request."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the line calls.
+
+    Args:
+        answer: answers a sealed request; never raises for what the peer did.
+        nudged: the exchange asks to look at position and directory.
+        opened: the line is up.
+        closed: the line is down: why, number of tries in a row, seconds until the next.
+    """
+
+    answer: Answer
+    nudged: Callable[[], None]
+    opened: Callable[[], None]
+    closed: Callable[[FepError, int, float], None]
+
+
+@dataclass(frozen=True)
+class Waits:
+    """How waits between two connections are made.
+
+    Args:
+        backoff: their length.
+        uniform: ``random.uniform``.
+        sleep: ``asyncio.sleep``.
+        clock: monotonic seconds.
+    """
+
+    backoff: Backoff
+    uniform: Callable[[float, float], float]
+    sleep: Callable[[float], Awaitable[None]]
+    clock: Callable[[], float]
+
+
+class Relay:
+    """Keeps the line open.
+
+    Args:
+        connect: opens a connection; leaving the context closes it. Raises PeerFault.
+        hooks: see there.
+        waits: see there.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], AbstractAsyncContextManager[Channel]],
+        hooks: Hooks,
+        waits: Waits,
+    ) -> None:
+        self._connect = connect
+        self._hooks = hooks
+        self._waits = waits
+        self._at_work: set[asyncio.Task[None]] = set()
+
+    async def settled(self) -> None:
+        """Wait until every request of the line has its answer sent, or lost."""
+        while self._at_work:
+            await asyncio.wait(self._at_work)
+
+    async def forever(self) -> None:
+        """Connect, serve, wait, connect again; until cancelled."""
+        attempt = 0
+        while True:
+            began = self._waits.clock()
+            try:
+                await self._once()
+            except FepError as e:
+                if self._waits.clock() - began > STEADY_S:
+                    attempt = 0
+                attempt += 1
+                wait_s = self._waits.backoff.wait_s(attempt, self._waits.uniform)
+                self._hooks.closed(e, attempt, wait_s)
+                await self._waits.sleep(wait_s)
+
+    async def _once(self) -> None:
+        """One connection, from its opening to its end, which is always an error."""
+        async with self._connect() as channel:
+            self._hooks.opened()
+            try:
+                await self._serve(channel)
+            finally:
+                lost, self._at_work = self._at_work, set()
+                for task in lost:
+                    task.cancel()
+                await asyncio.gather(*lost, return_exceptions=True)
+
+    async def _serve(self, channel: Channel) -> None:
+        at_work = self._at_work
+        while (text := await channel.receive()) is not None:
+            frame = parse(text)
+            if frame.t == "nudge":
+                self._hooks.nudged()
+            elif frame.t == "req" and len(at_work) >= IN_FLIGHT:
+                busy = Problem.of("busy", "too many lookups at a time")
+                await channel.send(_answer(frame, busy))
+            elif frame.t == "req":
+                task = asyncio.create_task(self._one(channel, frame))
+                at_work.add(task)
+                task.add_done_callback(at_work.discard)
+        raise ExchangeUnreachable("channel: the exchange has closed it")
+
+    async def _one(self, channel: Channel, frame: Frame) -> None:
+        answer = await self._hooks.answer(str(frame.body))
+        try:
+            await channel.send(_answer(frame, answer))
+        except FepError:
+            return  # the reading side sees the same end, and tells it
+
+
+def _answer(frame: Frame, answer: str | Problem) -> str:
+    if isinstance(answer, Problem):
+        return Frame.error(str(frame.id), answer).format()
+    return Frame("res", frame.id, answer).format()

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger's file: alone, synced, and a transaction is whole or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from agent.errors import AlreadyRunning, AuditDamaged, AuditWriteFailed
+from agent.state.ledger import (
+    GONE_AT_ONCE,
+    PAGE,
+    KeptBox,
+    KeptCheckpoint,
+    KeptRequest,
+    Ledger,
+    Tile,
+)
+from agent.state.ledger_schema import STEP_1
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lookup.db"
+
+
+def test_commits_are_synced_in_a_journal_of_its_own(path: Path) -> None:
+    """WAL with an exclusive lock and FULL; no shared memory file is made."""
+    ledger = Ledger(path)
+    with ledger._connection.transaction() as db:
+        got = [
+            db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("synchronous", "journal_mode", "locking_mode")
+        ]
+    with ledger.writing() as tx:
+        tx.add_leaves([(0, "{}")])
+    names = sorted(p.name for p in path.parent.iterdir())
+    ledger.close()
+    assert got == [2, "wal", "exclusive"]
+    assert names == ["lookup.db", "lookup.db-wal", "lookup.db.lock"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_nobody_else_opens_it(path: Path) -> None:
+    """Neither a second ledger nor a program without our lock file."""
+    ledger = Ledger(path)
+    with pytest.raises(AlreadyRunning):
+        Ledger(path)
+    other = sqlite3.connect(path, timeout=0)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("SELECT * FROM leaves")
+    other.close()
+    ledger.close()
+
+
+def test_a_broken_transaction_leaves_nothing(path: Path) -> None:
+    """All tables of it."""
+    ledger = Ledger(path)
+    with contextlib.suppress(RuntimeError), ledger.writing() as tx:
+        tx.add_leaves([(0, "{}")])
+        tx.begin(KeptRequest("iss", "jti", "digest", 1))
+        tx.add_evidence([KeptBox(0, "2026-11-21", b"box")])
+        raise RuntimeError
+    assert (ledger.size(), ledger.open_requests(), ledger.box(0)) == (0, (), None)
+    ledger.close()
+
+
+def test_a_leaf_is_never_written_twice(path: Path) -> None:
+    """Damage, not a new version."""
+    ledger = Ledger(path)
+    with ledger.writing() as tx:
+        tx.add_leaves([(0, "one")])
+    with pytest.raises(AuditDamaged), ledger.writing() as tx:
+        tx.add_leaves([(0, "two")])
+    assert ledger.leaves(0, 1) == ("one",)
+    ledger.close()
+
+
+def test_what_was_committed_survives_a_crash_of_the_process(
+    path: Path, tmp_path: Path
+) -> None:
+    """A copy of the files as they are, journal included, has it all."""
+    ledger = Ledger(path)
+    with ledger.writing() as tx:
+        tx.add_leaves([(n, f"{n}") for n in range(500)])
+        tx.add_tiles([Tile(0, 0, bytes(8192))])
+    ledger.fold()
+    with ledger.writing() as tx:
+        tx.add_leaves([(500, "500")])
+    (tmp_path / "copy").mkdir()
+    for name in ("lookup.db", "lookup.db-wal"):
+        shutil.copy(tmp_path / name, tmp_path / "copy" / name)
+    ledger.close()
+    again = Ledger(tmp_path / "copy" / "lookup.db")
+    assert again.size() == 501
+    assert again.tile(0, 0) == bytes(8192)
+    again.close()
+
+
+def test_a_torn_journal_ends_at_the_last_whole_commit(
+    path: Path, tmp_path: Path
+) -> None:
+    """A power cut in the middle of a write."""
+    ledger = Ledger(path)
+    with ledger.writing() as tx:
+        tx.add_leaves([(0, "zero")])
+    wal = path.with_name("lookup.db-wal")
+    sizes = []
+    for n in range(1, 4):
+        with ledger.writing() as tx:
+            tx.add_leaves([(n, "x" * 3000)])
+        sizes.append(wal.stat().st_size)
+    (tmp_path / "copy").mkdir()
+    shutil.copy(path, tmp_path / "copy" / "lookup.db")
+    data = wal.read_bytes()
+    ledger.close()
+    (tmp_path / "copy" / "lookup.db-wal").write_bytes(data[: sizes[1] + 2000])
+    again = Ledger(tmp_path / "copy" / "lookup.db")
+    assert again.size() == 3
+    assert again.leaves(0, 9)[0] == "zero"
+    again.close()
+
+
+def test_reading_is_bounded(path: Path) -> None:
+    """A page at a time."""
+    ledger = Ledger(path)
+    with ledger.writing() as tx:
+        tx.add_leaves([(n, "x") for n in range(PAGE + 5)])
+    assert len(ledger.leaves(0, PAGE + 5)) == PAGE
+    assert len(ledger.leaves(PAGE, PAGE + 5)) == 5
+    ledger.close()
+
+
+def test_deleting_is_bounded(path: Path) -> None:
+    """Answered requests whose time has passed, some at a time; open ones never."""
+    ledger = Ledger(path)
+    with ledger.writing() as tx:
+        for n in range(GONE_AT_ONCE + 3):
+            tx.begin(KeptRequest("iss", f"{n:06d}", "digest", 5))
+            tx.answer("iss", f"{n:06d}", leaf=n)
+        tx.begin(KeptRequest("iss", "open", "digest", 5))
+        tx.begin(KeptRequest("iss", "young", "digest", 50))
+    with ledger.writing() as tx:
+        gone = [tx.forget_requests(9) for _ in range(3)]
+    assert gone == [GONE_AT_ONCE, 3, 0]
+    assert [r.jti for r in ledger.open_requests()] == ["open", "young"]
+    ledger.close()
+
+
+def test_only_an_erased_day_loses_its_boxes(path: Path) -> None:
+    """Nothing deletes evidence without the record."""
+    ledger = Ledger(path)
+    with ledger.writing() as tx:
+        tx.add_evidence(
+            [KeptBox(0, "2026-11-20", b"a"), KeptBox(1, "2026-11-21", b"b")]
+        )
+        assert tx.forget_boxes("2026-11-20") == 0
+        tx.add_erased("2026-11-20", leaf=2)
+        assert tx.forget_boxes("2026-11-20") == 1
+        assert tx.forget_boxes("2026-11-21") == 0
+    assert ledger.days() == ("2026-11-21",)
+    ledger.close()
+
+
+def test_the_head_to_prove_by_is_a_cosigned_one(path: Path) -> None:
+    """The first that covers the record and has a cosignature, else the first."""
+    ledger = Ledger(path)
+    with ledger.writing() as tx:
+        for size in (5, 10, 15):
+            tx.add_checkpoint(KeptCheckpoint(size, "at", f"note {size}"))
+        tx.add_cosignature(10, "line\n")
+        tx.add_cosignature(10, "line\n")
+    got = [ledger.checkpoint_after(n) for n in (0, 9, 10, 15)]
+    cosigned = ledger.newest_checkpoint(cosigned=True)
+    ledger.close()
+    assert [None if c is None else c.size for c in got] == [10, 10, 15, None]
+    assert cosigned == KeptCheckpoint(10, "at", "note 10", "line\n")
+
+
+def test_a_database_of_the_push_flow_is_refused(path: Path) -> None:
+    """Another application id."""
+    with sqlite3.connect(path) as db:
+        for statement in STEP_1:
+            db.execute(statement)
+        db.execute("PRAGMA application_id = 1178947649")
+    db.close()
+    with pytest.raises(AuditDamaged, match="another one"):
+        Ledger(path)
+
+
+def test_a_folder_that_is_not_there_is_a_write_fault(tmp_path: Path) -> None:
+    """Exit 74, and lookups are refused."""
+    with pytest.raises(AuditWriteFailed):
+        Ledger(tmp_path / "absent" / "lookup.db")
