@@ -52,6 +52,18 @@ Rules of lookups, for a connector with ``lookup``; ``conformance_lookup.py`` run
 12. A session lives for weeks and reads only. Each ``fetch`` sees rows as committed at
     ``as_of`` or later. After an error the session is closed and another one opened; a
     database that was away is so found again.
+
+Rules of increments, for a connector that promises them;
+``conformance_increments.py`` runs them
+
+13. A connector that promises increments (``Caps.increments``) gives, by ``changes``,
+    every row that was inserted or changed by a transaction which the earlier frontier
+    did not cover, however late it commits: as it stands now, in key order, with tokens
+    and values like those of ``read``. A row may come again in a later increment.
+    Deletes are not seen. What is not proven stands in ``Increments.assumes``.
+14. A frontier that this source cannot continue (another or a restored database, a
+    rebuilt table, too old) is a :class:`FrontierLost` with its reason, before the first
+    row; never an increment with rows missing.
 """
 
 from __future__ import annotations
@@ -93,6 +105,32 @@ class SourceError(Exception):
         super().__init__(f"{kind}: {detail}")
 
 
+Lost = Literal[
+    "unreadable",
+    "other-source",
+    "restored",
+    "failover",
+    "recreated",
+    "rebound",
+    "clock",
+    "too-old",
+]
+"""Why an increment cannot go on from a frontier."""
+
+
+class FrontierLost(SourceError):
+    """Increments cannot go on from an earlier frontier; a full read can.
+
+    Args:
+        reason: one of :data:`Lost`, for people and events.
+        detail: as for every SourceError.
+    """
+
+    def __init__(self, reason: Lost, detail: str) -> None:
+        self.reason = reason
+        super().__init__("failed", f"{reason}: {detail}")
+
+
 @dataclass(frozen=True)
 class ColumnSpec:
     """A column to read.
@@ -119,10 +157,13 @@ class StreamSpec:
     Args:
         table: schema-qualified name, outermost first: ``("public", "person")``.
         columns: at least one of them a key.
+        stamp: name of a column that the database itself sets to its clock with every
+            insert and update, or None. It need not be among the columns.
     """
 
     table: tuple[str, ...]
     columns: tuple[ColumnSpec, ...]
+    stamp: str | None = None
 
 
 @dataclass(frozen=True)
@@ -228,6 +269,20 @@ class FoundTable:
 
 
 @dataclass(frozen=True)
+class Increments:
+    """How the changed rows of a stream are found.
+
+    Args:
+        method: stable name of the way, such as ``xmin``.
+        assumes: what is relied on and not proven by the database, each as
+            ``name=value``; none if the frontier is proven.
+    """
+
+    method: str
+    assumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Caps:
     """What a connector can promise for a stream.
 
@@ -235,11 +290,14 @@ class Caps:
         snapshot: one consistent snapshot over all pages.
         ordered: rows come in key order (rule 3).
         paths: column name -> how it is read: ``native`` or ``text``.
+        increments: how changed rows are found, or None if they cannot be: then the
+            sessions need no ``changes``.
     """
 
     snapshot: bool
     ordered: bool
     paths: Mapping[str, str]
+    increments: Increments | None = None
 
 
 class Session(Protocol):
@@ -281,6 +339,68 @@ class DescribingSession(Session, Protocol):
 
         Raises:
             SourceError: missing: there is no such table.
+        """
+        ...
+
+
+@runtime_checkable
+class IncrementalSession(Session, Protocol):
+    """A session of a connector that promises increments."""
+
+    def changes(
+        self, stream: StreamSpec, since: str, until: str, resume: str | None = None
+    ) -> Iterator[Page]:
+        """Rows that were inserted or changed after ``since``, in key order (rule 13).
+
+        Args:
+            stream: what to read.
+            since: value of the frontier at which the last read of the stream ended.
+            until: value of this session's frontier, taken before.
+            resume: token of a page of the same increment, to go on after it.
+
+        Raises:
+            FrontierLost: ``since`` says nothing of this source.
+            SourceError: also while iterating.
+        """
+        ...
+
+
+@runtime_checkable
+class NumberedSession(Session, Protocol):
+    """A session for tables whose rows have a growing number and no other mark."""
+
+    def oldest_writer(self) -> str | None:
+        """When the oldest transaction began that may write; asked before a snapshot.
+
+        Returns:
+            ISO 8601 in UTC, the clock if there is none; None if nobody tells.
+
+        Raises:
+            SourceError: failed: the snapshot was taken already.
+        """
+        ...
+
+    def server_time(self) -> str:
+        """The source's clock now, ISO 8601 in UTC."""
+        ...
+
+    def numbered(
+        self,
+        stream: StreamSpec,
+        number: str,
+        windows: Sequence[tuple[int, int | None]],
+        resume: str | None = None,
+    ) -> Iterator[Page]:
+        """Rows whose number lies in one of the windows, in key order, with tokens.
+
+        Args:
+            stream: what to read.
+            number: name of a column of whole numbers.
+            windows: first and last number; None is no end.
+            resume: token of a page of the same read, to go on after it.
+
+        Raises:
+            SourceError: also while iterating.
         """
         ...
 

@@ -39,30 +39,23 @@ class LookupParts(NamedTuple):
     check: Callable[[Mapping[str, Any], Sequence[LookupSpec]], list[Finding]]
 
 
-class LazyConnector:
-    """The contract's connector over parts that are imported when they are needed.
+class LazyReader:
+    """A connector that only reads, over parts that are imported when they are needed.
 
     Args:
         name: of the connector, as settings say it.
         spec: JSON Schema of the source's settings.
         parts: imports the modules that do the work.
-        lookup: imports what answers lookups: less than a run needs.
     """
 
     api = API
 
     def __init__(
-        self,
-        name: str,
-        spec: Mapping[str, Any],
-        parts: Callable[[], Parts],
-        *,
-        lookup: Callable[[], LookupParts],
+        self, name: str, spec: Mapping[str, Any], parts: Callable[[], Parts]
     ) -> None:
         self.name = name
         self._spec = spec
         self._parts = parts
-        self._lookup = lookup
 
     def spec(self) -> Mapping[str, Any]:
         """See the contract."""
@@ -87,6 +80,28 @@ class LazyConnector:
     ) -> AbstractContextManager[Session]:
         """See the contract."""
         return self._parts().open(config, limits)
+
+
+class LazyConnector(LazyReader):
+    """The contract's connector, lookups included, over parts that are imported.
+
+    Args:
+        name: of the connector, as settings say it.
+        spec: JSON Schema of the source's settings.
+        parts: imports the modules that do the work.
+        lookup: imports what answers lookups: less than a run needs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: Mapping[str, Any],
+        parts: Callable[[], Parts],
+        *,
+        lookup: Callable[[], LookupParts],
+    ) -> None:
+        super().__init__(name, spec, parts)
+        self._lookup = lookup
 
     def lookup(
         self, config: Mapping[str, Any], limits: Limits

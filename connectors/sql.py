@@ -153,6 +153,21 @@ def from_key(
     return f"{first.expression} >= {write(0, key[0])} and {after(0)}"
 
 
+def in_windows(column: str, windows: Sequence[tuple[int, int | None]]) -> str:
+    """A condition: a number lies in one of the windows.
+
+    Args:
+        column: SQL of a whole number.
+        windows: first and last, None for no end.
+    """
+    parts = [
+        f"{column} >= {first}" if last is None
+        else f"{column} between {first} and {last}"
+        for first, last in windows
+    ]  # fmt: skip
+    return f"({' or '.join(parts)})" if parts else "(1 = 0)"
+
+
 def mark_after(rows: int, key_at: Callable[[int], Key], before: Mark | None) -> Mark:
     """The place after a page.
 

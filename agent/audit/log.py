@@ -8,6 +8,8 @@ Rules
    cannot be written they raise, and the caller refuses.
 2. A request is begun before the source is asked and settled before its reply leaves.
    One that was begun and not settled when the process ended is found at the next start.
+   Once it is forgotten, no request that ends as early is new: the clock may have been
+   ahead when it was forgotten, and be right again.
 3. No personal value stands in a record. The exact messages are evidence, encrypted with
    the key of their day; :meth:`AuditLog.erase` destroys the key and leaves the tree.
 4. A checkpoint is signed over durable records only, once a size; a size is never signed
@@ -74,12 +76,17 @@ ERASABLE_S = 3600.0
 New = Literal["new"]
 Other = Literal["other"]
 Open = Literal["open"]
+Past = Literal["past"]
 NEW: Final = "new"
 """Never seen: it is begun, go on."""
 OTHER: Final = "other"
 """The jti was used for another message: deny."""
 OPEN: Final = "open"
 """The same message, begun and not answered."""
+PAST: Final = "past"
+"""So old that it may have been answered and forgotten: deny."""
+_FORGOTTEN = "forgotten"
+"""Name of the latest ``exp`` of all requests that were forgotten."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +175,7 @@ class AuditLog:
         self._policy = ledger.active_policy()
         self._erased = set(ledger.erased_days())
         self._unfinished = ledger.open_requests()
+        self._forgotten = int(ledger.meta(_FORGOTTEN, "0"))
         self._commit = GroupCommit(
             ledger, _sound_tree(ledger, self._newest), tell=tell, now=now
         )
@@ -223,7 +231,7 @@ class AuditLog:
 
     async def begin(
         self, iss: str, jti: str, *, digest: str, exp: int
-    ) -> New | Same | Other | Open:
+    ) -> New | Same | Other | Open | Past:
         """Remember a verified request before anything is done for it.
 
         Args:
@@ -233,7 +241,8 @@ class AuditLog:
             exp: its end, NumericDate.
 
         Returns:
-            :data:`NEW`, :data:`OTHER`, :data:`OPEN`, or :class:`Same` with the reply.
+            :data:`NEW`, :data:`OTHER`, :data:`OPEN`, :data:`PAST`, or :class:`Same`
+            with the reply.
 
         Raises:
             AuditWriteFailed, AuditDamaged: it could not be written.
@@ -242,8 +251,12 @@ class AuditLog:
         request = KeptRequest(iss, jti, digest, exp)
         return await self._commit.submit(partial(self._begin, request))
 
-    def _begin(self, new: KeptRequest, group: Group) -> New | Same | Other | Open:
+    def _begin(
+        self, new: KeptRequest, group: Group
+    ) -> New | Same | Other | Open | Past:
         kept = group.tx.request(new.iss, new.jti)
+        if kept is None and new.exp <= self._forgotten:
+            return PAST
         if kept is None:
             group.tx.begin(new)
             return NEW
@@ -541,7 +554,7 @@ class AuditLog:
         """
         now = self._now()
         before = int(now.timestamp()) - KEPT_S
-        while await self._commit.submit(lambda g: g.tx.forget_requests(before)):
+        while await self._commit.submit(partial(self._forget, before)):
             pass
         last = (now - timedelta(days=evidence_days)).astimezone(UTC).date().isoformat()
         known = set(await asyncio.to_thread(self._ledger.days))
@@ -552,6 +565,15 @@ class AuditLog:
         for day in sorted(known & self._erased):  # a crash came between
             while await self._commit.submit(partial(_forget_boxes, day)):
                 pass
+
+    def _forget(self, before: int, group: Group) -> bool:
+        """Forget some requests, and remember how far; whether there were any."""
+        latest = group.tx.forget_requests(before)
+        if latest is None:
+            return False
+        self._forgotten = max(self._forgotten, latest)
+        group.tx.set_meta(_FORGOTTEN, str(self._forgotten))
+        return True
 
 
 def _forget_boxes(day: str, group: Group) -> int:

@@ -78,7 +78,9 @@ def most_inside(cap: int) -> int:
     )
 
 
-def seal(jws: str, *, to: PublicKey, cty: str, iss: str, aud: str) -> str:
+def seal(
+    jws: str, *, to: PublicKey, cty: str, iss: str, aud: str, least: int = 0
+) -> str:
     """The compact JWE of a message.
 
     Args:
@@ -87,6 +89,7 @@ def seal(jws: str, *, to: PublicKey, cty: str, iss: str, aud: str) -> str:
         cty: the message's ``typ``.
         iss: as inside.
         aud: as inside.
+        least: it is padded as if it had so many bytes, if it has fewer.
 
     Raises:
         ValueError: the key is no ``decrypt`` key, or there is no such ``cty``.
@@ -110,7 +113,7 @@ def seal(jws: str, *, to: PublicKey, cty: str, iss: str, aud: str) -> str:
     content_key, nonce = os.urandom(32), os.urandom(_NONCE)
     wrapping = _wrapping_key(ephemeral.exchange(ec.ECDH(), to.point))
     plain = jws.encode("ascii")
-    plain = plain.ljust(padded_size(len(plain)))
+    plain = plain.ljust(padded_size(max(len(plain), least)))
     made = AESGCM(content_key).encrypt(nonce, plain, head.encode("ascii"))
     wrapped = aes_key_wrap(wrapping, content_key)
     parts = (wrapped, nonce, made[:-_TAG], made[-_TAG:])

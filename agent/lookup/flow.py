@@ -38,7 +38,7 @@ from agent.audit.events import (
     ReplayAttempt,
     Tell,
 )
-from agent.audit.log import OPEN, OTHER, New, Other, Same
+from agent.audit.log import OPEN, OTHER, PAST, New, Other, Past, Same
 from agent.audit.log import Open as Begun
 from agent.catalog.gate import Offer
 from agent.crypto import jwe
@@ -74,7 +74,7 @@ from agent.wire.problem import Problem
 SUMMARY_S = 60.0
 """Pause between two records of what was refused unsigned, seconds."""
 
-Known: TypeAlias = New | Same | Other | Begun
+Known: TypeAlias = New | Same | Other | Begun | Past
 
 
 class Log(Protocol):
@@ -334,6 +334,8 @@ class LookupFlow:
             return known.reply
         if known == OTHER:
             return await self._deny(asked, "replay")
+        if known == PAST:
+            return await self._deny(asked, "time")
         if known == OPEN:
             found = _Decided(Outcome("error", ("interrupted",)))
         else:

@@ -7,7 +7,9 @@ Rules
    has verdicts and never a value, exists has neither.
 2. Denied and error replies have no results at all.
 3. A row that is not there and one that may not be seen look alike.
-4. The reply goes to the newest active ``decrypt`` key that the directory has for the
+4. Who carries a reply sees its length: one person's is of the same length whether there
+   is a row or not, as long as it fits into :data:`LEAST`.
+5. The reply goes to the newest active ``decrypt`` key that the directory has for the
    consumer; where there is none nothing is sent.
 """
 
@@ -29,6 +31,10 @@ from agent.wire.lookup import (
     Status,
     Verdict,
 )
+
+LEAST = 4 * 1024
+"""Fewest bytes of a padded reply. A refusal, a person without a row and one with some
+fields are on both sides of 1 KiB, and far below this."""
 
 Row = Mapping[str, str | None]
 """Field -> canonical text."""
@@ -153,7 +159,7 @@ def sign(reply: Reply, key: PrivateKey) -> str:
 
 def seal(text: str, *, to: PublicKey, iss: str, aud: str) -> str:
     """A signed reply as only the consumer can read it; a retry seals it anew."""
-    return jwe.seal(text, to=to, cty=REPLY_TYP, iss=iss, aud=aud)
+    return jwe.seal(text, to=to, cty=REPLY_TYP, iss=iss, aud=aud, least=LEAST)
 
 
 def recipient(directory: Directory, node: str) -> PublicKey:

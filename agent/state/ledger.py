@@ -216,14 +216,23 @@ class Writing:
         found = self._db.execute("SELECT count(*) FROM evidence WHERE day = ?", [day])
         return int(found.fetchone()[0])
 
-    def forget_requests(self, before: int) -> int:
-        """Delete some answered requests whose ``exp`` lies before; how many."""
-        found = self._db.execute(
-            "DELETE FROM requests WHERE (iss, jti) IN (SELECT iss, jti"
-            " FROM requests WHERE exp < ? AND leaf IS NOT NULL LIMIT ?)",
-            [before, GONE_AT_ONCE],
+    def forget_requests(self, before: int) -> int | None:
+        """Delete some answered requests whose ``exp`` lies before.
+
+        Returns:
+            The latest ``exp`` of those that are gone, None if there were none.
+        """
+        oldest = "FROM requests WHERE exp < ? AND leaf IS NOT NULL ORDER BY exp LIMIT ?"
+        bounds = [before, GONE_AT_ONCE]
+        latest = self._db.execute(
+            f"SELECT max(exp) FROM (SELECT exp {oldest})",  # noqa: S608 - our own text
+            bounds,
+        ).fetchone()[0]
+        self._db.execute(
+            f"DELETE FROM requests WHERE (iss, jti) IN (SELECT iss, jti {oldest})",  # noqa: S608
+            bounds,
         )
-        return int(found.rowcount)
+        return None if latest is None else int(latest)
 
     def forget_boxes(self, day: str) -> int:
         """Delete some evidence of an erased day; how many."""

@@ -15,6 +15,7 @@ from connectors.contract import (
     SourceError,
     StreamSpec,
 )
+from connectors.postgres import check_increments
 from connectors.postgres.catalog import Table, look_up, name_of
 from connectors.postgres.columns import query_of
 from connectors.postgres.login import Refused, Why, connection, our_errors
@@ -93,6 +94,9 @@ def _stream(
     found += _types(table, stream)
     if not found:
         found.append(findings.readable(".".join(name), len(stream.columns)))
+        with our_errors():
+            user = str(config["user"])
+            found += check_increments.check(db, table, stream, user)
     return found + _advice(table, stream, str(config["user"]))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,31 +17,35 @@ from connectors.contract import (
     Caps,
     FoundColumn,
     Frontier,
+    Increments,
     Limits,
     Page,
     Slice,
     SourceError,
     StreamSpec,
 )
-from connectors.postgres.catalog import bound, look_up, name_of
+from connectors.postgres import changes
+from connectors.postgres.catalog import Table, bound, look_up, name_of
 from connectors.postgres.columns import Query, query_of
 from connectors.postgres.discover import draft
 from connectors.postgres.login import connection, our_errors
 from connectors.postgres.rows import FAULTS, Reader, reader
-from connectors.sql import PAGE_BYTES, Mark, from_key, mark_after, mark_of, token_of
+from connectors.sql import (
+    PAGE_BYTES,
+    Mark,
+    from_key,
+    in_windows,
+    mark_after,
+    mark_of,
+    quoted,
+    token_of,
+)
 
 UNIT_ROWS = 2048
 """Pages are multiples of this many rows: DuckDB's vectors."""
 
 UNKNOWN_ROWS = 8192
 """Rows of a page when nothing is known of their width."""
-
-_FRONTIER = (
-    "select txid_snapshot_xmin(txid_current_snapshot())::text as x,"
-    " to_char(transaction_timestamp() at time zone 'UTC',"
-    ' \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\') as t'
-)
-"""``transaction_timestamp`` is that of BEGIN, which comes before the snapshot."""
 
 
 @contextmanager
@@ -75,6 +79,7 @@ class PostgresSession:
     stack: ExitStack
     clock: Callable[[], float] = time.monotonic
     _reader: Reader | None = None
+    _floor: str | None = None
     _queries: dict[StreamSpec, Query] = field(default_factory=dict)
 
     def describe(self, stream: StreamSpec) -> Sequence[FoundColumn]:
@@ -88,9 +93,14 @@ class PostgresSession:
 
     def frontier(self, stream: StreamSpec) -> Frontier:
         """See the contract: the oldest transaction that the snapshot does not see."""
-        with self._diagnosed(_FRONTIER):
-            xmin, as_of = self._rows().row(_FRONTIER)
-        return Frontier(xmin, as_of, f"{'.'.join(stream.table)}: xmin {xmin}, {as_of}")
+        name = name_of(stream.table, str(self.config["database"]))
+        if stream.stamp is not None and self._reader is None:
+            with connection(self.config, self.limits) as db, our_errors():
+                self._floor = changes.oldest_start(db)
+        asked = changes.statement(name)
+        with self._diagnosed(asked):
+            point = changes.point_of(self._rows().row(asked))
+        return changes.frontier_of(replace(point, floor=self._floor), name)
 
     def plan(self, stream: StreamSpec) -> Sequence[Slice]:
         """See the contract."""
@@ -98,7 +108,48 @@ class PostgresSession:
 
     def read(self, part: Slice, resume: str | None = None) -> Iterator[Page]:
         """See the contract."""
-        query = self._query(part.stream)
+        yield from self._resumed(self._query(part.stream), resume)
+
+    def changes(
+        self, stream: StreamSpec, since: str, until: str, resume: str | None = None
+    ) -> Iterator[Page]:
+        """See the contract: the rows whose xmin lies between the frontiers."""
+        old, new = changes.parsed(since), changes.parsed(until)
+        changes.judge(old, new)
+        query = self._query(stream)
+        with connection(self.config, self.limits) as db:
+            table = incremental(db, stream)
+        stamp = changes.stamp_floor(table, stream.stamp, old, new)
+        yield from self._resumed(changes.changed(query, old, new, stamp), resume)
+
+    def oldest_writer(self) -> str | None:
+        """See the contract."""
+        if self._reader is not None:
+            raise SourceError("failed", "the snapshot was taken already")
+        with connection(self.config, self.limits) as db, our_errors():
+            return changes.oldest_start(db)
+
+    def server_time(self) -> str:
+        """See the contract."""
+        with connection(self.config, self.limits) as db, our_errors():
+            return changes.clock(db)
+
+    def numbered(
+        self,
+        stream: StreamSpec,
+        number: str,
+        windows: Sequence[tuple[int, int | None]],
+        resume: str | None = None,
+    ) -> Iterator[Page]:
+        """See the contract."""
+        query = self._query(stream)
+        with connection(self.config, self.limits) as db, our_errors():
+            table = bound(db, stream)
+        column = whole_number(table, number)
+        condition = in_windows(column, windows)
+        yield from self._resumed(changes.reduced(query, condition), resume)
+
+    def _resumed(self, query: Query, resume: str | None) -> Iterator[Page]:
         where, mark = "", None
         if resume is not None:
             mark = mark_of(resume, len(query.keys))
@@ -207,12 +258,56 @@ def planned(
     return query
 
 
+def whole_number(table: Table, name: str) -> str:
+    """SQL of a column of whole numbers.
+
+    Raises:
+        SourceError: missing, type.
+    """
+    column = table.columns.get(name)
+    at = ".".join(table.name)
+    if column is None:
+        raise SourceError("missing", f"{at} has no column {name}")
+    if column.family != "integer":
+        raise SourceError(
+            "type", f"{at}.{name}: expected a whole number, got {column.native}"
+        )
+    return f"t.{quoted(name)}"
+
+
+def promised(db: psycopg.Connection[Any], stream: StreamSpec) -> Increments | None:
+    """What increments of a stream rest on; None if there can be none.
+
+    Raises:
+        SourceError: missing, type.
+    """
+    with our_errors():
+        table = bound(db, stream)
+        foreign_parts = changes.has_foreign_parts(db, table)
+    return changes.increments(table, stream.stamp, foreign_parts=foreign_parts)
+
+
+def incremental(db: psycopg.Connection[Any], stream: StreamSpec) -> Table:
+    """The stream's table, of which there can be increments.
+
+    Raises:
+        SourceError: missing; type: its rows have no transaction id.
+    """
+    if promised(db, stream) is None:
+        name = ".".join(stream.table)
+        raise SourceError("type", f"{name}: rows of a view have no transaction id")
+    with our_errors():
+        return bound(db, stream)
+
+
 def capabilities(config: Mapping[str, Any], stream: StreamSpec) -> Caps:
     """See the contract."""
     with connection(config, Limits()) as db:
         query = planned(db, config, stream)
+        increments = promised(db, stream)
     return Caps(
         snapshot=True,
         ordered=True,
         paths={reading.name: reading.path for reading in query.readings},
+        increments=increments,
     )

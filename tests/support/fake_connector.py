@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count, zip_longest
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +22,8 @@ from connectors.contract import (
     FoundColumn,
     FoundTable,
     Frontier,
+    FrontierLost,
+    Increments,
     Limits,
     Page,
     Slice,
@@ -43,10 +48,19 @@ _ARROW: Mapping[str, pa.DataType] = {
 
 @dataclass
 class FakeTable:
-    """Columns as they would be bound, and rows of Python values."""
+    """Columns as they would be bound, and rows of Python values.
+
+    ``writers`` holds the transaction of each row, 0 beyond its end; ``made`` tells
+    tables of one name apart.
+    """
 
     columns: tuple[ColumnSpec, ...]
     rows: list[tuple[Any, ...]] = field(default_factory=list)
+    writers: list[int] = field(default_factory=list)
+    made: int = 0
+
+    def versions(self) -> list[tuple[tuple[Any, ...], int]]:
+        return list(zip_longest(self.rows, self.writers, fillvalue=0))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -56,6 +70,9 @@ class FakeConnector:
     tables: dict[tuple[str, ...], FakeTable] = field(default_factory=dict)
     name: str = "fake"
     api: int = API
+    clock: Iterator[int] = field(default_factory=lambda: count(1))
+    open_ids: set[int] = field(default_factory=set)
+    lock: Lock = field(default_factory=Lock)
 
     def spec(self) -> Mapping[str, Any]:
         return {"type": "object", "properties": {"fail": {"type": "string"}}}
@@ -95,13 +112,21 @@ class FakeConnector:
     def capabilities(self, config: Mapping[str, Any], stream: StreamSpec) -> Caps:
         _fail(config)
         self._bound(stream)
-        return Caps(True, True, {c.name: "native" for c in stream.columns})
+        paths = {c.name: "native" for c in stream.columns}
+        return Caps(True, True, paths, Increments("memory"))
 
     @contextmanager
     def open(self, config: Mapping[str, Any], limits: Limits) -> Iterator[FakeSession]:
         _fail(config)
+        with self.lock:
+            session = self._session(limits)
+        yield session
+
+    def _session(self, limits: Limits) -> FakeSession:
         rows = {name: tuple(table.rows) for name, table in self.tables.items()}
-        yield FakeSession(self, rows, limits)
+        seen = {name: tuple(t.versions()) for name, t in self.tables.items()}
+        upto = min([*self.open_ids, next(self.clock)])
+        return FakeSession(self, rows, limits, seen, upto)
 
     def _bound(self, stream: StreamSpec) -> list[int]:
         table = self.tables.get(stream.table)
@@ -126,9 +151,29 @@ class FakeSession:
     connector: FakeConnector
     rows: Mapping[tuple[str, ...], tuple[tuple[Any, ...], ...]]
     limits: Limits
+    seen: Mapping[tuple[str, ...], tuple[tuple[tuple[Any, ...], int], ...]] = field(
+        default_factory=dict
+    )
+    upto: int = 0
 
     def frontier(self, stream: StreamSpec) -> Frontier:
-        return Frontier("0", AS_OF, "memory")
+        table = self.connector.tables.get(stream.table)
+        value = json.dumps({"upto": self.upto, "made": table.made if table else 0})
+        return Frontier(value, AS_OF, "memory")
+
+    def changes(
+        self, stream: StreamSpec, since: str, until: str, resume: str | None = None
+    ) -> Iterator[Page]:
+        try:
+            point = json.loads(since)
+            upto, made = point["upto"], point["made"]
+        except (ValueError, TypeError, KeyError):
+            raise FrontierLost("unreadable", "the stored frontier") from None
+        if made != self.connector.tables[stream.table].made:
+            raise FrontierLost("recreated", "another table of this name")
+        rows = tuple(row for row, by in self.seen[stream.table] if by >= upto)
+        part = replace(self, rows={**self.rows, stream.table: rows})
+        yield from part.read(Slice(stream, None), resume)
 
     def plan(self, stream: StreamSpec) -> Sequence[Slice]:
         self.connector._bound(stream)
@@ -168,6 +213,40 @@ class FakeSession:
         page = pa.RecordBatch.from_arrays(arrays, names=names)
         fits = int(len(rows) * PAGE_BYTES / max(page.nbytes, 1))
         return page if page.nbytes <= PAGE_BYTES else page.slice(0, max(fits, 1))
+
+
+class FakeTransaction:
+    """Writes that are seen once it commits; its id is taken when it begins."""
+
+    def __init__(self, connector: FakeConnector) -> None:
+        self._connector = connector
+        self._puts: list[tuple[tuple[str, ...], tuple[Any, ...]]] = []
+        self._saved = 0
+        with connector.lock:
+            self._id = next(connector.clock)
+            connector.open_ids.add(self._id)
+
+    def put(self, table: tuple[str, ...], row: Sequence[Any]) -> None:
+        self._puts.append((table, tuple(row)))
+
+    def save(self) -> None:
+        self._saved = len(self._puts)
+
+    def undo(self) -> None:
+        del self._puts[self._saved :]
+
+    def commit(self) -> None:
+        with self._connector.lock:
+            for name, row in self._puts:
+                table = self._connector.tables[name]
+                kept = [v for v in table.versions() if v[0][0] != row[0]]
+                table.rows = [r for r, _ in kept] + [row]
+                table.writers = [w for _, w in kept] + [self._id]
+            self._connector.open_ids.discard(self._id)
+
+    def rollback(self) -> None:
+        self._puts = []
+        self.commit()
 
 
 def _nulls_last(value: Any) -> tuple[Any, ...]:

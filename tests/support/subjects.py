@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pymysql
 from psycopg import sql
 
 from connectors.conformance import Subject
 from connectors.contract import ColumnSpec
+from connectors.mysql import CONNECTOR as MYSQL
 from connectors.postgres import CONNECTOR as POSTGRES
 from connectors.sqlite import CONNECTOR as SQLITE
-from tests.support.fake_connector import FakeConnector, FakeTable
+from tests.support.fake_connector import FakeConnector, FakeTable, FakeTransaction
+from tests.support.mariadb import Mariadb
 from tests.support.postgres import Server
 
 SQLITE_TYPES: Mapping[str, str] = {
@@ -40,18 +43,43 @@ POSTGRES_TYPES: Mapping[str, str] = {
 }
 
 
+MYSQL_TYPES: Mapping[str, str] = {
+    "C": "varchar({length})",
+    "M": "longtext",
+    "N": "decimal({length},{scale})",
+    "Y": "decimal(19,4)",
+    "I": "bigint",
+    "D": "date",
+    "T": "datetime(6)",
+    "L": "tinyint(1)",
+    "B": "double",
+    "G": "longblob",
+}
+
+
 def fake_subject() -> Subject:
     connector = FakeConnector()
 
     def create(name: str, columns: Sequence[ColumnSpec]) -> tuple[str, ...]:
-        connector.tables["main", name] = FakeTable(tuple(columns))
+        made = next(connector.clock)
+        connector.tables["main", name] = FakeTable(tuple(columns), made=made)
         return ("main", name)
 
     def add(table: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
-        connector.tables[table].rows += [tuple(row) for row in rows]
+        with connector.lock:
+            found = connector.tables[table]
+            found.rows += [tuple(row) for row in rows]
+            found.writers += [next(connector.clock)] * len(rows)
 
     broken = {"unreachable": {"fail": "unreachable"}, "login": {"fail": "login"}}
-    return Subject(connector, {}, create, add, broken)  # type: ignore[arg-type]
+    return Subject(
+        connector,  # type: ignore[arg-type]
+        {},
+        create,
+        add,
+        broken,  # type: ignore[arg-type]
+        lambda: FakeTransaction(connector),
+    )
 
 
 def sqlite_subject(folder: Path) -> Subject:
@@ -134,7 +162,47 @@ def postgres_subject(server: Server) -> Subject:
         "unreachable": {**config, "port": 1},
         "login": {**config, "password": "s3cret-wrong"},
     }
-    return Subject(POSTGRES, config, create, add, broken)  # type: ignore[arg-type]
+    return Subject(
+        POSTGRES,
+        config,
+        create,
+        add,
+        broken,  # type: ignore[arg-type]
+        lambda: PostgresTransaction(connect()),
+    )
+
+
+class PostgresTransaction:
+    def __init__(self, db: psycopg.Connection[Any]) -> None:
+        self._db = db
+
+    def put(self, table: tuple[str, ...], row: Sequence[Any]) -> None:
+        at, marks = sql.Identifier(*table), sql.SQL(", ").join(map(sql.Literal, row))
+        columns = self._db.execute(
+            sql.SQL("select * from {} limit 0").format(at)
+        ).description
+        names = [sql.Identifier(c.name) for c in columns or ()]
+        updated = self._db.execute(
+            sql.SQL("update {} set ({}) = row({}) where {} = {}").format(
+                at, sql.SQL(", ").join(names), marks, names[0], sql.Literal(row[0])
+            )
+        )
+        if not updated.rowcount:
+            self._db.execute(sql.SQL("insert into {} values ({})").format(at, marks))
+
+    def save(self) -> None:
+        self._db.execute("savepoint here")
+
+    def undo(self) -> None:
+        self._db.execute("rollback to here")
+
+    def commit(self) -> None:
+        self._db.commit()
+        self._db.close()
+
+    def rollback(self) -> None:
+        self._db.rollback()
+        self._db.close()
 
 
 def native_type(column: ColumnSpec) -> Any:
@@ -142,3 +210,102 @@ def native_type(column: ColumnSpec) -> Any:
         return f"varchar({column.length})"
     text = POSTGRES_TYPES[column.type]
     return text.format(length=column.length, scale=column.scale)
+
+
+STAMP = "fep_changed"
+
+
+def mysql_subject(server: Mariadb) -> Subject:
+    """The reader may select and see transactions; on loopback it needs its password."""
+    config = {**server.config("reader", password="reader's own"), "sslmode": "disable"}
+    server.sql(
+        "create or replace user reader identified by 'reader\\'s own'",
+        "grant select on town.* to reader",
+        "grant process on *.* to reader",
+    )
+
+    def create(name: str, columns: Sequence[ColumnSpec]) -> tuple[str, ...]:
+        listed = [
+            f"`{c.name}` "
+            + MYSQL_TYPES[c.type].format(length=c.length, scale=c.scale)
+            + " null"
+            for c in columns
+        ]
+        server.sql(
+            f"drop table if exists `{name}`",
+            f"create table `{name}` ({', '.join(listed)}, {STAMP} timestamp(6) not null"
+            " default current_timestamp(6) on update current_timestamp(6) invisible,"
+            f" key ({STAMP}), key (`{columns[0].name}`))",
+        )
+        return ("town", name)
+
+    def add(table: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            marks = ", ".join(["%s"] * len(rows[0]))
+            with server.connect() as db, db.cursor() as cursor:
+                cursor.execute("set sql_mode = ''")
+                cursor.executemany(
+                    f"insert into `{table[-1]}` values ({marks})",
+                    [tuple(map(_mysql_value, row)) for row in rows],
+                )
+                db.commit()
+
+    broken = {
+        "unreachable": {**config, "port": 1},
+        "login": {**config, "password": "s3cret-wrong"},
+    }
+    return Subject(
+        MYSQL,
+        config,
+        create,
+        add,
+        broken,  # type: ignore[arg-type]
+        lambda: MysqlTransaction(server.connect()),
+        STAMP,
+    )
+
+
+def _mysql_value(value: Any) -> Any:
+    """The driver writes years below 1000 with fewer digits."""
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    return value.isoformat() if isinstance(value, date) else value
+
+
+class MysqlTransaction:
+    def __init__(self, db: pymysql.Connection[Any]) -> None:
+        self._db = db
+        self._do("set session transaction isolation level read committed")
+        self._do("start transaction")
+
+    def _do(self, text: str, values: Sequence[Any] = ()) -> int:
+        with self._db.cursor() as cursor:
+            return cursor.execute(text, tuple(values) or None)
+
+    def put(self, table: tuple[str, ...], row: Sequence[Any]) -> None:
+        at = f"`{table[-1]}`"
+        with self._db.cursor() as cursor:
+            cursor.execute(f"select * from {at} limit 0")
+            names = [d[0] for d in cursor.description]
+        pairs = ", ".join(f"`{n}` = %s" for n in names)
+        where = f"`{names[0]}` = %s"
+        there = self._do(f"select 1 from {at} where {where}", row[:1])
+        if there:
+            self._do(f"update {at} set {pairs} where {where}", (*row, row[0]))
+        else:
+            marks = ", ".join(["%s"] * len(row))
+            self._do(f"insert into {at} values ({marks})", row)
+
+    def save(self) -> None:
+        self._do("savepoint here")
+
+    def undo(self) -> None:
+        self._do("rollback to here")
+
+    def commit(self) -> None:
+        self._db.commit()
+        self._db.close()
+
+    def rollback(self) -> None:
+        self._db.rollback()
+        self._db.close()

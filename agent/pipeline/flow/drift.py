@@ -18,10 +18,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from agent.model.column import Column
 
 _WHOLE = ("tinyint", "smallint", "mediumint", "int", "bigint")
+_UNSIGNED = tuple(f"{name} unsigned" for name in _WHOLE)
+_TEXTS = ("text", "mediumtext", "longtext")
+_SECONDS = ("datetime", "timestamp", "time")
+"""Of MySQL: no number means whole seconds. Elsewhere it means no bound."""
 _ALIASES = {
     "int2": "smallint",
     "int4": "int",
@@ -36,9 +41,9 @@ _ALIASES = {
     "double": "double precision",
 }
 _WIDER = {
-    ("varchar", "text"),
+    *(("varchar", text) for text in _TEXTS),
     ("real", "double precision"),
-    *((a, b) for i, a in enumerate(_WHOLE) for b in _WHOLE[i + 1 :]),
+    *(pair for row in (_WHOLE, _UNSIGNED, _TEXTS) for pair in combinations(row, 2)),
 }
 """Base type -> one that holds all of its values as they are."""
 _SIZE = re.compile(r"\(\s*(\d+)\s*(?:,\s*(-?\d+)\s*)?\)")
@@ -152,9 +157,10 @@ def _type(was: Column, now: Column) -> str | None:
     old, new = _base(was.native), _base(now.native)
     if old != new:
         return "widened" if (old, new) in _WIDER else "type"
-    if was.native.lower() == now.native.lower():
-        return None
-    (a, b), (c, d) = _size(was.native), _size(now.native)
+    if was.native.lower() == now.native.lower() or new in (*_WHOLE, *_UNSIGNED):
+        return None  # the number behind a whole number is how wide it is shown
+    unsaid = 0 if old in _SECONDS else None
+    (a, b), (c, d) = _size(was.native, unsaid), _size(now.native, unsaid)
     if c is None:
         return "widened"
     if a is None or c - d < a - b or d < b:
@@ -168,10 +174,10 @@ def _base(native: str) -> str:
     return _ALIASES.get(name, name)
 
 
-def _size(native: str) -> tuple[int | None, int]:
-    """(length or digits, digits after the point); None without a bound."""
+def _size(native: str, unsaid: int | None) -> tuple[int | None, int]:
+    """(length or digits, digits after the point); ``unsaid`` if nothing is said."""
     found = _SIZE.search(native)
-    return (None, 0) if found is None else (int(found[1]), int(found[2] or 0))
+    return (unsaid, 0) if found is None else (int(found[1]), int(found[2] or 0))
 
 
 def _shown(column: Column) -> str:

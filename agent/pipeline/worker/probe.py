@@ -30,6 +30,7 @@ from connectors.contract import (
     Finding,
     FoundColumn,
     FoundTable,
+    Increments,
     LookupSpec,
     StreamSpec,
     offers_lookup,
@@ -109,7 +110,7 @@ async def capabilities(
         WorkerDied: the driver crashed or hung.
     """
     question = Question("capabilities", connector, source, tuple(streams))
-    return [Caps(**c) for c in await ask(question)]
+    return [_caps(c) for c in await ask(question)]
 
 
 async def ask(
@@ -243,7 +244,15 @@ def _question(body: dict[str, Any]) -> Question:
 
 def _stream(body: dict[str, Any]) -> StreamSpec:
     columns = tuple(ColumnSpec(**column) for column in body["columns"])
-    return StreamSpec(tuple(body["table"]), columns)
+    return StreamSpec(tuple(body["table"]), columns, body.get("stamp"))
+
+
+def _caps(body: dict[str, Any]) -> Caps:
+    found = body.pop("increments")
+    promised = None
+    if found is not None:
+        promised = Increments(found["method"], tuple(found["assumes"]))
+    return Caps(**body, increments=promised)
 
 
 def _table(body: dict[str, Any]) -> FoundTable:

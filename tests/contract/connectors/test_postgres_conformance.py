@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from connectors.conformance import RULES, Subject, rule_name
+from connectors.conformance_increments import INCREMENT_RULES
 from connectors.conformance_lookup import LOOKUP_RULES
 from tests.support.postgres import Server
 from tests.support.subjects import postgres_subject
@@ -25,4 +26,12 @@ def test_postgres_obeys_the_contract(
     rule: Callable[[Subject], None], subject: Subject
 ) -> None:
     """The PostgreSQL connector obeys every rule."""
+    rule(subject)
+
+
+@pytest.mark.parametrize("rule", INCREMENT_RULES, ids=rule_name)
+def test_increments_of_postgres_lose_nothing(
+    rule: Callable[[Subject], None], subject: Subject
+) -> None:
+    """The PostgreSQL connector obeys the rules of increments."""
     rule(subject)

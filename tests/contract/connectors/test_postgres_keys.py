@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -203,5 +204,5 @@ def test_all_reads_of_a_session_see_one_snapshot(server: Server) -> None:
         for k in (2, 3):
             server.sql(f"insert into keyed values ({k})")
             assert firsts(list(session.read(Slice(stream, None)))) == [1]
-    assert int(frontier.value) > 0
+    assert json.loads(frontier.value)["xmin"] > 0
     assert frontier.as_of.endswith("Z")

@@ -12,8 +12,17 @@ import pyarrow as pa
 import pytest
 
 from connectors import conformance
+from connectors import conformance_increments as increments
 from connectors.conformance import BrokenRule, Subject
-from connectors.contract import Limits, Page, Slice, SourceError
+from connectors.contract import (
+    Frontier,
+    FrontierLost,
+    Limits,
+    Page,
+    Slice,
+    SourceError,
+    StreamSpec,
+)
 from tests.support.fake_connector import FakeConnector, FakeSession
 from tests.support.subjects import fake_subject
 
@@ -77,6 +86,42 @@ class RaisesItsOwn(Cheat):
             raise KeyError(stream.table) from e
 
 
+class GoesToTheLargestSeen(Cheat):
+    def frontier(self, stream: StreamSpec) -> Frontier:
+        self.upto = max([0, *(by for _, by in self.seen[stream.table])]) + 1
+        return super().frontier(stream)
+
+
+class WaitsForTheOldest(Cheat):
+    def changes(
+        self, stream: StreamSpec, since: str, until: str, resume: str | None = None
+    ) -> Iterator[Page]:
+        seen = tuple(v for v in self.seen[stream.table] if v[1] < self.upto)
+        self.seen = {**self.seen, stream.table: seen}
+        yield from super().changes(stream, since, until, resume)
+
+
+class BeginsAtZero(Cheat):
+    def changes(
+        self, stream: StreamSpec, since: str, until: str, resume: str | None = None
+    ) -> Iterator[Page]:
+        try:
+            yield from super().changes(stream, since, until, resume)
+        except FrontierLost:
+            return
+
+
+class ChangesAsText(Cheat):
+    def changes(
+        self, stream: StreamSpec, since: str, until: str, resume: str | None = None
+    ) -> Iterator[Page]:
+        for page in super().changes(stream, since, until, resume):
+            texts = [c.cast(pa.binary()) if str(c.type) == "string" else c
+                     for c in page.rows.columns]  # fmt: skip
+            names = page.rows.schema.names
+            yield replace(page, rows=pa.RecordBatch.from_arrays(texts, names=names))
+
+
 @dataclass
 class Cheating(FakeConnector):
     session: type[Cheat] = Cheat
@@ -84,7 +129,7 @@ class Cheating(FakeConnector):
     @contextmanager
     def open(self, config: Any, limits: Limits) -> Iterator[FakeSession]:
         with super().open(config, limits) as good:
-            yield self.session(self, good.rows, limits)
+            yield self.session(self, good.rows, limits, good.seen, good.upto)
 
 
 def subject(session: type[Cheat]) -> Subject:
@@ -104,6 +149,14 @@ def subject(session: type[Cheat]) -> Subject:
         (StripsBlanks, conformance.text_keys_are_told_apart),
         (ReadsLive, conformance.frontier_before_reading),
         (IgnoresLimits, conformance.page_rows_is_kept),
+        (GoesToTheLargestSeen, increments.late_commits_come),
+        (GoesToTheLargestSeen, increments.late_updates_come),
+        (GoesToTheLargestSeen, increments.many_writers_lose_nothing),
+        (WaitsForTheOldest, increments.nothing_waits_for_a_forgotten_session),
+        (SkipsDoubles, increments.increments_can_be_resumed),
+        (BeginsAtZero, increments.a_foreign_frontier_is_refused),
+        (BeginsAtZero, increments.a_table_made_anew_is_noticed),
+        (ChangesAsText, increments.what_changed_is_read_alike),
     ],
 )
 def test_a_cheat_is_caught(cheat: type[Cheat], rule: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from connectors.conformance import RULES, Subject, rule_name
+from connectors.conformance_increments import INCREMENT_RULES
 from connectors.conformance_lookup import LOOKUP_RULES
 from tests.support.subjects import fake_subject, sqlite_subject
 
@@ -25,3 +26,9 @@ def test_the_fake_obeys_the_contract(rule: Rule) -> None:
 def test_sqlite_obeys_the_contract(rule: Rule, tmp_path: Path) -> None:
     """The SQLite connector obeys every rule."""
     rule(sqlite_subject(tmp_path))
+
+
+@pytest.mark.parametrize("rule", INCREMENT_RULES, ids=rule_name)
+def test_increments_of_the_fake_lose_nothing(rule: Rule) -> None:
+    """The connector without a database obeys the rules of increments."""
+    rule(fake_subject())

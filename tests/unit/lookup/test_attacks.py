@@ -340,6 +340,41 @@ async def test_after_a_restore_nothing_old_is_taken(world: World):
     world.sources.asked.clear()
 
 
+async def test_replay_after_the_clock_was_ahead_and_set_right(world: World):
+    """What was forgotten while the clock was wrong is not asked a second time."""
+    async with world.serving():
+        text = world.asker.ask(jti=world.next_id())
+        await world.send(text)
+        world.clock.move(3600)
+        await world.log.purge(evidence_days=30)
+        world.clock.move(-3600)
+        assert denied(await world.send(text)) == ("time",)
+        world.clock.move(1)
+        fresh = await world.ask(iat=world.iat, exp=world.iat + 60)
+        assert isinstance(fresh, Reply)
+        assert fresh.status == "ok"
+    assert world.sources.asked == [(KEY,), (KEY,)]
+    world.sources.asked.clear()
+
+
+async def test_the_length_of_a_reply_says_nothing_of_the_person(world: World):
+    """To who carries it, a row, no row and a refusal are of one length."""
+    fields = ("name", "address", "birth_date")
+    long = {**ZHANG, "name": "张" * 200, "citizen_id": "110101199003070022"}
+    world.sources.rows.append(long)
+    keys = (KEY, "110101199003070022", "110101199003070999")
+    async with world.serving() as flow:
+        asked = [
+            world.asker.ask(jti=world.next_id(), fields=fields, items=(item(key),))
+            for key in keys
+        ]
+        asked.append(world.asker.ask(jti=world.next_id(), purpose="collaboration"))
+        sizes = {len(str(await flow.answer(text))) for text in asked}
+    assert len(sizes) == 1
+    assert len(world.sources.asked) == len(keys)
+    world.sources.asked.clear()
+
+
 async def test_replay_with_other_bytes(world: World):
     """Another message under a used id: denied, recorded, alarm; no second query."""
     jti = world.next_id()

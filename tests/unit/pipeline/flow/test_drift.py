@@ -49,6 +49,10 @@ def judged(before: str, after: str) -> str | None:
         ("numeric(10,2)", "numeric"),
         ("real", "double precision"),
         ("VARCHAR(20)", "VARCHAR(40)"),
+        ("int(11)", "bigint(20)"),
+        ("int(10) unsigned", "bigint(20) unsigned"),
+        ("varchar(20)", "longtext"),
+        ("datetime", "datetime(6)"),
     ],
 )
 def test_what_holds_all_that_was_there_and_more_is_wider(
@@ -79,6 +83,8 @@ def test_what_holds_all_that_was_there_and_more_is_wider(
         ("timestamp without time zone", "timestamp with time zone", "type"),
         ("double precision", "numeric", "type"),
         ("int unsigned", "int", "type"),
+        ("int(11)", "bigint(20) unsigned", "type"),
+        ("enum('a','b')", "enum('a')", "type"),
         ("", "TEXT", "type"),
     ],
 )
@@ -93,6 +99,11 @@ def test_what_may_hold_less_or_something_else_is_not(
 def test_what_is_the_same_is_no_change(native: str) -> None:
     """Whatever it is called."""
     assert judged(native, native) is None
+
+
+def test_how_wide_a_whole_number_is_shown_is_no_change() -> None:
+    """MySQL's int(11) and int(10) hold the same numbers."""
+    assert judged("int(11)", "int(10)") is None
 
 
 def test_emptiness_that_is_allowed_is_safe_and_forbidden_is_not() -> None:

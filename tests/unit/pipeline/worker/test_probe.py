@@ -95,7 +95,12 @@ def test_check_answers_findings() -> None:
 def test_capabilities_answers_one_for_each_stream() -> None:
     """Capabilities name the path of every column."""
     assert asked("capabilities")["answer"] == [
-        {"snapshot": True, "ordered": True, "paths": {"ID": "native"}}
+        {
+            "snapshot": True,
+            "ordered": True,
+            "paths": {"ID": "native"},
+            "increments": None,
+        }
     ]
 
 
