@@ -69,8 +69,12 @@ async def _feed(serving: asyncio.Task[None], daemon: Daemon) -> None:
     period = watchdog_period_s(os.environ, pid=os.getpid()) or STATUS_S
     while not serving.done():
         await asyncio.to_thread(daemon.state.pauses)  # the state answers
-        daemon.notifier.watchdog()
-        daemon.notifier.status(_sentence(daemon))
+        stuck = daemon.flow.stuck()
+        if stuck is None:
+            daemon.notifier.watchdog()
+        daemon.notifier.status(
+            _sentence(daemon) if stuck is None else f"stuck: {stuck}"
+        )
         await asyncio.sleep(period)
 
 

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole Debian in a folder, made once by debootstrap and copied for every use."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".work" / "booted"
+DOORS = ("systemd-nspawn", "debootstrap", "ip", "nsenter")
+
+
+def run(*words: str | Path, timeout: float = 120, check: bool = True) -> str:
+    """A program to its end; what it printed, errors too."""
+    done = subprocess.run(
+        [str(word) for word in words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        check=False,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{words}: {done.returncode}\n{done.stdout[-4000:]}")
+    return done.stdout
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def tree(suite: str, *packages: str) -> Path:
+    """A minimal system with these packages besides; not to be written to."""
+    made_of = "\n".join((suite, *packages))
+    name = f"{suite}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
+    folder = CACHE / name
+    if not folder.is_dir():
+        growing = CACHE / f"{name}.part"
+        shutil.rmtree(growing, ignore_errors=True)
+        growing.parent.mkdir(parents=True, exist_ok=True)
+        run(
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={','.join(packages)}",
+            suite,
+            growing,
+            _archive(),
+            timeout=600,
+        )
+        shutil.rmtree(growing / "var/cache/apt", ignore_errors=True)
+        growing.rename(folder)
+    return folder
+
+
+def copy(base: Path, to: Path) -> Path:
+    """A system of one's own."""
+    run("cp", "-a", "--reflink=auto", base, to)
+    return to
+
+
+def _archive() -> str:
+    """Where this machine has its own packages from."""
+    told = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Origin: Debian")
+    places = sorted({line for line in told.split() if "security" not in line})
+    assert places, "apt knows no archive of Debian"
+    return places[0]
