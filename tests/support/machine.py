@@ -165,8 +165,11 @@ class Machine:
         return (self.root.parent / "console.log").read_text(errors="replace")[-3000:]
 
     def wait(self, true: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-        """Until something is so."""
+        """Until something is so; else fail with what the service said meanwhile."""
         until = time.monotonic() + seconds
         while not true():
-            assert time.monotonic() < until, f"waited {seconds} s for {what}"
+            if time.monotonic() > until:
+                words = ("journalctl", "--unit=fep", "--lines=40", "--no-pager")
+                said = self.run(*words, check=False) if self._leader() else ""
+                raise AssertionError(f"waited {seconds} s for {what}\n{said}")
             time.sleep(0.1)

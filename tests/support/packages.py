@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -59,3 +60,41 @@ def next_version(package: Path, folder: Path) -> Path:
     run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", root, out)
     shutil.rmtree(root)
     return out
+
+
+def _is_elf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def needed_glibc(package: Path, *, machine: str = "x86_64") -> tuple[int, ...]:
+    """Newest glibc that an ELF file of a package asks for, read without the packager.
+
+    Every such file must be for the machine.
+    """
+    machines = {"x86_64": "X86-64", "aarch64": "AArch64"}
+    with tempfile.TemporaryDirectory(dir=CACHE) as place:
+        root = Path(place)
+        if package.suffix == ".deb":
+            run("dpkg-deb", "--extract", package, root)
+        else:
+            run(
+                "sh",
+                "-c",
+                'rpm2cpio "$1" | cpio -idm --quiet -D "$2"',
+                "-",
+                package,
+                root,
+            )
+        programs = [p for p in root.rglob("*") if p.is_file() and _is_elf(p)]
+        assert len(programs) > 100
+        newest: tuple[int, ...] = ()
+        for path in programs:
+            said = run("readelf", "-hV", "--wide", path)
+            kind = re.search(r"Machine:\s+(.+)", said)
+            assert kind is not None
+            assert machines[machine] in kind[1], path
+            needs = said.partition("Version needs")[2]
+            for number in re.findall(r"Name: GLIBC_([0-9.]+)", needs):
+                newest = max(newest, tuple(map(int, number.split("."))))
+    return newest
