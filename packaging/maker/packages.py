@@ -85,7 +85,7 @@ def _config(wish: Wish, work: Path) -> dict[str, Any]:
         "umask": 0o022,
         "depends": _depends(wish),
         "contents": _contents(wish.root),
-        "deb": {"compression": "gzip" if wish.fast else COMPRESSION["deb"]},
+        "deb": {"compression": "none" if wish.fast else COMPRESSION["deb"]},
         "rpm": {
             "compression": "gzip:1" if wish.fast else COMPRESSION["rpm"],
             "summary": part.about,

@@ -26,7 +26,7 @@ from tests.support import debian
 from tests.support.agent_process import PERMITS, PERSONS, AgentProcess
 from tests.support.debian import run
 from tests.support.machine import NEIGHBOUR, STRANGER, Machine
-from tests.support.packages import debs, next_version
+from tests.support.packages import next_version, package
 from tests.support.sandbox_process import SandboxProcess
 
 pytestmark = pytest.mark.booted
@@ -56,11 +56,10 @@ free_floor_mb = 4
 
 @dataclass
 class Site:
-    """The machine, the exchange at the other end of its cable, the packages."""
+    """The machine, the exchange at the other end of its cable, the disk of its data."""
 
     machine: Machine
     exchange: SandboxProcess
-    packages: dict[str, Path]
     disk: Path
 
     def fep(self, *words: str, user: str = "root") -> Any:
@@ -134,19 +133,19 @@ class Site:
         assert receipts
         return {**found, "receipts": str(receipts)}
 
-    def install(self, package: Path) -> str:
+    def install(self, file: Path) -> None:
         """``dpkg -i`` of a file that was carried to the machine."""
-        shutil.copy(package, self.machine.file(f"/root/{package.name}"))
-        said = self.machine.run("dpkg", "-i", f"/root/{package.name}", timeout=180)
-        self.machine.file(f"/root/{package.name}").unlink()
-        return said
+        carried = self.machine.file(f"/root/{file.name}")
+        shutil.copy(file, carried)
+        self.machine.run("dpkg", "-i", f"/root/{file.name}", timeout=180)
+        carried.unlink()
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A machine that is on, an exchange that listens, nothing installed."""
     folder = tmp_path_factory.mktemp("m")
-    base = debian.tree("bookworm", "systemd", "systemd-sysv", "dbus", "iproute2")
+    base = debian.tree(*debian.BOOTS)
     disk = folder / "disk"
     disk.mkdir()
     run("mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=0755", "fep-test", disk)
@@ -163,7 +162,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         machine.plug()
         exchange.start()
         machine.boot()
-        yield Site(machine, exchange, debs(), disk)
+        yield Site(machine, exchange, disk)
     finally:
         machine.destroy()
         if exchange.process is not None:
@@ -176,7 +175,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def test_the_package_installs_from_a_disc(site: Site) -> None:
     """Without a network: users, folders, unit and command are there; nothing runs."""
-    site.install(site.packages["fep"])
+    site.install(package("fep", "deb"))
     machine = site.machine
     assert machine.run("fep", "version").startswith("agent ")
     modes = machine.run(
@@ -371,7 +370,7 @@ def test_upgrade_and_back_keep_settings_keys_and_spool(
     site: Site, tmp_path: Path
 ) -> None:
     """A batch that waits while the program is exchanged arrives; so does the next."""
-    later = next_version(site.packages["fep"], tmp_path)
+    later = next_version(package("fep", "deb"), tmp_path)
     before = site.evidence()
     old = site.fep("version", "--daemon")
     site.exchange.stop()
@@ -390,7 +389,7 @@ def test_upgrade_and_back_keep_settings_keys_and_spool(
 
     site.exchange.start()
     site.machine.wait(lambda: "over-upgrade" in site.centre(), "the batch to arrive")
-    site.install(site.packages["fep"])
+    site.install(package("fep", "deb"))
     site.machine.wait(site.active, "the service of before")
     assert site.fep("version", "--daemon") == old
     site.deliver("after-downgrade")
@@ -403,7 +402,7 @@ def test_remove_keeps_the_data(site: Site) -> None:
     assert not site.machine.file("/opt/fep").exists()
     assert site.show("LoadState") == {"LoadState": "not-found"}
     assert site.evidence() == before
-    site.install(site.packages["fep"])
+    site.install(package("fep", "deb"))
     assert site.evidence() == before
     site.machine.run("systemctl", "--quiet", "enable", "--now", "fep")
     site.deliver("after-remove")
@@ -421,7 +420,7 @@ def test_a_purge_without_a_person_keeps_keys_and_proof(site: Site) -> None:
 
 def test_a_purge_that_is_meant_leaves_nothing(site: Site) -> None:
     """With the answer given beforehand, settings, keys, users and groups go."""
-    site.install(site.packages["fep"])
+    site.install(package("fep", "deb"))
     answer = "echo fep fep/purge-data boolean true | debconf-set-selections"
     site.machine.run("sh", "-c", answer)
     site.machine.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "-P", "fep")

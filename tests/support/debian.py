@@ -10,7 +10,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".work" / "booted"
-DOORS = ("systemd-nspawn", "debootstrap", "ip", "nsenter")
+BOOTS = ("bookworm", "systemd", "systemd-sysv", "dbus", "iproute2")
+"""A system that boots."""
+OLDER = ("bullseye", "rpm", "libstdc++6")
+"""One with an older C library and the other packager."""
 
 
 def run(*words: str | Path, timeout: float = 120, check: bool = True) -> str:
@@ -69,3 +72,8 @@ def _archive() -> str:
     places = sorted({line for line in told.split() if "security" not in line})
     assert places, "apt knows no archive of Debian"
     return places[0]
+
+
+if __name__ == "__main__":
+    for wanted in (BOOTS, OLDER):
+        tree(*wanted)

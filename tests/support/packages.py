@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packages for the tests: made by ``scripts/package``, hardly compressed.
 
-``FEP_DIST`` names a folder with finished ones, such as those of a release.
+``FEP_DIST`` names a folder with finished ones, ``x86_64/`` and ``aarch64/`` in it, such
+as those of a release.
 """
 
 from __future__ import annotations
@@ -19,23 +20,30 @@ DIST = CACHE / "dist"
 
 
 @cache
-def made(kinds: str, arch: str = "x86_64") -> dict[str, Path]:
-    """Package -> its file, of these kinds."""
-    folder = Path(os.environ.get("FEP_DIST", DIST / arch))
-    if "FEP_DIST" not in os.environ:
-        shutil.rmtree(folder, ignore_errors=True)
-        words = ["--fast", "--kinds", kinds, "--arch", arch, "--out", folder]
-        run(ROOT / "scripts/package", *words, timeout=1800)
-    return {
-        re.split(r"[_-][0-9]", path.name)[0]: path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lstrip(".") in kinds.split(",")
-    }
+def made(arch: str = "x86_64") -> Path:
+    """Folder with every package for a machine."""
+    if told := os.environ.get("FEP_DIST"):
+        return Path(told).absolute() / arch
+    return make(arch, DIST / arch)
 
 
-def debs() -> dict[str, Path]:
-    """The ``.deb`` files."""
-    return made("deb")
+def make(arch: str, folder: Path) -> Path:
+    """Make them anew into a folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    words = ["--fast", "--arch", arch, "--out", folder]
+    run(ROOT / "scripts/package", *words, timeout=1800)
+    return folder
+
+
+def package(name: str, kind: str, arch: str = "x86_64") -> Path:
+    """One file: deb, rpm or run."""
+    found = [p for p in made(arch).glob(f"*.{kind}") if _name(p) == name]
+    assert len(found) == 1, (name, kind, found)
+    return found[0]
+
+
+def _name(path: Path) -> str:
+    return re.split(r"[_-][0-9]", path.name)[0]
 
 
 def next_version(package: Path, folder: Path) -> Path:

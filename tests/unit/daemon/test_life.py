@@ -27,11 +27,12 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_daemon_loads_neither_arrow_nor_a_driver() -> None:
-    """They live in workers; the daemon stays small."""
+    """They live in workers, and so does numpy; the daemon stays small."""
     program = (
         "import sys, agent.daemon.life;"
         "print(*sorted(set(sys.modules) &"
-        " {'pyarrow', 'duckdb', 'psycopg', 'sandbox', 'typer'}))"
+        " {'pyarrow', 'numpy', 'duckdb', 'psycopg', 'sandbox', 'typer'}));"
+        "import numpy"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
