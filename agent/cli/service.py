@@ -26,8 +26,10 @@ RESOLV_CONF = Path("/etc/resolv.conf")
         "加 --write 写入。",
     ),
     epilog=say(
-        "Examples:  fep service  |  fep service --write",
-        "示例：  fep service  |  fep service --write",
+        "Examples:  fep service  |  fep service --write  |"
+        "  fep service --also 10.9.0.0/24 --write",
+        "示例：  fep service  |  fep service --write  |"
+        "  fep service --also 10.9.0.0/24 --write",
     ),
 )
 def service(
@@ -36,6 +38,17 @@ def service(
         bool,
         typer.Option("--write", help=say(f"Write {DROP_IN}.", f"写入 {DROP_IN}。")),
     ] = False,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help=say(
+                "An address or network that no setting names but that must be let"
+                " through, such as that from which lookups come; may be repeated.",
+                "配置未提及但须放行的地址或网段，如查询请求的来源；可重复。",
+            ),
+        ),
+    ] = None,
     to: Annotated[
         Path,
         typer.Option(metavar="FILE", help=say("Another file.", "指定其他文件。")),
@@ -49,6 +62,8 @@ def service(
     needed = unit.needs(config)
     allowed = unit.addresses(config, needed, _resolve)
     named = any(allowed[key] != [host] for key, host in needed.hosts.items())
+    if also:
+        allowed["--also"] = [_network(text) for text in also]
     servers = unit.name_servers(_text(RESOLV_CONF)) if named else []
     text = unit.lines(config, needed, allowed, servers)
     if write:
@@ -74,6 +89,17 @@ def service(
 def _resolve(host: str) -> list[str]:
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
+
+
+def _network(text: str) -> str:
+    from ipaddress import ip_network
+
+    from agent.errors import UsageFault
+
+    try:
+        return str(ip_network(text))
+    except ValueError as e:
+        raise UsageFault(f"--also: {e}") from None
 
 
 def _text(path: Path) -> str:

@@ -118,7 +118,8 @@ def lines(
     text = _HEAD.format(config=config)
     text += "IPAddressDeny=any\nIPAddressAllow=localhost\n"
     for key, found in allowed.items():
-        text += f"# {key} = {needed.hosts[key]}\nIPAddressAllow={' '.join(found)}\n"
+        said = f"{key} = {needed.hosts[key]}" if key in needed.hosts else key
+        text += f"# {said}\nIPAddressAllow={' '.join(found)}\n"
     if servers := list(servers):
         text += f"# /etc/resolv.conf\nIPAddressAllow={' '.join(servers)}\n"
     for name in needed.credentials:

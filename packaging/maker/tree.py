@@ -198,10 +198,10 @@ def _system_files(root: Path) -> None:
         (FILES / "fep.sysusers", "usr/lib/sysusers.d/fep.conf"),
         (FILES / "fep.tmpfiles", "usr/lib/tmpfiles.d/fep.conf"),
         (FILES / "vendor-driver.conf", "usr/share/fep/vendor-driver.conf"),
-        (ROOT / "config" / "agent.toml", "usr/share/fep/agent.toml"),
         *(
             (path, f"usr/share/fep/{path.relative_to(ROOT / 'config')}")
-            for path in sorted((ROOT / "config").glob("*/*"))
+            for path in sorted((ROOT / "config").rglob("*"))
+            if path.is_file()
         ),
     ):
         _put(source, root / to)

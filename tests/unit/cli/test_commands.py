@@ -303,10 +303,13 @@ def test_version_needs_no_settings(fep, tmp_path: Path) -> None:  # type: ignore
 def test_the_service_drop_in_is_written_and_told(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """fep service --write: the file holds what was told, readable for systemd."""
     to = tmp_path / "fep.service.d" / "settings.conf"
-    said = fep("service", "--write", "--to", str(to), "--json")
-    body = json.loads(said.out)
+    words = ("--also", "10.9.0.0/24", "--write", "--to", str(to), "--json")
+    body = json.loads(fep("service", *words).out)
     assert faults(sections()["`fep service`"], body) == []
-    assert body["addresses"] == {"exchange.url": ["127.0.0.1"]}
+    assert body["addresses"] == {
+        "exchange.url": ["127.0.0.1"],
+        "--also": ["10.9.0.0/24"],
+    }
     assert to.read_text("utf-8") == body["text"]
     assert to.stat().st_mode & 0o777 == 0o644
 
@@ -318,3 +321,4 @@ def test_the_service_drop_in_is_shown_only(fep, tmp_path: Path) -> None:  # type
     assert not to.exists()
     (tmp_path / "x").write_text("a file")
     assert fep("service", "--write", "--to", str(to)).code == 2
+    assert fep("service", "--also", "10.9.0.1/24").code == 2

@@ -126,4 +126,5 @@ def test_the_unit_file_keeps_its_promises() -> None:
     text = (ROOT / "agent.service").read_text("utf-8")
     lines = {x for x in text.splitlines() if x and not x.startswith("#")}
     assert {"Type=notify", "RestartPreventExitStatus=78", "WatchdogSec=60"} <= lines
-    assert not any(x.startswith("PrivateUsers") for x in lines)
+    assert {"CPUWeight=50", "IOWeight=50"} <= lines
+    assert not any(x.startswith(("PrivateUsers", "CPUQuota")) for x in lines)
