@@ -149,11 +149,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     disk = folder / "disk"
     disk.mkdir()
     run("mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=0755", "fep-test", disk)
-    machine = Machine(
-        debian.copy(base, folder / "root"), binds=[(disk, "/var/lib/fep")]
-    )
+    try:
+        with debian.own(base, folder / "system") as root:
+            yield from _running(root, disk, folder / "exchange")
+    finally:
+        run("umount", disk)
+
+
+def _running(root: Path, disk: Path, folder: Path) -> Iterator[Site]:
+    machine = Machine(root, binds=[(disk, "/var/lib/fep")])
     exchange = SandboxProcess(
-        folder / "exchange",
+        folder,
         "--listen",
         f"{NEIGHBOUR}:8443",
         within=("ip", "netns", "exec", machine.beside),
@@ -167,7 +173,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         machine.destroy()
         if exchange.process is not None:
             exchange.stop()
-        run("umount", disk)
 
 
 # --- the package -------------------------------------------------------------------

@@ -51,8 +51,8 @@ class Older:
 def older(tmp_path: Path) -> Iterator[Older]:
     """A fresh one."""
     base = debian.tree(*debian.OLDER)
-    yield Older(debian.copy(base, tmp_path / "root"))
-    shutil.rmtree(tmp_path / "root")
+    with debian.own(base, tmp_path / "system") as root:
+        yield Older(root)
 
 
 def test_the_system_is_older(older: Older) -> None:

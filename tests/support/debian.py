@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole Debian in a folder, made once by debootstrap and copied for every use."""
+"""A whole Debian in a folder, made once by debootstrap and never written to."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,10 +62,19 @@ def tree(suite: str, *packages: str) -> Path:
     return folder
 
 
-def copy(base: Path, to: Path) -> Path:
-    """A system of one's own."""
-    run("cp", "-a", "--reflink=auto", base, to)
-    return to
+@contextmanager
+def own(base: Path, folder: Path) -> Iterator[Path]:
+    """A system of one's own: what is written to it lies beside the base."""
+    for name in ("written", "work", "root"):
+        (folder / name).mkdir(parents=True)
+    layers = f"lowerdir={base},upperdir={folder}/written,workdir={folder}/work"
+    root = folder / "root"
+    run("mount", "-t", "overlay", "-o", layers, "fep-test", root)
+    try:
+        yield root
+    finally:
+        run("umount", "--lazy", root)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _archive() -> str:

@@ -95,7 +95,7 @@ def needed_glibc(package: Path, *, machine: str = "x86_64") -> tuple[int, ...]:
                 root,
             )
         programs = [p for p in root.rglob("*") if p.is_file() and _is_elf(p)]
-        assert len(programs) > 100
+        assert programs
         newest: tuple[int, ...] = ()
         for path in programs:
             said = run("readelf", "-hV", "--wide", path)
