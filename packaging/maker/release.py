@@ -64,7 +64,7 @@ def make(wish: Wish, folder: Path) -> list[Path]:
 def _bundle(wish: Wish, roots: dict[str, Path], folder: Path) -> Path:
     """Agent and connectors; the sample department is not for production."""
     say(f"fep-{version()}-{wish.arch}.run")
-    wanted = [roots[part.name] for part in PARTS if not part.any_machine]
+    wanted = [roots[part.name] for part in PARTS if part.connectors]
     return bundle.write(wish.arch, wanted, folder, fast=wish.fast)
 
 

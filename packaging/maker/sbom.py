@@ -18,8 +18,6 @@ from typing import Any
 
 from maker.place import PREFIX, ROOT, SITE, epoch, version
 
-_OURS = frozenset({"fep-agent", "fep-connector-postgres", "fep-sandbox"})
-
 
 def bill(name: str, arch: str, *roots: Path) -> str:
     """The document for the files below the roots."""
@@ -62,7 +60,7 @@ def _libraries(site: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(site.glob("*.dist-info/METADATA")):
         told = email.message_from_string(path.read_text("utf-8"))
         name, number = str(told["Name"]), str(told["Version"])
-        if name in _OURS:
+        if name.startswith("fep-"):
             continue
         purl = f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}@{number}"
         found: dict[str, Any] = {

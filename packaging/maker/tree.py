@@ -4,6 +4,7 @@
 =======================  ==========================================================
 fep                      interpreter, libraries, agent, unit, man pages, completion
 fep-connector-postgres   the connector, its drivers and its entry point
+fep-connector-mysql      the same for MySQL, MariaDB and what speaks like them
 fep-sandbox              reference exchange, sample department, ``fep demo``
 =======================  ==========================================================
 
@@ -71,6 +72,14 @@ PARTS = (
         connectors=("postgres",),
     ),
     Part(
+        "fep-connector-mysql",
+        "MySQL and MariaDB connector of the FEP agent",
+        libraries=("pymysql",),
+        sources=("connectors/mysql",),
+        connectors=("mysql",),
+        any_machine=True,
+    ),
+    Part(
         "fep-sandbox",
         "reference exchange and sample department of FEP, not for production",
         libraries=(),
@@ -102,7 +111,8 @@ def trees(arch: str, folder: Path) -> dict[str, Path]:
     for part in PARTS:
         documents = roots[part.name] / "usr/share/doc" / part.name
         _put(ROOT / "LICENSE", documents / "copyright")
-        bill = sbom.bill(part.name, arch, roots[part.name])
+        machine = "any" if part.any_machine else arch
+        bill = sbom.bill(part.name, machine, roots[part.name])
         (documents / "sbom.cdx.json").write_text(bill, "utf-8")
     for root in roots.values():
         _settle(root)

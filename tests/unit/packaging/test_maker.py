@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import platform
 import re
@@ -91,6 +92,25 @@ def test_every_locked_library_belongs_to_one_package() -> None:
     assert len(brought) == len(set(brought))
     assert [lib for lib in brought if f"\n{lib}==" not in f"\n{lock}"] == []
     assert wheels.NOT_INSTALLED.isdisjoint(brought)
+
+
+def test_every_connector_belongs_to_one_package() -> None:
+    """An entry point of setup.cfg that no package brings could never be installed."""
+    cfg = configparser.ConfigParser()
+    cfg.read(ROOT / "setup.cfg", encoding="utf-8")
+    lines = cfg["options.entry_points"]["fep.connectors"].strip().splitlines()
+    known = sorted(line.partition("=")[0].strip() for line in lines)
+    assert sorted(c for part in tree.PARTS for c in part.connectors) == known
+
+
+def test_every_first_file_is_in_the_package() -> None:
+    """What tmpfiles copies to /etc/fep lies in config/, from where it is packaged."""
+    text = (ROOT / "packaging/files/fep.tmpfiles").read_text("utf-8")
+    copied = re.findall(r"^C /etc/fep/(\S+) .* /usr/share/fep/(\S+)$", text, re.M)
+    assert copied
+    for to, source in copied:
+        assert to == source
+        assert (ROOT / "config" / source).is_file()
 
 
 def test_every_source_that_a_package_brings_is_there() -> None:
