@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,19 +24,23 @@ from typing import Any
 import pytest
 
 from tests.support import debian
-from tests.support.agent_process import PERMITS, PERSONS, AgentProcess
+from tests.support.agent_process import NODE, PERMITS, PERSONS
+from tests.support.answering import CITIZENS, POLICY, AnsweringAgent
+from tests.support.asking_process import AskingProcess, Signed
 from tests.support.debian import run
-from tests.support.machine import NEIGHBOUR, STRANGER, Machine
+from tests.support.machine import HERE, NEIGHBOUR, STRANGER, Machine
 from tests.support.packages import next_version, package
+from tests.support.postgres import SUPERUSER, private_server
 from tests.support.sandbox_process import SandboxProcess
 
 pytestmark = pytest.mark.booted
 
 ROWS = 500
 DISK_MB = 48
+PG_PERMITS = "101001/000003"
 SETTINGS = """\
 [agent]
-node = "11990100MB0000018H/rsj-fep1"
+node = "{node}"
 [exchange]
 aud = "{aud}"
 url = "{url}"
@@ -48,18 +53,50 @@ connector = "sqlite"
 path = "/srv/rsj/rsj.db"
 [push]
 poll_s = 0.1
+[audit]
+checkpoint_s = 1.0
 [spool]
 quota_mb = 64
 free_floor_mb = 4
 """
+CITIZEN = {
+    "citizen_id": "990102198807231734",
+    "name": "欧阳丹青",
+    "address": "云溪市临河区河沿胡同 4711 号乙单元",
+    "birth_date": "1988-07-23",
+    "phone": "19947110815",
+}
+QUESTION = {
+    "aud": NODE,
+    "op": "get",
+    "resource": CITIZENS,
+    "items": [{"keys": {"citizen_id": CITIZEN["citizen_id"]}}],
+    "fields": ["name", "address", "birth_date"],
+    "purpose": "administrative_basis",
+    "basis": "YBJ-2026-0042",
+    "officer": {"id": "ybj-0042", "auth": "cert"},
+}
+SHOWN = {
+    "name": CITIZEN["name"],
+    "address": "云溪市临河区***",
+    "birth_date": CITIZEN["birth_date"],
+}
 
 
 @dataclass
 class Site:
-    """The machine, the exchange at the other end of its cable, the disk of its data."""
+    """The machine, its disk of data, and who stands at the other end of its cable.
+
+    Args:
+        machine: with the agent.
+        exchange: beside it.
+        asker: another department.
+        disk: the agent's data.
+    """
 
     machine: Machine
     exchange: SandboxProcess
+    asker: AskingProcess
     disk: Path
 
     def fep(self, *words: str, user: str = "root") -> Any:
@@ -118,6 +155,40 @@ class Site:
         assert (report["delivered"], report["balanced"]) == (True, True), report
         assert name in self.centre()
 
+    def answering(self, seconds: float = 30) -> None:
+        """Until lookups are answered: the line is up, the log cosigned anew."""
+
+        def true() -> bool:
+            found = self.status().get("lookups")
+            return bool(
+                found
+                and found["relay"]["up"]
+                and found["audit"]["witness"] == "agrees"
+                and found["healthy"]
+            )
+
+        self.machine.wait(true, "lookups to be answered", seconds)
+
+    def asked(self) -> Signed:
+        """A question that was answered just now, with what may be shown."""
+        signed = self.asker.seal({**QUESTION, "exp": int(time.time()) + 110})
+        reply, _ = self.asker.open(signed, self.asker.send(signed))
+        assert [r["data"] for r in reply["results"]] == [SHOWN], reply
+        return signed
+
+    def answered_as_before(self, signed: Signed) -> None:
+        """The same message again brings the very same signed reply."""
+        before = self.asker.kept(signed)
+        assert self.asker.open(signed, self.asker.send(signed))[1] == before
+
+    def log_holds(self) -> None:
+        """The log is taken away and judged offline; the exchange has cosigned it."""
+        folder = "/root/log"
+        self.machine.run("rm", "-rf", folder)
+        size = self.fep("audit", "export", folder)["size"]
+        found = self.fep("audit", "verify", folder)
+        assert (found["good"], found["size"]) == (True, size), found
+
     def evidence(self) -> dict[str, str]:
         """Settings, keys and kept receipts: what nobody may lose."""
         files = [
@@ -151,7 +222,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     run("mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=0755", "fep-test", disk)
     try:
         with debian.own(base, folder / "system") as root:
-            yield from _running(root, disk, folder / "exchange")
+            yield from _running(root, disk, folder)
     finally:
         run("umount", disk)
 
@@ -159,7 +230,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def _running(root: Path, disk: Path, folder: Path) -> Iterator[Site]:
     machine = Machine(root, binds=[(disk, "/var/lib/fep")])
     exchange = SandboxProcess(
-        folder,
+        folder / "exchange",
         "--listen",
         f"{NEIGHBOUR}:8443",
         within=("ip", "netns", "exec", machine.beside),
@@ -168,7 +239,7 @@ def _running(root: Path, disk: Path, folder: Path) -> Iterator[Site]:
         machine.plug()
         exchange.start()
         machine.boot()
-        yield Site(machine, exchange, disk)
+        yield Site(machine, exchange, AskingProcess(folder / "asker", exchange), disk)
     finally:
         machine.destroy()
         if exchange.process is not None:
@@ -219,13 +290,15 @@ def test_unfinished_settings_end_it_once(site: Site) -> None:
 
 
 def _department(site: Site, folder: Path) -> None:
-    """Settings from the slip, two resource documents, a database."""
-    made = AgentProcess(folder / "department", site.exchange, rows=ROWS)
+    """Settings from the slip, resource documents, a database."""
+    made = AnsweringAgent(
+        folder / "department", site.exchange, rows=ROWS, people=[CITIZEN]
+    )
     etc = site.machine.file("/etc/fep")
     for document in made.config.parent.glob("catalog/*.toml"):
         shutil.copy(document, etc / "catalog" / document.name)
     slip = {n: getattr(site.exchange, n) for n in ("aud", "url", "ca_sha256", "kid")}
-    (etc / "agent.toml").write_text(SETTINGS.format(**slip), "utf-8")
+    (etc / "agent.toml").write_text(SETTINGS.format(node=NODE, **slip), "utf-8")
     site.machine.file("/srv/rsj").mkdir()
     shutil.copy(made.source, site.machine.file("/srv/rsj/rsj.db"))
 
@@ -251,6 +324,82 @@ def test_enrol_and_first_receipt(site: Site, tmp_path: Path) -> None:
     receipt = machine.file("/root/receipt.jws")
     receipt.write_text(batch["receipts"][-1]["jws"], "utf-8")
     assert site.fep("verify", "/root/receipt.jws")["genuine"] is True
+
+
+def test_a_lookup_answered(site: Site) -> None:
+    """A policy is put in force; another department asks, and gets what it says.
+
+    Before that it gets nothing; for another purpose it gets a signed refusal. Each is
+    in the log, which holds when it is judged by itself.
+    """
+    site.asker.enrol()
+    site.answering()
+    reply = site.asker.ask(QUESTION)
+    assert (reply["status"], reply["reasons"]) == ("denied", ["grant"])
+
+    policy = site.machine.file("/etc/fep/policy.toml")
+    assert site.fep("policy", "check")["grants"] == []
+    policy.write_text(POLICY, "utf-8")
+    assert site.fep("policy", "check", user="fep")["ok"] is True
+    rev = site.fep("policy", "activate")["rev"]
+
+    reply = site.asker.ask(QUESTION)
+    assert (reply["status"], reply["policy"]["rev"]) == ("ok", rev)
+    assert [r["data"] for r in reply["results"]] == [SHOWN]
+    assert reply["masked"] == ["address"]
+    refused = site.asker.ask({**QUESTION, "purpose": "work_reference"})
+    assert (refused["status"], refused["reasons"]) == ("denied", ["purpose"])
+    assert refused["results"] == []
+
+    found = site.fep("audit", "search", "--kind", "lookup.decided")["records"]
+    assert [r["status"] for r in found] == ["denied", "ok", "denied"]
+    site.log_holds()
+    assert CITIZEN["citizen_id"] not in site.machine.run("journalctl", "--no-pager")
+
+
+def test_a_connector_of_its_own_package(site: Site) -> None:
+    """Without it the settings are refused; with it rows go from a source to a receipt.
+
+    The driver works within the hardened unit, and reaches its source because the
+    settings name it.
+    """
+    etc = site.machine.file("/etc/fep")
+    known = (etc / "agent.toml").read_text("utf-8")
+    with private_server(
+        settings={"listen_addresses": f"'{NEIGHBOUR}'"},
+        hba=f"local all all trust\nhost all all {HERE}/32 trust\n",
+        within=site.exchange.within,
+    ) as server:
+        server.sql(
+            "CREATE TABLE permit AS SELECT i AS id, 'p' || i AS name"
+            " FROM generate_series(1, 50) i; ALTER TABLE permit ADD PRIMARY KEY (id)"
+        )
+        more = '[sources.pg]\nconnector = "postgres"\ndatabase = "postgres"\n'
+        more += f'host = "{NEIGHBOUR}"\nport = {server.port}\nuser = "{SUPERUSER}"\n'
+        (etc / "agent.toml").write_text(known + more, "utf-8")
+        document = (etc / "catalog/permit.toml").read_text("utf-8")
+        document = document.replace(PERMITS, PG_PERMITS).replace('"rsj"', '"pg"')
+        (etc / "catalog/pg.toml").write_text(document, "utf-8")
+
+        said = site.machine.run("fep", "config", "check", check=False)
+        assert "sources.pg.connector: expected" in said
+        site.install(package("fep-connector-postgres", "deb"))
+        assert site.fep("config", "check", user="fep")["ok"] is True
+        found = site.fep("source", "check", PG_PERMITS, user="fep")
+        assert found["ok"] is True, found
+
+        written = site.fep("service", "--write")
+        assert written["addresses"]["sources.pg.host"] == [NEIGHBOUR]
+        site.machine.run("systemctl", "daemon-reload")
+        site.machine.run("systemctl", "restart", "fep")
+        report = site.fep("pull", PG_PERMITS, "--wait")
+        assert (report["balanced"], report["loaded"]) == (True, 50)
+    (etc / "agent.toml").write_text(known, "utf-8")
+    (etc / "catalog/pg.toml").unlink()
+    site.machine.run("dpkg", "--remove", "fep-connector-postgres")
+    site.fep("service", "--write")
+    site.machine.run("systemctl", "daemon-reload")
+    site.machine.run("systemctl", "restart", "fep")
 
 
 def test_the_service_reaches_the_exchange_and_nobody_else(site: Site) -> None:
@@ -296,12 +445,16 @@ def _reaches(site: Site, address: str, *, confined: bool) -> bool:
 
 
 def test_a_killed_daemon_is_started_again(site: Site) -> None:
-    """kill -9: another process takes over and goes on."""
+    """kill -9: another process takes over, goes on, and knows what was answered."""
+    signed = site.asked()
     before = site.pid()
     site.machine.run("sh", "-c", f"kill -KILL {before}")
     site.wait_restarted(before)
     assert "status=9/KILL" in site.journal()
     site.deliver("after-kill")
+    site.answering()
+    site.answered_as_before(signed)
+    site.asked()
 
 
 def test_a_stuck_event_loop_is_noticed(site: Site) -> None:
@@ -324,14 +477,22 @@ def test_a_stuck_event_loop_is_noticed(site: Site) -> None:
 
 
 def test_a_reboot_needs_nobody(site: Site) -> None:
-    """After a reboot the service runs by itself and delivers."""
+    """After a reboot the service runs by itself, delivers and answers."""
+    signed = site.asked()
     site.machine.reboot()
     site.machine.wait(site.active, "the service after the reboot")
     site.deliver("after-reboot")
+    site.answering()
+    site.answered_as_before(signed)
+    site.asked()
+    site.log_holds()
 
 
 def test_a_full_disk_loses_nothing(site: Site) -> None:
-    """At the floor it says so and waits; with room again it goes on by itself."""
+    """At the floor reading waits; without a byte nothing is answered, nothing leaves.
+
+    With room again the service begins anew by itself, and both go on.
+    """
     ballast = site.disk / "ballast"
     _fill(ballast, leave=2_000_000)
     site.sql("UPDATE person SET name = 'after-full-' || id")
@@ -341,13 +502,24 @@ def test_a_full_disk_loses_nothing(site: Site) -> None:
     )
     assert "spool-full" in json.dumps(site.status())
     assert "after-full-1" not in site.centre()
+    site.asked()  # at the floor the log has room
 
     _fill(site.disk / "more", leave=0)
+    before = site.pid()
+    signed = site.asker.seal({**QUESTION, "exp": int(time.time()) + 120})
+    assert site.asker.send(signed).problem == "busy"
+    assert site.status()["lookups"]["audit"]["stopped"] == "audit-write-failed"
     said = site.machine.run("fep", "pull", PERMITS, "--json", check=False)
-    assert json.loads(said)["error"]["code"] == "spool-write-failed"
+    assert json.loads(said)["error"]["code"] == "audit-write-failed"
 
     ballast.unlink()
     (site.disk / "more").unlink()
+    site.wait_restarted(before, 100)
+    site.answering()
+    reply, _ = site.asker.open(signed, site.asker.send(signed))
+    assert [r["data"] for r in reply["results"]] == [SHOWN], reply
+    site.log_holds()
+
     site.machine.wait(lambda: "after-full-1" in site.centre(), "the batch to go", 60)
     site.machine.wait(lambda: site.status().get("healthy") is True, "all well", 60)
     names = site.centre()
@@ -398,6 +570,8 @@ def test_upgrade_and_back_keep_settings_keys_and_spool(
     site.machine.wait(site.active, "the service of before")
     assert site.fep("version", "--daemon") == old
     site.deliver("after-downgrade")
+    site.answering()
+    site.asked()
 
 
 def test_remove_keeps_the_data(site: Site) -> None:
