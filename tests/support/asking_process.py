@@ -96,7 +96,7 @@ class AskingProcess:
         reply = signed.jwe.with_suffix(".reply")
         reply.unlink(missing_ok=True)
         keys = self._keys
-        words = ["curl", "-sS", "--max-time", "45", "--cacert", keys / "ca.pem"]
+        words: list[str | Path] = ["curl", "-sS", "--max-time", "45", "--cacert", keys / "ca.pem"]
         words += ["--cert", keys / "tls.pem", "--key", keys / "tls.key"]
         words += ["-H", "Content-Type: application/jose", "-w", "%{http_code}"]
         words += ["--data-binary", f"@{signed.jwe}", "-o", reply]
@@ -119,7 +119,7 @@ class AskingProcess:
         self, *words: str | Path, body: Mapping[str, Any] | None = None
     ) -> str:
         told = self.exchange.folder / "sandbox.json"
-        options = ["--dir", self._keys, "--exchange", told]
+        options: list[str | Path] = ["--dir", self._keys, "--exchange", told]
         program = [sys.executable, "-m", "sandbox.consumer"]
         return self._run(*program, *options, *words, text=json.dumps(body))
 
