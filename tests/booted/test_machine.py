@@ -205,12 +205,15 @@ class Site:
         assert receipts
         return {**found, "receipts": str(receipts)}
 
-    def install(self, file: Path) -> None:
-        """``dpkg -i`` of a file that was carried to the machine."""
-        carried = self.machine.file(f"/root/{file.name}")
-        shutil.copy(file, carried)
-        self.machine.run("dpkg", "-i", f"/root/{file.name}", timeout=180)
-        carried.unlink()
+    def install(self, *files: Path) -> None:
+        """``dpkg -i`` of files that were carried to the machine."""
+        carried = [self.machine.file(f"/root/{file.name}") for file in files]
+        for file, to in zip(files, carried, strict=True):
+            shutil.copy(file, to)
+        names = (f"/root/{file.name}" for file in files)
+        self.machine.run("dpkg", "-i", *names, timeout=180)
+        for to in carried:
+            to.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -552,8 +555,13 @@ def _kept(site: Site, before: Mapping[str, str]) -> bool:
 def test_upgrade_and_back_keep_settings_keys_and_spool(
     site: Site, tmp_path: Path
 ) -> None:
-    """A batch that waits while the program is exchanged arrives; so does the next."""
-    later = next_version(package("fep", "deb"), tmp_path)
+    """A batch that waits while the program is exchanged arrives; so does the next.
+
+    A connector goes there and back with the agent, in the same call.
+    """
+    files = [package(name, "deb") for name in ("fep", "fep-connector-mysql")]
+    later = [next_version(file, tmp_path) for file in files]
+    site.install(files[1])
     before = site.evidence()
     old = site.fep("version", "--daemon")
     site.exchange.stop()
@@ -563,16 +571,19 @@ def test_upgrade_and_back_keep_settings_keys_and_spool(
         lambda: site.status()["resources"][0]["waiting"]["batches"] > 0,
         "a batch to wait",
     )
-    site.install(later)
+    site.install(*later)
     site.machine.wait(site.active, "the upgraded service")
     new = site.fep("version", "--daemon")
     assert new["daemon"] == new["agent"] == f"{old['agent']}+next"
+    find = "import pymysql; from agent.registry import find; print(find('mysql').api)"
+    python = "/opt/fep/python/bin/python3.13"
+    assert site.machine.run(python, "-I", "-c", find).strip().isdigit()
     assert site.status()["resources"][0]["waiting"]["batches"] > 0
     assert _kept(site, before)
 
     site.exchange.start()
     site.machine.wait(lambda: "over-upgrade" in site.centre(), "the batch to arrive")
-    site.install(package("fep", "deb"))
+    site.install(*files)
     site.machine.wait(site.active, "the service of before")
     assert site.fep("version", "--daemon") == old
     site.deliver("after-downgrade")
@@ -583,7 +594,7 @@ def test_upgrade_and_back_keep_settings_keys_and_spool(
 def test_remove_keeps_the_data(site: Site) -> None:
     """No program and no unit, but settings, keys and receipts; it can come back."""
     before = site.evidence()
-    site.machine.run("dpkg", "--remove", "fep")
+    site.machine.run("dpkg", "--remove", "fep-connector-mysql", "fep")
     assert not site.machine.file("/opt/fep").exists()
     assert site.show("LoadState") == {"LoadState": "not-found"}
     assert _kept(site, before)

@@ -96,7 +96,14 @@ class AskingProcess:
         reply = signed.jwe.with_suffix(".reply")
         reply.unlink(missing_ok=True)
         keys = self._keys
-        words: list[str | Path] = ["curl", "-sS", "--max-time", "45", "--cacert", keys / "ca.pem"]
+        words: list[str | Path] = [
+            "curl",
+            "-sS",
+            "--max-time",
+            "45",
+            "--cacert",
+            keys / "ca.pem",
+        ]
         words += ["--cert", keys / "tls.pem", "--key", keys / "tls.key"]
         words += ["-H", "Content-Type: application/jose", "-w", "%{http_code}"]
         words += ["--data-binary", f"@{signed.jwe}", "-o", reply]

@@ -30,7 +30,7 @@ def made(arch: str = "x86_64") -> Path:
 def make(arch: str, folder: Path) -> Path:
     """Make them anew into a folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    words = ["--fast", "--arch", arch, "--out", folder]
+    words: list[str | Path] = ["--fast", "--arch", arch, "--out", folder]
     run(ROOT / "scripts/package", *words, timeout=1800)
     return folder
 
@@ -47,24 +47,27 @@ def _name(path: Path) -> str:
 
 
 def next_version(package: Path, folder: Path) -> Path:
-    """The same package as a later version, whose program says so."""
+    """The same package as a later version; the agent's program says so too."""
     root = folder / "next"
     run("dpkg-deb", "--raw-extract", package, root)
-    for control in (root / "DEBIAN/control",):
-        text = control.read_text("utf-8")
-        text, count = re.subn(r"^Version: (.+)$", r"Version: \1+next", text, flags=re.M)
-        assert count == 1
-        control.write_text(text, "utf-8")
-    [module] = root.glob("opt/fep/python/lib/python3*/site-packages/agent/__init__.py")
-    text = module.read_text("utf-8")
-    text, count = re.subn(
-        r'^VERSION = "(.+)"$', r'VERSION = "\1+next"', text, flags=re.M
-    )
+    control = root / "DEBIAN/control"
+    text = control.read_text("utf-8")
+    text, count = re.subn(r"^Version: (.+)$", r"Version: \1+next", text, flags=re.M)
     assert count == 1
-    module.write_text(text, "utf-8")
-    for stale in module.parent.glob("__pycache__/__init__.*"):
-        stale.unlink()
-    out = folder / "next.deb"
+    text = re.sub(r"^(Depends: fep \(= [^)]+)\)", r"\1+next)", text, flags=re.M)
+    control.write_text(text, "utf-8")
+    for module in root.glob(
+        "opt/fep/python/lib/python3*/site-packages/agent/__init__.py"
+    ):
+        text = module.read_text("utf-8")
+        text, count = re.subn(
+            r'^VERSION = "(.+)"$', r'VERSION = "\1+next"', text, flags=re.M
+        )
+        assert count == 1
+        module.write_text(text, "utf-8")
+        for stale in module.parent.glob("__pycache__/__init__.*"):
+            stale.unlink()
+    out = folder / f"next-{package.name}"
     run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", root, out)
     shutil.rmtree(root)
     return out
