@@ -218,12 +218,13 @@ def _opening(found: Settings, name: str) -> Opening:
 
 def _relay(ground: Ground, flow: LookupFlow, line: Standing) -> Relay:
     exchange = ground.settings.exchange
-    opened, closed = told(line, ground.tell)
+    nudged = ground.directory.wanted.set
+    opened, closed = told(line, ground.tell, nudged)
     return Relay(
         ground.exchange.channel,
         Hooks(
             answer=flow.answer,
-            nudged=ground.directory.wanted.set,
+            nudged=nudged,
             opened=opened,
             closed=closed,
         ),

@@ -43,6 +43,8 @@ from agent.wire.grammar import format_time
 
 AGAIN_S = 5.0
 """Pause before a loop that failed is begun again, seconds."""
+SENT_S = 1.0
+"""So long at least answers that are ready may take to leave at the end, seconds."""
 PURGE_S = 600.0
 """Pause between two purges of old requests and evidence, seconds."""
 
@@ -185,9 +187,11 @@ class Lookups:
 
     async def drain(self, deadline_s: float) -> None:
         """Take nothing new, let what is in flight be answered."""
+        until = asyncio.get_running_loop().time() + deadline_s
         await self.flow.drain(deadline_s)
         if self.relay is not None:
-            await self.relay.settled()
+            left_s = until - asyncio.get_running_loop().time()
+            await self.relay.settled(max(left_s, min(deadline_s, SENT_S)))
         await self._last_words()
 
     async def _last_words(self) -> None:
@@ -243,12 +247,19 @@ class Lookups:
             raise
 
 
-def told(line: Standing, tell: Tell) -> tuple[Callable[[], None], Down]:
-    """What the relay calls when the line comes and goes."""
+def told(
+    line: Standing, tell: Tell, nudged: Callable[[], None]
+) -> tuple[Callable[[], None], Down]:
+    """What the relay calls when the line comes and goes.
+
+    A nudge that was meant for us while it was down is lost: a key may be revoked that
+    we still trust. So each new line counts as one.
+    """
 
     def opened() -> None:
         line.opened()
         tell(ChannelUp())
+        nudged()
 
     def closed(fault: FepError, attempt: int, wait_s: float) -> None:
         line.closed(fault)

@@ -16,6 +16,7 @@ from agent.audit.events import Event, LookupLoopFailed
 from agent.audit.log import AuditLog
 from agent.daemon import loops
 from agent.daemon.lookups import Lookups, Renewal, Standing, frames_of
+from agent.daemon.lookups import told as told_of
 from agent.daemon.policies import Policies, Terms, in_force
 from agent.errors import (
     AuditWriteFailed,
@@ -210,6 +211,18 @@ def test_a_way_says_since_when(world: World) -> None:
     way = standing.way()
     assert (way.up, way.trouble, way.detail) == (False, "exchange-unreachable", "again")
     assert way.since.startswith("2026-11-21T08:00:20")
+
+
+def test_a_key_revoked_while_the_line_was_down(world: World) -> None:
+    """The nudge is lost, so every new line asks for the directory."""
+    standing = Standing(now=world.clock.now, enabled=True)
+    nudges: list[int] = []
+    opened, closed = told_of(standing, world.events.append, lambda: nudges.append(1))
+    opened()
+    closed(ExchangeUnreachable("cut"), 1, 0.1)
+    assert len(nudges) == 1
+    opened()
+    assert len(nudges) == 2
 
 
 async def test_a_loop_that_fails_is_told_and_begun_again() -> None:
