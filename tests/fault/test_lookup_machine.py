@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lookups in any order, under kill -9 of daemon and worker and a line that is cut.
+"""Lookups in any order, under kill -9 of daemon, worker and exchange and a cut line.
 
 A state machine drives real processes; :mod:`tests.support.lookup_book` says what must
 hold after every step. The seed is printed; ``FEP_SEED`` repeats the steps, though not
@@ -44,7 +44,7 @@ pytestmark = [
 ]
 
 EXAMPLES, STEPS = (20, 25) if FULL else (6, 12)
-BUDGET_S = 150.0 if FULL else 40.0
+BUDGET_S = 150.0 if FULL else 30.0
 """Steps that would begin later are left out."""
 FRESH_S = 90.0
 """A message is asked again for so long; it is good for 120 s."""
@@ -251,6 +251,20 @@ class Lookups(RuleBasedStateMachine):
         self.site.sandbox.faults()
         self._calmly(asks)
 
+    @rule(ways=WAYS, moment=MOMENT)
+    @in_time
+    def kill_exchange(self, ways: list[bool], moment: float) -> None:
+        """kill -9 of the exchange, which is witness too; its next life agrees."""
+
+        def strike() -> None:
+            time.sleep(moment)
+            self.site.sandbox.kill()
+            self.site.sandbox.start()
+
+        asks = [*self._twins(ways, impostor=False), (self._new(), False)]
+        self._meanwhile(asks, strike)
+        self._calmly(asks)
+
     # --- after all ------------------------------------------------------------------
 
     def teardown(self) -> None:
@@ -366,7 +380,7 @@ def _each_kill(machine: Lookups) -> None:
         machine.kill_while_the_source_is_asked(
             ways=ways, impostor=not answered, answered=answered, flashes=[]
         )
-    machine.kill_at_the_first_reply(ways=ways, flashes=[0.8])
+    machine.kill_at_the_first_reply(ways=[True] * 5, flashes=[0.8])
     machine.twins(ways=ways, impostor=True)
     machine.kill_worker(ways=ways, held=True, moment=0.0)
     machine.teardown()
