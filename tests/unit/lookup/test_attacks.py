@@ -19,6 +19,8 @@ import pytest
 from agent.audit.events import LookupRefused, ReplayAttempt
 from agent.crypto.jose import PrivateKey
 from agent.lookup.intake import Bounds
+from agent.wire.keys import TYP as KEYS_TYP
+from agent.wire.keys import KeyStatement
 from agent.wire.lookup import REQUEST_TYP, LookupItem, Reply
 from agent.wire.problem import Problem
 from tests.support.lookup import (
@@ -29,7 +31,7 @@ from tests.support.lookup import (
     denied,
     refused,
 )
-from tests.support.requester import Requester, altered, directory_of, forged, item
+from tests.support.requester import AT, Requester, altered, directory_of, forged, item
 
 KEY = ZHANG["citizen_id"]
 
@@ -132,6 +134,24 @@ async def test_retired_key(world: World):
     world.directory = directory_of(world.provider.entry(), own)
     jws = world.asker.sign(world.asker.request())
     assert refused(await sent(world, jws)) == (422, "key-revoked")
+
+
+async def test_key_that_the_newest_statement_has_left_out(world: World):
+    """Where the directory says nothing of it, silence is no permission."""
+    old = world.consumer
+    new = replace(old, sign=PrivateKey.generate("sign"))
+    keys = tuple(k.public for k in (new.sign, new.decrypt, new.tls, new.audit))
+    second = KeyStatement(old.node, 2, keys, AT)
+    own = old.entry()
+    statements = (*own.statements, old.sign.sign(KEYS_TYP, second.payload()))
+    own = replace(own, statements=statements, keys=())
+    world.directory = directory_of(world.provider.entry(), own)
+    jws = world.asker.sign(world.asker.request())
+    assert refused(await sent(world, jws)) == (422, "key-revoked")
+    asker = replace(world.asker, me=new)
+    jws = asker.sign(asker.request(purpose="collaboration"))
+    async with world.serving():
+        assert denied(await world.send(asker.seal(jws))) == ("purpose",)
 
 
 async def test_a_department_that_the_directory_does_not_have(world: World):
