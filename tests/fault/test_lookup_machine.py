@@ -26,7 +26,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -124,13 +123,11 @@ class Lookups(RuleBasedStateMachine):
             if not self.shaken:
                 assert heard.reply.status == "ok", heard.reply
 
-    @precondition(lambda self: self.messages)
     @rule(asks=st.lists(st.tuples(PICK, st.booleans()), min_size=1, max_size=5))
     def ask_again(self, asks: list[tuple[int, bool]]) -> None:
         """Messages that were answered or lost, sealed anew."""
         self._calmly([(self._picked(pick), door) for pick, door in asks])
 
-    @precondition(lambda self: self.messages)
     @rule(pick=PICK, door=st.booleans())
     @in_time
     def ask_other_bytes(self, pick: int, door: bool) -> None:
