@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from agent.audit.events import LookupRefused, ReplayAttempt
+from agent.audit.events import AdminAction, LookupRefused, ReplayAttempt
+from agent.audit.log import FLOOR
 from agent.crypto.jose import PrivateKey
 from agent.lookup.intake import Bounds
 from agent.wire.keys import TYP as KEYS_TYP
@@ -504,6 +505,23 @@ async def test_outside_the_grant(
 
 
 # --- too many -----------------------------------------------------------------------
+
+
+async def test_a_consumer_that_fills_the_disk_does_not_stop_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """Its messages are evidence; the last of the disk is not for them."""
+    async with world.serving():
+        monkeypatch.setattr("agent.audit.log.free_bytes", lambda _: FLOOR - 1)
+        found = await world.ask(purpose="collaboration")
+        assert refused(found) == (503, "busy")
+        assert world.flow.trouble is not None
+        assert world.flow.trouble.code == "audit-write-failed"
+        assert world.log.trouble is None
+        await world.log.append(AdminAction(0, "pause", None))
+        monkeypatch.setattr("agent.audit.log.free_bytes", lambda _: FLOOR)
+        assert denied(await world.ask(purpose="collaboration")) == ("purpose",)
+        assert world.flow.trouble is None
 
 
 async def test_one_consumer_cannot_take_all_places(tmp_path: Path):
