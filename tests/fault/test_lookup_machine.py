@@ -43,7 +43,7 @@ pytestmark = [
 ]
 
 EXAMPLES, STEPS = (20, 25) if FULL else (6, 12)
-BUDGET_S = 150.0 if FULL else 30.0
+BUDGET_S = 90.0 if FULL else 25.0
 """Steps that would begin later are left out."""
 FRESH_S = 90.0
 """A message is asked again for so long; it is good for 120 s."""
