@@ -275,7 +275,7 @@ async def test_the_last_refusals_are_recorded_when_the_daemon_stops(
     """A drain ends with the summary of the minute that was cut short."""
     async with world.serving() as flow:
         await flow.answer("x")
-        side = SimpleNamespace(flow=flow, relay=None)
+        side = SimpleNamespace(flow=flow, relay=None, door=None)
         side._last_words = lambda: Lookups._last_words(cast("Lookups", side))
         await Lookups.drain(cast("Lookups", side), 1.0)
         (record,) = await world.records("lookup.refused")

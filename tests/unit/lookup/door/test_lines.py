@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from agent.lookup.lines import STRANGERS, Lines, at_work
+from agent.lookup.door.lines import STRANGERS, Lines, at_work
 from tests.support.tls import Authority, Pair
 
 FRIEND = "fep:exchange/yunxi.exchange"
