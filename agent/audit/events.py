@@ -505,7 +505,7 @@ class ListenerUp(Event):
 
 @dataclass(frozen=True)
 class ListenerDown(Event):
-    """The listener for the exchange could not be opened; the rest goes on."""
+    """The listener could not be opened, or its process ended; the rest goes on."""
 
     name = "listener.down"
     level = "error"

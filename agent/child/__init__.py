@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Child processes that touch a source: ``process`` is our side, ``inside`` theirs."""
+"""Child processes, at a source or at the network: ``process`` is our side, ``inside``
+theirs."""

@@ -19,7 +19,7 @@ import hashlib
 import os
 import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -118,6 +118,33 @@ def seal(
     wrapped = aes_key_wrap(wrapping, content_key)
     parts = (wrapped, nonce, made[:-_TAG], made[-_TAG:])
     return ".".join((head, *(base64url(part) for part in parts)))
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A signed message and for whom it is to be sealed; :func:`seal` says the rest.
+
+    Sealing needs no key of ours, so another process can do it.
+    """
+
+    text: str = field(repr=False)
+    _: KW_ONLY
+    to: PublicKey
+    cty: str
+    iss: str
+    aud: str
+    least: int = 0
+
+    def seal(self) -> str:
+        """The compact JWE; another one at each call."""
+        return seal(
+            self.text,
+            to=self.to,
+            cty=self.cty,
+            iss=self.iss,
+            aud=self.aud,
+            least=self.least,
+        )
 
 
 @dataclass(frozen=True)
