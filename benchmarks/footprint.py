@@ -8,7 +8,8 @@
 package_mb     the .deb of the agent, compressed as for a release
 installed_mb   its files on the disk
 idle_rss_mb    resident memory of the daemon and its children at rest: enrolled, the
-               sample department's resources loaded, SETTLE_S seconds later
+               sample department's resources loaded, a policy in force, a lookup
+               answered and one refused, SETTLE_S seconds later
 status_ms      ``fep status`` of that daemon, wall clock, median of --runs
 """
 
@@ -23,7 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from agent.demo import department, documents, site
+from agent.demo import asking, department, documents, site
 from agent.demo.site import Exchange, Site
 from benchmarks.process import rss_bytes, tree
 
@@ -99,6 +100,10 @@ def _alive(root: Path, folder: Path, runs: int) -> dict[str, float]:
             site.wait_until(socket.exists, daemon, what="the daemon")
             for resource in documents.pushed():
                 _run([*fep, "pull", resource.code, "--wait"], env)
+            _run([*fep, "policy", "activate"], env)
+            answers = [asked.status for asked in asking.ask_both(place)]
+            if answers != ["ok", "denied"]:
+                raise RuntimeError(f"lookups: {answers}")
             time.sleep(SETTLE_S)
             rss = rss_bytes(tree(daemon.pid))
             times = [_timed([*fep, "status"], env) for _ in range(runs)]

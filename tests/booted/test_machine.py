@@ -155,14 +155,14 @@ class Site:
         assert (report["delivered"], report["balanced"]) == (True, True), report
         assert name in self.centre()
 
-    def answering(self, seconds: float = 30) -> None:
-        """Until lookups are answered: the line is up, the log cosigned anew."""
+    def answering(self, way: str = "relay", seconds: float = 30) -> None:
+        """Until lookups are answered: a way in is open, the log cosigned anew."""
 
         def true() -> bool:
             found = self.status().get("lookups")
             return bool(
                 found
-                and found["relay"]["up"]
+                and found[way]["up"]
                 and found["audit"]["witness"] == "agrees"
                 and found["healthy"]
             )
@@ -404,6 +404,31 @@ def test_a_connector_of_its_own_package(site: Site) -> None:
     site.fep("service", "--write")
     site.machine.run("systemctl", "daemon-reload")
     site.machine.run("systemctl", "restart", "fep")
+
+
+def test_a_lookup_over_the_listener(site: Site) -> None:
+    """The other way in: a process that the hardened unit may start and feed.
+
+    The allow-list lets the exchange come to it; a department's own certificate is
+    turned away.
+    """
+    settings = site.machine.file("/etc/fep/agent.toml")
+    known = settings.read_text("utf-8")
+    listening = f'[lookup]\nrelay = false\nlisten = "{HERE}:8444"\n'
+    settings.write_text(known + listening, "utf-8")
+    url = f"https://{HERE}:8444"
+    site.machine.run("systemctl", "restart", "fep")
+    site.exchange.ask("POST", "/inbound", {"node": NODE, "url": url})
+    site.answering(way="listener")
+    site.asked()
+    signed = site.asker.seal(QUESTION)
+    answer = site.asker.send(signed, url=f"{url}/v1/lookups", insecure=True)
+    assert (answer.status, answer.problem) == (403, "forbidden")
+
+    site.exchange.ask("POST", "/inbound", {"node": NODE, "url": None})
+    settings.write_text(known, "utf-8")
+    site.machine.run("systemctl", "restart", "fep")
+    site.answering()
 
 
 def test_the_service_reaches_the_exchange_and_nobody_else(site: Site) -> None:

@@ -91,8 +91,14 @@ class AskingProcess:
         signed.jwe.write_text(said, "ascii")
         return signed
 
-    def send(self, signed: Signed) -> Answer:
-        """Carry it to the exchange; what comes back."""
+    def send(self, signed: Signed, *, url: str = "", insecure: bool = False) -> Answer:
+        """Carry it to the exchange, or elsewhere; what comes back.
+
+        Args:
+            signed: what to carry.
+            url: where to, if not to the exchange.
+            insecure: whoever answers there is believed.
+        """
         reply = signed.jwe.with_suffix(".reply")
         reply.unlink(missing_ok=True)
         keys = self._keys
@@ -107,7 +113,8 @@ class AskingProcess:
         words += ["--cert", keys / "tls.pem", "--key", keys / "tls.key"]
         words += ["-H", "Content-Type: application/jose", "-w", "%{http_code}"]
         words += ["--data-binary", f"@{signed.jwe}", "-o", reply]
-        said = self._run(*words, f"{self.exchange.url}/v1/relay")
+        words += ["--insecure"] if insecure else []
+        said = self._run(*words, url or f"{self.exchange.url}/v1/relay")
         return Answer(int(said), reply.read_bytes())
 
     def open(self, signed: Signed, answer: Answer) -> tuple[Any, bytes]:
