@@ -588,7 +588,7 @@ class AuditLog:
         await self._commit.emptied()
 
     async def _forget_requests(self) -> None:
-        """Forget those whose time has passed; their ids must not outlive a day's key."""
+        """Forget those whose time has passed; no id must outlive its day's key."""
         before = int(self._now().timestamp()) - KEPT_S
         while await self._commit.submit(partial(self._forget, before)):
             pass
