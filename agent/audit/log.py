@@ -552,6 +552,8 @@ class AuditLog:
         await asyncio.to_thread(self._day_keys.destroy, day)
         while await self._commit.submit(lambda g: g.tx.forget_boxes(day)):
             pass
+        await self._forget_requests()
+        await self._commit.emptied()
         return records
 
     def _check_erasable(self, day: str) -> None:
@@ -572,10 +574,8 @@ class AuditLog:
         Args:
             evidence_days: how many days evidence is kept.
         """
+        await self._forget_requests()
         now = self._now()
-        before = int(now.timestamp()) - KEPT_S
-        while await self._commit.submit(partial(self._forget, before)):
-            pass
         last = (now - timedelta(days=evidence_days)).astimezone(UTC).date().isoformat()
         known = set(await asyncio.to_thread(self._ledger.days))
         known |= set(await asyncio.to_thread(self._day_keys.days))
@@ -585,6 +585,13 @@ class AuditLog:
         for day in sorted(known & self._erased):  # a crash came between
             while await self._commit.submit(partial(_forget_boxes, day)):
                 pass
+        await self._commit.emptied()
+
+    async def _forget_requests(self) -> None:
+        """Forget those whose time has passed; no id must outlive its day's key."""
+        before = int(self._now().timestamp()) - KEPT_S
+        while await self._commit.submit(partial(self._forget, before)):
+            pass
 
     def _forget(self, before: int, group: Group) -> bool:
         """Forget some requests, and remember how far; whether there were any."""

@@ -243,7 +243,9 @@ class LookupFlow:
         for kept in unfinished:
             question = Question(kept.iss, kept.jti, kept.digest)
             made, text = self._signed(question, Outcome("error", ("interrupted",)))
-            event = record.interrupted(made, text, day=self._day())
+            day = self._day()
+            key = self._parts.log.key_for(day)
+            event = record.interrupted(made, text, day=day, key=key)
             await self._parts.log.settle(
                 kept.iss, kept.jti, event=event, request=None, reply=text
             )
