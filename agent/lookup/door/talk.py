@@ -8,8 +8,8 @@ itself (REFUSED), and gives a sign of life (BEAT). The daemon answers each numbe
 any order, with SIGNED or PROBLEM. After END the door takes nothing new, gives the
 answers that it still gets, and goes.
 
-Frames that are ready at the same time travel in one write, so that many of them wake
-the other side once.
+Frames that are ready at the same time travel in few writes, so that many of them wake
+the other side seldom; but a handful goes at once, so that both sides work at a time.
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ TO_DOOR_CAP = REPLY_ROOM + 8192
 """Longest body of the daemon's frames, bytes."""
 BEAT_S = 5.0
 """Pause between two signs of life, seconds."""
+TOGETHER = 4
+"""So many frames do not wait for more. Without this bound all lookups in flight move as
+one: the daemon waits while the door works and the other way round."""
 
 _HEAD = struct.Struct(">IBI")
 
@@ -118,7 +121,7 @@ class Frames:
 
 
 class Outbox:
-    """Gathers frames until the loop has run everything that was ready.
+    """Gathers frames until there is a handful, or the loop has nothing else to run.
 
     Args:
         write: sends bytes, without waiting.
@@ -135,10 +138,12 @@ class Outbox:
         self._waiting: list[bytes] = []
 
     def put(self, kind: int, number: int, body: bytes) -> None:
-        """Send a frame, with all others of this moment."""
+        """Send a frame, with others of this moment."""
         if not self._waiting:
             self._soon(self.flush)
         self._waiting += (_HEAD.pack(len(body), kind, number), body)
+        if len(self._waiting) >= 2 * TOGETHER:
+            self.flush()
 
     def flush(self) -> None:
         """Send what is there now."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.crypto.jose import PrivateKey
 from agent.crypto.jwe import Parcel
 from agent.lookup.door.talk import (
+    TOGETHER,
     Frame,
     Frames,
     Kind,
@@ -53,6 +54,16 @@ def test_frames_of_one_moment_travel_together() -> None:
     """One write; the next moment has its own."""
     (data,) = sent(FRAMES)
     assert list(Frames(100).of(data)) == FRAMES
+
+
+def test_a_handful_does_not_wait() -> None:
+    """The other side begins while this one goes on."""
+    written: list[bytes] = []
+    outbox = Outbox(written.append, lambda _: None)
+    for n in range(TOGETHER):
+        assert not written
+        outbox.put(Kind.BEAT, n, b"")
+    assert len(written) == 1
 
 
 @tries(50)
