@@ -168,7 +168,7 @@ class Door:
                 outbox.put(Kind.END, 0, b"")
                 await asyncio.wait({listening}, timeout=watch.leave_s)
             await child.kill("closed by the daemon")
-            await asyncio.wait({listening})
+            await asyncio.gather(listening, return_exceptions=True)
         if not renewal.done() or renewal.cancelled():
             listening.result()
 
