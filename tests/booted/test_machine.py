@@ -36,7 +36,7 @@ from tests.support.sandbox_process import SandboxProcess
 pytestmark = pytest.mark.booted
 
 ROWS = 500
-DISK_MB = 48
+DISK_MB = 160
 PG_PERMITS = "101001/000003"
 SETTINGS = """\
 [agent]
@@ -172,9 +172,13 @@ class Site:
     def asked(self) -> Signed:
         """A question that was answered just now, with what may be shown."""
         signed = self.asker.seal({**QUESTION, "exp": int(time.time()) + 110})
+        self.answers(signed)
+        return signed
+
+    def answers(self, signed: Signed) -> None:
+        """A message is answered, with what may be shown."""
         reply, _ = self.asker.open(signed, self.asker.send(signed))
         assert [r["data"] for r in reply["results"]] == [SHOWN], reply
-        return signed
 
     def answered_as_before(self, signed: Signed) -> None:
         """The same message again brings the very same signed reply."""
@@ -239,6 +243,8 @@ def _running(root: Path, disk: Path, folder: Path) -> Iterator[Site]:
         f"{NEIGHBOUR}:8443",
         within=("ip", "netns", "exec", machine.beside),
     )
+    # What dpkg syncs only outlives a power cut of this machine, which is not tested.
+    machine.file("/etc/dpkg/dpkg.cfg.d/fast").write_text("force-unsafe-io\n", "utf-8")
     try:
         machine.plug()
         exchange.start()
@@ -517,6 +523,19 @@ def test_a_reboot_needs_nobody(site: Site) -> None:
     site.log_holds()
 
 
+def test_a_disk_that_fills_refuses_lookups_first(site: Site) -> None:
+    """The rest is kept for the records of pushes, which go on; with room it answers."""
+    ballast = site.disk / "ballast"
+    _fill(ballast, leave=40_000_000)
+    signed = site.asker.seal({**QUESTION, "exp": int(time.time()) + 110})
+    assert site.asker.send(signed).problem == "busy"
+    assert site.status()["lookups"]["healthy"] is False
+    site.deliver("nearly-full")
+
+    ballast.unlink()
+    site.answers(signed)
+
+
 def test_a_full_disk_loses_nothing(site: Site) -> None:
     """At the floor reading waits; without a byte nothing is answered, nothing leaves.
 
@@ -531,22 +550,20 @@ def test_a_full_disk_loses_nothing(site: Site) -> None:
     )
     assert "spool-full" in json.dumps(site.status())
     assert "after-full-1" not in site.centre()
-    site.asked()  # at the floor the log has room
 
     _fill(site.disk / "more", leave=0)
     before = site.pid()
-    signed = site.asker.seal({**QUESTION, "exp": int(time.time()) + 120})
-    assert site.asker.send(signed).problem == "busy"
-    assert site.status()["lookups"]["audit"]["stopped"] == "audit-write-failed"
     said = site.machine.run("fep", "pull", PERMITS, "--json", check=False)
     assert json.loads(said)["error"]["code"] == "audit-write-failed"
+    assert site.status()["lookups"]["audit"]["stopped"] == "audit-write-failed"
 
     ballast.unlink()
     (site.disk / "more").unlink()
+    signed = site.asker.seal({**QUESTION, "exp": int(time.time()) + 120})
+    assert site.asker.send(signed).problem == "busy"  # room alone mends nothing
     site.wait_restarted(before, 100)
     site.answering()
-    reply, _ = site.asker.open(signed, site.asker.send(signed))
-    assert [r["data"] for r in reply["results"]] == [SHOWN], reply
+    site.answers(signed)
     site.log_holds()
 
     site.machine.wait(lambda: "after-full-1" in site.centre(), "the batch to go", 60)

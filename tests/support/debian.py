@@ -20,15 +20,19 @@ OLDER = ("bullseye", "rpm", "libstdc++6")
 
 def run(*words: str | Path, timeout: float = 120, check: bool = True) -> str:
     """A program to its end; what it printed, errors too."""
-    done = subprocess.run(
-        [str(word) for word in words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=timeout,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [str(word) for word in words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as e:
+        said = (e.output or b"").decode("utf-8", "replace")
+        raise AssertionError(f"{words}: not done in {timeout} s\n{said}") from None
     if check and done.returncode != 0:
         raise AssertionError(f"{words}: {done.returncode}\n{done.stdout[-4000:]}")
     return done.stdout
