@@ -133,6 +133,18 @@ class WorkerDied(OwnFault):
     )
 
 
+class ListenerDied(OwnFault):
+    """The process of the listener for the exchange ended without being asked to."""
+
+    code = "listener-died"
+    title = Text("The process of the listener died", "监听进程异常退出")
+    remedy = Text(
+        "It is started again by itself; the journal says how it ended. If it goes on,"
+        " use the relay (`lookup.relay`) meanwhile.",
+        "进程会自动重启，日志中有退出原因。若持续发生，可暂用中继（`lookup.relay`）。",
+    )
+
+
 class EvidenceDamaged(OwnFault):
     """Kept evidence that its day key does not open."""
 

@@ -147,6 +147,7 @@ class GroupCommit:
         self._filled = threading.Condition()
         self._closing = False
         self._weight = 0
+        self._emptying = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="fep-audit", daemon=True)
 
@@ -171,6 +172,19 @@ class GroupCommit:
         if first:
             loop.call_soon(self._kick)
         return future
+
+    async def emptied(self) -> None:
+        """Fold the journal and empty it: what was deleted is in no file any more.
+
+        Raises:
+            AuditWriteFailed, AuditDamaged: it could not be done; writing has ended.
+        """
+
+        def op(_: Group) -> None:
+            self._emptying = True
+
+        await self.submit(op)
+        await self.submit(lambda _: None)  # the next one waits for the fold
 
     def _kick(self) -> None:
         with self._filled:
@@ -224,11 +238,13 @@ class GroupCommit:
 
     def _fold(self) -> None:
         """Fold the journal now and then, when nobody waits for this transaction."""
-        if self._weight < FOLD_BYTES or self.stopped is not None:
+        emptied, self._emptying = self._emptying, False
+        due = emptied or self._weight >= FOLD_BYTES
+        if not due or self.stopped is not None:
             return
         self._weight = 0
         try:
-            self._ledger.fold()
+            self._ledger.fold(emptied=emptied)
         except FepError as e:
             self._wake([], [self._fail([], e)])
 

@@ -295,7 +295,7 @@ class LookupDecided(Recorded):
         day: whose key made ``subjects`` and the commitments, ``YYYY-MM-DD``.
         decision_id: uuid7, in the reply too.
         consumer: node that asked, and signed.
-        jti: of its request.
+        jti: commitment to the id of its request.
         op: ``get``, ``verify`` or ``exists``.
         resource: as this agent knows it; None if the request names one it does not.
         purpose: of the closed list.
@@ -557,7 +557,7 @@ class ListenerUp(Event):
 
 @dataclass(frozen=True)
 class ListenerDown(Event):
-    """The listener for the exchange could not be opened; the rest goes on."""
+    """The listener could not be opened, or its process ended; the rest goes on."""
 
     name = "listener.down"
     level = "error"

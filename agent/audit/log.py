@@ -12,7 +12,10 @@ Rules
    ahead when it was forgotten, and be right again.
 3. No personal value stands in a record. The exact messages are evidence, encrypted with
    the key of their day; :meth:`AuditLog.erase` destroys the key and leaves the tree.
-4. A checkpoint is signed over durable records only, once a size; a size is never signed
+4. Lookups leave the last :data:`FLOOR` of the disk to the records of everything else: a
+   consumer, even one that is refused every time, can fill a disk with its messages, and
+   a log that cannot be written stops pushes too.
+5. A checkpoint is signed over durable records only, once a size; a size is never signed
    with two roots.
 """
 
@@ -20,10 +23,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Final, Literal
 
 from agent.audit import leaf
@@ -53,6 +58,7 @@ from agent.crypto.notekey import NoteKey
 from agent.crypto.tree import consistency_path, inclusion_path
 from agent.errors import (
     AuditDamaged,
+    AuditWriteFailed,
     EvidenceGone,
     FepError,
     InternalFault,
@@ -70,6 +76,8 @@ from agent.wire.grammar import format_time
 
 KEPT_S = 120
 """A request is remembered until so long after its ``exp``, seconds."""
+FLOOR = 64 * 1024 * 1024
+"""Free bytes below which no lookup is begun."""
 ERASABLE_S = 3600.0
 """A day can be erased so long after its end, seconds: nothing uses its key any more."""
 
@@ -134,6 +142,12 @@ class Head:
     cosigned: int
     cosigned_at: str | None
     stopped: str | None
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that are free in the file system of a folder, for us."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
 
 
 class AuditLog:
@@ -245,9 +259,15 @@ class AuditLog:
             with the reply.
 
         Raises:
-            AuditWriteFailed, AuditDamaged: it could not be written.
+            AuditWriteFailed: it could not be written, or the disk is nearly full; in
+                that case the log goes on.
+            AuditDamaged: it could not be written.
             EvidenceGone: it was answered, and the answer's key is missing.
         """
+        if free_bytes(self._ledger.path.parent) < FLOOR:
+            raise AuditWriteFailed(
+                f"{self._ledger.path}: expected {FLOOR >> 20} MiB free, got less"
+            )
         request = KeptRequest(iss, jti, digest, exp)
         return await self._commit.submit(partial(self._begin, request))
 
@@ -532,6 +552,8 @@ class AuditLog:
         await asyncio.to_thread(self._day_keys.destroy, day)
         while await self._commit.submit(lambda g: g.tx.forget_boxes(day)):
             pass
+        await self._forget_requests()
+        await self._commit.emptied()
         return records
 
     def _check_erasable(self, day: str) -> None:
@@ -552,10 +574,8 @@ class AuditLog:
         Args:
             evidence_days: how many days evidence is kept.
         """
+        await self._forget_requests()
         now = self._now()
-        before = int(now.timestamp()) - KEPT_S
-        while await self._commit.submit(partial(self._forget, before)):
-            pass
         last = (now - timedelta(days=evidence_days)).astimezone(UTC).date().isoformat()
         known = set(await asyncio.to_thread(self._ledger.days))
         known |= set(await asyncio.to_thread(self._day_keys.days))
@@ -565,6 +585,13 @@ class AuditLog:
         for day in sorted(known & self._erased):  # a crash came between
             while await self._commit.submit(partial(_forget_boxes, day)):
                 pass
+        await self._commit.emptied()
+
+    async def _forget_requests(self) -> None:
+        """Forget those whose time has passed; no id must outlive its day's key."""
+        before = int(self._now().timestamp()) - KEPT_S
+        while await self._commit.submit(partial(self._forget, before)):
+            pass
 
     def _forget(self, before: int, group: Group) -> bool:
         """Forget some requests, and remember how far; whether there were any."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Child processes that touch a source: ``process`` is our side, ``inside`` theirs."""
+"""Child processes: ``process`` is our side of one, ``inside`` is its own."""

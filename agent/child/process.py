@@ -214,6 +214,25 @@ class Child:
             self._quiet_since = None
         return line if line.endswith(b"\n") else b""
 
+    def put(self, data: bytes) -> None:
+        """Send bytes that are no line, without waiting; lost if nobody reads them."""
+        if not self._writer.is_closing():
+            self._writer.write(data)
+
+    async def take(self, most: int = 1 << 18) -> bytes:
+        """Some bytes, as they come; empty when the child closed its socket.
+
+        It does not read on while the child leaves unread what it was sent.
+        """
+        self._quiet_since = self._clock()
+        try:
+            await self._writer.drain()
+            return await self._reader.read(most)
+        except ConnectionError:
+            return b""
+        finally:
+            self._quiet_since = None
+
     async def kill(self, reason: str) -> None:
         """End it now; ``reason`` is what an error will say. Harmless twice."""
         if self._process is not None:

@@ -14,6 +14,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -60,6 +61,7 @@ class TrustedDirectory:
         self._aud = aud
         self._kid = kid
         self._now: Directory | None = None
+        self._taking = threading.Lock()  # two may be fetched at a time
         self.wanted = asyncio.Event()
 
     @property
@@ -96,13 +98,14 @@ class TrustedDirectory:
             SpoolWriteFailed: it is in use now, but could not be kept.
         """
         found = check_directory(text, aud=self._aud, kid=self._kid)
-        if self._now is not None and found.iat < self._now.iat:
-            raise MalformedMessage(
-                f"directory: expected iat {self._now.iat} or later, got {found.iat}"
-            )
-        self._now = found
-        data = text.encode("ascii") if isinstance(text, str) else text
-        write_file(self._path, data)
+        with self._taking:
+            if self._now is not None and found.iat < self._now.iat:
+                raise MalformedMessage(
+                    f"directory: expected iat {self._now.iat} or later, got {found.iat}"
+                )
+            self._now = found
+            data = text.encode("ascii") if isinstance(text, str) else text
+            write_file(self._path, data)
         return found
 
     async def refresh(self, fetch: Callable[[], Awaitable[str]]) -> Directory:

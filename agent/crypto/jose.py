@@ -80,6 +80,7 @@ _FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")
 _LAST = ("", None, "AQgw", "AEIMQUYcgkosw048")
 """By length modulo 4: the last characters that have no loose bits; "" is any."""
 _KID = re.compile(r"[A-Za-z0-9_-]{43}")
+_MEMBERS = {"alg", "kid", "typ"}
 _PAIRS = json.JSONDecoder(object_pairs_hook=tuple)
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 _COORDINATES = {"EC": ("x", "y"), "OKP": ("x",)}
@@ -402,14 +403,15 @@ def split(text: str | bytes, *, cap: int) -> Unverified:
 def _header(segment: str) -> dict[str, str]:
     """Exactly ``alg``, ``kid`` and ``typ``, each once, each a string."""
     pairs = decode_header(segment, at="header")
-    if not isinstance(pairs, tuple) or not all(isinstance(p, tuple) for p in pairs):
+    if not isinstance(pairs, tuple):  # an array is a list
         raise MalformedMessage("header: expected a JSON object")
-    names = sorted(name for name, _ in pairs)
-    if names != ["alg", "kid", "typ"]:
+    header = dict(pairs)
+    if len(pairs) != 3 or header.keys() != _MEMBERS:
         raise MalformedMessage("header: expected exactly alg, kid and typ, each once")
-    if not all(isinstance(value, str) for _, value in pairs):
-        raise MalformedMessage("header: expected text members")
-    return dict(pairs)
+    for value in header.values():
+        if not isinstance(value, str):
+            raise MalformedMessage("header: expected text members")
+    return header
 
 
 def verify(message: Unverified, key: PublicKey, *, typ: str) -> Verified:

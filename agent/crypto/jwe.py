@@ -19,7 +19,7 @@ import hashlib
 import os
 import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -51,8 +51,8 @@ STEP = 64 * 1024
 SIZES = (1024, 4 * 1024, 16 * 1024, STEP)
 """Sizes of a padded message, bytes; above the last, multiples of it."""
 
-_HEADER = ("alg", "aud", "cty", "enc", "epk", "iss", "kid")
-_EPK = ("crv", "kty", "x", "y")
+_HEADER = frozenset({"alg", "aud", "cty", "enc", "epk", "iss", "kid"})
+_EPK = frozenset({"crv", "kty", "x", "y"})
 _KID = re.compile(r"[A-Za-z0-9_-]{43}")
 _JWS = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+")
 _NONCE, _TAG, _WRAPPED = 12, 16, 40
@@ -118,6 +118,33 @@ def seal(
     wrapped = aes_key_wrap(wrapping, content_key)
     parts = (wrapped, nonce, made[:-_TAG], made[-_TAG:])
     return ".".join((head, *(base64url(part) for part in parts)))
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A signed message and for whom it is to be sealed; :func:`seal` says the rest.
+
+    Sealing needs no key of ours, so another process can do it.
+    """
+
+    text: str = field(repr=False)
+    _: KW_ONLY
+    to: PublicKey
+    cty: str
+    iss: str
+    aud: str
+    least: int = 0
+
+    def seal(self) -> str:
+        """The compact JWE; another one at each call."""
+        return seal(
+            self.text,
+            to=self.to,
+            cty=self.cty,
+            iss=self.iss,
+            aud=self.aud,
+            least=self.least,
+        )
 
 
 @dataclass(frozen=True)
@@ -234,20 +261,23 @@ def _header(segment: str) -> tuple[dict[str, str], dict[str, str]]:
     header = _members(pairs, _HEADER, "JWE header")
     epk = _members(header.pop("epk"), _EPK, "JWE header.epk")
     texts: list[object] = [*header.values(), *epk.values()]
-    if not all(isinstance(t, str) and 1 <= len(t) <= 256 for t in texts):
-        raise MalformedMessage("JWE header: expected texts of 1 to 256 characters")
+    for text in texts:
+        if not isinstance(text, str) or not 1 <= len(text) <= 256:
+            raise MalformedMessage("JWE header: expected texts of 1 to 256 characters")
     if (epk["kty"], epk["crv"]) != ("EC", "P-256"):
         raise MalformedMessage("JWE header.epk: expected a P-256 key")
     return header, epk
 
 
-def _members(pairs: object, names: tuple[str, ...], at: str) -> dict[str, str]:
-    if not isinstance(pairs, tuple) or not all(isinstance(p, tuple) for p in pairs):
+def _members(pairs: object, names: frozenset[str], at: str) -> dict[str, str]:
+    """The members of an object, which :func:`decode_header` gives as a tuple."""
+    if not isinstance(pairs, tuple):
         raise MalformedMessage(f"{at}: expected an object")
-    members: list[tuple[str, str]] = [p for p in pairs if p]
-    if sorted(str(p[0]) for p in members) != list(names):
-        raise MalformedMessage(f"{at}: expected exactly {', '.join(names)}, each once")
-    return dict(members)
+    members: dict[str, str] = dict(pairs)
+    if len(pairs) != len(names) or members.keys() != names:
+        wanted = ", ".join(sorted(names))
+        raise MalformedMessage(f"{at}: expected exactly {wanted}, each once")
+    return members
 
 
 def _wrapping_key(secret: bytes) -> bytes:

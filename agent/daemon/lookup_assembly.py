@@ -26,15 +26,18 @@ from agent.control.identity import IdentityFiles, load_audit_key, load_decrypt_k
 from agent.crypto.jose import PrivateKey, PublicKey
 from agent.crypto.notekey import NoteKey
 from agent.daemon.lookups import (
-    Door,
     Lookups,
     Renewal,
     Standing,
     frames_of,
     told,
+    told_door,
 )
 from agent.daemon.policies import Policies, Terms, in_force
 from agent.errors import PeerFault, UnknownKey
+from agent.lookup.door import process as door
+from agent.lookup.door.process import Door
+from agent.lookup.door.talk import Opening as DoorOpening
 from agent.lookup.flow import Chance, LookupFlow, Parts
 from agent.lookup.intake import Bounds, Turnstile
 from agent.lookup.query.gather import Sources
@@ -45,6 +48,10 @@ from agent.pipeline.uplink.exchange import Exchange
 from agent.retry import Backoff
 from agent.settings import Settings
 from agent.state.ledger import Ledger
+
+WAITING = 4
+"""So many times ``lookup.in_flight`` requests may be inside the door, bodies that are
+still on their way among them."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,7 @@ def make_lookups(
     parts = replace(parts, agreed=lambda: witness.state == "agrees")
     flow = LookupFlow(parts, policy=active, started=now())
     line = Standing(now=now, enabled=found.lookup.relay)
+    threshold = Standing(now=now, enabled=bool(found.lookup.listen))
     return Lookups(
         flow=flow,
         log=log,
@@ -161,8 +169,8 @@ def make_lookups(
         sources=sources,
         relay=_relay(ground, flow, line) if found.lookup.relay else None,
         line=line,
-        door=_door(ground),
-        threshold=Standing(now=now, enabled=bool(found.lookup.listen)),
+        door=_door(ground, flow, threshold),
+        threshold=threshold,
         evidence_days=found.audit.evidence_days,
         offers=opened.offers,
         tell=tell,
@@ -221,12 +229,13 @@ def _opening(current: Callable[[], Settings], name: str) -> Opening:
 
 def _relay(ground: Ground, flow: LookupFlow, line: Standing) -> Relay:
     exchange = ground.settings.exchange
-    opened, closed = told(line, ground.tell)
+    nudged = ground.directory.wanted.set
+    opened, closed = told(line, ground.tell, nudged)
     return Relay(
         ground.exchange.channel,
         Hooks(
             answer=flow.answer,
-            nudged=ground.directory.wanted.set,
+            nudged=nudged,
             opened=opened,
             closed=closed,
         ),
@@ -239,19 +248,25 @@ def _relay(ground: Ground, flow: LookupFlow, line: Standing) -> Relay:
     )
 
 
-def _door(ground: Ground) -> Door | None:
-    listen = ground.settings.lookup.listen
-    if not listen:
+def _door(ground: Ground, flow: LookupFlow, threshold: Standing) -> Door | None:
+    found, files = ground.settings.lookup, ground.files
+    if not found.listen:
         return None
-    host, _, port = listen.rpartition(":")
-    return Door(
+    host, _, port = found.listen.rpartition(":")
+    opening = DoorOpening(
         host=host.strip("[]"),
         port=int(port),
-        ca=ground.files.ca,
-        certificate=ground.files.tls_certificate,
-        key=ground.files.tls_key,
+        ca=str(files.ca.absolute()),
+        certificate=str(files.tls_certificate.absolute()),
+        key=str(files.tls_key.absolute()),
         aud=ground.settings.exchange.aud,
+        most=found.in_flight * WAITING,
     )
+    opened, closed = told_door(threshold, ground.tell)
+    hooks = door.Hooks(
+        answer=flow.decided, refused=flow.refused, opened=opened, closed=closed
+    )
+    return Door(opening, hooks, door.Seams(uniform=random.SystemRandom().uniform))
 
 
 def _peer(ground: Ground) -> Peer:

@@ -17,8 +17,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from pathlib import Path
 
 from agent.audit.desk import AuditDesk
 from agent.audit.events import (
@@ -35,7 +33,8 @@ from agent.catalog.gate import Offer
 from agent.daemon.policies import Policies
 from agent.errors import FepError, InternalFault, UsageFault
 from agent.local.lookups import Sight, Way
-from agent.lookup import intake, record
+from agent.lookup import record
+from agent.lookup.door.process import Door
 from agent.lookup.flow import LookupFlow
 from agent.lookup.query.gather import Sources
 from agent.lookup.relay import Relay
@@ -43,29 +42,10 @@ from agent.wire.grammar import format_time
 
 AGAIN_S = 5.0
 """Pause before a loop that failed is begun again, seconds."""
+SENT_S = 1.0
+"""So long at least answers that are ready may take to leave at the end, seconds."""
 PURGE_S = 600.0
 """Pause between two purges of old requests and evidence, seconds."""
-
-
-@dataclass(frozen=True)
-class Door:
-    """The listener for the exchange.
-
-    Args:
-        host: address to listen on.
-        port: of it.
-        ca: the pinned CA, PEM.
-        certificate: ours, PEM.
-        key: of it, PEM.
-        aud: the exchange that alone may ask.
-    """
-
-    host: str
-    port: int
-    ca: Path
-    certificate: Path
-    key: Path
-    aud: str
 
 
 class Standing:
@@ -174,7 +154,7 @@ class Lookups:
         if self.relay is not None:
             loops.append(("relay", self.relay.forever))
         if self.door is not None:
-            loops.append(("listener", partial(self._listen, self.door)))
+            loops.append(("listener", self.door.forever))
         tasks = [asyncio.create_task(self._kept(name, run)) for name, run in loops]
         try:
             yield
@@ -185,9 +165,13 @@ class Lookups:
 
     async def drain(self, deadline_s: float) -> None:
         """Take nothing new, let what is in flight be answered."""
+        until = asyncio.get_running_loop().time() + deadline_s
         await self.flow.drain(deadline_s)
         if self.relay is not None:
-            await self.relay.settled()
+            left_s = until - asyncio.get_running_loop().time()
+            await self.relay.settled(max(left_s, min(deadline_s, SENT_S)))
+        if self.door is not None:
+            await self.door.settled(SENT_S)
         await self._last_words()
 
     async def _last_words(self) -> None:
@@ -225,30 +209,20 @@ class Lookups:
         for name in sorted({offer.source for offer in self.offers.values()}):
             await self.sources.warm(name)
 
-    async def _listen(self, door: Door) -> None:
-        app = intake.application(self.flow.answer, aud=door.aud)
-        try:
-            tls = intake.tls_context(
-                ca=door.ca, certificate=door.certificate, key=door.key
-            )
-            async with intake.listening(
-                app, tls, host=door.host, port=door.port
-            ) as port:
-                self.threshold.opened()
-                self.tell(ListenerUp(port))
-                await asyncio.Event().wait()
-        except FepError as e:
-            self.threshold.closed(e)
-            self.tell(ListenerDown(e.code, e.detail))
-            raise
 
+def told(
+    line: Standing, tell: Tell, nudged: Callable[[], None]
+) -> tuple[Callable[[], None], Down]:
+    """What the relay calls when the line comes and goes.
 
-def told(line: Standing, tell: Tell) -> tuple[Callable[[], None], Down]:
-    """What the relay calls when the line comes and goes."""
+    A nudge that was meant for us while it was down is lost: a key may be revoked that
+    we still trust. So each new line counts as one.
+    """
 
     def opened() -> None:
         line.opened()
         tell(ChannelUp())
+        nudged()
 
     def closed(fault: FepError, attempt: int, wait_s: float) -> None:
         line.closed(fault)
@@ -258,6 +232,22 @@ def told(line: Standing, tell: Tell) -> tuple[Callable[[], None], Down]:
 
 
 Down = Callable[[FepError, int, float], None]
+
+
+def told_door(
+    threshold: Standing, tell: Tell
+) -> tuple[Callable[[int], None], Callable[[FepError], None]]:
+    """What the door calls when the listener comes and goes."""
+
+    def opened(port: int) -> None:
+        threshold.opened()
+        tell(ListenerUp(port))
+
+    def closed(fault: FepError) -> None:
+        threshold.closed(fault)
+        tell(ListenerDown(fault.code, fault.detail))
+
+    return opened, closed
 
 
 class Renewal:

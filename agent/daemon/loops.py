@@ -96,8 +96,12 @@ async def _feed(serving: asyncio.Task[None], daemon: Daemon) -> None:
     while not serving.done():
         stopped_at = _judge_log(daemon.lookups.log, stopped_at)
         await asyncio.to_thread(daemon.state.pauses)  # the state answers
-        daemon.notifier.watchdog()
-        daemon.notifier.status(_sentence(daemon))
+        stuck = daemon.flow.stuck()
+        if stuck is None:
+            daemon.notifier.watchdog()
+        daemon.notifier.status(
+            _sentence(daemon) if stuck is None else f"stuck: {stuck}"
+        )
         await asyncio.sleep(period)
 
 

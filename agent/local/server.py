@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -46,6 +47,8 @@ WAIT_CAP_S = 25.0
 """Longest time for which a request may wait for a run, seconds."""
 
 JsonObject = dict[str, Any]
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class Operations(Protocol):
@@ -335,7 +338,7 @@ class _AuditRoutes:
 
     async def erase(self, request: web.Request) -> web.Response:
         day = (await _body(request)).get("day")
-        if not isinstance(day, str) or len(day) > 10:
+        if not isinstance(day, str) or not _DAY.fullmatch(day):
             raise UsageFault("day: expected a day like 2026-11-21")
         await _recorded(self._people, request, f"audit erase {day}", None)
         return _json(await self._desk.erase(day, uid=peer_uid(request)))

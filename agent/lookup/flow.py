@@ -44,6 +44,7 @@ from agent.catalog.gate import Offer
 from agent.crypto import jwe
 from agent.crypto.daykey import DayKey
 from agent.crypto.jose import PrivateKey, PublicKey
+from agent.crypto.jwe import Parcel
 from agent.errors import (
     AuditWriteFailed,
     FepError,
@@ -242,7 +243,9 @@ class LookupFlow:
         for kept in unfinished:
             question = Question(kept.iss, kept.jti, kept.digest)
             made, text = self._signed(question, Outcome("error", ("interrupted",)))
-            event = record.interrupted(made, text, day=self._day())
+            day = self._day()
+            key = self._parts.log.key_for(day)
+            event = record.interrupted(made, text, day=day, key=key)
             await self._parts.log.settle(
                 kept.iss, kept.jti, event=event, request=None, reply=text
             )
@@ -255,18 +258,23 @@ class LookupFlow:
 
         Nothing that a peer can send makes it raise.
         """
+        found = await self.decided(text)
+        return found if isinstance(found, Problem) else found.seal()
+
+    async def decided(self, text: str) -> Parcel | Problem:
+        """As :meth:`answer`, for one who seals the reply himself."""
         if self._draining:
-            return self._refuse(Problem.of("busy", "the agent is stopping"))
+            return self.refuse(Problem.of("busy", "the agent is stopping"))
         if len(text) > REQUEST_CAP:
-            return self._refuse(Problem.of("too-large", f"at most {REQUEST_CAP} B"))
+            return self.refuse(Problem.of("too-large", f"at most {REQUEST_CAP} B"))
         try:
             sealed = jwe.split_sealed(text, cap=REQUEST_CAP)
         except MalformedMessage as e:
-            return self._refuse(Problem.of("malformed", e.detail))
+            return self.refuse(Problem.of("malformed", e.detail))
         found = await self._admitted(sealed)
-        return self._refuse(found) if isinstance(found, Problem) else found
+        return self.refuse(found) if isinstance(found, Problem) else found
 
-    async def _admitted(self, sealed: jwe.Sealed) -> str | Problem:
+    async def _admitted(self, sealed: jwe.Sealed) -> Parcel | Problem:
         try:
             with self._parts.turnstile.entered(sealed.iss):
                 return await self._opened(sealed)
@@ -281,7 +289,7 @@ class LookupFlow:
         self._parts.tell(LookupFailed(None, self.trouble.code))
         return Problem.of("busy", "the agent cannot answer now")
 
-    async def _opened(self, sealed: jwe.Sealed) -> str:
+    async def _opened(self, sealed: jwe.Sealed) -> Parcel:
         try:
             asked, to = self._known(sealed)
         except UnknownKey:
@@ -292,7 +300,7 @@ class LookupFlow:
             text = await self._once(asked)
         else:
             text = await self._deny(asked, asked.reason)
-        return reply.seal(text, to=to, iss=self._parts.node, aud=asked.request.iss)
+        return reply.parcel(text, to=to, iss=self._parts.node, aud=asked.request.iss)
 
     def _known(self, sealed: jwe.Sealed) -> tuple[Asked, PublicKey]:
         """Who asks, and the key for the reply."""
@@ -478,10 +486,14 @@ class LookupFlow:
 
     # --- counting -------------------------------------------------------------------
 
-    def _refuse(self, problem: Problem) -> Problem:
-        """Count a refusal that nobody signs."""
-        self._refused[problem.code] += 1
+    def refused(self, code: str) -> None:
+        """Count a refusal that nobody signs, also one that never came so far."""
+        self._refused[code] += 1
         self._today().refused += 1
+
+    def refuse(self, problem: Problem) -> Problem:
+        """Count and answer such a refusal."""
+        self.refused(problem.code)
         return problem
 
     def _count(self, outcome: Outcome) -> None:

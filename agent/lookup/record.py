@@ -5,6 +5,9 @@ Rules
 
 1. No personal value: subjects are HMACs under the day's key, what a consumer writes
    freely (basis, matter, officer) stands there as a commitment only.
+   So does ``jti``: ``request`` is a digest of the whole message, and whoever knew all
+   the rest of it could try every person until it fits. The 74 random bits of ``jti``
+   forbid that once the day's key is destroyed. Who has the message can still compare.
 2. Names that a consumer sends stand in a record only if our own catalog has them.
 """
 
@@ -57,7 +60,7 @@ def decided(seen: Seen, reply: Reply, text: str) -> LookupDecided:
         day=seen.day,
         decision_id=decision,
         consumer=request.iss,
-        jti=request.jti,
+        jti=key.commit(decision, "jti", request.jti),
         op=request.op,
         resource=None if offer is None else offer.resource,
         purpose=request.purpose,
@@ -78,19 +81,21 @@ def decided(seen: Seen, reply: Reply, text: str) -> LookupDecided:
     )
 
 
-def interrupted(reply: Reply, text: str, *, day: str) -> LookupDecided:
+def interrupted(reply: Reply, text: str, *, day: str, key: DayKey) -> LookupDecided:
     """The record of a request of which only id and digest are known any more.
 
     Args:
         reply: what is answered.
         text: its exact compact JWS.
-        day: whose key encrypts the evidence.
+        day: whose key is ``key``, ``YYYY-MM-DD``.
+        key: of the day.
     """
+    decision = reply.policy.decision_id
     return LookupDecided(
         day=day,
-        decision_id=reply.policy.decision_id,
+        decision_id=decision,
         consumer=reply.aud,
-        jti=reply.irt,
+        jti=key.commit(decision, "jti", reply.irt),
         op="",
         resource=None,
         purpose="",

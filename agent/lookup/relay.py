@@ -14,6 +14,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -98,10 +99,16 @@ class Relay:
         self._waits = waits
         self._at_work: set[asyncio.Task[None]] = set()
 
-    async def settled(self) -> None:
-        """Wait until every request of the line has its answer sent, or lost."""
-        while self._at_work:
-            await asyncio.wait(self._at_work)
+    async def settled(self, deadline_s: float) -> None:
+        """Wait until every request of the line has its answer sent, or lost.
+
+        Args:
+            deadline_s: no longer than so: the exchange may not read, or ask on and on.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                while self._at_work:
+                    await asyncio.wait(self._at_work)
 
     async def forever(self) -> None:
         """Connect, serve, wait, connect again; until cancelled."""

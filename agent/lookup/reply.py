@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agent.crypto import jwe
 from agent.crypto.jose import PrivateKey, PublicKey
+from agent.crypto.jwe import Parcel
 from agent.errors import UnknownKey
 from agent.wire.directory import Directory
 from agent.wire.lookup import (
@@ -157,9 +157,9 @@ def sign(reply: Reply, key: PrivateKey) -> str:
     return key.sign(REPLY_TYP, reply.payload())
 
 
-def seal(text: str, *, to: PublicKey, iss: str, aud: str) -> str:
-    """A signed reply as only the consumer can read it; a retry seals it anew."""
-    return jwe.seal(text, to=to, cty=REPLY_TYP, iss=iss, aud=aud, least=LEAST)
+def parcel(text: str, *, to: PublicKey, iss: str, aud: str) -> Parcel:
+    """A signed reply to be sealed for the consumer alone; a retry seals it anew."""
+    return Parcel(text, to=to, cty=REPLY_TYP, iss=iss, aud=aud, least=LEAST)
 
 
 def recipient(directory: Directory, node: str) -> PublicKey:

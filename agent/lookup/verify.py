@@ -8,6 +8,8 @@ Rules
 2. Our key is found by the ``kid`` of the sealed text among our own; the consumer's by
    its claimed name in the directory. No key ever comes out of a message.
 3. A lookup is signed by a key that is active now; a retired one signs old batches only.
+   A key of which the directory says nothing is active as long as the newest statement
+   of its node lists it.
 4. Until the consumer's signature has verified, a fault is an exception and gets no
    signed answer. After that it is a reason of the closed list.
 5. Order: header, claims, signature, then ``header``, ``audience``, ``time``.
@@ -119,9 +121,11 @@ def _signer(directory: Directory, node: str, kid: str) -> PublicKey:
     """
     status = directory.key_status(node, kid)
     known = "active" if status is None else status.status
-    if known != "active" or kid in directory.revoked.kids:
-        raise KeyRevoked(f"directory: {kid} of {node} is not active")
-    return directory.node_key(node, kid, "sign")
+    if known == "active" and kid not in directory.revoked.kids:
+        key = directory.node_key(node, kid, "sign")
+        if status is not None or key in directory.node_keys(node).live:
+            return key
+    raise KeyRevoked(f"directory: {kid} of {node} is not active")
 
 
 def in_time(request: Request, clock: Clock) -> bool:

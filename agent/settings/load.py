@@ -53,7 +53,7 @@ def load(
         "CREDENTIALS_DIRECTORY"
     )
     places = Places(folder, Path(credentials) if credentials else None)
-    raw = _read(path)
+    raw = read(path)
     sources = _sources(raw, places, specs, note)
     if secrets:
         faults += _unreadable(path, sources)
@@ -72,7 +72,7 @@ def template() -> str:
     return resources.files("agent.settings").joinpath("agent.toml").read_text("utf-8")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """The file's tables.
 
     Raises:

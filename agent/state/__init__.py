@@ -11,6 +11,7 @@ Rules
 4. What was registered, received or signed is never deleted; only payload files go.
 """
 
+from agent.state import alone as alone
 from agent.state.records import (
     Batch,
     Catalog,

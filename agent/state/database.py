@@ -41,7 +41,8 @@ class Schema:
         steps: numbered migrations; one that was released never changes.
         refused: raised when the disk is full, read-only or broken.
         damaged: raised when the database does not do what it must.
-        alone: write-ahead journal and an exclusive lock; see the module.
+        alone: write-ahead journal and an exclusive lock; see the module. What is
+            deleted is overwritten (``secure_delete``), whatever the library's default.
         searched: whether every page is looked at when it is opened. A file of many
             gigabytes would need minutes; who says no has another proof of soundness.
     """
@@ -122,14 +123,19 @@ class Connection:
         with self._lock, faults(self.path, self._schema), self._db.atomic():
             yield self._db
 
-    def fold(self) -> None:
+    def fold(self, *, emptied: bool = False) -> None:
         """Bring a write-ahead journal into the file, so that it begins anew.
+
+        Args:
+            emptied: cut the journal to nothing, so that what was deleted is not left
+                in it; else it is written over from its beginning, which is faster.
 
         Raises:
             SpoolWriteFailed: the disk refused.
         """
+        mode = "TRUNCATE" if emptied else "PASSIVE"
         with self._lock, faults(self.path, self._schema):
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
 
     def close(self) -> None:
         """Close the database and let go of its lock."""
@@ -177,6 +183,7 @@ def _set_journal(conn: sqlite3.Connection, schema: Schema) -> None:
     if schema.alone:
         conn.execute("PRAGMA journal_mode = WAL")
         conn.execute("PRAGMA wal_autocheckpoint = 0")  # see Connection.fold
+        conn.execute("PRAGMA secure_delete = ON")
     else:
         mode = journal_mode(sqlite3.sqlite_version_info)
         conn.execute(f"PRAGMA journal_mode = {mode}")

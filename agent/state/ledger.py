@@ -7,7 +7,8 @@ Rules
 2. Whatever must not be seen half is written in one :meth:`Ledger.writing` block, and
    any number of requests share a block: one transaction, one sync.
 3. A leaf is never changed and never deleted. Requests go when their time has passed,
-   evidence when its day is erased.
+   evidence when its day is erased; what goes is overwritten, and :meth:`Ledger.fold`
+   with ``emptied`` leaves none of it in the journal.
 4. A reader takes a bounded page at a time, so that writers never wait for long.
 
 All methods raise ``AuditWriteFailed`` when the disk refuses and ``AuditDamaged`` when
@@ -269,9 +270,13 @@ class Ledger:
         """Close the database; the ledger cannot be used afterwards."""
         self._connection.close()
 
-    def fold(self) -> None:
-        """Bring the write-ahead journal into the file; two syncs."""
-        self._connection.fold()
+    def fold(self, *, emptied: bool = False) -> None:
+        """Bring the write-ahead journal into the file; two syncs.
+
+        Args:
+            emptied: leave nothing of what was deleted in the journal.
+        """
+        self._connection.fold(emptied=emptied)
 
     @contextmanager
     def writing(self) -> Iterator[Writing]:

@@ -60,6 +60,11 @@ class NodeEntry:
     statements: tuple[str, ...]
     keys: tuple[KeyStatus, ...]
 
+    @cached_property
+    def by_kid(self) -> Mapping[str, KeyStatus]:
+        """The keys by kid; of one that is there twice the first."""
+        return {key.kid: key for key in reversed(self.keys)}
+
 
 @dataclass(frozen=True)
 class DepartmentFile:
@@ -258,8 +263,7 @@ class Directory:
     def key_status(self, node: str, kid: str) -> KeyStatus | None:
         """How a node's key stands; None if the directory does not say."""
         entry = self.node(node)
-        listed = () if entry is None else entry.keys
-        return next((status for status in listed if status.kid == kid), None)
+        return None if entry is None else entry.by_kid.get(kid)
 
     def owner(self, resource: str) -> str | None:
         """The node that owns a resource; None if none does, or two claim it."""

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.crypto.jose import message_digest
 from agent.wire.problem import Problem
 from sandbox.consumer.client import Heard
 from tests.support.lookup_site import (
@@ -194,8 +195,8 @@ def test_killed_in_its_recovery_it_recovers_again(site: Site, asker: DoorAsker) 
     site.start()
     for message in messages:
         interrupted(asker.by(message))
-    recorded = [r["jti"] for r in site.kept().replies().values()]
-    assert all(recorded.count(jti) == 1 for jti in jtis)
+    recorded = [r["request"] for r in site.kept().replies().values()]
+    assert all(recorded.count(message_digest(m.jws)) == 1 for m in messages)
 
 
 # --- disks ----------------------------------------------------------------------------

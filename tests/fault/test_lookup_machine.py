@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lookups in any order, under kill -9 of daemon and worker and a line that is cut.
+"""Lookups in any order, under kill -9 of daemon, worker and exchange and a cut line.
 
 A state machine drives real processes; :mod:`tests.support.lookup_book` says what must
 hold after every step. The seed is printed; ``FEP_SEED`` repeats the steps, though not
@@ -26,7 +26,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -44,7 +43,7 @@ pytestmark = [
 ]
 
 EXAMPLES, STEPS = (20, 25) if FULL else (6, 12)
-BUDGET_S = 150.0 if FULL else 35.0
+BUDGET_S = 90.0 if FULL else 25.0
 """Steps that would begin later are left out."""
 FRESH_S = 90.0
 """A message is asked again for so long; it is good for 120 s."""
@@ -124,13 +123,11 @@ class Lookups(RuleBasedStateMachine):
             if not self.shaken:
                 assert heard.reply.status == "ok", heard.reply
 
-    @precondition(lambda self: self.messages)
     @rule(asks=st.lists(st.tuples(PICK, st.booleans()), min_size=1, max_size=5))
     def ask_again(self, asks: list[tuple[int, bool]]) -> None:
         """Messages that were answered or lost, sealed anew."""
         self._calmly([(self._picked(pick), door) for pick, door in asks])
 
-    @precondition(lambda self: self.messages)
     @rule(pick=PICK, door=st.booleans())
     @in_time
     def ask_other_bytes(self, pick: int, door: bool) -> None:
@@ -251,6 +248,20 @@ class Lookups(RuleBasedStateMachine):
         self.site.sandbox.faults()
         self._calmly(asks)
 
+    @rule(ways=WAYS, moment=MOMENT)
+    @in_time
+    def kill_exchange(self, ways: list[bool], moment: float) -> None:
+        """kill -9 of the exchange, which is witness too; its next life agrees."""
+
+        def strike() -> None:
+            time.sleep(moment)
+            self.site.sandbox.kill()
+            self.site.sandbox.start()
+
+        asks = [*self._twins(ways, impostor=False), (self._new(), False)]
+        self._meanwhile(asks, strike)
+        self._calmly(asks)
+
     # --- after all ------------------------------------------------------------------
 
     def teardown(self) -> None:
@@ -358,6 +369,20 @@ class Lookups(RuleBasedStateMachine):
         self.book.check_alive()
 
 
+def _each_kill(machine: Lookups) -> None:
+    """Whatever is drawn later: it is killed at work, in each way."""
+    machine.begin()
+    ways = [False, True, False, True]
+    for answered in (False, True):
+        machine.kill_while_the_source_is_asked(
+            ways=ways, impostor=not answered, answered=answered, flashes=[]
+        )
+    machine.kill_at_the_first_reply(ways=[True] * 5, flashes=[0.8])
+    machine.twins(ways=ways, impostor=True)
+    machine.kill_worker(ways=ways, held=True, moment=0.0)
+    machine.teardown()
+
+
 @contextmanager
 def _first_of(faults: list[BaseException]) -> Iterator[None]:
     """What failed first, instead of what a repetition made of it."""
@@ -390,6 +415,7 @@ def test_no_reply_is_unlogged_and_no_request_is_asked_twice() -> None:
             faults: ClassVar[list[BaseException]] = []
 
         with _first_of(Here.faults):
+            _each_kill(Here())
             run_state_machine_as_test(
                 Here,
                 settings=settings(

@@ -118,6 +118,7 @@ class AnsweringAgent(AgentProcess):
         people: rows of the table.
         server: PostgreSQL to hold them, None for SQLite.
         listen: ``lookup.listen``.
+        rows: rows of the tables that are pushed.
     """
 
     def __init__(
@@ -128,8 +129,9 @@ class AnsweringAgent(AgentProcess):
         people: Sequence[Person],
         server: Server | None = None,
         listen: str = "",
+        rows: int = 5,
     ) -> None:
-        super().__init__(folder, sandbox, rows=5)
+        super().__init__(folder, sandbox, rows=rows)
         text = self.config.read_text("utf-8") + _MORE.format(listen=listen)
         if server is not None:
             text += '\n[sources.pg]\nconnector = "postgres"\n'

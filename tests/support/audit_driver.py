@@ -94,7 +94,7 @@ async def _settle(log: AuditLog, i: int) -> None:
     day = log.today()
     event = decided(i, log.key_for(day), day=day)
     n = await log.settle(
-        CONSUMER, event.jti, event=event, request=request_of(i), reply=reply_of(i)
+        CONSUMER, jti_of(i), event=event, request=request_of(i), reply=reply_of(i)
     )
     say(f"settled {i} {n}")
 

@@ -65,7 +65,7 @@ def decided(i: int, key: DayKey, *, day: str, **changes: Any) -> LookupDecided:
         "day": day,
         "decision_id": decision,
         "consumer": CONSUMER,
-        "jti": jti_of(i),
+        "jti": key.commit(decision, "jti", jti_of(i)),
         "op": "get",
         "resource": "101001/000001",
         "purpose": "administrative_basis",
@@ -171,11 +171,11 @@ class Site:
         day = self.log.today()
         event = decided(i, self.log.key_for(day), day=day, **changes)
         begun = await self.log.begin(
-            CONSUMER, event.jti, digest=event.request, exp=int(START.timestamp()) + 60
+            CONSUMER, jti_of(i), digest=event.request, exp=int(START.timestamp()) + 60
         )
         assert begun == NEW
         return await self.log.settle(
-            CONSUMER, event.jti, event=event, request=request_of(i), reply=reply_of(i)
+            CONSUMER, jti_of(i), event=event, request=request_of(i), reply=reply_of(i)
         )
 
     def witness(self, double: WitnessDouble) -> Witness:

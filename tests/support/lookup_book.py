@@ -51,6 +51,7 @@ class Book:
         self._site = site
         self._place = place
         self._sent: dict[str, dict[str, Question]] = {}
+        self._id_of: dict[str, str] = {}
         self._owner: dict[str, tuple[Question, Heard]] = {}
         self._denied: set[str] = set()
         self._replies: set[str] = set()
@@ -64,8 +65,9 @@ class Book:
 
     def asks(self, message: Question) -> None:
         """A message is about to be sent."""
-        same = self._sent.setdefault(message.request.jti, {})
-        same[message_digest(message.jws)] = message
+        jti, digest = message.request.jti, message_digest(message.jws)
+        self._sent.setdefault(jti, {})[digest] = message
+        self._id_of[digest] = jti
 
     def hears(self, message: Question, heard: Heard) -> None:
         """A signed reply to it came."""
@@ -128,7 +130,7 @@ class Book:
         self._records[record["reply"]] = record
         if tuple(record["reasons"]) == REPLAY:
             return
-        jti = record["jti"]
+        jti = self._id_of[record["request"]]
         assert jti not in self._settled, "a request was decided twice"
         self._settled[jti] = record
         if jti in self._doomed:

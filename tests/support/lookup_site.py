@@ -177,13 +177,13 @@ class Site:
         for pid in workers:
             _end(pid)
 
-    def workers(self) -> list[int]:
-        """Processes that ask the source for this daemon."""
+    def workers(self, program: bytes = b"agent.lookup.query") -> list[int]:
+        """Processes that ask the source for this daemon, or others of its children."""
         found = []
         for task in Path(f"/proc/{self.pid}/task").glob("*/children"):
             for child in map(int, _words(task)):
                 words = _words(Path(f"/proc/{child}/cmdline"), b"\0")
-                if b"agent.lookup.query" in words:
+                if program in words:
                     found.append(child)
         return found
 
@@ -193,6 +193,13 @@ class Site:
         for pid in workers:
             _end(pid)
         return bool(workers)
+
+    def kill_door(self) -> bool:
+        """``kill -9`` of the listener's process, if there is one."""
+        doors = self.workers(b"agent.lookup.door")
+        for pid in doors:
+            _end(pid)
+        return bool(doors)
 
     def until(self, holds: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
         """Wait until something holds."""

@@ -141,6 +141,7 @@ def private_server(
     tcp: bool = False,
     hba: str = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n",
     locale: str = "C.UTF-8",
+    within: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Start a server that is gone, files and all, when the block ends.
 
@@ -150,6 +151,7 @@ def private_server(
         hba: text of ``pg_hba.conf``; by default the socket trusts everybody and
             loopback wants a password.
         locale: of the cluster.
+        within: a command that runs another one, such as ``ip netns exec NAME``.
 
     Raises:
         RuntimeError: PostgreSQL is not installed or did not start.
@@ -159,7 +161,7 @@ def private_server(
         raise RuntimeError("initdb and postgres not found")
     base = Path(tempfile.mkdtemp(prefix="pg-"))
     base.chmod(0o755)
-    prefix = _owned(base)
+    prefix = [*within, *_owned(base)]
     data = base / "data"
     try:
         subprocess.run(

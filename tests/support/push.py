@@ -61,6 +61,10 @@ class Clock:
         self.at += timedelta(microseconds=1)
         return self.at
 
+    def seconds(self) -> float:
+        """The same as monotonic seconds."""
+        return self.at.timestamp()
+
     def move(self, seconds: float) -> None:
         self.at += timedelta(seconds=seconds)
 
@@ -167,6 +171,7 @@ class World:
                 new_id=self.next_id,
                 new_nonce=lambda: f"nonce-{next(self._numbers):030d}",
                 new_incarnation=lambda: f"{next(self._numbers):032x}",
+                clock=self.clock.seconds,
             ),
             limits=self.limits,
             backoff=Backoff(base_s=5, cap_s=600),

@@ -99,7 +99,14 @@ class Requester:
     def seal(self, text: str, **header: str) -> str:
         """Sealed to the provider; ``header`` may lie about cty, iss and aud."""
         told = {"cty": REQUEST_TYP, "iss": self.me.node, "aud": self.provider.node}
-        return jwe.seal(text, to=self.provider.decrypt.public, **{**told, **header})
+        told |= header
+        return jwe.seal(
+            text,
+            to=self.provider.decrypt.public,
+            cty=told["cty"],
+            iss=told["iss"],
+            aud=told["aud"],
+        )
 
     def ask(self, **changes: Any) -> str:
         """A sealed request, ready to send."""

@@ -40,18 +40,26 @@ class _AdminConnection(http.client.HTTPConnection):
 
 
 class SandboxProcess:
-    """One exchange; after :meth:`start` its attributes say where it is."""
+    """One exchange; after :meth:`start` its attributes say where it is.
 
-    def __init__(self, folder: Path, *args: str) -> None:
+    Args:
+        folder: where it keeps everything.
+        args: more options.
+        within: a command that runs another one, such as ``ip netns exec NAME``.
+    """
+
+    def __init__(self, folder: Path, *args: str, within: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self.args = args
+        self.within = within
         self.url = self.aud = self.ca_sha256 = self.kid = self.admin = ""
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start, or start again with the same folder and port."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "sandbox", "--dir", str(self.folder)]
+        command = [*self.within, sys.executable, "-m", "sandbox"]
+        command += ["--dir", str(self.folder)]
         errors = (self.folder / "stderr.log").open("a")
         with errors:
             self.process = subprocess.Popen(

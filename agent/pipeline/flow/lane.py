@@ -42,10 +42,20 @@ class Bell:
 
 
 class Signals:
-    """Two ways to end one loop's wait: there is work, or a person wants it now."""
+    """Two ways to end one loop's wait: there is work, or a person wants it now.
 
-    def __init__(self, sleep: Callable[[float], Awaitable[None]]) -> None:
+    Attributes:
+        busy_since: when the loop last began a step; None while it rests.
+    """
+
+    def __init__(
+        self,
+        sleep: Callable[[float], Awaitable[None]],
+        clock: Callable[[], float],
+    ) -> None:
         self._sleep = sleep
+        self._clock = clock
+        self.busy_since: float | None = None
         self._work = asyncio.Event()
         self._kick = asyncio.Event()
 
@@ -60,6 +70,7 @@ class Signals:
 
     def begin(self) -> None:
         """The loop is about to look; later signals count."""
+        self.busy_since = self._clock()
         self._work.clear()
         self._kick.clear()
 
@@ -70,6 +81,7 @@ class Signals:
             seconds: None waits for a signal only.
             patient: work does not end the wait, only a person does.
         """
+        self.busy_since = None
         signal = self._kick if patient else self._work
         waits: set[asyncio.Future[object]] = {asyncio.ensure_future(signal.wait())}
         if seconds is not None:
@@ -132,8 +144,8 @@ class Lane:
         self.send_trouble: Trouble | None = None
         self.read_trouble: Trouble | None = None
         self.turn = asyncio.Lock()
-        self.sender = Signals(parts.chance.sleep)
-        self.reader = Signals(parts.chance.sleep)
+        self.sender = Signals(parts.chance.sleep, parts.chance.clock)
+        self.reader = Signals(parts.chance.sleep, parts.chance.clock)
 
     @property
     def resource(self) -> str:

@@ -44,6 +44,11 @@ from agent.wire.grammar import format_time, parse_time
 
 Hindrance = Literal["paused", "busy", "halted"]
 """Why a run that is due cannot begin: it begins once this is over."""
+LONGEST_SEND_S = 2 * 3600.0
+"""Longest step of a sender that turns: the largest batch on the slowest line that does
+not count as cut takes an hour."""
+LONGEST_SWEEP_S = 600.0
+"""The same of the sweeper, which touches only this machine's disk."""
 
 ENDED = frozenset({"read", "held", "failed", "interrupted"})
 
@@ -72,6 +77,7 @@ class PushFlow:
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[str, tuple[asyncio.Task[None], asyncio.Task[None]]] = {}
         self._pauses: frozenset[str] = frozenset()
+        self._sweeping_since: float | None = None
 
     # --- life ---------------------------------------------------------------------
 
@@ -261,10 +267,26 @@ class PushFlow:
 
     async def _sweep_forever(self) -> None:
         while True:
+            self._sweeping_since = self._parts.chance.clock()
             for event in await undivided(partial(sweep, self._parts)):
                 self._parts.tell(event)
+            self._sweeping_since = None
             self.changes.ring()
             await self._parts.chance.sleep(self._parts.limits.sweep_s)
+
+    def stuck(self) -> str | None:
+        """A loop that has not turned for longer than its longest step can take.
+
+        Readers are not judged: a table may take hours, and a worker that falls silent
+        is killed by its guard.
+        """
+        now = self._parts.chance.clock()
+        if now - (self._sweeping_since or now) > LONGEST_SWEEP_S:
+            return "the sweeper of the spool"
+        for lane in self._lanes.values():
+            if now - (lane.sender.busy_since or now) > LONGEST_SEND_S:
+                return f"sending {lane.resource}"
+        return None
 
     # --- what people ask for --------------------------------------------------------
 

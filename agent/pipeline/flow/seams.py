@@ -7,6 +7,7 @@ Each protocol has two implementations: the real one and the double of the tests.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -125,6 +126,7 @@ class Chance:
         new_id: uuid7 text.
         new_nonce: 22-64 base64url characters that nobody can guess.
         new_incarnation: 32 lower hex digits.
+        clock: monotonic seconds.
     """
 
     now: Callable[[], datetime]
@@ -133,6 +135,7 @@ class Chance:
     new_id: Callable[[], str]
     new_nonce: Callable[[], str]
     new_incarnation: Callable[[], str]
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def town(server: Server) -> Iterator[Server]:
         "create domain posint as int check (value > 0)"
     )
     yield server
-    server.sql("drop table odd; drop type mood, pair; drop domain posint")
+    server.sql("drop table if exists odd; drop type mood, pair; drop domain posint")
 
 
 # --- indexes ----------------------------------------------------------------------

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -52,7 +54,21 @@ def world() -> Iterator[World]:
         story._enrol(place)
         stack.enter_context(site.daemon(place))
         asking.activate(place)
+        wait_open(port)
         yield World(place, port)
+
+
+def wait_open(port: int) -> None:
+    """Until the listener's process is there."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        else:
+            return
 
 
 def test_the_page_does_what_it_says(world: World) -> None:

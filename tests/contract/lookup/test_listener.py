@@ -21,15 +21,14 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from openapi_spec_validator.readers import read_from_filename
 
-from agent.lookup import intake
 from agent.wire.lookup import REQUEST_CAP
+from tests.support.door import AUD, Daemon, door_of, listening, opening_of
 from tests.support.lookup import World
 from tests.support.tls import Authority, Pair
 
 pytestmark = pytest.mark.contract
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "openapi.yaml"
-AUD = "yunxi.exchange"
 PATIENCE_S = 10.0
 HEAD = b"Host: x\r\nContent-Type: application/jose\r\n"
 POST = b"POST /v1/lookups HTTP/1.1\r\n" + HEAD
@@ -114,16 +113,17 @@ async def answer(reader: asyncio.StreamReader) -> Said | None:
 
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    """The listener as the daemon opens it; a body may take half a second."""
+    """The listener in its process; a body may take half a second."""
     ca = Authority(tmp_path)
     node = ca.named("node", "fep:node/x/y", address="127.0.0.1")
     exchange = ca.named("exchange", f"fep:exchange/{AUD}")
     world = World(tmp_path)
-    tls = intake.tls_context(ca=ca.cert, certificate=node.cert, key=node.key)
     async with world.serving() as flow:
-        app = intake.application(flow.answer, aud=AUD, body_s=0.5)
-        async with intake.listening(app, tls, host="127.0.0.1", port=0) as port:
+        daemon = Daemon(flow.decided, flow.refused)
+        opening = opening_of(ca.cert, node, body_s=0.5)
+        async with listening(door_of(opening, daemon), daemon) as port:
             yield Door(world, port, ca.cert, exchange)
+            assert daemon.faults.empty()
 
 
 def document() -> Any:
@@ -274,6 +274,9 @@ async def test_a_smuggled_second_request_is_not_heard_twice(door: Door) -> None:
         writer.write((POST + ONE) * 3)
         said = [await answer(reader) for _ in range(3)]
     assert [s and s.code for s in said] == ["malformed"] * 3
+    async with asyncio.timeout(PATIENCE_S):
+        while door.world.flow.counts().refused < 3:  # noqa: ASYNC110 - of a process
+            await asyncio.sleep(0.01)
     assert door.world.flow.counts().refused == 3
 
 

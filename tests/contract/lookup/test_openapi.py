@@ -15,16 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.lookup import intake
 from agent.lookup.intake import Bounds
 from agent.wire import strict
+from tests.support.door import AUD, Daemon, door_of, listening, opening_of
 from tests.support.lookup import World
 from tests.support.tls import Authority
 
 pytestmark = pytest.mark.contract
 
 ROOT = Path(__file__).parents[3]
-AUD = "yunxi.exchange"
 EXAMPLES = 150
 
 
@@ -46,10 +45,10 @@ async def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     world = World(tmp_path, bounds=Bounds(peer_per_s=100_000))
     world.clock.at = datetime.now(UTC)
     world.clock.now = lambda: datetime.now(UTC)  # type: ignore[method-assign]
-    tls = intake.tls_context(ca=ca.cert, certificate=node.cert, key=node.key)
     async with world.serving() as flow:
-        app = intake.application(flow.answer, aud=AUD)
-        async with intake.listening(app, tls, host="127.0.0.1", port=0) as port:
+        daemon = Daemon(flow.decided, flow.refused)
+        opening = opening_of(ca.cert, node)
+        async with listening(door_of(opening, daemon), daemon) as port:
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "schemathesis.cli", "run"),
                 str(ROOT / "docs" / "openapi.yaml"),

@@ -82,7 +82,7 @@ async def test_a_request_is_new_once(tmp_path: Path) -> None:
         event = decided(1, s.log.key_for(s.log.today()), day=s.log.today())
         await s.log.settle(
             CONSUMER,
-            event.jti,
+            jti_of(1),
             event=event,
             request=request_of(1),
             reply=reply_of(1),
@@ -121,7 +121,7 @@ async def test_a_settle_without_a_begin_spoils_nobody(tmp_path: Path) -> None:
         day = s.log.today()
         event = decided(9, s.log.key_for(day), day=day)
         wrong = s.log.settle(
-            CONSUMER, event.jti, event=event, request=None, reply=reply_of(9)
+            CONSUMER, jti_of(9), event=event, request=None, reply=reply_of(9)
         )
         got = await asyncio.gather(wrong, s.lookup(1), return_exceptions=True)
         assert isinstance(got[0], InternalFault)
@@ -397,6 +397,25 @@ async def test_old_evidence_is_erased_and_old_requests_forgotten(
         assert await begin(s, 1) == PAST
 
 
+async def test_an_id_that_is_forgotten_is_in_no_file(tmp_path: Path) -> None:
+    """Not in free pages of the ledger, not in its journal; one in use still is."""
+    clock = Clock()
+    async with site(tmp_path, clock=clock) as s:
+        await asyncio.gather(*(s.lookup(i) for i in range(1_200)))
+        clock.at += timedelta(seconds=400)
+        await begin(s, 5_000)
+        before = b"".join(data for _, data in raw_files(tmp_path))
+        await s.log.purge(evidence_days=3)
+        after = b"".join(data for _, data in raw_files(tmp_path))
+        size = (tmp_path / "lookup.db-wal").stat().st_size
+        await s.log.append(AdminAction(0, "x", None))  # and it goes on
+    ids = [jti_of(i).encode() for i in range(1_200)]
+    assert all(jti in before for jti in ids)
+    assert not [jti for jti in ids if jti in after]
+    assert jti_of(5_000).encode() in after
+    assert size == 0
+
+
 # --- what is wrong --------------------------------------------------------------------
 
 
@@ -528,10 +547,10 @@ async def test_no_personal_value_stands_in_any_file(tmp_path: Path) -> None:
         day = s.log.today()
         key = s.log.key_for(day)
         event = _personal(key, day)
-        await s.log.begin(CONSUMER, event.jti, digest=event.request, exp=EXP)
+        await s.log.begin(CONSUMER, jti_of(1), digest=event.request, exp=EXP)
         await s.log.settle(
             CONSUMER,
-            event.jti,
+            jti_of(1),
             event=event,
             request=request_of(1, "".join(PERSONAL)),
             reply=reply_of(1, "".join(PERSONAL)),
@@ -554,7 +573,7 @@ async def test_no_personal_value_stands_in_an_exception(tmp_path: Path) -> None:
         text = request_of(1, "".join(PERSONAL))
         with pytest.raises(InternalFault) as e:
             await s.log.settle(
-                CONSUMER, event.jti, event=event, request=text, reply=text
+                CONSUMER, jti_of(1), event=event, request=text, reply=text
             )
         said = "".join(traceback.format_exception(e.value)) + str(e.value.as_dict())
     assert not [value for value in PERSONAL if value in said]

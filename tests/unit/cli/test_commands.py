@@ -14,7 +14,7 @@ import pytest
 
 import agent.cli
 from tests.support.catalog_text import COMPLETE
-from tests.support.cli_json import sections
+from tests.support.cli_json import faults, sections
 from tests.support.settings_text import write
 
 COMMANDS = [
@@ -277,3 +277,27 @@ def test_version_needs_no_settings(fep, tmp_path: Path) -> None:  # type: ignore
     (tmp_path / "agent.toml").unlink()
     said = fep("version", "--json")
     assert (said.code, json.loads(said.out)["agent"]) == (0, agent.VERSION)
+
+
+def test_the_service_drop_in_is_written_and_told(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """fep service --write: the file holds what was told, readable for systemd."""
+    to = tmp_path / "fep.service.d" / "settings.conf"
+    words = ("--also", "10.9.0.0/24", "--write", "--to", str(to), "--json")
+    body = json.loads(fep("service", *words).out)
+    assert faults(sections()["`fep service`"], body) == []
+    assert body["addresses"] == {
+        "exchange.url": ["127.0.0.1"],
+        "--also": ["10.9.0.0/24"],
+    }
+    assert to.read_text("utf-8") == body["text"]
+    assert to.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_service_drop_in_is_shown_only(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Without --write nothing is written; a folder that cannot be made is said."""
+    to = tmp_path / "x" / "settings.conf"
+    assert "IPAddressDeny=any" in fep("service", "--to", str(to)).out
+    assert not to.exists()
+    (tmp_path / "x").write_text("a file")
+    assert fep("service", "--write", "--to", str(to)).code == 2
+    assert fep("service", "--also", "10.9.0.1/24").code == 2

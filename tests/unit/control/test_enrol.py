@@ -8,6 +8,7 @@ import gzip
 import json
 import ssl
 import stat
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -415,6 +416,36 @@ async def test_an_older_directory_does_not_replace_a_newer_one(office: Office) -
     assert held.load()
     with pytest.raises(MalformedMessage, match="or later"):
         held.take(old)
+
+
+async def test_two_directories_at_a_time_do_not_leave_the_older_one(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is kept for the next start is the one in use."""
+    await office.enrol()
+    target, file = office.target, office.files.directory
+    old = file.read_bytes()
+    await office.faults({"kind": "clock", "seconds": 60})
+    office.files.tls_certificate.unlink()
+    await office.enrol()
+    new = file.read_bytes()
+    held = TrustedDirectory(file, aud=target.aud, kid=target.kid)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(path: Path, data: bytes) -> None:
+        if data == old:
+            begun.set()
+            go_on.wait(1)
+        path.write_bytes(data)
+
+    monkeypatch.setattr("agent.control.directory.write_file", slow)
+    first = asyncio.create_task(asyncio.to_thread(held.take, old))
+    await asyncio.to_thread(begun.wait, 5)
+    second = asyncio.create_task(asyncio.to_thread(held.take, new))
+    await asyncio.sleep(0.2)
+    go_on.set()
+    await asyncio.gather(first, second)
+    assert file.read_bytes() == new
 
 
 async def test_enrolling_again_does_not_go_back_to_an_older_directory(

@@ -27,11 +27,12 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_daemon_loads_neither_arrow_nor_a_driver() -> None:
-    """They live in workers; the daemon stays small."""
+    """They live in workers, and so does numpy; the daemon stays small."""
     program = (
         "import sys, agent.daemon.life;"
         "print(*sorted(set(sys.modules) &"
-        " {'pyarrow', 'duckdb', 'psycopg', 'sandbox', 'typer'}))"
+        " {'pyarrow', 'numpy', 'duckdb', 'psycopg', 'sandbox', 'typer'}));"
+        "import numpy"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -125,4 +126,5 @@ def test_the_unit_file_keeps_its_promises() -> None:
     text = (ROOT / "agent.service").read_text("utf-8")
     lines = {x for x in text.splitlines() if x and not x.startswith("#")}
     assert {"Type=notify", "RestartPreventExitStatus=78", "WatchdogSec=60"} <= lines
-    assert not any(x.startswith("PrivateUsers") for x in lines)
+    assert {"CPUWeight=50", "IOWeight=50"} <= lines
+    assert not any(x.startswith(("PrivateUsers", "CPUQuota")) for x in lines)

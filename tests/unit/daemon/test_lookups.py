@@ -16,6 +16,7 @@ from agent.audit.events import Event, LookupLoopFailed
 from agent.audit.log import AuditLog
 from agent.daemon import loops
 from agent.daemon.lookups import Lookups, Renewal, Standing, frames_of
+from agent.daemon.lookups import told as told_of
 from agent.daemon.policies import Policies, Terms, in_force
 from agent.errors import (
     AuditWriteFailed,
@@ -212,6 +213,18 @@ def test_a_way_says_since_when(world: World) -> None:
     assert way.since.startswith("2026-11-21T08:00:20")
 
 
+def test_a_key_revoked_while_the_line_was_down(world: World) -> None:
+    """The nudge is lost, so every new line asks for the directory."""
+    standing = Standing(now=world.clock.now, enabled=True)
+    nudges: list[int] = []
+    opened, closed = told_of(standing, world.events.append, lambda: nudges.append(1))
+    opened()
+    closed(ExchangeUnreachable("cut"), 1, 0.1)
+    assert len(nudges) == 1
+    opened()
+    assert len(nudges) == 2
+
+
 async def test_a_loop_that_fails_is_told_and_begun_again() -> None:
     """A fault of ours and a defect alike; what ends by itself is not repeated."""
     told: list[Event] = []
@@ -262,7 +275,7 @@ async def test_the_last_refusals_are_recorded_when_the_daemon_stops(
     """A drain ends with the summary of the minute that was cut short."""
     async with world.serving() as flow:
         await flow.answer("x")
-        side = SimpleNamespace(flow=flow, relay=None)
+        side = SimpleNamespace(flow=flow, relay=None, door=None)
         side._last_words = lambda: Lookups._last_words(cast("Lookups", side))
         await Lookups.drain(cast("Lookups", side), 1.0)
         (record,) = await world.records("lookup.refused")

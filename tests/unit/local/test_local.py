@@ -196,6 +196,14 @@ async def test_free_text_is_not_recorded(office: Office) -> None:
     assert office.told[0].resource is None
 
 
+async def test_a_name_in_place_of_a_day_is_not_recorded(office: Office) -> None:
+    """A record is for ever."""
+    for text in ("张三", "2026-11-2", "20261101", "２０２６-11-01", "2026-11-01\n"):
+        with pytest.raises(UsageFault):
+            await office.post("/v1/audit/erase", day=text)
+    assert office.told == []
+
+
 async def test_a_policy_is_activated_by_whoever_asks(office: Office) -> None:
     """With the digest that was looked at and the caller's uid, and recorded."""
     assert await office.get("/v1/policy") == office.policies.show()

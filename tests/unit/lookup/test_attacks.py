@@ -16,9 +16,12 @@ from typing import Any
 
 import pytest
 
-from agent.audit.events import LookupRefused, ReplayAttempt
+from agent.audit.events import AdminAction, LookupRefused, ReplayAttempt
+from agent.audit.log import FLOOR
 from agent.crypto.jose import PrivateKey
 from agent.lookup.intake import Bounds
+from agent.wire.keys import TYP as KEYS_TYP
+from agent.wire.keys import KeyStatement
 from agent.wire.lookup import REQUEST_TYP, LookupItem, Reply
 from agent.wire.problem import Problem
 from tests.support.lookup import (
@@ -29,7 +32,7 @@ from tests.support.lookup import (
     denied,
     refused,
 )
-from tests.support.requester import Requester, altered, directory_of, forged, item
+from tests.support.requester import AT, Requester, altered, directory_of, forged, item
 
 KEY = ZHANG["citizen_id"]
 
@@ -132,6 +135,24 @@ async def test_retired_key(world: World):
     world.directory = directory_of(world.provider.entry(), own)
     jws = world.asker.sign(world.asker.request())
     assert refused(await sent(world, jws)) == (422, "key-revoked")
+
+
+async def test_key_that_the_newest_statement_has_left_out(world: World):
+    """Where the directory says nothing of it, silence is no permission."""
+    old = world.consumer
+    new = replace(old, sign=PrivateKey.generate("sign"))
+    keys = tuple(k.public for k in (new.sign, new.decrypt, new.tls, new.audit))
+    second = KeyStatement(old.node, 2, keys, AT)
+    own = old.entry()
+    statements = (*own.statements, old.sign.sign(KEYS_TYP, second.payload()))
+    own = replace(own, statements=statements, keys=())
+    world.directory = directory_of(world.provider.entry(), own)
+    jws = world.asker.sign(world.asker.request())
+    assert refused(await sent(world, jws)) == (422, "key-revoked")
+    asker = replace(world.asker, me=new)
+    jws = asker.sign(asker.request(purpose="collaboration"))
+    async with world.serving():
+        assert denied(await world.send(asker.seal(jws))) == ("purpose",)
 
 
 async def test_a_department_that_the_directory_does_not_have(world: World):
@@ -484,6 +505,23 @@ async def test_outside_the_grant(
 
 
 # --- too many -----------------------------------------------------------------------
+
+
+async def test_a_consumer_that_fills_the_disk_does_not_stop_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """Its messages are evidence; the last of the disk is not for them."""
+    async with world.serving():
+        monkeypatch.setattr("agent.audit.log.free_bytes", lambda _: FLOOR - 1)
+        found = await world.ask(purpose="collaboration")
+        assert refused(found) == (503, "busy")
+        assert world.flow.trouble is not None
+        assert world.flow.trouble.code == "audit-write-failed"
+        assert world.log.trouble is None
+        await world.log.append(AdminAction(0, "pause", None))
+        monkeypatch.setattr("agent.audit.log.free_bytes", lambda _: FLOOR)
+        assert denied(await world.ask(purpose="collaboration")) == ("purpose",)
+        assert world.flow.trouble is None
 
 
 async def test_one_consumer_cannot_take_all_places(tmp_path: Path):

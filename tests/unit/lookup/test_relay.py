@@ -213,3 +213,22 @@ async def test_replies_go_out_as_they_are_ready(exchange: Exchange) -> None:
     gate.set()
     await settle()
     assert [f.id for f in exchange.lines[0].sent] == ["fast", "slow"]
+
+
+async def test_an_exchange_that_does_not_read_cannot_hold_up_the_end() -> None:
+    """Nor one that asks on and on: waiting for the last answers has its time."""
+
+    class Stuck(Line):
+        async def send(self, text: str) -> None:
+            await asyncio.Event().wait()
+
+    made = Exchange(lines=[Stuck()])
+    relay = made.relay()
+    task = asyncio.create_task(relay.forever())
+    made.lines[0].request("a")
+    await settle()
+    async with asyncio.timeout(5):
+        await relay.settled(0.05)
+        await relay.settled(0)
+    task.cancel()
+    await asyncio.wait({task})

@@ -30,18 +30,24 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_commits_are_synced_in_a_journal_of_its_own(path: Path) -> None:
-    """WAL with an exclusive lock and FULL; no shared memory file is made."""
+    """WAL with an exclusive lock and FULL; no shared memory file is made. What is
+    deleted is overwritten, whatever the library's default."""
     ledger = Ledger(path)
     with ledger._connection.transaction() as db:
         got = [
             db.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("synchronous", "journal_mode", "locking_mode")
+            for name in (
+                "synchronous",
+                "journal_mode",
+                "locking_mode",
+                "secure_delete",
+            )
         ]
     with ledger.writing() as tx:
         tx.add_leaves([(0, "{}")])
     names = sorted(p.name for p in path.parent.iterdir())
     ledger.close()
-    assert got == [2, "wal", "exclusive"]
+    assert got == [2, "wal", "exclusive", 1]
     assert names == ["lookup.db", "lookup.db-wal", "lookup.db.lock"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
