@@ -78,9 +78,15 @@ class Columns:
     """The columns of the job's table as they are now, in its order.
 
     The worker does not wait for an answer; who does not like them kills it.
+
+    Args:
+        columns: all of them.
+        fit: whether the job can be done with them; if not, a :class:`Failed` with the
+            source's word follows.
     """
 
     columns: tuple[Column, ...]
+    fit: bool = True
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,17 @@ from connectors.contract import (
     Page,
     Session,
     Slice,
+    SourceError,
+    StreamSpec,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from agent.model.job import Job
+
+Seen = Callable[[Sequence[FoundColumn], bool], None]
+"""Takes a table's columns, and whether a job can be done with them."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +80,15 @@ def reading(
     connector: Connector,
     job: Job,
     *,
-    seen: Callable[[Sequence[FoundColumn]], None] | None = None,
+    seen: Seen | None = None,
 ) -> Iterator[Reading]:
     """Open the job's source and take its frontier; everything closes on leaving.
 
     Args:
         connector: of the source.
         job: what to read.
-        seen: called with the table's columns before anything else is asked of it, if
-            the connector can say them.
+        seen: called with the table's columns, if the connector can say them, and
+            whether they are such that the job can be done.
 
     Raises:
         SourceFault: the source cannot be opened or, inside the block, not be read.
@@ -91,11 +96,25 @@ def reading(
     stream = stream_of(job.table, job.items)
     limits = Limits(statement_timeout_s=job.statement_timeout_s, timezone=job.timezone)
     with source_faults(), connector.open(job.source, limits) as session:
-        if seen is not None and isinstance(session, DescribingSession):
-            seen(session.describe(stream))
         frontier = session.frontier(stream)
-        slices = tuple(session.plan(stream))
+        slices = _planned(session, stream, seen)
         yield Reading(session, frontier, _sum(slices), slices)
+
+
+def _planned(
+    session: Session, stream: StreamSpec, seen: Seen | None
+) -> tuple[Slice, ...]:
+    """What to read; the columns are told even where they make that impossible."""
+    if seen is None or not isinstance(session, DescribingSession):
+        return tuple(session.plan(stream))
+    found = session.describe(stream)
+    try:
+        slices = tuple(session.plan(stream))
+    except SourceError:
+        seen(found, False)
+        raise
+    seen(found, True)
+    return slices
 
 
 def split(page: Page, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:

@@ -16,7 +16,6 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -46,13 +45,14 @@ from agent.errors import (
     SecrecyMarker,
     SecretUnreadable,
     SourceLogin,
+    SourceMissing,
+    SourceTypeChanged,
     SpoolFull,
     SpoolWriteFailed,
     StateDamaged,
     WorkerDied,
     all_errors,
 )
-from agent.model.column import Column
 from agent.model.job import Columns, Ended, Failed, Line, Packed, Progress, Written
 from agent.model.stream import Head
 from agent.pipeline import seal
@@ -68,6 +68,8 @@ from agent.wire import catalog as wire_catalog
 from agent.wire.batch import LINE_CAP, CatalogRef, DeletesConfirmed
 
 _ERRORS = {cls.code: cls for cls in all_errors()}
+_BY_DIFFERENCE = (SourceMissing, SourceTypeChanged)
+"""What is told together with how the table differs from what the last run saw."""
 
 
 class Slots:
@@ -251,6 +253,7 @@ class _Run:
         self._parts = lane.parts
         self._wanted = wanted
         self._blocked = False
+        self._difference: tuple[str, ...] = ()
         self._pace = Pace(self._parts.chance.now())
 
     async def go(self) -> None:
@@ -277,7 +280,7 @@ class _Run:
                 case Progress(read=read, estimate=estimate):
                     parts = 0 if sealed is None else sealed.packed.part
                     self._progress(read, estimate, parts)
-                case Columns(columns=columns):
+                case Columns() as columns:
                     await self._compare(columns)
                 case Packed() as packed:
                     sealed = await self._seal(packed, facts, head)
@@ -294,8 +297,11 @@ class _Run:
                     raise WorkerDied(f"unexpected {type(message).__name__}")
         raise WorkerDied("the worker ended without a last word")
 
-    async def _compare(self, columns: Sequence[Column]) -> None:
+    async def _compare(self, seen: Columns) -> None:
         """Go on if the table is as the last run saw it, or holds no less.
+
+        A table that cannot be read at all ends the run by the source's own word, with
+        the difference, and is tried again: only what can be read needs a person.
 
         Raises:
             SchemaDrift: it may hold less, or something else.
@@ -304,7 +310,7 @@ class _Run:
         now = SeenColumns(
             self._version,
             f"{job.connector} {'.'.join(job.table)}",
-            tuple(columns),
+            seen.columns,
         )
         before = await undivided(partial(state.columns, lane.stream_id))
         found: tuple[Change, ...] = ()
@@ -312,6 +318,9 @@ class _Run:
             bound = {b.column for b in job.items}
             found = changes(before.columns, now.columns, bound=bound)
         told = tuple(str(change) for change in found)
+        if not seen.fit:
+            self._difference = told
+            return
         if not all(change.safe for change in found):
             raise SchemaDrift("\n".join([lane.resource, *told]))
         if told:
@@ -474,8 +483,9 @@ class _Run:
     async def _error(self, failed: Failed) -> FepError:
         self._tell_quarantined(dict(failed.reasons))
         cls = _ERRORS.get(failed.code, InternalFault)
+        shown = self._difference if cls in _BY_DIFFERENCE else ()
         try:
-            return cls(failed.detail)
+            return cls("\n".join([failed.detail, *shown]))
         except TypeError:
             return InternalFault(f"{failed.code}: {failed.detail}")
 

@@ -176,13 +176,12 @@ class Run:
                 yield self._checked(sieve, piece)
                 self._progress(source.estimate)
 
-    def _seen(self, found: Sequence[FoundColumn]) -> None:
-        """Tell the columns before a missing one ends the run."""
+    def _seen(self, found: Sequence[FoundColumn], fit: bool) -> None:
         columns = (
             Column(c.name, c.native, c.type, c.length, c.scale, c.nullable, c.key)
             for c in found
         )
-        self._tell(Columns(tuple(columns)))
+        self._tell(Columns(tuple(columns), fit))
 
     def _checked(self, sieve: Sieve, piece: Piece) -> Load:
         sifted = sieve.sift(piece.rows)
