@@ -19,6 +19,7 @@ from connectors.contract import (
     DescribingSession,
     FoundColumn,
     Frontier,
+    IncrementalSession,
     Limits,
     Page,
     Session,
@@ -54,25 +55,47 @@ class Reading:
     """A session at its frontier, ready to be read once.
 
     Args:
+        stream: what is read.
         frontier: the point up to which the rows will be complete.
         estimate: rows to expect, or None.
         slices: what to read, in order.
     """
 
     session: Session
+    stream: StreamSpec
     frontier: Frontier
     estimate: int | None
     slices: tuple[Slice, ...]
 
-    def pieces(self, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:
+    def pieces(
+        self, *, raw_bytes: int, max_rows: int, resume: str | None = None
+    ) -> Iterator[Piece]:
         """All rows in order, in pieces of about ``raw_bytes`` and ``max_rows`` at most.
+
+        Args:
+            raw_bytes: aim for the size of a piece.
+            max_rows: most rows of a piece.
+            resume: the token after which to begin; only where there is one slice.
 
         Raises:
             SourceError: the source cannot be read further.
         """
         for part in self.slices:
-            for page in self.session.read(part):
+            for page in self.session.read(part, resume):
                 yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
+
+    def changes(self, since: str, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:
+        """Rows that were inserted or changed after a frontier, in pieces as above.
+
+        Raises:
+            SourceError: the source cannot be read further, or tells no changes.
+            FrontierLost: the frontier says nothing of this source.
+        """
+        session = self.session
+        if not isinstance(session, IncrementalSession):
+            raise SourceError("failed", "the connector tells no changes")
+        for page in session.changes(self.stream, since, self.frontier.value):
+            yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
 
 
 @contextmanager
@@ -93,12 +116,12 @@ def reading(
     Raises:
         SourceFault: the source cannot be opened or, inside the block, not be read.
     """
-    stream = stream_of(job.table, job.items)
+    stream = stream_of(job.table, job.items, job.stamp)
     limits = Limits(statement_timeout_s=job.statement_timeout_s, timezone=job.timezone)
     with source_faults(), connector.open(job.source, limits) as session:
         frontier = session.frontier(stream)
         slices = _planned(session, stream, seen)
-        yield Reading(session, frontier, _sum(slices), slices)
+        yield Reading(session, stream, frontier, _sum(slices), slices)
 
 
 def _planned(
