@@ -3,9 +3,10 @@
 
 One socket, one JSON object a line, at most :data:`LINE_CAP` bytes. The daemon sends one
 :class:`Job`; the worker answers with the table's :class:`Columns` if its connector can
-say them, the :class:`Way` in which changes are found if there is one,
-any number of :class:`Progress` and, batch after batch: :class:`Packed` ->
-:class:`Line` -> :class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A
+say them, the :class:`Way` in which changes are found if there is one (at the latest
+before the last batch), how many keys are :class:`Gone` before one is deleted, any
+number of :class:`Progress` and, batch after batch: :class:`Packed` -> :class:`Line` ->
+:class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A
 daemon that does not answer a Packed holds the worker back: that is the backpressure.
 Secrets travel here only, never in argv or environment.
 """
@@ -67,6 +68,19 @@ class Resume:
 
 
 @dataclass(frozen=True)
+class States:
+    """Files in which it stands what was sent, for streams that are compared.
+
+    Args:
+        fresh: to be written by this run.
+        known: of the run at which the stream's frontier is, or None.
+    """
+
+    fresh: str
+    known: str | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """Everything that a worker needs for one run of one resource.
 
@@ -88,6 +102,7 @@ class Job:
         stamp: column that the database sets to its clock with every change, or None.
         since: frontier at which the last run of the stream ended; not in mode ``full``.
         resume: where a full read goes on, or None to begin.
+        states: files of what was sent; None where nothing is compared.
     """
 
     kind: Literal["pull", "digest"]
@@ -107,6 +122,7 @@ class Job:
     stamp: str | None = None
     since: str | None = None
     resume: Resume | None = None
+    states: States | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +152,22 @@ class Way:
 
     method: str
     assumes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gone:
+    """So many keys are no longer there, of those that were sent.
+
+    It comes before the first part that deletes any. The worker does not wait for an
+    answer; who does not agree kills it.
+
+    Args:
+        keys: that are gone.
+        known: that were sent.
+    """
+
+    keys: int
+    known: int
 
 
 @dataclass(frozen=True)
@@ -228,10 +260,12 @@ class Failed:
     reasons: Mapping[str, int] = field(default_factory=dict)
 
 
-Message = Job | Columns | Way | Progress | Packed | Line | Written | Ended | Failed
+Message = (
+    Job | Columns | Way | Gone | Progress | Packed | Line | Written | Ended | Failed
+)
 _KINDS: dict[str, type[Any]] = {
     c.__name__.lower(): c
-    for c in (Job, Columns, Way, Progress, Packed, Line, Written, Ended, Failed)
+    for c in (Job, Columns, Way, Gone, Progress, Packed, Line, Written, Ended, Failed)
 }
 
 
@@ -254,6 +288,8 @@ def decode(line: bytes) -> Message:
             body["table"] = tuple(body["table"])
             body["items"] = tuple(_bound(b) for b in body["items"])
             body["resume"] = _resume(body["resume"])
+            if body["states"] is not None:
+                body["states"] = States(**body["states"])
         if cls is Columns:
             body["columns"] = tuple(Column(**c) for c in body["columns"])
         if cls is Way:

@@ -354,6 +354,15 @@ class Diff:
 
     # --- at the end -----------------------------------------------------------------
 
+    @property
+    def known(self) -> int:
+        """Keys of the old state."""
+        return 0 if self._old is None else len(self._old.hashes)
+
+    def gone(self) -> int:
+        """How many of them did not come."""
+        return 0 if self._old is None else int((~self._old.seen).sum())
+
     def deletes(self) -> Iterator[pa.RecordBatch]:
         """A ``d`` row for every key of the state that did not come; call at the end."""
         old = self._old
@@ -400,9 +409,8 @@ class Diff:
         return counts
 
     def _counts(self) -> Counts:
-        gone = 0 if self._old is None else int((~self._old.seen).sum())
         changed = sum(len(c.places) for c in self._changed)
-        return Counts(self._new, changed, self._same, gone)
+        return Counts(self._new, changed, self._same, self.gone())
 
     def _unchanged(self, counts: Counts) -> bool:
         """Whether the old state says it all."""
@@ -410,12 +418,11 @@ class Diff:
         return self._old is not None and self._judge is None and not found
 
     def _write(self, fresh: Path, counts: Counts) -> None:
-        rows = 0 if self._old is None else len(self._old.hashes)
         head = Head(
             canon=self._methods.canon,
             salt=self._salt.hex(),
             items=signature(self._items, self._keys.form),
-            rows=rows - counts.gone + counts.new,
+            rows=self.known - counts.gone + counts.new,
         )
         with open(fresh, "xb", opener=_only_ours) as file:
             write(file, head, self._merged())

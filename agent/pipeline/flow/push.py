@@ -96,6 +96,7 @@ class PushFlow:
         for run in await undivided(self._parts.state.unfinished_runs):
             await self._recover_run(run)
         for lane in self._lanes.values():
+            await undivided(lane.forget_states)
             await self._recover_lane(lane)
 
     def _clean(self) -> int:
@@ -329,7 +330,7 @@ class PushFlow:
         return None
 
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False
+        self, resource: str, *, confirm_deletes: bool = False, kind: RunKind = "full"
     ) -> str:
         """Ask for a run; its id. A run that only waits to be repeated starts now.
 
@@ -337,6 +338,7 @@ class PushFlow:
             resource: code of the resource.
             confirm_deletes: let as many keys go as the newest held run said, or any
                 number where the exchange has rejected deletes that it counted itself.
+            kind: what to read; what waits already is read as it is.
 
         Raises:
             ResourceUnknown: there is no such resource.
@@ -345,13 +347,13 @@ class PushFlow:
         """
         lane = self._lane(resource)
         async with lane.turn:
-            return await self._ask(lane, confirm_deletes=confirm_deletes)
+            return await self._ask(lane, confirm_deletes=confirm_deletes, kind=kind)
 
-    async def _ask(self, lane: Lane, *, confirm_deletes: bool) -> str:
+    async def _ask(self, lane: Lane, *, confirm_deletes: bool, kind: RunKind) -> str:
         resource = lane.resource
         confirmed: int | None = None
         if confirm_deletes:
-            confirmed = await undivided(partial(self._held_deletes, lane))
+            confirmed, kind = await undivided(partial(self._held_deletes, lane))
         if lane.paused:
             raise Busy(f"{resource} is paused")
         if lane.reading is not None:
@@ -359,7 +361,7 @@ class PushFlow:
         lane.read_trouble = None
         wanted = lane.wanted
         if wanted is None:
-            run = await lane.want(deletes_confirmed=confirmed)
+            run = await lane.want(deletes_confirmed=confirmed, kind=kind)
             lane.prod()
             return run
         agreed = wanted.deletes_confirmed if confirmed is None else confirmed
@@ -370,19 +372,20 @@ class PushFlow:
         lane.prod()
         return wanted.run
 
-    def _held_deletes(self, lane: Lane) -> int:
-        """How many deletes wait for a person's word.
+    def _held_deletes(self, lane: Lane) -> tuple[int, RunKind]:
+        """How many deletes wait for a person's word, and what found them.
 
         Raises:
             NothingHeld: none; what was held before the newest whole run is over.
         """
         state = self._parts.state
         if state.stream(lane.key).halt_code == MassDelete.code:
-            return ANY_NUMBER  # the exchange counted them and told no number
+            # the exchange counted them and told no number
+            return ANY_NUMBER, "full"
         newest = state.last_run(lane.stream_id, ("held", "read"))
         if newest is None or newest.keys_gone is None:
             raise NothingHeld(f"{lane.resource}: no run is held for its deletes")
-        return newest.keys_gone
+        return newest.keys_gone, newest.kind
 
     async def wait(self, run: str, *, delivered: bool = False) -> report.RunReport:
         """The report of a run once it has ended, or of the one that it went on in.

@@ -58,6 +58,7 @@ from agent.model.job import (
     Columns,
     Ended,
     Failed,
+    Gone,
     Job,
     Line,
     Packed,
@@ -326,6 +327,8 @@ class _Run:
                     await self._compare(columns)
                 case Way() as way:
                     self._way = way
+                case Gone() as gone:
+                    self._check_deletes(gone)
                 case Packed() as packed:
                     sealed = await self._seal(packed, facts, head)
                     tmp = self._parts.spool.tmp(facts.run, packed.part)
@@ -414,6 +417,8 @@ class _Run:
         parts = self._parts
         if packed.final and packed.mode == "full":
             facts = await self._brake(packed, facts)
+        elif packed.rows.delete and self._wanted.deletes_confirmed is not None:
+            facts = await self._confirmed(facts, packed.rows.delete)
         await self._room(packed.size + LINE_CAP)
         manifest = seal.compose(
             head, packed, facts, sender=parts.sender, now=parts.chance.now()
@@ -433,11 +438,27 @@ class _Run:
         if check is not None:
             gone, reason = check
             raise MassDelete(f"{lane.resource}: {reason}", keys_gone=gone)
-        if confirmed is None:
-            return facts
-        asked = await undivided(partial(state.run, facts.run))
+        return facts if confirmed is None else await self._confirmed(facts, confirmed)
+
+    def _check_deletes(self, gone: Gone) -> None:
+        """The same before the first row of a run that deletes key by key.
+
+        Raises:
+            MassDelete: it would delete too much, and nobody agreed.
+        """
+        check = judge.too_many_deletes(
+            gone.known, gone.known - gone.keys, self._wanted.deletes_confirmed or 0
+        )
+        if check is not None:
+            keys, reason = check
+            raise MassDelete(f"{self._lane.resource}: {reason}", keys_gone=keys)
+
+    async def _confirmed(self, facts: RunFacts, count: int) -> RunFacts:
+        """A batch, or a swap, may delete so many: a person agreed when asking."""
+        lane = self._lane
+        asked = await undivided(partial(self._parts.state.run, facts.run))
         at = lane.stamp() if asked is None else asked.asked_at
-        return replace(facts, confirmed=DeletesConfirmed(at, confirmed))
+        return replace(facts, confirmed=DeletesConfirmed(at, count))
 
     async def _room(self, size: int) -> None:
         """Wait until the spool has room; the worker waits meanwhile."""
@@ -517,6 +538,8 @@ class _Run:
 
     async def _registered(self, packed: Packed) -> None:
         """What follows from a batch that is registered, once it is."""
+        if packed.final and packed.frontier is not None:
+            await undivided(self._lane.forget_states)
 
     async def _end(self, ended: Ended, seconds: float) -> None:
         lane, parts = self._lane, self._parts

@@ -159,6 +159,7 @@ class Parts:
         chance: time, randomness and ids.
         limits: times and numbers.
         backoff: waits after failures.
+        states: folder of what diffs compare with; None where nothing is compared.
     """
 
     exchange: ExchangeClient
@@ -175,6 +176,7 @@ class Parts:
     chance: Chance
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)
+    states: Path | None = None
 
 
 async def undivided(work: Callable[[], T]) -> T:

@@ -107,6 +107,7 @@ def incremental(ground: Ground) -> Iterator[Load]:
 MODES: Mapping[RunKind, Mode] = {
     "full": Mode("full", full),
     "incremental": Mode("incremental", incremental),
+    "diff": Mode("diff", full),  # ``comparing`` leaves out what was sent before
 }
 """What workers can do."""
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The child process of one run: ``python -m agent.pipeline.worker FD``.
 
-Three steps overlap, each in a thread of its own, with bounded queues between them::
+Four steps overlap, each in a thread of its own, with bounded queues between them::
 
-    read + check  ->  Arrow IPC + zstd + sha256  ->  Packed, wait for Line, write, sync
+    read + check  ->  compare with what was sent, where the source tells no changes
+        ->  Arrow IPC + zstd + sha256  ->  Packed, wait for Line, write, sync
 
-The third waits for the daemon, and through the queues so do the others: a daemon that
+The last waits for the daemon, and through the queues so do the others: a daemon that
 does not answer stops the reading after a few pieces. Nothing is signed here; no key is
 within reach. A failure ends the run with one :class:`Failed`, whose detail never holds
 a value.
@@ -13,6 +14,7 @@ a value.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections import Counter
@@ -63,6 +65,7 @@ from agent.pipeline.pack import (
     unchanged,
     write_down,
 )
+from agent.pipeline.worker.comparing import Scale, compared
 from agent.pipeline.worker.handoff import Handoff, Stopped
 from agent.pipeline.worker.modes import MODES, Ground, Mode, last_key
 from agent.pipeline.worker.sieve import QualitySieve, Sieve
@@ -76,11 +79,19 @@ PROGRESS_S = 0.5
 LOADS_WAITING = 2
 """Checked pieces that may wait for the packer."""
 
+COMPARED_WAITING = 1
+"""Compared pieces that may wait for the packer."""
+
 PAYLOADS_WAITING = 1
 """Payloads that may wait for the daemon's line."""
 
+SALT_BYTES = 8
 
 NO_ROWS, NOTHING_READ = Rows(0, 0, 0), Quality(0, 0, 0)
+
+
+def _salt() -> bytes:
+    return os.urandom(SALT_BYTES)
 
 
 @dataclass(frozen=True)
@@ -91,11 +102,13 @@ class Tools:
         find: connector by name.
         sieve: the quality stage for a job.
         clock: monotonic seconds.
+        salt: random bytes for the digests of keys.
     """
 
     find: Callable[[str], Connector]
     sieve: Callable[[Job], Sieve]
     clock: Callable[[], float] = time.monotonic
+    salt: Callable[[], bytes] = _salt
 
 
 @dataclass
@@ -103,6 +116,7 @@ class Tally:
     """What one run has met so far; written by the reading thread alone."""
 
     frontier: Frontier | None = None
+    tells_changes: bool = False
     read: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
@@ -164,7 +178,7 @@ class Run:
             DaemonGone: nobody is left to tell.
         """
         work = self._digest if self._job.kind == "digest" else self._pull
-        with ThreadPoolExecutor(2) as threads:
+        with ThreadPoolExecutor(3) as threads:
             try:
                 last: Message = work(threads)
             except DaemonGone:
@@ -175,13 +189,18 @@ class Run:
 
     def _pull(self, threads: ThreadPoolExecutor) -> Ended:
         loads: Handoff[Load] = Handoff(LOADS_WAITING)
+        left: Handoff[Load] = Handoff(COMPARED_WAITING)
         payloads: Handoff[Payload] = Handoff(PAYLOADS_WAITING)
-        steps = [
-            threads.submit(loads.feed, self._loads()),
-            threads.submit(payloads.feed, self._payloads(loads)),
-        ]
+        steps = [threads.submit(loads.feed, self._loads())]
+        out = loads
+        if self._job.states is not None:
+            out = left
+            steps.append(
+                threads.submit(left.feed, compared(self._scale(), iter(loads)))
+            )
+        steps.append(threads.submit(payloads.feed, self._payloads(out)))
         sums = _Sums.of(self._job.resume)
-        with _joined(steps, loads, payloads):
+        with _joined(steps, loads, left, payloads):
             for ready in payloads:
                 sums.add(ready.part)
                 self._deliver(ready, distinct=sums.rows.upsert + sums.rows.keep)
@@ -220,6 +239,14 @@ class Run:
                 yield load
                 self._progress(estimate)
 
+    def _scale(self) -> Scale:
+        return Scale(
+            job=self._job,
+            tell=self._tell,
+            tells_changes=lambda: self._tally.tells_changes,
+            salt=self._tools.salt,
+        )
+
     @property
     def _mode(self) -> Mode:
         """What the job wants.
@@ -243,6 +270,7 @@ class Run:
         """How changes are found, for people and for the next run."""
         caps = connector.capabilities(self._job.source, source.stream)
         if (found := caps.increments) is not None:
+            self._tally.tells_changes = True
             self._tell(Way(found.method, found.assumes))
 
     def _seen(self, found: Sequence[FoundColumn], fit: bool) -> None:
@@ -345,6 +373,8 @@ def _joined(steps: list[Future[None]], *handoffs: Handoff[Any]) -> Iterator[None
     try:
         yield
     except Stopped:
+        for handoff in handoffs:
+            handoff.stop()  # a step that waits for one that failed would wait for ever
         for step in steps:
             error = step.exception()
             if error is not None and not isinstance(error, Stopped):
