@@ -233,6 +233,7 @@ def _job(board: Board, resource: str, run: str, mode: RunKind) -> Job:
         quarantine=str(folder / quarantine_folder.file_name(resource, run)),
         statement_timeout_s=found.push.statement_timeout_s,
         mode=mode,
+        stamp=leaving.stamp,
     )
 
 
