@@ -185,9 +185,10 @@ class AuditWriteFailed(OwnFault):
     exit_code = 74
     title = Text("The audit log cannot be written", "审计日志无法写入")
     remedy = Text(
-        "Lookups are refused until it can. Check disk space, mount options and the owner"
-        " of the state folder, then restart the service; the log goes on where it was.",
-        "在恢复之前所有查询均被拒绝。请检查磁盘空间、挂载选项和状态目录属主后重启服务；日志将从原处继续。",
+        "Nothing is answered, sent or begun until it can. Check disk space, mount options"
+        " and the owner of the state folder, then restart the service; the log goes on"
+        " where it was.",
+        "在恢复之前不答复查询、不外发数据、不执行操作。请检查磁盘空间、挂载选项和状态目录属主后重启服务；日志将从原处继续。",
     )
 
 
