@@ -51,7 +51,7 @@ from agent.state.ledger import Ledger
 
 WAITING = 4
 """So many times ``lookup.in_flight`` requests may be inside the door, bodies that are
-still on their way among them."""
+still on their way among them; and so many may be worked on, most for nobody."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,7 @@ def _parts(
             sleep=asyncio.sleep,
             new_id=ground.new_id,
         ),
+        at_work=limits.in_flight * WAITING,
     )
 
 

@@ -15,7 +15,8 @@ Rules
    is judged again, and while a policy is being activated nothing is signed.
 5. Before a signature has verified a refusal is an unsigned problem and a counter, and
    once a minute one record of all of them.
-6. A request is worked on to its end even if nobody waits for it any more.
+6. A request is worked on to its end even if nobody waits for it any more. So that lines
+   which are cut again and again gather no work, there is a bound for these too.
 """
 
 from __future__ import annotations
@@ -157,6 +158,7 @@ class Parts:
         tell: where events go.
         chance: see there.
         deadline_s: longest time for the source, all items together, seconds.
+        at_work: requests being worked on, those for which nobody waits among them.
     """
 
     node: str
@@ -172,6 +174,7 @@ class Parts:
     tell: Tell
     chance: Chance
     deadline_s: float = 20.0
+    at_work: int = 256
 
 
 @dataclass
@@ -324,6 +327,8 @@ class LookupFlow:
         """
         task = self._running.get(asked.digest)
         if task is None:
+            if len(self._running) >= self._parts.at_work:
+                raise Crowded(one_peer=False)
             task = asyncio.create_task(self._decide(asked))
             self._running[asked.digest] = task
             task.add_done_callback(lambda _: self._running.pop(asked.digest))

@@ -129,6 +129,7 @@ class World:
     policy: str = POLICY
     bounds: Bounds = field(default_factory=Bounds)
     deadline_s: float = 5.0
+    at_work: int = 256
 
     def __post_init__(self) -> None:
         self.clock = Clock()
@@ -202,6 +203,7 @@ class World:
                 new_id=self.next_id,
             ),
             deadline_s=self.deadline_s,
+            at_work=self.at_work,
         )
 
     @asynccontextmanager

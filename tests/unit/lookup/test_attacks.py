@@ -539,3 +539,29 @@ async def test_one_consumer_cannot_take_all_places(tmp_path: Path):
         assert isinstance(answer, str)
         gate.set()
         await asyncio.gather(*busy)
+
+
+async def test_a_storm_of_cut_lines_gathers_no_work(tmp_path: Path):
+    """Requests whose line was cut are bounded; the same text still joins the first."""
+    world = World(tmp_path, at_work=3)
+    gate = world.sources.gate = asyncio.Event()
+    texts = [world.asker.ask(jti=world.next_id(), fields=("name",)) for _ in range(5)]
+    async with world.serving() as flow:
+        for text in [*texts[:3], *texts[:3]]:
+            cut = asyncio.create_task(flow.answer(text))
+            await asyncio.sleep(0.02)
+            cut.cancel()
+            await asyncio.wait({cut})
+        assert flow.inside == 0
+        assert [refused(await world.send(text)) for text in texts[3:]] == [
+            (503, "busy")
+        ] * 2
+        assert flow.counts().refused == 2
+        again = [asyncio.create_task(world.send(text)) for text in texts[:3]]
+        await asyncio.sleep(0.02)
+        gate.set()
+        found = await asyncio.gather(*again)
+        assert [r.status for r in found if isinstance(r, Reply)] == ["ok"] * 3
+        later = await world.send(texts[3])
+        assert isinstance(later, Reply)
+    assert len(world.sources.asked) == 4
