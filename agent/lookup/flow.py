@@ -75,6 +75,10 @@ from agent.wire.problem import Problem
 
 SUMMARY_S = 60.0
 """Pause between two records of what was refused unsigned, seconds."""
+DENIED_KEPT = 16 * 1024
+"""Longest signed request that is kept as evidence although it was denied, bytes. Of a
+longer one only the digest stays, in its record: nobody who may not look anything up
+shall be able to fill the disk."""
 
 Known: TypeAlias = New | Same | Other | Begun | Past
 
@@ -279,7 +283,7 @@ class LookupFlow:
 
     async def _admitted(self, sealed: jwe.Sealed) -> Parcel | Problem:
         try:
-            with self._parts.turnstile.entered(sealed.iss):
+            with self._parts.turnstile.entered(sealed.iss, len(sealed.text)):
                 return await self._opened(sealed)
         except Crowded as e:
             return Problem("busy", 429 if e.one_peer else 503, "too many lookups")
@@ -419,7 +423,7 @@ class LookupFlow:
             request.iss,
             request.jti,
             event=record.decided(self._seen(asked, began), made, text),
-            request=asked.text,
+            request=_kept(asked.text, outcome),
             reply=text,
         )
         self._count(outcome)
@@ -603,6 +607,11 @@ def problem_of(error: PeerFault) -> Problem:
 
 def _question(asked: Asked) -> Question:
     return Question(asked.request.iss, asked.request.jti, asked.digest)
+
+
+def _kept(text: str, outcome: Outcome) -> str | None:
+    """The request as evidence; None if its digest in the record must do."""
+    return None if outcome.status == "denied" and len(text) > DENIED_KEPT else text
 
 
 def _ask(request: Request, by: Allowed) -> Ask:

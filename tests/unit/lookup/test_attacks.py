@@ -18,7 +18,8 @@ import pytest
 
 from agent.audit.events import AdminAction, LookupRefused, ReplayAttempt
 from agent.audit.log import FLOOR
-from agent.crypto.jose import PrivateKey
+from agent.crypto.jose import PrivateKey, message_digest
+from agent.lookup.flow import DENIED_KEPT
 from agent.lookup.intake import Bounds
 from agent.wire.keys import TYP as KEYS_TYP
 from agent.wire.keys import KeyStatement
@@ -522,6 +523,27 @@ async def test_a_consumer_that_fills_the_disk_does_not_stop_the_log(
         monkeypatch.setattr("agent.audit.log.free_bytes", lambda _: FLOOR)
         assert denied(await world.ask(purpose="collaboration")) == ("purpose",)
         assert world.flow.trouble is None
+
+
+async def test_long_requests_that_are_denied_do_not_fill_the_disk(tmp_path: Path):
+    """The digest and the reply stay; allowed or short, the request does too."""
+    world = World(tmp_path)
+    items = tuple(item(f"1101011990030{n:05d}") for n in range(1000))
+    long = world.asker.request(jti=world.next_id(), items=items)
+    short = world.asker.request(jti=world.next_id(), purpose="collaboration")
+    allowed = world.asker.request(jti=world.next_id(), items=items[:100])
+    texts = [world.asker.sign(each) for each in (long, short, allowed)]
+    async with world.serving() as flow:
+        for text in texts:
+            assert isinstance(await flow.answer(world.asker.seal(text)), str)
+        found = [await world.log.evidence(r["n"]) for r in await world.records()]
+        again = await world.send(world.asker.seal(texts[0]))
+        records = await world.records()
+    assert denied(again) == ("quota",)
+    assert [r["request"] for r in records] == [message_digest(t) for t in texts]
+    assert len(texts[0]) > DENIED_KEPT
+    assert [None if e is None else e.request for e in found] == [None, *texts[1:]]
+    assert all(e is not None and e.reply for e in found)
 
 
 async def test_one_consumer_cannot_take_all_places(tmp_path: Path):
