@@ -218,6 +218,18 @@ class AuditRolledBack(OwnFault):
     )
 
 
+class DirectoryStale(OwnFault):
+    """The directory has not been fetched for so long that lookups may not rely on it."""
+
+    code = "directory-stale"
+    title = Text("The directory is too old for lookups", "目录过旧，不能用于查询")
+    remedy = Text(
+        "Lookups are refused, because a key may have been revoked meanwhile. Bring back"
+        " the line to the exchange; they go on by themselves.",
+        "期间可能有密钥被吊销，因此拒绝查询。请恢复与交换中心的连接，之后自动继续。",
+    )
+
+
 class EvidenceGone(OwnFault):
     """The exact messages of a record can no longer be read."""
 

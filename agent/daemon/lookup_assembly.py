@@ -185,7 +185,7 @@ def _parts(
         node=found.agent.node,
         signer=ground.signer,
         keys={key.public.kid: key},
-        directory=lambda: ground.directory.current,
+        directory=lambda: ground.directory.fresh,
         agreed=lambda: False,
         renew=Renewal(partial(_refresh, ground), clock=time.monotonic),
         log=log,

@@ -48,6 +48,7 @@ from agent.crypto.jose import PrivateKey, PublicKey
 from agent.crypto.jwe import Parcel
 from agent.errors import (
     AuditWriteFailed,
+    DirectoryStale,
     FepError,
     InternalFault,
     KeyRevoked,
@@ -150,11 +151,12 @@ class Parts:
         node: who we are.
         signer: our key of purpose ``sign``.
         keys: our keys of purpose ``decrypt`` by kid.
-        directory: everybody's keys as they are now; raises UnknownKey without one.
+        directory: everybody's keys as they are now; raises UnknownKey without one and
+            DirectoryStale if it is too old to say who may ask.
         agreed: whether the witness knows no more than our log, so that no request was
             forgotten by a restored copy of it.
-        renew: fetch the directory again, because a key was not in it; whether it was
-            done, which is not at every call.
+        renew: fetch the directory again, because a key was not in it or it is too old;
+            whether it was done, which is not at every call.
         log: see there.
         sources: see there.
         offers: resource -> what the gate lets be looked up.
@@ -289,6 +291,9 @@ class LookupFlow:
             return Problem("busy", 429 if e.one_peer else 503, "too many lookups")
         except PeerFault as e:
             return problem_of(e)
+        except DirectoryStale as e:  # shown by whoever keeps it, as long as it lasts
+            self._parts.tell(LookupFailed(None, e.code))
+            return Problem.of("busy", "the agent cannot answer now")
         except FepError as e:
             self.trouble = e
         except Exception as e:  # noqa: BLE001 - a defect here must not stop others
@@ -299,7 +304,7 @@ class LookupFlow:
     async def _opened(self, sealed: jwe.Sealed) -> Parcel:
         try:
             asked, to = self._known(sealed)
-        except UnknownKey:
+        except (UnknownKey, DirectoryStale):
             if not await self._parts.renew():
                 raise
             asked, to = self._known(sealed)

@@ -19,7 +19,7 @@ from agent.audit.log import AuditLog
 from agent.catalog.folder import load_folder
 from agent.catalog.gate import Offer, offers
 from agent.demo import documents
-from agent.errors import FepError
+from agent.errors import DirectoryStale, FepError
 from agent.lookup.flow import Chance, LookupFlow, Parts
 from agent.lookup.intake import Bounds, Turnstile
 from agent.lookup.policy import load as policies
@@ -142,6 +142,7 @@ class World:
             self.provider.entry(), self.consumer.entry(), self.stranger.entry()
         )
         self.newer: Directory | None = None
+        self.stale = False
         self.renewals = 0
         self.witnessed = True
         self._numbers = itertools.count(1)
@@ -187,7 +188,7 @@ class World:
             node=PROVIDER,
             signer=self.provider.sign,
             keys={self.provider.decrypt.public.kid: self.provider.decrypt},
-            directory=lambda: self.directory,
+            directory=self.keys,
             agreed=lambda: self.witnessed,
             renew=self.renew,
             log=log,
@@ -226,11 +227,18 @@ class World:
         finally:
             await self.log.close()
 
+    def keys(self) -> Directory:
+        """The directory, unless it is too old."""
+        if self.stale:
+            raise DirectoryStale("expected a newer one")
+        return self.directory
+
     async def renew(self) -> bool:
         """Take the newer directory, if there is one."""
         self.renewals += 1
         newer, self.newer = self.newer, None
         self.directory = newer or self.directory
+        self.stale = self.stale and newer is None
         return newer is not None
 
     async def records(self, kind: str = "lookup.decided") -> list[dict[str, Any]]:
