@@ -153,8 +153,8 @@ class Parts:
         keys: our keys of purpose ``decrypt`` by kid.
         directory: everybody's keys as they are now; raises UnknownKey without one and
             DirectoryStale if it is too old to say who may ask.
-        agreed: whether the witness knows no more than our log, so that no request was
-            forgotten by a restored copy of it.
+        agreed: whether nothing can be missing in our log: its last life ended well, and
+            the witness knows no more, so that no restored copy forgot a request.
         renew: fetch the directory again, because a key was not in it or it is too old;
             whether it was done, which is not at every call.
         log: see there.

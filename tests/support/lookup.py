@@ -145,6 +145,7 @@ class World:
         self.stale = False
         self.renewals = 0
         self.witnessed = True
+        self.boot = "first"
         self._numbers = itertools.count(1)
         self.asker = Requester(
             self.consumer,
@@ -189,7 +190,7 @@ class World:
             signer=self.provider.sign,
             keys={self.provider.decrypt.public.kid: self.provider.decrypt},
             directory=self.keys,
-            agreed=lambda: self.witnessed,
+            agreed=lambda: self.log.whole and self.witnessed,
             renew=self.renew,
             log=log,
             sources=self.sources,
@@ -215,7 +216,7 @@ class World:
     ) -> AsyncIterator[LookupFlow]:
         """A recovered flow."""
         self.log = self.open_log()
-        await self.log.start(version="test")
+        await self.log.start(version="test", boot=self.boot)
         try:
             self.flow = LookupFlow(
                 self.parts(wrap(self.log)),

@@ -362,6 +362,29 @@ async def test_after_a_restore_nothing_old_is_taken(world: World):
     world.sources.asked.clear()
 
 
+async def test_after_a_power_cut_nothing_old_is_taken(world: World):
+    """The witness agrees with what is left, but the last record was lost."""
+    ledger = world.folder / "lookup.db"
+    async with world.serving():
+        kept = {p: p.read_bytes() for p in world.folder.glob("lookup.db*")}
+        text = world.asker.ask(iat=world.iat + 59, exp=world.iat + 120)
+        assert isinstance(await world.send(text), Reply)
+    assert ledger in kept
+    for path in world.folder.glob("lookup.db*"):
+        path.unlink()
+    for path, data in kept.items():
+        path.write_bytes(data)
+    world.boot = "second"
+    async with world.serving():
+        assert denied(await world.send(text)) == ("time",)
+        world.clock.move(62)
+        found = await world.ask(iat=world.iat, exp=world.iat + 60)
+        assert isinstance(found, Reply)
+        assert found.status == "ok"
+    assert world.sources.asked == [(KEY,), (KEY,)]
+    world.sources.asked.clear()
+
+
 async def test_replay_after_the_clock_was_ahead_and_set_right(world: World):
     """What was forgotten while the clock was wrong is not asked a second time."""
     async with world.serving():
