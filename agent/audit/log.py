@@ -90,6 +90,9 @@ PAST: Final = "past"
 """So old that it may have been answered and forgotten: deny."""
 _FORGOTTEN = "forgotten"
 """Name of the latest ``exp`` of all requests that were forgotten."""
+_LIFE = "life"
+"""Name of how the last life ended: :data:`_CLEAN`, or the boot in which it did not."""
+_CLEAN = "clean"
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,11 @@ class AuditLog:
         tell: writes log lines and counters.
         now: aware UTC.
 
+    Attributes:
+        whole: whether this log must be all that the last life wrote, once the witness
+            agrees too: that life closed it, or only the process died and the system did
+            not. After anything else the last records may be missing.
+
     Raises:
         AuditDamaged: the ledger is that of another log, or not what was signed.
         AuditWriteFailed: the disk refuses.
@@ -190,20 +198,36 @@ class AuditLog:
         self._commit = GroupCommit(
             ledger, _sound_tree(ledger, self._newest), tell=tell, now=now
         )
+        begun = _CLEAN if self._commit.tree.size == 0 else ""
+        self._life = ledger.meta(_LIFE, begun)
+        self._started = self.whole = False
 
-    async def start(self, *, version: str) -> None:
+    async def start(self, *, version: str, boot: str = "") -> None:
         """Begin to write; the first record says so. Unfinished erasures are finished.
 
         Args:
             version: of the agent.
+            boot: another text after every start of the system; empty if not known.
         """
         self._commit.start()
+        self._started = True
         for day in sorted(self._erased & set(self._day_keys.days())):
             self._day_keys.destroy(day)
-        await self.append(AuditStarted(version, len(self._unfinished)))
+        event = AuditStarted(version, len(self._unfinished))
+        tail = leaf.tail(event)
+
+        def op(group: Group) -> None:
+            group.record(event, tail)
+            group.tx.set_meta(_LIFE, boot)
+
+        await self._commit.submit(op)
+        self.whole = self._life == _CLEAN or boot == self._life != ""
 
     async def close(self) -> None:
-        """Write what waits and close the ledger."""
+        """Write what waits and that this was all, and close the ledger."""
+        if self._started:
+            with contextlib.suppress(AuditWriteFailed, AuditDamaged):
+                await self._commit.submit(lambda g: g.tx.set_meta(_LIFE, _CLEAN))
         await asyncio.to_thread(self._commit.stop)
         self._ledger.close()
 

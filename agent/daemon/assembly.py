@@ -27,7 +27,7 @@ from agent.control.identity import IdentityFiles, check_pin, load_sign_key
 from agent.crypto.certificates import Certificate
 from agent.daemon.lookup_assembly import Ground, Open, make_lookups, open_log
 from agent.daemon.lookups import Lookups
-from agent.errors import ConfigInvalid, Fault, FepError, PeerFault
+from agent.errors import ConfigInvalid, Fault, FepError
 from agent.local.desk import Desk, Facts
 from agent.logs import Metrics, adopt_libraries, make_tell
 from agent.model.item import Item
@@ -155,6 +155,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         files.directory, aud=found.exchange.aud, kid=found.exchange.kid
     )
     directory.load()
+    directory.wanted.set()  # a key may have been revoked since it was kept
     state = State(found.paths.database, new_incarnation=partial(secrets.token_hex, 16))
     stack.callback(state.close)
     quota = Quota(found.spool.quota_mb * MB, found.spool.free_floor_mb * MB)
@@ -205,7 +206,10 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     desk = Desk(
         flow,
         facts,
-        troubles=lambda: [*_troubles(directory), *lookups.troubles()],
+        troubles=lambda: [
+            *_troubles(directory, looked_up=bool(work.offers)),
+            *lookups.troubles(),
+        ],
         lookups=lookups.sight(),
         metrics=metrics.text,
         now=_now,
@@ -300,10 +304,10 @@ def _not_after(files: IdentityFiles) -> datetime:
     return Certificate.from_pem(files.tls_certificate.read_bytes()).not_after
 
 
-def _troubles(directory: TrustedDirectory) -> list[FepError]:
+def _troubles(directory: TrustedDirectory, *, looked_up: bool) -> list[FepError]:
     """What is wrong apart from the flow."""
     try:
-        _ = directory.current
-    except PeerFault as e:
+        _ = directory.fresh if looked_up else directory.current
+    except FepError as e:
         return [e]
     return []
