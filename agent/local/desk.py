@@ -179,7 +179,7 @@ class Desk:
         }
 
     async def pull(
-        self, resource: str, *, confirm_deletes: bool, kind: RunKind
+        self, resource: str, *, confirm_deletes: bool, kind: RunKind = "full"
     ) -> JsonObject:
         """Ask for a run; its id and the number of deletes that it may bring.
 
