@@ -81,7 +81,7 @@ class Found:
     seconds: float
     peak_rss: int
     worker_rss: int
-    keys: Keys
+    sealed: list[dict[str, Any]]
 
 
 def load(server: Server, rows: int) -> None:
@@ -143,8 +143,7 @@ def pull(place: Site, daemon: int, resource: str) -> Found:
     began = moment(next(e for e in events if e["event"] == "run.started"))
     ended = max(moment(e) for e in events if e["event"] == "receipt.kept")
     sealed = [e for e in events if e["event"] == "batch.registered"]
-    keys = _left(place, sealed)
-    return Found(ended - began, memory.bytes, memory.largest_child, keys)
+    return Found(ended - began, memory.bytes, memory.largest_child, sealed)
 
 
 def _left(place: Site, sealed: list[dict[str, Any]]) -> Keys:
@@ -152,8 +151,8 @@ def _left(place: Site, sealed: list[dict[str, Any]]) -> Keys:
     found: dict[str, set[int]] = {"u": set(), "d": set()}
     for event in sealed:
         name = f"{event['resource'].replace('/', '_')}.{event['epoch']}.{event['seq']}"
-        payload = (place.state / "spool" / f"{name}.fepb").read_bytes()
-        payload = payload.partition(b"\n")[2]
+        [file] = (place.state / "spool").rglob(f"{name}.fepb")
+        payload = file.read_bytes().partition(b"\n")[2]
         if not payload:
             continue
         for rows in pa.ipc.open_stream(payload):
@@ -222,7 +221,7 @@ def _measured(
         references.append(reference(server, table))
         os.sync()
         diffs.append(pull(place, daemon, RESOURCE))
-        _must(diffs[-1].keys, wanted.keys, "the diff")
+        _must(_left(place, diffs[-1].sealed), wanted.keys, "the diff")
     [state] = (place.state / "diff").glob("*.diff")
     return Result(
         references,
@@ -251,7 +250,8 @@ def increments(
         os.sync()
         run = pull(place, daemon, TABLE_RESOURCE)
         changed = frozenset(int(line) for line in ids.split())
-        _must(run.keys, Keys(changed, frozenset()), "the increment")
+        left = _left(place, run.sealed)
+        _must(left, Keys(changed, frozenset()), "the increment")
         found.append(run.seconds)
     return found
 
