@@ -62,7 +62,7 @@ from agent.pipeline.diff_state import (
     write,
 )
 from agent.pipeline.fingerprint import fingerprints
-from agent.wire.arrow import OP, key_frames, schema_of
+from agent.wire.arrow import OP, deleted_rows, key_frames
 from agent.wire.key_text import key_columns
 
 SPILL_ROWS = 262_144
@@ -372,20 +372,8 @@ class Diff:
             gone = ~old.seen[place : place + len(frames)]
             if gone.any():
                 hashes = old.hashes[place : place + len(frames)][gone]
-                yield self._delete_rows(hashes, frames.filter(pa.array(gone)))
-
-    def _delete_rows(self, hashes: Hashes, frames: Frames) -> pa.RecordBatch:
-        """``d`` rows of these keys, all other columns NULL."""
-        schema = schema_of(self._items)
-        keys = self._keys.columns(hashes, frames)
-        arrays: list[Any] = [pa.array(["d"] * len(hashes), pa.string())]
-        for item in self._items:
-            kind = schema.field(item.name).type
-            found = keys.get(item.name)
-            arrays.append(
-                pa.nulls(len(hashes), kind) if found is None else pa.array(found, kind)
-            )
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+                keys = self._keys.columns(hashes, frames.filter(pa.array(gone)))
+                yield deleted_rows(keys, len(hashes), self._items)
 
     def finish(self, fresh: Path) -> Counts:
         """Write the new state and sync it and its folder.

@@ -128,13 +128,15 @@ class FakeSession:
 
     def read(self, part: Slice, resume: str | None = None) -> Iterator[Page]:
         self.connector.asked.append("read")
-        rows, page = self.config["rows"], self.config.get("page", 4)
-        for number, start in enumerate(range(0, rows, page)):
+        count, page = self.config["rows"], self.config.get("page", 4)
+        chosen = [column.name for column in part.stream.columns]
+        for number, start in enumerate(range(0, count, page)):
             if self.config.get("fail_at") == number:
                 happen(self.config["fail"])
             self.connector.pages_read += 1
-            end = min(start + page, rows)
-            yield Page(page_of(start, end, self.config), f"after {end - 1}")
+            end = min(start + page, count)
+            rows = page_of(start, end, self.config)
+            yield Page(rows.select(chosen), f"after {end - 1}")
         if self.config.get("twice"):
             yield Page(page_of(0, 1, self.config), "after 0")
         if self.config.get("fail_at") == "end":

@@ -55,6 +55,8 @@ from agent.errors import (
     all_errors,
 )
 from agent.model.job import (
+    AskKeys,
+    CentreKeys,
     Columns,
     Ended,
     Failed,
@@ -69,6 +71,7 @@ from agent.model.job import (
 from agent.model.stream import Head
 from agent.pipeline import seal
 from agent.pipeline.flow import judge, report, start
+from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.drift import Change, changes
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, defect
 from agent.pipeline.flow.pace import Pace
@@ -295,6 +298,9 @@ class _Run:
         job = await self._prepared(await undivided(make), facts.catalog.version)
         head = (await lane.stream()).head
         self._job, self._version = job, facts.catalog.version
+        self._centre = Centre(lane, facts.catalog)
+        if job.mode == "deletes":
+            job = replace(job, centre=await self._centre.counts())
         async with parts.worker() as worker:
             await worker.start(job)
             ended = await self._talk(worker, facts, head)
@@ -323,12 +329,10 @@ class _Run:
                 case Progress(read=read, estimate=estimate):
                     parts = 0 if sealed is None else sealed.packed.part
                     self._progress(read, estimate, parts)
-                case Columns() as columns:
-                    await self._compare(columns)
-                case Way() as way:
-                    self._way = way
-                case Gone() as gone:
-                    self._check_deletes(gone)
+                case Columns() | Way() | Gone():
+                    await self._learn(message)
+                case AskKeys(buckets=buckets):
+                    await worker.send(CentreKeys(await self._centre.keys(buckets)))
                 case Packed() as packed:
                     sealed = await self._seal(packed, facts, head)
                     tmp = self._parts.spool.tmp(facts.run, packed.part)
@@ -344,6 +348,20 @@ class _Run:
                 case _:
                     raise WorkerDied(f"unexpected {type(message).__name__}")
         raise WorkerDied("the worker ended without a last word")
+
+    async def _learn(self, said: Columns | Way | Gone) -> None:
+        """What the worker found of the source.
+
+        Raises:
+            SchemaDrift, MassDelete: a person has to look at it first.
+        """
+        match said:
+            case Columns() as columns:
+                await self._compare(columns)
+            case Way() as way:
+                self._way = way
+            case Gone() as gone:
+                self._check_deletes(gone)
 
     async def _compare(self, seen: Columns) -> None:
         """Go on if the table is as the last run saw it, or holds no less.

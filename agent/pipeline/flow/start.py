@@ -69,11 +69,13 @@ def basis(job: Job, version: int) -> str:
 
 def kind_of(wanted: RunKind, frontier: KeptFrontier | None, base: str) -> RunKind:
     """What can be read where a kind is wanted."""
-    if wanted not in {"incremental", "diff"}:
+    if wanted == "full":
         return wanted
     if frontier is None or frontier.basis != base or frontier.method is None:
         return "full"
-    return "diff" if frontier.method == DIFF else "incremental"
+    if frontier.method == DIFF:
+        return "diff"  # which finds deletes, too
+    return "deletes" if wanted == "deletes" else "incremental"
 
 
 def prepared(

@@ -40,6 +40,8 @@ from agent.errors import FepError, InternalFault
 from agent.model.batch import Quality, Rows
 from agent.model.column import Column
 from agent.model.job import (
+    AskKeys,
+    CentreKeys,
     Columns,
     Ended,
     Failed,
@@ -233,7 +235,8 @@ class Run:
             tally.frontier = self._frontier_of(source)
             if job.kind == "pull":
                 self._tell_way(connector, source)
-            ground = Ground(job, source, partial(self._checked, sieve))
+            check = partial(self._checked, sieve)
+            ground = Ground(job, source, check, self._tell, self._ask)
             estimate = source.estimate if self._mode.wire == "full" else None
             for load in self._mode.loads(ground):
                 yield load
@@ -273,6 +276,14 @@ class Run:
             self._tally.tells_changes = True
             self._tell(Way(found.method, found.assumes))
 
+    def _ask(self, buckets: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
+        """What the centre has; nobody waits for a line before the first load."""
+        self._tell(AskKeys(buckets))
+        answer = self._hear()
+        if not isinstance(answer, CentreKeys):
+            raise InternalFault(f"expected keys, got {type(answer).__name__}")
+        return answer.texts
+
     def _seen(self, found: Sequence[FoundColumn], fit: bool) -> None:
         columns = (
             Column(c.name, c.native, c.type, c.length, c.scale, c.nullable, c.key)
@@ -296,7 +307,8 @@ class Run:
 
     def _payloads(self, loads: Iterable[Load]) -> Generator[Payload, None, None]:
         """Pack; runs in the packing thread."""
-        job, full = self._job, self._mode.wire == "full"
+        job, mode = self._job, self._mode
+        says_unchanged = mode.wire != "full" and mode.moves
         for part in parts(
             loads,
             schema_of(tuple(b.item for b in job.items)),
@@ -305,7 +317,7 @@ class Run:
             after=0 if job.resume is None else job.resume.parts,
         ):
             nothing = part.number == 1 and part.final and not part.rows.num_rows
-            yield unchanged(part) if nothing and not full else payload(part)
+            yield unchanged(part) if nothing and says_unchanged else payload(part)
 
     def _deliver(self, ready: Payload, *, distinct: int) -> None:
         """Offer a payload, wait for its line, write it down."""
