@@ -108,16 +108,19 @@ class Outcome:
 
 
 @contextmanager
-def department(kind: str, *, logged: bool = False) -> Iterator[Source]:
+def department(
+    kind: str, *, logged: bool = False, env: Mapping[str, str] | None = None
+) -> Iterator[Source]:
     """A private server with the table ``work``; its ``changed`` is the database's own.
 
     Args:
         kind: ``postgres`` or ``mariadb``.
         logged: the log can be read, as some peers want it.
+        env: variables of the server's process.
     """
     if kind == "mariadb":
         settings = {"server-id": "1", "log-bin": "", "binlog-format": "ROW"}
-        with private_mariadb(settings if logged else None) as maria:
+        with private_mariadb(settings if logged else None, env=env) as maria:
             maria.sql(
                 "create table work (id bigint primary key, note varchar(200), changed"
                 " timestamp(6) not null default current_timestamp(6)"
@@ -129,7 +132,7 @@ def department(kind: str, *, logged: bool = False) -> Iterator[Source]:
     settings = {"max_prepared_transactions": "50", "max_connections": "80"}
     settings |= {"wal_level": "logical"} if logged else {}
     hba = "local all all trust\nhost all all 127.0.0.1/32 trust\n"
-    with private_server(settings=settings, tcp=logged, hba=hba) as server:
+    with private_server(settings=settings, tcp=logged, hba=hba, env=env) as server:
         server.sql(
             "create table work (id bigint primary key, note text,"
             " changed timestamptz not null default now());"
@@ -273,6 +276,10 @@ class SessionReader:
         self._source, self._file = source, file
         self._rows: dict[int, str] = {}
         self._since: str | None = None
+
+    def moved(self, source: Source) -> None:
+        """From now on the rows are read there."""
+        self._source = source
 
     def step(self) -> None:
         """Read everything, then what changed."""
