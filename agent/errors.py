@@ -496,6 +496,23 @@ class SchemaDrift(SourceFault):
     )
 
 
+class FrontierLost(SourceFault):
+    """Increments cannot go on; ``detail`` begins with the reason."""
+
+    code = "frontier-lost"
+    title = Text(
+        "The source is not the one that was read last; it is read in full",
+        "数据源与上次读取时不一致，将重新全量读取",
+    )
+    remedy = Text(
+        "The full read follows by itself. Find out whether the database was restored,"
+        " failed over, moved, or its clock was set: rows written in between may be lost"
+        " at the source.",
+        "系统会自动全量读取。请核实数据库是否恢复过备份、主备切换、迁移或调整过时钟：其间写入的数据可能"
+        "已在源库丢失。",
+    )
+
+
 class SourceText(SourceFault):
     """Text that its declared encoding cannot decode."""
 

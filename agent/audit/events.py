@@ -176,6 +176,17 @@ class RunHeld(Event):
 
 
 @dataclass(frozen=True)
+class FrontierGone(Event):
+    """Increments cannot go on from where they were; a full read follows."""
+
+    name = "frontier.lost"
+    level = "warning"
+    resource: str
+    run: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class ColumnsChanged(Event):
     """A table was changed at the source, and its resource goes on."""
 

@@ -3,7 +3,8 @@
 
 One socket, one JSON object a line, at most :data:`LINE_CAP` bytes. The daemon sends one
 :class:`Job`; the worker answers with the table's :class:`Columns` if its connector can
-say them, any number of :class:`Progress` and, batch after batch: :class:`Packed` ->
+say them, the :class:`Way` in which changes are found if there is one,
+any number of :class:`Progress` and, batch after batch: :class:`Packed` ->
 :class:`Line` -> :class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A
 daemon that does not answer a Packed holds the worker back: that is the backpressure.
 Secrets travel here only, never in argv or environment.
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from agent.model.batch import Quality, Rows
+from agent.model.batch import Mode, Quality, Rows
 from agent.model.column import Column
 from agent.model.item import Item, ItemType
 from agent.model.run import RunKind
@@ -34,6 +35,35 @@ class BoundItem:
     rules: tuple[str, ...] = ()
     """Quality rules by name, such as ``code:gender`` or ``citizen_id``."""
     required: bool = False
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where a full read that was cut goes on.
+
+    Args:
+        token: of the connector, after the last part that is registered.
+        last: digest of that part's last key, or None if it had no rows.
+        parts: that are registered.
+        rows: their sum.
+        quality: their sum.
+        reasons: quarantine code -> rows of these parts.
+        warnings: rule name -> rows of these parts.
+        frontier: at which the first part was read; it counts for all of them.
+        as_of: of the same moment.
+        basis: what was read, by which catalog; only the same may go on.
+    """
+
+    token: str
+    last: str | None
+    parts: int
+    rows: Rows
+    quality: Quality
+    reasons: Mapping[str, int]
+    warnings: Mapping[str, int]
+    frontier: str
+    as_of: str
+    basis: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +85,9 @@ class Job:
         max_rows_per_batch: upper bound of rows.
         quarantine: path of this run's quarantine file; made only if needed, 0600.
         statement_timeout_s: passed to the connector.
+        stamp: column that the database sets to its clock with every change, or None.
+        since: frontier at which the last run of the stream ended; not in mode ``full``.
+        resume: where a full read goes on, or None to begin.
     """
 
     kind: Literal["pull", "digest"]
@@ -71,6 +104,9 @@ class Job:
     quarantine: str
     statement_timeout_s: int
     mode: RunKind = "full"
+    stamp: str | None = None
+    since: str | None = None
+    resume: Resume | None = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +114,28 @@ class Columns:
     """The columns of the job's table as they are now, in its order.
 
     The worker does not wait for an answer; who does not like them kills it.
+
+    Args:
+        columns: all of them.
+        fit: whether the job can be done with them; if not, a :class:`Failed` with the
+            source's word follows.
     """
 
     columns: tuple[Column, ...]
+    fit: bool = True
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the stream's changes are found from now on; not told if they cannot be.
+
+    Args:
+        method: stable name, such as ``xmin``.
+        assumes: what is relied on and not proven, each as ``name=value``.
+    """
+
+    method: str
+    assumes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -95,8 +150,16 @@ class Progress:
 class Packed:
     """A payload is compressed and waits in the worker's memory for its line 1.
 
-    ``distinct`` (distinct keys over all parts) and ``frontier`` are set on the final
-    part only; ``token`` is the keyset position after the part, None on the final one.
+    Args:
+        distinct: distinct keys over all parts, of a full read, on its final part only.
+        token: the keyset position after the part; None on the final one, and where
+            nobody can go on.
+        frontier: where the run ends, on the final part; None if it moves none.
+        base: frontier of the run, on every part of a read that can go on.
+        last: digest of the last key of the part, with ``base``.
+        mode: how the part is applied.
+        reasons: quarantine code -> rows of this part.
+        warnings: rule name -> rows of this part.
     """
 
     part: int
@@ -110,6 +173,11 @@ class Packed:
     as_of: str
     token: str | None
     frontier: str | None
+    base: str | None = None
+    last: str | None = None
+    mode: Mode = "full"
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    warnings: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,10 +228,10 @@ class Failed:
     reasons: Mapping[str, int] = field(default_factory=dict)
 
 
-Message = Job | Columns | Progress | Packed | Line | Written | Ended | Failed
+Message = Job | Columns | Way | Progress | Packed | Line | Written | Ended | Failed
 _KINDS: dict[str, type[Any]] = {
     c.__name__.lower(): c
-    for c in (Job, Columns, Progress, Packed, Line, Written, Ended, Failed)
+    for c in (Job, Columns, Way, Progress, Packed, Line, Written, Ended, Failed)
 }
 
 
@@ -185,8 +253,11 @@ def decode(line: bytes) -> Message:
         if cls is Job:
             body["table"] = tuple(body["table"])
             body["items"] = tuple(_bound(b) for b in body["items"])
+            body["resume"] = _resume(body["resume"])
         if cls is Columns:
             body["columns"] = tuple(Column(**c) for c in body["columns"])
+        if cls is Way:
+            body["assumes"] = tuple(body["assumes"])
         if "rows" in body:
             body["rows"] = Rows(**body["rows"])
         if "quality" in body:
@@ -195,6 +266,13 @@ def decode(line: bytes) -> Message:
     except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f"worker message does not fit: {e}") from e
     return message
+
+
+def _resume(body: dict[str, Any] | None) -> Resume | None:
+    if body is None:
+        return None
+    body["rows"], body["quality"] = Rows(**body["rows"]), Quality(**body["quality"])
+    return Resume(**body)
 
 
 def _bound(body: dict[str, Any]) -> BoundItem:

@@ -175,5 +175,17 @@ STEP_4 = (
 )
 """The columns of a stream's table as its last run saw them."""
 
-STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3, STEP_4)
+STEP_5 = (
+    "ALTER TABLE frontiers ADD COLUMN basis TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE frontiers ADD COLUMN method TEXT",
+    "ALTER TABLE frontiers ADD COLUMN assumes TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE runs ADD COLUMN basis TEXT",
+    "ALTER TABLE runs ADD COLUMN base TEXT",
+    "ALTER TABLE runs ADD COLUMN base_as_of TEXT",
+    "ALTER TABLE runs ADD COLUMN last TEXT",
+    "ALTER TABLE runs ADD COLUMN reasons TEXT",
+)
+"""What a frontier is of and how changes are found; where a run that was cut goes on."""
+
+STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5)
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

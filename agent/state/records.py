@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from agent.model.batch import Mode, Quality, Rows
@@ -74,9 +74,17 @@ class NewBatch:
         quality: source rows of the batch.
         distinct: distinct keys of the snapshot, on its final part only.
         token: where reading could go on, None on the run's last batch.
-        frontier: where the run ends, on its last batch only.
+        final: whether the run ends with this batch.
+        frontier: where the run ends, on its last batch; None if it moves none.
         as_of: instant for which the rows hold.
         at: when it was sealed.
+        basis: what the frontier is of.
+        base: frontier at which a read began that can go on.
+        last: digest of the last key, where reading can go on.
+        method: how changes are found from the frontier on, or None if they cannot be.
+        assumes: what that relies on.
+        reasons: quarantine code -> rows.
+        warnings: rule name -> rows.
     """
 
     stream: int
@@ -93,14 +101,38 @@ class NewBatch:
     quality: Quality
     distinct: int | None
     token: str | None
+    final: bool
     frontier: str | None
     as_of: str
     at: str
+    basis: str = ""
+    base: str | None = None
+    last: str | None = None
+    method: str | None = None
+    assumes: tuple[str, ...] = ()
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    warnings: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def final(self) -> bool:
-        """Whether the run ends with this batch."""
-        return self.frontier is not None
+
+@dataclass(frozen=True)
+class KeptFrontier:
+    """Up to where a stream was read.
+
+    Args:
+        run: that ended there.
+        value: opaque text of the connector.
+        as_of: the source's clock at that point.
+        basis: what it is of.
+        method: how changes are found from there on, or None if they cannot be.
+        assumes: what that relies on and the database does not prove.
+    """
+
+    run: str
+    value: str
+    as_of: str
+    basis: str
+    method: str | None
+    assumes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ refuses.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from sqlite_utils import Database
 
 from agent.errors import ChainMoved
 from agent.model.column import Column
+from agent.model.job import Resume
 from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
+from agent.state import cuts
 from agent.state import rows as row
 from agent.state.database import Connection
 from agent.state.records import (
@@ -29,6 +31,7 @@ from agent.state.records import (
     Complete,
     Epoch,
     KeptDue,
+    KeptFrontier,
     KeptReceipt,
     NewBatch,
     NewReceipt,
@@ -96,9 +99,13 @@ class State:
             return row.stream(row.one(found))
 
     def open_epoch(self, stream: int, epoch: Epoch) -> None:
-        """Begin an epoch: unfinished batches of older ones are dropped, a halt ends."""
+        """Begin an epoch: unfinished batches of older ones are dropped, a halt ends.
+
+        What they brought forward is read again: the frontier is forgotten.
+        """
         head = epoch.head
         with self._connection.transaction() as db:
+            cuts.forget(db, stream)
             db.execute(
                 "UPDATE streams SET epoch = ?, seq = ?, prev = ?, incarnation = ?,"
                 " reason = ?, halt_code = NULL, halt_detail = NULL, halt_at = NULL"
@@ -157,7 +164,7 @@ class State:
                 " 'waiting', 0, ?, NULL)",
                 row.batch_values(new),
             )
-            _advance_run(db, new)
+            cuts.advance(db, new)
 
     def batch(self, stream: int, epoch: int, seq: int) -> Batch | None:
         """A registered batch, or None."""
@@ -184,12 +191,16 @@ class State:
             return tuple(row.batch(r) for r in row.many(found))
 
     def settling(self, stream: int) -> tuple[Batch, ...]:
-        """Stored batches whose run's final batch is stored or loaded, chain order."""
+        """Stored batches that may load, in chain order.
+
+        The parts of a snapshot load with its final one, others one by one.
+        """
         with self._connection.transaction() as db:
             found = db.execute(
                 "SELECT b.* FROM batches b WHERE b.stream = ? AND b.state = 'stored'"
-                " AND EXISTS (SELECT 1 FROM batches f WHERE f.run = b.run"
-                " AND f.final = 1 AND f.state IN ('stored', 'loaded'))"
+                " AND (b.mode <> 'full' OR EXISTS"
+                " (SELECT 1 FROM batches f WHERE f.run = b.run AND f.final = 1"
+                " AND f.state IN ('stored', 'loaded')))"
                 " ORDER BY b.epoch, b.seq",
                 [stream],
             )
@@ -326,12 +337,40 @@ class State:
                 self.keep_due(due)
 
     def start_run(self, run: str, *, at: str) -> None:
-        """The run begins to read."""
+        """The run begins to read, or goes on."""
         with self._connection.transaction() as db:
             db.execute(
-                "UPDATE runs SET state = 'reading', started_at = ? WHERE id = ?",
+                "UPDATE runs SET state = 'reading', code = NULL, detail = NULL,"
+                " started_at = coalesce(started_at, ?) WHERE id = ?",
                 [at, run],
             )
+
+    def settle_run(self, run: str, *, kind: RunKind, basis: str) -> None:
+        """What the run really reads, and of what."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "UPDATE runs SET kind = ?, basis = ? WHERE id = ?", [kind, basis, run]
+            )
+
+    def frontier(self, stream: int) -> KeptFrontier | None:
+        """Up to where a stream was read, or None."""
+        with self._connection.transaction() as db:
+            return cuts.frontier(db, stream)
+
+    def forget_frontier(self, stream: int) -> None:
+        """The next read of a stream is a full one."""
+        with self._connection.transaction() as db:
+            cuts.forget(db, stream)
+
+    def resume_point(self, run: str) -> Resume | None:
+        """Where a full read that was cut can go on, or None: from its first row."""
+        with self._connection.transaction() as db:
+            return cuts.resume_point(db, run)
+
+    def suspend_run(self, run: str, *, code: str, detail: str) -> Run | None:
+        """Queue a run that was cut and can go on; None if it cannot."""
+        with self._connection.transaction() as db:
+            return self.run(run) if cuts.suspend(db, run, code, detail) else None
 
     def end_run(self, run: str, totals: RunTotals, *, at: str) -> None:
         """The run has read everything and its last batch is registered."""
@@ -398,6 +437,11 @@ class State:
                 [run],
             )
             return row.sums(row.many(found))
+
+    def counted(self, run: str) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Reasons and warnings of the registered batches of a run."""
+        with self._connection.transaction() as db:
+            return cuts.counted(db, run)
 
     def last_distinct(self, stream: int) -> int | None:
         """Distinct keys of the newest snapshot that stands or may still load."""
@@ -545,17 +589,8 @@ def _head(head: Head) -> list[Any]:
     return [head.epoch, head.seq, head.prev, head.incarnation, head.reason]
 
 
-def _advance_run(db: Database, new: NewBatch) -> None:
-    db.execute("UPDATE runs SET token = ? WHERE id = ?", [new.token, new.run])
-    if new.frontier is not None:
-        db.execute("UPDATE runs SET as_of = ? WHERE id = ?", [new.as_of, new.run])
-        db.execute(
-            "INSERT OR REPLACE INTO frontiers VALUES (?, ?, ?, ?)",
-            [new.stream, new.run, new.frontier, new.as_of],
-        )
-
-
 def _halt(db: Database, stream: int, new: NewReceipt, at: str) -> None:
+    cuts.forget(db, stream)
     detail = f"batch {new.epoch}/{new.seq}"
     db.execute(
         "UPDATE streams SET halt_code = ?, halt_detail = ?, halt_at = ?"
@@ -573,7 +608,7 @@ def _end_older_snapshots(db: Database, stream: int, new: NewReceipt, at: str) ->
     db.execute(
         "UPDATE batches SET state = 'dropped', settled_at = ? WHERE stream = ?"
         " AND (epoch < ? OR (epoch = ? AND seq < ?)) AND state = 'stored'"
-        " AND run <> (SELECT run FROM batches WHERE stream = ? AND epoch = ?"
-        " AND seq = ?)",
+        " AND mode = 'full' AND run <>"
+        " (SELECT run FROM batches WHERE stream = ? AND epoch = ? AND seq = ?)",
         [at, stream, new.epoch, new.epoch, new.seq, stream, new.epoch, new.seq],
     )

@@ -234,7 +234,7 @@ def test_text_that_no_encoding_decodes_withholds_its_row_only(
 def test_a_table_of_another_type_deletes_nothing_at_the_centre(
     department: Department,
 ) -> None:
-    """No row of it fits any more: the run is held, and the centre keeps its rows."""
+    """Its key is another: the run is held, and the centre keeps its rows."""
     department.renew("another type")
     before = department.centre(PERSONS)
     department.agent.sql("ALTER TABLE person RENAME TO numbered")
@@ -242,8 +242,8 @@ def test_a_table_of_another_type_deletes_nothing_at_the_centre(
         "CREATE TABLE person AS SELECT 'n' || id AS id, name FROM numbered"
     )
     department.ask(PERSONS)
-    department.until_trouble(PERSONS, "mass-delete")
-    assert department.told_to_people(PERSONS, "mass-delete") == {}
+    department.until_trouble(PERSONS, "schema-drift")
+    assert department.told_to_people(PERSONS, "schema-drift") == {}
     department.ask(PERMITS)
     department.until_arrived(PERMITS)
     assert department.centre(PERSONS) == before
@@ -362,7 +362,7 @@ def test_a_full_disk_ends_the_daemon_by_name(cramped: Department) -> None:
 
 
 def test_a_disk_without_a_byte_refuses_a_pull_by_name(cramped: Department) -> None:
-    """The daemon lives on, and takes the pull once there is room."""
+    """What cannot be recorded is not done; started again with room, it is."""
     cramped.renew("without a byte")
     filler = fill(cramped, leave=0)
     try:
@@ -370,7 +370,9 @@ def test_a_disk_without_a_byte_refuses_a_pull_by_name(cramped: Department) -> No
     finally:
         filler.unlink()
     assert done.returncode == 74
-    assert json.loads(done.stdout)["error"]["code"] == "spool-write-failed"
+    assert json.loads(done.stdout)["error"]["code"] == "audit-write-failed"
+    cramped.agent.stop()
+    cramped.agent.start()
     cramped.ask(PERSONS)
     cramped.until_arrived(PERSONS)
 

@@ -47,7 +47,7 @@ class Script:
         die_at: dies silently instead of packing this part.
         failure: ends with this instead of the first part.
         odd: the next runs say just this, out of turn.
-        columns: what runs say of the table, if anything.
+        columns: what runs say of the table, if anything; it fits unless they fail.
         hold: waited for before part ``hold_at``.
     """
 
@@ -88,9 +88,9 @@ class WorkerDouble:
 
     async def messages(self) -> AsyncIterator[Message]:
         script = self._script
-        if script.columns is not None:
-            yield Columns(script.columns)
         failure = script.failures.pop(0) if script.failures else script.failure
+        if script.columns is not None:
+            yield Columns(script.columns, fit=failure is None)
         if failure is not None:
             self._ended = True
             yield failure

@@ -106,11 +106,15 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Again:
-    """A run is to be repeated, after some seconds; a confirmed number goes with it."""
+    """A run is to be repeated, after some seconds; a confirmed number goes with it.
+
+    ``goes_on``: where it was cut, if it can; else it begins anew as another run.
+    """
 
     deletes_confirmed: int | None
     kind: RunKind
     wait_s: float = 0.0
+    goes_on: bool = False
 
 
 class Lane:
@@ -209,6 +213,13 @@ class Lane:
         Nothing is repeated where a run is wanted already. A confirmation without a
         number was for this run alone: who gave it did not see a repetition coming.
         """
+        if again is not None and again.goes_on and self.wanted is None:
+            suspend = partial(
+                self.parts.state.suspend_run, run, code=error.code, detail=error.detail
+            )
+            if (cut := await undivided(suspend)) is not None:
+                self.take(cut, wait_s=again.wait_s)
+                return
         successor = None
         if again is not None and self.wanted is None:
             confirmed = again.deletes_confirmed

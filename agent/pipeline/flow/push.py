@@ -116,7 +116,7 @@ class PushFlow:
         elif run.state == "queued" and lane.wanted is None:
             lane.take(run)
         else:
-            again = Again(run.deletes_confirmed, run.kind)
+            again = Again(run.deletes_confirmed, run.kind, goes_on=True)
             cut = Interrupted("the daemon was restarted")
             await lane.stop(run.id, "interrupted", cut, again=again)
 
@@ -138,7 +138,8 @@ class PushFlow:
         """Its last batch was registered, only its totals were not."""
         state = self._parts.state
         sums = state.sums(run.id)
-        totals = RunTotals(sums.rows, sums.quality, reasons={}, warnings={})
+        reasons, warnings = state.counted(run.id)
+        totals = RunTotals(sums.rows, sums.quality, reasons, warnings)
         state.end_run(run.id, totals, at=_at(self._parts))
 
     async def serve(self) -> None:

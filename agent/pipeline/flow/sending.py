@@ -339,7 +339,8 @@ class Sending:
         batches = await undivided(partial(parts.state.settling, lane.stream_id))
         if not batches:
             return None
-        final = next((b for b in batches if b.final), batches[0])
+        oldest = batches[0]
+        final = next((b for b in batches if b.final and b.run == oldest.run), oldest)
         news = await self._news(final)
         if news is None:
             await self._locate(stream)

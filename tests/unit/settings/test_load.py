@@ -313,7 +313,7 @@ full = "off"
 ful = "off"
 jitter_s = "a minute"
 [schedule."101001/000002"]
-incremental = "every 1m"
+incremental = "every 1s"
 """,
         )
     )

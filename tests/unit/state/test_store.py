@@ -63,6 +63,7 @@ def batch(head: Head, *, run: str = "run-1", final: bool = False) -> NewBatch:
         quality=Quality(5, 2, 0),
         distinct=8 if final else None,
         token=None if final else f"after {seq}",
+        final=final,
         frontier="frontier" if final else None,
         as_of=NOON,
         at=NOON,

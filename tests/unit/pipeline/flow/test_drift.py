@@ -191,16 +191,27 @@ async def test_a_narrower_table_is_held_with_its_difference(world: World) -> Non
         assert flow.resource(PERSON).state == "idle"
 
 
-async def test_a_dropped_column_is_a_difference_and_not_an_endless_retry(
+async def test_a_table_that_cannot_be_read_is_named_with_its_difference(
     world: World,
 ) -> None:
-    """The worker fails for it, too; what the daemon saw first counts."""
+    """The source's word names it: it mends itself. The difference goes along."""
     await world.pulled()
+    gone = Failed("source-missing", "no column name")
     world.scripts[PERSON].columns = (ID,)
-    world.scripts[PERSON].failure = Failed("source-missing", "no column name")
+    world.scripts[PERSON].failures = [gone]
     report = await world.pulled()
-    assert (report.state, report.code) == ("held", "schema-drift")
-    assert report.successor is None
+    assert (report.state, report.code) == ("failed", "source-missing")
+    assert report.detail == "no column name\n- name varchar(20)"
+    assert report.successor is not None
+
+
+async def test_a_right_that_was_taken_away_is_no_difference(world: World) -> None:
+    """Columns that an account may not see any more are still there."""
+    await world.pulled()
+    world.scripts[PERSON].columns = ()
+    world.scripts[PERSON].failures = [Failed("source-right", "no SELECT")]
+    report = await world.pulled()
+    assert (report.code, report.detail) == ("source-right", "no SELECT")
 
 
 async def test_a_higher_version_of_the_document_accepts_the_table(
