@@ -185,9 +185,10 @@ class AuditWriteFailed(OwnFault):
     exit_code = 74
     title = Text("The audit log cannot be written", "审计日志无法写入")
     remedy = Text(
-        "Lookups are refused until it can. Check disk space, mount options and the owner"
-        " of the state folder, then restart the service; the log goes on where it was.",
-        "在恢复之前所有查询均被拒绝。请检查磁盘空间、挂载选项和状态目录属主后重启服务；日志将从原处继续。",
+        "Nothing is answered, sent or begun until it can. Check disk space, mount options"
+        " and the owner of the state folder, then restart the service; the log goes on"
+        " where it was.",
+        "在恢复之前不答复查询、不外发数据、不执行操作。请检查磁盘空间、挂载选项和状态目录属主后重启服务；日志将从原处继续。",
     )
 
 
@@ -214,6 +215,18 @@ class AuditRolledBack(OwnFault):
         "An old copy of lookup.db was put back, or records were cut off. Stop the"
         " service and bring back the newest file; see docs/audit.md.",
         "lookup.db 被旧副本替换或记录被截断。请停止服务并恢复最新文件；见 docs/audit.md。",
+    )
+
+
+class DirectoryStale(OwnFault):
+    """The directory has not been fetched for so long that lookups may not rely on it."""
+
+    code = "directory-stale"
+    title = Text("The directory is too old for lookups", "目录过旧，不能用于查询")
+    remedy = Text(
+        "Lookups are refused, because a key may have been revoked meanwhile. Bring back"
+        " the line to the exchange; they go on by themselves.",
+        "期间可能有密钥被吊销，因此拒绝查询。请恢复与交换中心的连接，之后自动继续。",
     )
 
 

@@ -65,13 +65,8 @@ from agent.errors import (
     RecordUnknown,
     UsageFault,
 )
-from agent.state.ledger import (
-    KeptBox,
-    KeptCheckpoint,
-    KeptPolicy,
-    KeptRequest,
-    Ledger,
-)
+from agent.state.ledger import Ledger
+from agent.state.ledger_records import KeptBox, KeptCheckpoint, KeptPolicy, KeptRequest
 from agent.wire.grammar import format_time
 
 KEPT_S = 120
@@ -95,6 +90,9 @@ PAST: Final = "past"
 """So old that it may have been answered and forgotten: deny."""
 _FORGOTTEN = "forgotten"
 """Name of the latest ``exp`` of all requests that were forgotten."""
+_LIFE = "life"
+"""Name of how the last life ended: :data:`_CLEAN`, or the boot in which it did not."""
+_CLEAN = "clean"
 
 
 @dataclass(frozen=True)
@@ -161,6 +159,11 @@ class AuditLog:
         tell: writes log lines and counters.
         now: aware UTC.
 
+    Attributes:
+        whole: whether this log must be all that the last life wrote, once the witness
+            agrees too: that life closed it, or only the process died and the system did
+            not. After anything else the last records may be missing.
+
     Raises:
         AuditDamaged: the ledger is that of another log, or not what was signed.
         AuditWriteFailed: the disk refuses.
@@ -190,23 +193,41 @@ class AuditLog:
         self._erased = set(ledger.erased_days())
         self._unfinished = ledger.open_requests()
         self._forgotten = int(ledger.meta(_FORGOTTEN, "0"))
+        self._room_of: Group | None = None
+        self._room = False
         self._commit = GroupCommit(
             ledger, _sound_tree(ledger, self._newest), tell=tell, now=now
         )
+        begun = _CLEAN if self._commit.tree.size == 0 else ""
+        self._life = ledger.meta(_LIFE, begun)
+        self._started = self.whole = False
 
-    async def start(self, *, version: str) -> None:
+    async def start(self, *, version: str, boot: str = "") -> None:
         """Begin to write; the first record says so. Unfinished erasures are finished.
 
         Args:
             version: of the agent.
+            boot: another text after every start of the system; empty if not known.
         """
         self._commit.start()
+        self._started = True
         for day in sorted(self._erased & set(self._day_keys.days())):
             self._day_keys.destroy(day)
-        await self.append(AuditStarted(version, len(self._unfinished)))
+        event = AuditStarted(version, len(self._unfinished))
+        tail = leaf.tail(event)
+
+        def op(group: Group) -> None:
+            group.record(event, tail)
+            group.tx.set_meta(_LIFE, boot)
+
+        await self._commit.submit(op)
+        self.whole = self._life == _CLEAN or boot == self._life != ""
 
     async def close(self) -> None:
-        """Write what waits and close the ledger."""
+        """Write what waits and that this was all, and close the ledger."""
+        if self._started:
+            with contextlib.suppress(AuditWriteFailed, AuditDamaged):
+                await self._commit.submit(lambda g: g.tx.set_meta(_LIFE, _CLEAN))
         await asyncio.to_thread(self._commit.stop)
         self._ledger.close()
 
@@ -264,16 +285,21 @@ class AuditLog:
             AuditDamaged: it could not be written.
             EvidenceGone: it was answered, and the answer's key is missing.
         """
-        if free_bytes(self._ledger.path.parent) < FLOOR:
+        request = KeptRequest(iss, jti, digest, exp)
+        op = partial(self._begin, request)
+        begun = await self._commit.submit(op, about=(iss, jti))
+        if begun is None:
             raise AuditWriteFailed(
                 f"{self._ledger.path}: expected {FLOOR >> 20} MiB free, got less"
             )
-        request = KeptRequest(iss, jti, digest, exp)
-        return await self._commit.submit(partial(self._begin, request))
+        return begun
 
     def _begin(
         self, new: KeptRequest, group: Group
-    ) -> New | Same | Other | Open | Past:
+    ) -> New | Same | Other | Open | Past | None:
+        """None: the disk has no room for it."""
+        if not self._has_room(group):
+            return None
         kept = group.tx.request(new.iss, new.jti)
         if kept is None and new.exp <= self._forgotten:
             return PAST
@@ -286,6 +312,13 @@ class AuditLog:
             return OPEN
         found = self._opened(kept.leaf, group.box(kept.leaf), group.tree)
         return Same(found.reply)
+
+    def _has_room(self, group: Group) -> bool:
+        """Whether lookups may be begun; looked at once in a transaction."""
+        if self._room_of is not group:
+            self._room_of = group
+            self._room = free_bytes(self._ledger.path.parent) >= FLOOR
+        return self._room
 
     async def settle(
         self,
@@ -323,7 +356,7 @@ class AuditLog:
             group.tx.answer(iss, jti, leaf=n)
             return n
 
-        return await self._commit.submit(op)
+        return await self._commit.submit(op, about=(iss, jti))
 
     async def batch_left(self, event: BatchLeft) -> None:
         """Record once that a batch is about to leave.

@@ -9,20 +9,28 @@ Rules
 3. It is verified before it is written, and verified again when it is read.
 4. A lookup that finds nothing asks for a refresh; the message that needed it is judged
    again later.
+5. Lookups rely on it for :data:`STALE_S` after it was last fetched, also across a
+   restart: a revoked key must not live on because the exchange cannot be reached.
+   Receipts do not: what they say of the past stays true.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from agent.control.identity import write_file
 from agent.crypto.jose import PublicKey, split, verify
-from agent.errors import BadSignature, MalformedMessage, UnknownKey
+from agent.errors import BadSignature, DirectoryStale, MalformedMessage, UnknownKey
 from agent.wire import directory as wire
 from agent.wire.directory import Directory
+
+STALE_S = 900.0
+"""So long after the last fetch lookups rely on it, seconds: three fetches in a row have
+failed then."""
 
 
 def check_directory(text: str | bytes, *, aud: str, kid: str) -> Directory:
@@ -54,13 +62,26 @@ class TrustedDirectory:
         path: where the last verified one is kept.
         aud: the exchange that we trust.
         kid: pinned thumbprint of its receipt key.
+        clock: monotonic seconds.
+        wall: seconds as files have them, for the age of a kept one.
     """
 
-    def __init__(self, path: Path, *, aud: str, kid: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        aud: str,
+        kid: str,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._path = path
         self._aud = aud
         self._kid = kid
+        self._clock = clock
+        self._wall = wall
         self._now: Directory | None = None
+        self._fetched = float("-inf")  # by the clock
         self._taking = threading.Lock()  # two may be fetched at a time
         self.wanted = asyncio.Event()
 
@@ -76,6 +97,23 @@ class TrustedDirectory:
             raise UnknownKey("there is no directory yet")
         return self._now
 
+    @property
+    def fresh(self) -> Directory:
+        """The directory in use, if lookups may rely on it.
+
+        Raises:
+            UnknownKey: there is none yet.
+            DirectoryStale: it was fetched too long ago; a refresh is asked for.
+        """
+        found = self.current
+        age = self._clock() - self._fetched
+        if age > STALE_S:
+            self.wanted.set()
+            raise DirectoryStale(
+                f"expected one fetched within {STALE_S:.0f} s, got one of {age:.0f} s"
+            )
+        return found
+
     def load(self) -> bool:
         """Take the kept one into use; whether there is one that verifies.
 
@@ -83,10 +121,12 @@ class TrustedDirectory:
         """
         try:
             text = self._path.read_bytes()
+            age = max(0.0, self._wall() - self._path.stat().st_mtime)
             self._now = check_directory(text, aud=self._aud, kid=self._kid)
         except (OSError, MalformedMessage, BadSignature):
             self.wanted.set()
             return False
+        self._fetched = self._clock() - age
         return True
 
     def take(self, text: str | bytes) -> Directory:
@@ -104,6 +144,7 @@ class TrustedDirectory:
                     f"directory: expected iat {self._now.iat} or later, got {found.iat}"
                 )
             self._now = found
+            self._fetched = self._clock()
             data = text.encode("ascii") if isinstance(text, str) else text
             write_file(self._path, data)
         return found

@@ -27,7 +27,7 @@ from agent.daemon.lookups import Lookups
 from agent.daemon.reload import Hands, Reloader
 from agent.daemon.schedules import Scheduler
 from agent.daemon.work import Board, Live, Work
-from agent.errors import FepError, GateClosed, PeerFault
+from agent.errors import FepError, GateClosed
 from agent.local.desk import Desk, Facts, Gauges
 from agent.logs import Metrics, Teller, adopt_libraries
 from agent.model.job import Job
@@ -88,6 +88,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         files.directory, aud=found.exchange.aud, kid=found.exchange.kid
     )
     directory.load()
+    directory.wanted.set()  # a key may have been revoked since it was kept
     state = State(found.paths.database, new_incarnation=partial(secrets.token_hex, 16))
     stack.callback(state.close)
     exchange = await stack.enter_async_context(
@@ -146,7 +147,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         facts,
         troubles=lambda: [
             *reloader.troubles(),
-            *_troubles(directory),
+            *_troubles(directory, looked_up=bool(board.work.offers)),
             *lookups.troubles(),
         ],
         lookups=lookups.sight(),
@@ -233,6 +234,7 @@ def _job(board: Board, resource: str, run: str, mode: RunKind) -> Job:
         quarantine=str(folder / quarantine_folder.file_name(resource, run)),
         statement_timeout_s=found.push.statement_timeout_s,
         mode=mode,
+        stamp=leaving.stamp,
     )
 
 
@@ -248,10 +250,10 @@ def _not_after(files: IdentityFiles) -> datetime:
     return Certificate.from_pem(files.tls_certificate.read_bytes()).not_after
 
 
-def _troubles(directory: TrustedDirectory) -> list[FepError]:
+def _troubles(directory: TrustedDirectory, *, looked_up: bool) -> list[FepError]:
     """What is wrong apart from the flow."""
     try:
-        _ = directory.current
-    except PeerFault as e:
+        _ = directory.fresh if looked_up else directory.current
+    except FepError as e:
         return [e]
     return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from agent import VERSION
@@ -49,9 +51,10 @@ from agent.retry import Backoff
 from agent.settings import Settings
 from agent.state.ledger import Ledger
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 WAITING = 4
 """So many times ``lookup.in_flight`` requests may be inside the door, bodies that are
-still on their way among them."""
+still on their way among them; and so many may be worked on, most for nobody."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +123,22 @@ async def open_log(stack: AsyncExitStack, ground: Ground, *, config: str) -> Aud
         now=now,
     )
     stack.push_async_callback(log.close)
-    await log.start(version=VERSION)
+    await log.start(version=VERSION, boot=boot_id(os.environ))
     await log.changed("config", config, ConfigChanged(config))
     kids = _kids(ground.signer, load_decrypt_key(ground.files), key)
     await log.changed("keys", json.dumps(kids), KeysChanged(node, kids))
     return log
+
+
+def boot_id(environ: Mapping[str, str]) -> str:
+    """Which boot of the system this is; empty if it cannot be known.
+
+    The unit hides ``/proc/sys`` and says it in ``FEP_BOOT`` instead.
+    """
+    try:
+        return environ.get("FEP_BOOT") or _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def _kids(*keys: PrivateKey | NoteKey) -> dict[str, str]:
@@ -150,7 +164,7 @@ def make_lookups(
     peer = _peer(ground)
     witness = Witness(log, peer, tell=tell)
     parts = _parts(ground, opened.offers, log=log, sources=sources)
-    parts = replace(parts, agreed=lambda: witness.state == "agrees")
+    parts = replace(parts, agreed=lambda: log.whole and witness.state == "agrees")
     flow = LookupFlow(parts, policy=active, started=now())
     line = Standing(now=now, enabled=found.lookup.relay)
     threshold = Standing(now=now, enabled=bool(found.lookup.listen))
@@ -187,7 +201,7 @@ def _parts(
         node=found.agent.node,
         signer=ground.signer,
         keys={key.public.kid: key},
-        directory=lambda: ground.directory.current,
+        directory=lambda: ground.directory.fresh,
         agreed=lambda: False,
         renew=Renewal(partial(_refresh, ground), clock=time.monotonic),
         log=log,
@@ -205,6 +219,7 @@ def _parts(
             sleep=asyncio.sleep,
             new_id=ground.new_id,
         ),
+        at_work=limits.in_flight * WAITING,
     )
 
 

@@ -29,8 +29,9 @@ from agent.settings import Settings
 
 SECRETS_S = 5.0
 """Pause between two looks at the secrets' files."""
-DIRECTORY_S = 3600.0
-"""Pause between two fetches of the directory, at most."""
+DIRECTORY_S = 300.0
+"""Pause between two fetches of the directory, at most: nobody nudges an agent that has
+only a listener."""
 DIRECTORY_MIN_S = 5.0
 """Pause between two fetches that somebody asked for, at least."""
 QUARANTINE_S = 3600.0

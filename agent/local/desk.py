@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from agent import VERSION
 from agent.errors import BatchUnknown, FepError, GateClosed, all_errors
 from agent.local.lookups import Sight
+from agent.model.run import RunKind
 
 JsonObject = dict[str, Any]
 
@@ -20,7 +21,7 @@ class Push(Protocol):
     """The push flow as people see it; its values are dataclasses."""
 
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False
+        self, resource: str, *, confirm_deletes: bool = False, kind: RunKind = "full"
     ) -> str:
         """Ask for a run; its id."""
         ...
@@ -177,7 +178,9 @@ class Desk:
             "schedule": list(self._gauges.times(found.resource)),
         }
 
-    async def pull(self, resource: str, *, confirm_deletes: bool) -> JsonObject:
+    async def pull(
+        self, resource: str, *, confirm_deletes: bool, kind: RunKind = "full"
+    ) -> JsonObject:
         """Ask for a run; its id and the number of deletes that it may bring.
 
         Raises:
@@ -186,7 +189,9 @@ class Desk:
         """
         if (why := self._facts.kept.get(resource)) is not None:
             raise GateClosed(f"{resource}: {why}")
-        run = await self._push.request_pull(resource, confirm_deletes=confirm_deletes)
+        run = await self._push.request_pull(
+            resource, confirm_deletes=confirm_deletes, kind=kind
+        )
         confirmed = (await self._push.look(run)).deletes_confirmed
         return {"run": run, "resource": resource, "deletes_confirmed": confirmed}
 

@@ -15,7 +15,8 @@ Rules
    is judged again, and while a policy is being activated nothing is signed.
 5. Before a signature has verified a refusal is an unsigned problem and a counter, and
    once a minute one record of all of them.
-6. A request is worked on to its end even if nobody waits for it any more.
+6. A request is worked on to its end even if nobody waits for it any more. So that lines
+   which are cut again and again gather no work, there is a bound for these too.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from agent.crypto.jose import PrivateKey, PublicKey
 from agent.crypto.jwe import Parcel
 from agent.errors import (
     AuditWriteFailed,
+    DirectoryStale,
     FepError,
     InternalFault,
     KeyRevoked,
@@ -66,7 +68,7 @@ from agent.lookup.reply import Outcome, Question, Row, Stamp
 from agent.lookup.verify import Asked, Clock
 from agent.model.marking import marked
 from agent.model.treatment import MaskKind
-from agent.state.ledger import KeptRequest
+from agent.state.ledger_records import KeptRequest
 from agent.wire.directory import Directory
 from agent.wire.grammar import format_time
 from agent.wire.lookup import REPLY_ROOM, REQUEST_CAP, Reply, Request
@@ -74,6 +76,10 @@ from agent.wire.problem import Problem
 
 SUMMARY_S = 60.0
 """Pause between two records of what was refused unsigned, seconds."""
+DENIED_KEPT = 16 * 1024
+"""Longest signed request that is kept as evidence although it was denied, bytes. Of a
+longer one only the digest stays, in its record: nobody who may not look anything up
+shall be able to fill the disk."""
 
 Known: TypeAlias = New | Same | Other | Begun | Past
 
@@ -145,11 +151,12 @@ class Parts:
         node: who we are.
         signer: our key of purpose ``sign``.
         keys: our keys of purpose ``decrypt`` by kid.
-        directory: everybody's keys as they are now; raises UnknownKey without one.
-        agreed: whether the witness knows no more than our log, so that no request was
-            forgotten by a restored copy of it.
-        renew: fetch the directory again, because a key was not in it; whether it was
-            done, which is not at every call.
+        directory: everybody's keys as they are now; raises UnknownKey without one and
+            DirectoryStale if it is too old to say who may ask.
+        agreed: whether nothing can be missing in our log: its last life ended well, and
+            the witness knows no more, so that no restored copy forgot a request.
+        renew: fetch the directory again, because a key was not in it or it is too old;
+            whether it was done, which is not at every call.
         log: see there.
         sources: see there.
         offers: resource -> what the gate lets be looked up.
@@ -157,6 +164,7 @@ class Parts:
         tell: where events go.
         chance: see there.
         deadline_s: longest time for the source, all items together, seconds.
+        at_work: requests being worked on, those for which nobody waits among them.
     """
 
     node: str
@@ -172,6 +180,7 @@ class Parts:
     tell: Tell
     chance: Chance
     deadline_s: float = 20.0
+    at_work: int = 256
 
 
 @dataclass
@@ -276,12 +285,15 @@ class LookupFlow:
 
     async def _admitted(self, sealed: jwe.Sealed) -> Parcel | Problem:
         try:
-            with self._parts.turnstile.entered(sealed.iss):
+            with self._parts.turnstile.entered(sealed.iss, len(sealed.text)):
                 return await self._opened(sealed)
         except Crowded as e:
             return Problem("busy", 429 if e.one_peer else 503, "too many lookups")
         except PeerFault as e:
             return problem_of(e)
+        except DirectoryStale as e:  # shown by whoever keeps it, as long as it lasts
+            self._parts.tell(LookupFailed(None, e.code))
+            return Problem.of("busy", "the agent cannot answer now")
         except FepError as e:
             self.trouble = e
         except Exception as e:  # noqa: BLE001 - a defect here must not stop others
@@ -292,7 +304,7 @@ class LookupFlow:
     async def _opened(self, sealed: jwe.Sealed) -> Parcel:
         try:
             asked, to = self._known(sealed)
-        except UnknownKey:
+        except (UnknownKey, DirectoryStale):
             if not await self._parts.renew():
                 raise
             asked, to = self._known(sealed)
@@ -324,6 +336,8 @@ class LookupFlow:
         """
         task = self._running.get(asked.digest)
         if task is None:
+            if len(self._running) >= self._parts.at_work:
+                raise Crowded(one_peer=False)
             task = asyncio.create_task(self._decide(asked))
             self._running[asked.digest] = task
             task.add_done_callback(lambda _: self._running.pop(asked.digest))
@@ -414,7 +428,7 @@ class LookupFlow:
             request.iss,
             request.jti,
             event=record.decided(self._seen(asked, began), made, text),
-            request=asked.text,
+            request=_kept(asked.text, outcome),
             reply=text,
         )
         self._count(outcome)
@@ -598,6 +612,11 @@ def problem_of(error: PeerFault) -> Problem:
 
 def _question(asked: Asked) -> Question:
     return Question(asked.request.iss, asked.request.jti, asked.digest)
+
+
+def _kept(text: str, outcome: Outcome) -> str | None:
+    """The request as evidence; None if its digest in the record must do."""
+    return None if outcome.status == "denied" and len(text) > DENIED_KEPT else text
 
 
 def _ask(request: Request, by: Allowed) -> Ask:

@@ -8,6 +8,8 @@ Rules
 2. The consumer's name is only claimed then. On both ways it comes from the exchange,
    which has compared it with the consumer's certificate, so nobody can use up the share
    of another.
+3. What is long costs more: what is written down of a lookup grows with it, and a disk
+   is filled by bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from dataclasses import dataclass
 
 PEERS = 4096
 """Consumers that are remembered; wire.md names a few hundred departments."""
+TOKEN_BYTES = 16 * 1024
+"""So many bytes of a sealed request count as one lookup, each begun one."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Bounds:
     Args:
         in_flight: lookups at a time.
         peer_in_flight: of one consumer.
-        peer_per_s: of one consumer, per second; a second's worth may come at once.
+        peer_per_s: of one consumer, per second; a second's worth may come at once. A
+            long one counts as several, see :data:`TOKEN_BYTES`.
     """
 
     in_flight: int = 64
@@ -68,8 +73,12 @@ class Turnstile:
         self.inside = 0
 
     @contextmanager
-    def entered(self, peer: str) -> Iterator[None]:
+    def entered(self, peer: str, size: int = 0) -> Iterator[None]:
         """Be inside until the block ends.
+
+        Args:
+            peer: who asks.
+            size: of the sealed request, bytes.
 
         Raises:
             Crowded: there is no room.
@@ -77,9 +86,10 @@ class Turnstile:
         if self.inside >= self._bounds.in_flight:
             raise Crowded(one_peer=False)
         found = self._peer(peer)
-        if found.inside >= self._bounds.peer_in_flight or found.tokens < 1.0:
+        price = min(1 + size // TOKEN_BYTES, self._bounds.peer_per_s)
+        if found.inside >= self._bounds.peer_in_flight or found.tokens < price:
             raise Crowded(one_peer=True)
-        found.tokens -= 1.0
+        found.tokens -= price
         found.inside += 1
         self.inside += 1
         try:

@@ -117,7 +117,11 @@ def reading(
         SourceFault: the source cannot be opened or, inside the block, not be read.
     """
     stream = stream_of(job.table, job.items, job.stamp)
-    limits = Limits(statement_timeout_s=job.statement_timeout_s, timezone=job.timezone)
+    limits = Limits(
+        statement_timeout_s=job.statement_timeout_s,
+        page_rows=min(job.max_rows_per_batch, Limits.page_rows),
+        timezone=job.timezone,
+    )
     with source_faults(), connector.open(job.source, limits) as session:
         frontier = session.frontier(stream)
         slices = _planned(session, stream, seen)

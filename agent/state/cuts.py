@@ -83,7 +83,8 @@ def advance(db: Database, new: NewBatch) -> None:
 def counted(db: Database, run: str) -> tuple[Mapping[str, int], Mapping[str, int]]:
     """Reasons and warnings of the parts of a run."""
     found = db.execute("SELECT reasons FROM runs WHERE id = ?", [run]).fetchone()
-    return _counted(found[0] if found else None)
+    reasons, warnings = _counted(found[0] if found else None)
+    return dict(reasons), dict(warnings)
 
 
 def resume_point(db: Database, run: str) -> Resume | None:

@@ -514,12 +514,16 @@ class State:
             )
 
     def last_begun(self, stream: int, kind: RunKind) -> str | None:
-        """When the newest run of a kind began, or was asked for."""
+        """When the newest run of a kind began, or was asked for.
+
+        What was wanted as an increment may have been read as a diff.
+        """
+        other = "diff" if kind == "incremental" else kind
         with self._connection.transaction() as db:
             found = db.execute(
                 "SELECT coalesce(started_at, asked_at) FROM runs"
-                " WHERE stream = ? AND kind = ? ORDER BY rowid DESC LIMIT 1",
-                [stream, kind],
+                " WHERE stream = ? AND kind IN (?, ?) ORDER BY rowid DESC LIMIT 1",
+                [stream, kind, other],
             ).fetchone()
             return None if found is None else str(found[0])
 

@@ -362,17 +362,21 @@ def test_a_full_disk_ends_the_daemon_by_name(cramped: Department) -> None:
 
 
 def test_a_disk_without_a_byte_refuses_a_pull_by_name(cramped: Department) -> None:
-    """What cannot be recorded is not done; started again with room, it is."""
+    """What cannot be recorded is not begun; started again with room it is taken."""
+    agent = cramped.agent
     cramped.renew("without a byte")
     filler = fill(cramped, leave=0)
     try:
-        done = cramped.agent.run("pull", PERSONS, "--json")
+        done = agent.run("pull", PERSONS, "--json")
     finally:
         filler.unlink()
     assert done.returncode == 74
     assert json.loads(done.stdout)["error"]["code"] == "audit-write-failed"
-    cramped.agent.stop()
-    cramped.agent.start()
+    shown = agent.run("status", "--lang", "en")
+    assert shown.returncode == 1
+    assert "audit-write-failed" in shown.stdout
+    agent.stop()
+    agent.start()
     cramped.ask(PERSONS)
     cramped.until_arrived(PERSONS)
 

@@ -202,7 +202,7 @@ def peer(double: WitnessDouble) -> Peer:
 
 @asynccontextmanager
 async def site(
-    folder: Path, *, clock: Clock | None = None, key: NoteKey = LOG_KEY
+    folder: Path, *, clock: Clock | None = None, key: NoteKey = LOG_KEY, boot: str = ""
 ) -> AsyncIterator[Site]:
     """A started log; closed at the end."""
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
@@ -217,7 +217,7 @@ async def site(
         now=clock,
     )
     try:
-        await log.start(version="1.0")
+        await log.start(version="1.0", boot=boot)
         yield Site(folder, log, told, clock)
     finally:
         await log.close()

@@ -24,6 +24,7 @@ class Postgres:
             host=str(self.server.socket_folder),
             port=self.server.port,
             user="postgres",
+            dbname=self.server.database,
             autocommit=True,
         )
         return lambda text: db.execute(text.encode()), db.close
@@ -37,7 +38,10 @@ class Postgres:
 
     def rows(self, text: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(
-            host=str(self.server.socket_folder), port=self.server.port, user="postgres"
+            host=str(self.server.socket_folder),
+            port=self.server.port,
+            user="postgres",
+            dbname=self.server.database,
         ) as db:
             return db.execute(text.encode()).fetchall()
 

@@ -19,7 +19,7 @@ from agent.audit.log import AuditLog
 from agent.catalog.folder import load_folder
 from agent.catalog.gate import Offer, offers
 from agent.demo import documents
-from agent.errors import FepError
+from agent.errors import DirectoryStale, FepError
 from agent.lookup.flow import Chance, LookupFlow, Parts
 from agent.lookup.intake import Bounds, Turnstile
 from agent.lookup.policy import load as policies
@@ -129,6 +129,7 @@ class World:
     policy: str = POLICY
     bounds: Bounds = field(default_factory=Bounds)
     deadline_s: float = 5.0
+    at_work: int = 256
 
     def __post_init__(self) -> None:
         self.clock = Clock()
@@ -141,8 +142,10 @@ class World:
             self.provider.entry(), self.consumer.entry(), self.stranger.entry()
         )
         self.newer: Directory | None = None
+        self.stale = False
         self.renewals = 0
         self.witnessed = True
+        self.boot = "first"
         self._numbers = itertools.count(1)
         self.asker = Requester(
             self.consumer,
@@ -186,8 +189,8 @@ class World:
             node=PROVIDER,
             signer=self.provider.sign,
             keys={self.provider.decrypt.public.kid: self.provider.decrypt},
-            directory=lambda: self.directory,
-            agreed=lambda: self.witnessed,
+            directory=self.keys,
+            agreed=lambda: self.log.whole and self.witnessed,
             renew=self.renew,
             log=log,
             sources=self.sources,
@@ -202,6 +205,7 @@ class World:
                 new_id=self.next_id,
             ),
             deadline_s=self.deadline_s,
+            at_work=self.at_work,
         )
 
     @asynccontextmanager
@@ -212,7 +216,7 @@ class World:
     ) -> AsyncIterator[LookupFlow]:
         """A recovered flow."""
         self.log = self.open_log()
-        await self.log.start(version="test")
+        await self.log.start(version="test", boot=self.boot)
         try:
             self.flow = LookupFlow(
                 self.parts(wrap(self.log)),
@@ -224,11 +228,18 @@ class World:
         finally:
             await self.log.close()
 
+    def keys(self) -> Directory:
+        """The directory, unless it is too old."""
+        if self.stale:
+            raise DirectoryStale("expected a newer one")
+        return self.directory
+
     async def renew(self) -> bool:
         """Take the newer directory, if there is one."""
         self.renewals += 1
         newer, self.newer = self.newer, None
         self.directory = newer or self.directory
+        self.stale = self.stale and newer is None
         return newer is not None
 
     async def records(self, kind: str = "lookup.decided") -> list[dict[str, Any]]:

@@ -54,6 +54,7 @@ class Server:
         tcp: whether it listens on loopback too.
         pid: of the postmaster.
         data: data folder.
+        database: the one that is meant where none is named.
     """
 
     programs: Path
@@ -62,36 +63,37 @@ class Server:
     tcp: bool
     pid: int
     data: Path
+    database: str = SUPERUSER
 
     def config(
         self,
         user: str = SUPERUSER,
         *,
-        database: str = "postgres",
+        database: str | None = None,
         password: str | None = None,
     ) -> dict[str, object]:
         """Settings of a source, as the connector takes them."""
         return {
             "host": str(self.socket_folder),
             "port": self.port,
-            "database": database,
+            "database": database or self.database,
             "user": user,
             "password": password,
         }
 
-    def psql_command(self, database: str = "postgres") -> list[str]:
+    def psql_command(self, database: str | None = None) -> list[str]:
         """``psql`` as superuser, quiet, stopping at the first error."""
         return [
             str(self.programs / "psql"),
             "-h", str(self.socket_folder),
             "-p", str(self.port),
             "-U", SUPERUSER,
-            "-d", database,
+            "-d", database or self.database,
             "-X", "-q", "-A", "-t",
             "-v", "ON_ERROR_STOP=1",
         ]  # fmt: skip
 
-    def sql(self, text: str, *, database: str = "postgres") -> str:
+    def sql(self, text: str, *, database: str | None = None) -> str:
         """Run statements as superuser; what psql prints, without the last newline.
 
         Raises:

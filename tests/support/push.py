@@ -195,18 +195,24 @@ class World:
         finally:
             state.close()
 
-    async def pulled(self, resource: str = PERSON, **options: bool) -> RunReport:
+    async def pulled(self, resource: str = PERSON, **options: Any) -> RunReport:
         """One pull until everything of it is loaded, by a flow of its own."""
         async with self.serving() as flow:
             return await pull(flow, resource, **options)
 
 
 async def pull(
-    flow: PushFlow, resource: str = PERSON, *, confirm_deletes: bool = False
+    flow: PushFlow,
+    resource: str = PERSON,
+    *,
+    confirm_deletes: bool = False,
+    kind: RunKind = "full",
 ) -> RunReport:
     """A pull until its batches are loaded or it has ended otherwise."""
     async with asyncio.timeout(5):
-        run = await flow.request_pull(resource, confirm_deletes=confirm_deletes)
+        run = await flow.request_pull(
+            resource, confirm_deletes=confirm_deletes, kind=kind
+        )
         return await flow.wait(run, delivered=True)
 
 

@@ -135,7 +135,10 @@ def postgres_subject(server: Server) -> Subject:
 
     def connect() -> psycopg.Connection[Any]:
         return psycopg.connect(
-            host=str(server.socket_folder), port=server.port, user="postgres"
+            host=str(server.socket_folder),
+            port=server.port,
+            user="postgres",
+            dbname=server.database,
         )
 
     def create(name: str, columns: Sequence[ColumnSpec]) -> tuple[str, ...]:

@@ -152,6 +152,8 @@ _KINDS = {
     "incremental": ("changes", "增量"),
     "deletes": ("deletes", "删除检查"),
 }
+_BLIND = "max-transaction="
+"""Assumed where the account may not see the transactions of others."""
 _WAITS = {
     "paused": ("paused", "已暂停"),
     "busy": ("after this run", "待本次任务结束"),
@@ -170,6 +172,8 @@ def _times(ask: Asked, r: Body) -> Iterator[Text]:
         found.append(
             ask.say(f"complete to {since}, {lag} ago", f"完整至 {since}，已过 {lag}")
         )
+    if r["increments"] is not None and r["increments"]["assumes"]:
+        found.append(_assumed(ask, r["increments"]["assumes"]))
     for due in r["schedule"]:
         kind = ask.say(*_KINDS[due["kind"]])
         words = ask.say(f"next {kind} ", f"下次{kind} ") + moment(due["next"])
@@ -179,6 +183,19 @@ def _times(ask: Asked, r: Body) -> Iterator[Text]:
         found.append(words)
     if found:
         yield Text(f"{r['resource']} {ask.say('; ', '；').join(found)}")
+
+
+def _assumed(ask: Asked, assumes: Sequence[str]) -> str:
+    """What increments rely on, and which right would make it needless."""
+    told = ", ".join(assumes)
+    words = ask.say(f"increments assume {told}", f"增量的前提：{told}")
+    if any(one.startswith(_BLIND) for one in assumes):
+        words += ask.say(
+            " (GRANT PROCESS ON *.* would prove the length of transactions:"
+            " `fep source check`)",
+            "（授予 PROCESS 权限后可核实事务时长：`fep source check`）",
+        )
+    return words
 
 
 def _progress(ask: Asked, progress: Body) -> str:

@@ -329,7 +329,7 @@ class PushFlow:
         return None
 
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False
+        self, resource: str, *, confirm_deletes: bool = False, kind: RunKind = "full"
     ) -> str:
         """Ask for a run; its id. A run that only waits to be repeated starts now.
 
@@ -337,6 +337,7 @@ class PushFlow:
             resource: code of the resource.
             confirm_deletes: let as many keys go as the newest held run said, or any
                 number where the exchange has rejected deletes that it counted itself.
+            kind: what to read; what waits already is read as it is.
 
         Raises:
             ResourceUnknown: there is no such resource.
@@ -345,9 +346,9 @@ class PushFlow:
         """
         lane = self._lane(resource)
         async with lane.turn:
-            return await self._ask(lane, confirm_deletes=confirm_deletes)
+            return await self._ask(lane, confirm_deletes=confirm_deletes, kind=kind)
 
-    async def _ask(self, lane: Lane, *, confirm_deletes: bool) -> str:
+    async def _ask(self, lane: Lane, *, confirm_deletes: bool, kind: RunKind) -> str:
         resource = lane.resource
         confirmed: int | None = None
         if confirm_deletes:
@@ -359,7 +360,7 @@ class PushFlow:
         lane.read_trouble = None
         wanted = lane.wanted
         if wanted is None:
-            run = await lane.want(deletes_confirmed=confirmed)
+            run = await lane.want(deletes_confirmed=confirmed, kind=kind)
             lane.prod()
             return run
         agreed = wanted.deletes_confirmed if confirmed is None else confirmed

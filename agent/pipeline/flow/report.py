@@ -140,6 +140,14 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class IncrementStatus:
+    """How changes are found since the last read, and what that relies on."""
+
+    method: str
+    assumes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ResourceStatus:
     """A resource.
 
@@ -152,6 +160,7 @@ class ResourceStatus:
         complete_to: the instant, by the source's clock, up to which the exchange has
             everything; None before its first snapshot.
         lag_s: seconds since then by our clock.
+        increments: how changes are found, or None if only a full read finds them.
     """
 
     resource: str
@@ -167,6 +176,7 @@ class ResourceStatus:
     last_success: str | None = None
     complete_to: str | None = None
     lag_s: float | None = None
+    increments: IncrementStatus | None = None
 
     @property
     def healthy(self) -> bool:

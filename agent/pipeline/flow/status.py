@@ -9,7 +9,7 @@ from agent.errors import BatchRejected, MassDelete, SchemaDrift, SecrecyMarker
 from agent.pipeline.flow import report
 from agent.pipeline.flow.lane import Lane
 from agent.pipeline.flow.seams import Parts
-from agent.state import Batch, Complete, Run, Stream
+from agent.state import Batch, Complete, KeptFrontier, Run, Stream
 from agent.wire.grammar import parse_time
 
 HELD = frozenset({MassDelete.code, SecrecyMarker.code, SchemaDrift.code})
@@ -71,7 +71,14 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
         last_success=None if complete is None else complete.at,
         complete_to=None if complete is None else complete.as_of,
         lag_s=_lag_s(lane, complete),
+        increments=_increments(state.frontier(stream.id)),
     )
+
+
+def _increments(frontier: KeptFrontier | None) -> report.IncrementStatus | None:
+    if frontier is None or frontier.method is None:
+        return None
+    return report.IncrementStatus(frontier.method, frontier.assumes)
 
 
 def _lag_s(lane: Lane, complete: Complete | None) -> float | None:

@@ -81,12 +81,12 @@ def increment(
     return until, [i for page in pages for i in page.rows.column(0).to_pylist()]
 
 
-def connect(server: Server, database: str = "postgres") -> psycopg.Connection[Any]:
+def connect(server: Server) -> psycopg.Connection[Any]:
     return psycopg.connect(
         host=str(server.socket_folder),
         port=server.port,
         user="postgres",
-        dbname=database,
+        dbname=server.database,
     )
 
 

@@ -243,9 +243,9 @@ def test_other_types_are_found_by_the_servers_text(
 @pytest.mark.parametrize("letter", "NYIDT")
 def test_a_text_column_is_no_number_and_no_date(town: Server, letter: str) -> None:
     """``007`` would be missed by ``7``: refused, not answered with no row."""
-    town.sql("create table if not exists numbered (k text, note text)")
+    town.sql("create table if not exists texted (k text, note text)")
     with pytest.raises(SourceError) as e:
-        fetch(town, spec("numbered", key(letter, 9, 2), NOTE), "7")
+        fetch(town, spec("texted", key(letter, 9, 2), NOTE), "7")
 
     assert e.value.kind == "type"
 

@@ -592,3 +592,30 @@ def _personal(key: DayKey, day: str) -> LookupDecided:
         matter=key.commit(decision, "matter", matter),
         officer=key.commit(decision, "officer", officer),
     )
+
+
+@pytest.mark.parametrize(
+    ("ended", "boot", "whole"),
+    [
+        (True, "first", True),
+        (True, "second", True),
+        (True, "", True),
+        (False, "first", True),
+        (False, "second", False),
+        (False, "", False),
+    ],
+)
+async def test_a_log_is_whole_after_a_clean_end_or_in_the_same_boot(
+    tmp_path: Path, ended: bool, boot: str, whole: bool
+) -> None:
+    """After a power cut, or where nobody knows, the last records may be missing."""
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    async with site(tmp_path / "state", boot="first") as s:
+        assert s.log.whole, "a new log misses nothing"
+        await s.lookup(1)
+        for path in s.folder.glob("lookup.db*"):
+            (folder / path.name).write_bytes(path.read_bytes())
+    async with site(s.folder if ended else folder, boot=boot) as s:
+        assert s.log.whole is whole
+        assert s.log.head().size == 3

@@ -53,6 +53,7 @@ RESOURCE: dict[str, Any] = {
     "last_success": None,
     "complete_to": None,
     "lag_s": None,
+    "increments": None,
     "schedule": [],
 }
 AT = "2026-11-21T08:00:00Z"

@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from agent.control.directory import TrustedDirectory
+from agent.control.directory import STALE_S, TrustedDirectory
 from agent.control.enrol import Enrolment, Target, _date, _session, enrol
 from agent.control.identity import (
     IdentityFiles,
@@ -37,6 +37,7 @@ from agent.crypto.keys import save_private
 from agent.errors import (
     BadSignature,
     ClockSkewed,
+    DirectoryStale,
     ExchangeRefused,
     ExchangeUnreachable,
     ExchangeUntrusted,
@@ -498,3 +499,36 @@ def test_a_damaged_directory_is_as_good_as_none(tmp_path: Path) -> None:
     assert held.wanted.is_set()
     with pytest.raises(BadSignature, match="no directory"):
         _ = held.current
+
+
+async def test_a_revoked_key_does_not_outlive_an_exchange_that_is_away(
+    office: Office,
+) -> None:
+    """Lookups may rely on a directory for a while only, across restarts too."""
+    await office.enrol()
+    target, file = office.target, office.files.directory
+    text = file.read_bytes()
+    at, wall = 1000.0, file.stat().st_mtime
+
+    def opened() -> TrustedDirectory:
+        return TrustedDirectory(
+            file, aud=target.aud, kid=target.kid, clock=lambda: at, wall=lambda: wall
+        )
+
+    held = opened()
+    assert held.load()
+    assert held.fresh is held.current
+    at += STALE_S
+    assert held.fresh is held.current
+    at += 1
+    with pytest.raises(DirectoryStale, match="901 s"):
+        _ = held.fresh
+    assert held.wanted.is_set()
+    assert held.receipt_key(target.kid).purpose == "receipt"
+    wall += STALE_S + 1
+    again = opened()
+    assert again.load()
+    with pytest.raises(DirectoryStale):
+        _ = again.fresh
+    again.take(text)
+    assert again.fresh is again.current

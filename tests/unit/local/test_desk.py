@@ -87,7 +87,7 @@ class Flow:
         return self._status.resources[0]
 
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False
+        self, resource: str, *, confirm_deletes: bool = False, kind: str = "full"
     ) -> str:
         self.asked.append((resource, confirm_deletes))
         return "r1"

@@ -18,7 +18,8 @@ import pytest
 
 from agent.audit.events import AdminAction, LookupRefused, ReplayAttempt
 from agent.audit.log import FLOOR
-from agent.crypto.jose import PrivateKey
+from agent.crypto.jose import PrivateKey, message_digest
+from agent.lookup.flow import DENIED_KEPT
 from agent.lookup.intake import Bounds
 from agent.wire.keys import TYP as KEYS_TYP
 from agent.wire.keys import KeyStatement
@@ -361,6 +362,29 @@ async def test_after_a_restore_nothing_old_is_taken(world: World):
     world.sources.asked.clear()
 
 
+async def test_after_a_power_cut_nothing_old_is_taken(world: World):
+    """The witness agrees with what is left, but the last record was lost."""
+    ledger = world.folder / "lookup.db"
+    async with world.serving():
+        kept = {p: p.read_bytes() for p in world.folder.glob("lookup.db*")}
+        text = world.asker.ask(iat=world.iat + 59, exp=world.iat + 120)
+        assert isinstance(await world.send(text), Reply)
+    assert ledger in kept
+    for path in world.folder.glob("lookup.db*"):
+        path.unlink()
+    for path, data in kept.items():
+        path.write_bytes(data)
+    world.boot = "second"
+    async with world.serving():
+        assert denied(await world.send(text)) == ("time",)
+        world.clock.move(62)
+        found = await world.ask(iat=world.iat, exp=world.iat + 60)
+        assert isinstance(found, Reply)
+        assert found.status == "ok"
+    assert world.sources.asked == [(KEY,), (KEY,)]
+    world.sources.asked.clear()
+
+
 async def test_replay_after_the_clock_was_ahead_and_set_right(world: World):
     """What was forgotten while the clock was wrong is not asked a second time."""
     async with world.serving():
@@ -524,6 +548,27 @@ async def test_a_consumer_that_fills_the_disk_does_not_stop_the_log(
         assert world.flow.trouble is None
 
 
+async def test_long_requests_that_are_denied_do_not_fill_the_disk(tmp_path: Path):
+    """The digest and the reply stay; allowed or short, the request does too."""
+    world = World(tmp_path)
+    items = tuple(item(f"1101011990030{n:05d}") for n in range(1000))
+    long = world.asker.request(jti=world.next_id(), items=items)
+    short = world.asker.request(jti=world.next_id(), purpose="collaboration")
+    allowed = world.asker.request(jti=world.next_id(), items=items[:100])
+    texts = [world.asker.sign(each) for each in (long, short, allowed)]
+    async with world.serving() as flow:
+        for text in texts:
+            assert isinstance(await flow.answer(world.asker.seal(text)), str)
+        found = [await world.log.evidence(r["n"]) for r in await world.records()]
+        again = await world.send(world.asker.seal(texts[0]))
+        records = await world.records()
+    assert denied(again) == ("quota",)
+    assert [r["request"] for r in records] == [message_digest(t) for t in texts]
+    assert len(texts[0]) > DENIED_KEPT
+    assert [None if e is None else e.request for e in found] == [None, *texts[1:]]
+    assert all(e is not None and e.reply for e in found)
+
+
 async def test_one_consumer_cannot_take_all_places(tmp_path: Path):
     """Its own share is full: 429; others still come in."""
     world = World(tmp_path, bounds=Bounds(in_flight=8, peer_in_flight=2))
@@ -539,3 +584,29 @@ async def test_one_consumer_cannot_take_all_places(tmp_path: Path):
         assert isinstance(answer, str)
         gate.set()
         await asyncio.gather(*busy)
+
+
+async def test_a_storm_of_cut_lines_gathers_no_work(tmp_path: Path):
+    """Requests whose line was cut are bounded; the same text still joins the first."""
+    world = World(tmp_path, at_work=3)
+    gate = world.sources.gate = asyncio.Event()
+    texts = [world.asker.ask(jti=world.next_id(), fields=("name",)) for _ in range(5)]
+    async with world.serving() as flow:
+        for text in [*texts[:3], *texts[:3]]:
+            cut = asyncio.create_task(flow.answer(text))
+            await asyncio.sleep(0.02)
+            cut.cancel()
+            await asyncio.wait({cut})
+        assert flow.inside == 0
+        assert [refused(await world.send(text)) for text in texts[3:]] == [
+            (503, "busy")
+        ] * 2
+        assert flow.counts().refused == 2
+        again = [asyncio.create_task(world.send(text)) for text in texts[:3]]
+        await asyncio.sleep(0.02)
+        gate.set()
+        found = await asyncio.gather(*again)
+        assert [r.status for r in found if isinstance(r, Reply)] == ["ok"] * 3
+        later = await world.send(texts[3])
+        assert isinstance(later, Reply)
+    assert len(world.sources.asked) == 4

@@ -490,6 +490,17 @@ async def test_a_consumer_of_today_is_found_by_looking_again(world: World):
     assert world.renewals == 1
 
 
+async def test_a_directory_that_is_too_old_answers_nobody(world: World):
+    """Whose keys were revoked meanwhile is not known; fetched again it goes on."""
+    world.stale = True
+    async with world.serving() as flow:
+        assert refused(await world.ask()) == (503, "busy")
+        assert world.told(LookupFailed) == [LookupFailed(None, "directory-stale")]
+        assert (flow.trouble, world.sources.asked) == (None, [])
+        world.newer = world.directory
+        ok(await world.ask(fields=("name",)))
+
+
 async def test_what_an_older_policy_denied_is_judged_by_the_newer_one(world: World):
     """A refusal never carries the revision of a policy that did not make it."""
     none = world.active(1, "# nobody\n")

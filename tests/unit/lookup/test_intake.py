@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from agent.lookup.intake import PEERS, Bounds, Crowded, Turnstile
+from agent.lookup.intake import PEERS, TOKEN_BYTES, Bounds, Crowded, Turnstile
 
 
 class Clock:
@@ -74,3 +74,23 @@ def test_names_that_nobody_has_fill_no_memory() -> None:
                 pass
         assert len(turnstile._peers) == PEERS
         assert "first" in turnstile._peers
+
+
+def test_what_is_long_counts_as_several() -> None:
+    """Bytes are what fills a disk; the longest that there is can still come in."""
+    clock = Clock()
+    turnstile = Turnstile(Bounds(peer_per_s=10), clock=clock)
+
+    def enter(size: int) -> bool:
+        try:
+            with turnstile.entered("a", size):
+                return True
+        except Crowded:
+            return False
+
+    assert [enter(4 * TOKEN_BYTES) for _ in range(3)] == [True, True, False]
+    clock.at += 0.9
+    assert not enter(1024 * 1024)
+    clock.at += 0.1
+    assert enter(1024 * 1024)
+    assert not enter(0)
