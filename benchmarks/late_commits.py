@@ -10,7 +10,8 @@ workload: they have the first rows before it begins, take an increment every sec
 two more when it is over. Then each copy is compared with the table, row by row, by a
 program that imports nothing of this project. ``lost`` rows are committed and not in the
 copy, ``stale`` ones have old values there, ``duplicated`` ones are there and not, or
-not so often, in the table.
+not so often, in the table. Ours is an agent that pushes signed batches to an exchange;
+its copy is the table that the exchange has loaded.
 
 ``cursor`` is what everybody writes: all rows from the largest ``changed`` on. With
 ``--peers`` dlt (``sql_table`` with a cursor on ``changed``, merged by primary key) and
@@ -36,11 +37,11 @@ from tests.support.late_commits import (
     CursorReader,
     Outcome,
     Reader,
-    SessionReader,
     Source,
     department,
     race,
 )
+from tests.support.pushing import AgentReader, pushing
 
 
 def measure(wish: argparse.Namespace) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def measure(wish: argparse.Namespace) -> dict[str, Any]:
         folder = Path(stack.enter_context(made))
         source = stack.enter_context(department(wish.source, logged=wish.peers))
         readers: dict[str, Reader] = {
-            "ours": SessionReader(source, folder / "ours.db", stamp=None),
+            "ours": AgentReader(stack.enter_context(pushing(source))),
             "cursor": CursorReader(source, folder / "cursor.db"),
         }
         absent: dict[str, str] = {}
