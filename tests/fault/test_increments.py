@@ -8,18 +8,22 @@ and read in full, by itself.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from tests.support.databases import Maria, Postgres
 from tests.support.histories import Clock, MariaHistory, PostgresHistory
-from tests.support.late_commits import Found, Source, department
-from tests.support.pushing import PushingAgent, pushing
+from tests.support.late_commits import Found, Source, department, race
+from tests.support.pushing import AgentReader, PushingAgent, pushing
 
 pytestmark = pytest.mark.fault
 
@@ -185,6 +189,37 @@ def test_another_time_zone_of_a_postgres_database(town: Town) -> None:
         )
         write(source, 1001)
         only_changes(agent, 2)
+        assert agent.named() == []
+
+
+class Killed(AgentReader):
+    """An agent that is killed at every step, somewhere in an increment."""
+
+    def __init__(self, agent: PushingAgent, chance: Random) -> None:
+        super().__init__(agent)
+        self._agent, self._chance = agent, chance
+        self._steps = 0
+
+    def step(self) -> None:
+        """Everything first; then an increment, a kill, and a new start."""
+        self._steps += 1
+        if self._steps == 1:
+            super().step()
+            return
+        self._agent.asked_increment()
+        time.sleep(self._chance.uniform(0.0, 1.5))
+        self._agent.stop(signal.SIGKILL)
+        self._agent.start()
+
+
+@BOTH
+def test_an_agent_that_is_killed_in_every_increment(kind: str) -> None:
+    """A frontier moves with the batch that it belongs to, or not at all."""
+    seed = int(os.environ.get("FEP_SEED") or time.time_ns() % 10**6)
+    with department(kind) as source, pushing(source) as agent:
+        reader = Killed(agent, Random(seed))
+        done = race(source, {"killed": reader}, seconds=6, seed=seed)
+        assert done.found["killed"] == SAME, f"FEP_SEED={seed} {done} {agent.tail()}"
         assert agent.named() == []
 
 
