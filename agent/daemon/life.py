@@ -125,8 +125,8 @@ async def live(daemon: Daemon, stop: Stop) -> None:
         server.serving(app, daemon.settings.paths.socket),
         daemon.lookups.serving(),
     ):
-        daemon.tell(DaemonReady(VERSION, daemon.resources))
         _settle_heap()
+        daemon.tell(DaemonReady(VERSION, daemon.resources))
         daemon.notifier.ready()
         serving = asyncio.create_task(daemon.flow.serve())
         async with beside(serving, daemon, stop.again) as failed:
