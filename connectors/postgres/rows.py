@@ -27,6 +27,9 @@ EXTENSION = (
 """Package and path of the extension, which only fits this version of DuckDB."""
 
 _LOCKED: Mapping[str, str | bool | int | float | list[str]] = {
+    # its signature would be checked over 39 MB in each run, a quarter of a second; who
+    # can change that file can change this one, and the lock holds the hashes of both
+    "allow_unsigned_extensions": True,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "memory_limit": "128MB",
