@@ -124,7 +124,7 @@ def test_a_full_read_says_how_changes_are_found_from_now_on(daemon: Daemon) -> N
 
 def test_a_mode_that_nobody_reads_is_a_defect(daemon: Daemon) -> None:
     """The daemon must not ask for it."""
-    last = daemon.run(replace(work(daemon), mode="diff"))
+    last = daemon.run(replace(work(daemon), mode="cdc"))  # type: ignore[arg-type]
     assert isinstance(last, Failed)
     assert last.code == "internal"
 
