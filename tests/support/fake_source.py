@@ -33,6 +33,7 @@ from connectors.contract import (
     FoundColumn,
     FoundTable,
     Frontier,
+    FrontierLost,
     Increments,
     Limits,
     Page,
@@ -100,6 +101,8 @@ class FakeConnector:
 
     def capabilities(self, config: Mapping[str, Any], stream: StreamSpec) -> Caps:
         told = Increments("fake") if self.tells_changes else None
+        if "changed" in config:
+            told = Increments("fake", ("a=b",))
         return Caps(True, True, {c.name: "native" for c in stream.columns}, told)
 
     @contextmanager
@@ -128,19 +131,33 @@ class FakeSession:
 
     def read(self, part: Slice, resume: str | None = None) -> Iterator[Page]:
         self.connector.asked.append("read")
-        count, page = self.config["rows"], self.config.get("page", 4)
+        begin = 0 if resume is None else int(resume.removeprefix("after ")) + 1
+        begin -= self.config.get("divided", 0)  # rows of one key that a cut divided
         chosen = [column.name for column in part.stream.columns]
-        for number, start in enumerate(range(0, count, page)):
+        yield from self._pages(begin, self.config["rows"], chosen)
+        if self.config.get("twice"):
+            yield Page(page_of(0, 1, self.config), "after 0")
+        if self.config.get("fail_at") == "end":
+            happen(self.config["fail"])
+
+    def changes(
+        self, stream: StreamSpec, since: str, until: str, resume: str | None = None
+    ) -> Iterator[Page]:
+        self.connector.asked.append(f"changes {since} {until}")
+        if since == "lost":
+            raise FrontierLost("restored", "the log is behind")
+        chosen = [column.name for column in stream.columns]
+        yield from self._pages(0, self.config.get("changed", 0), chosen)
+
+    def _pages(self, begin: int, count: int, chosen: list[str]) -> Iterator[Page]:
+        page = self.config.get("page", 4)
+        for number, start in enumerate(range(begin, count, page)):
             if self.config.get("fail_at") == number:
                 happen(self.config["fail"])
             self.connector.pages_read += 1
             end = min(start + page, count)
             rows = page_of(start, end, self.config)
             yield Page(rows.select(chosen), f"after {end - 1}")
-        if self.config.get("twice"):
-            yield Page(page_of(0, 1, self.config), "after 0")
-        if self.config.get("fail_at") == "end":
-            happen(self.config["fail"])
 
 
 def page_of(start: int, end: int, config: Mapping[str, Any]) -> pa.RecordBatch:
