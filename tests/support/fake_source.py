@@ -33,6 +33,8 @@ from connectors.contract import (
     FoundColumn,
     FoundTable,
     Frontier,
+    FrontierLost,
+    Increments,
     Limits,
     Page,
     Slice,
@@ -97,7 +99,9 @@ class FakeConnector:
         return [FoundTable(("main", "person"), None, 3, (column,))]
 
     def capabilities(self, config: Mapping[str, Any], stream: StreamSpec) -> Caps:
-        return Caps(True, True, {c.name: "native" for c in stream.columns})
+        found = Increments("fake", ("a=b",)) if "changed" in config else None
+        paths = {c.name: "native" for c in stream.columns}
+        return Caps(True, True, paths, increments=found)
 
     @contextmanager
     def open(self, config: Mapping[str, Any], limits: Limits) -> Iterator[FakeSession]:
@@ -125,8 +129,21 @@ class FakeSession:
 
     def read(self, part: Slice, resume: str | None = None) -> Iterator[Page]:
         self.connector.asked.append("read")
-        rows, page = self.config["rows"], self.config.get("page", 4)
-        for number, start in enumerate(range(0, rows, page)):
+        begin = 0 if resume is None else int(resume.removeprefix("after ")) + 1
+        begin -= self.config.get("twice", 0)  # rows of one key that a cut divided
+        yield from self._pages(begin, self.config["rows"])
+
+    def changes(
+        self, stream: StreamSpec, since: str, until: str, resume: str | None = None
+    ) -> Iterator[Page]:
+        self.connector.asked.append(f"changes {since} {until}")
+        if since == "lost":
+            raise FrontierLost("restored", "the log is behind")
+        yield from self._pages(0, self.config.get("changed", 0))
+
+    def _pages(self, begin: int, rows: int) -> Iterator[Page]:
+        page = self.config.get("page", 4)
+        for number, start in enumerate(range(begin, rows, page)):
             if self.config.get("fail_at") == number:
                 happen(self.config["fail"])
             self.connector.pages_read += 1
