@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from resource import RLIMIT_CORE, setrlimit
 
 from agent import VERSION
 from agent.audit.events import DaemonReady, DaemonStopping
+from agent.child.heap import settle_heap
 from agent.daemon.assembly import Daemon, Work, assemble, load
 from agent.daemon.lookups import Lookups
 from agent.daemon.loops import beside
@@ -122,7 +122,7 @@ async def live(daemon: Daemon, stop: Stop) -> None:
         daemon.lookups.serving(),
     ):
         daemon.tell(DaemonReady(VERSION, daemon.resources))
-        _settle_heap()
+        settle_heap()
         daemon.notifier.ready()
         serving = asyncio.create_task(daemon.flow.serve())
         async with beside(serving, daemon) as failed:
@@ -135,16 +135,6 @@ async def live(daemon: Daemon, stop: Stop) -> None:
                 serving.cancel()
                 failed.result()
         await serving
-
-
-def _settle_heap() -> None:
-    """Set what there is now, which stays, apart from what the collector looks at.
-
-    Else it walks through all modules every few seconds: some 40 ms in which nobody gets
-    an answer.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def _people(lookups: Lookups) -> server.People:

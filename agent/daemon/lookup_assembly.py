@@ -42,6 +42,7 @@ from agent.lookup.door.process import Door
 from agent.lookup.door.talk import Opening as DoorOpening
 from agent.lookup.flow import Chance, LookupFlow, Parts
 from agent.lookup.intake import Bounds, Turnstile
+from agent.lookup.opener.process import Opener
 from agent.lookup.query.gather import Sources
 from agent.lookup.query.process import Seams
 from agent.lookup.query.talk import Opening
@@ -162,7 +163,13 @@ def make_lookups(
     peer = _peer(ground)
     witness = Witness(log, peer, tell=tell)
     parts = _parts(ground, opened.offers, log=log, sources=sources)
-    parts = replace(parts, agreed=lambda: log.whole and witness.state == "agrees")
+    # Only the listener brings so many lookups that another process pays.
+    opener = Opener(list(parts.keys.values())) if found.lookup.listen else None
+    parts = replace(
+        parts,
+        agreed=lambda: log.whole and witness.state == "agrees",
+        opener=opener,
+    )
     flow = LookupFlow(parts, policy=active, started=now())
     line = Standing(now=now, enabled=found.lookup.relay)
     threshold = Standing(now=now, enabled=bool(found.lookup.listen))
@@ -182,6 +189,7 @@ def make_lookups(
         relay=_relay(ground, flow, line) if found.lookup.relay else None,
         line=line,
         door=_door(ground, flow, threshold),
+        opener=opener,
         threshold=threshold,
         evidence_days=found.audit.evidence_days,
         offers=opened.offers,

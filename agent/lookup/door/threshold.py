@@ -51,7 +51,7 @@ class Hooks:
         refused: something was refused here, with this code.
     """
 
-    ask: Callable[[bytes], Awaitable[str | Problem]]
+    ask: Callable[[jwe.Sealed], Awaitable[str | Problem]]
     refused: Callable[[str], None]
 
 
@@ -86,8 +86,8 @@ class Threshold:
         self._inside += 1
         try:
             with at_work(request.transport):
-                text = await self._text(request)
-                found = await self._hooks.ask(text)
+                sealed = await self._sealed(request)
+                found = await self._hooks.ask(sealed)
         except Refused as e:
             self._hooks.refused(e.problem.code)
             return _problem(e.problem, e.headers)
@@ -97,8 +97,8 @@ class Threshold:
             return _problem(found)
         return web.Response(body=found.encode("ascii"), headers=_JOSE)
 
-    async def _text(self, request: web.BaseRequest) -> bytes:
-        """The sealed text of a request.
+    async def _sealed(self, request: web.BaseRequest) -> jwe.Sealed:
+        """What a request brings.
 
         Raises:
             Refused: it is none, or not for us.
@@ -112,10 +112,9 @@ class Threshold:
         try:
             _plain(request)
             text = await self._body(request)
-            jwe.split_sealed(text, cap=REQUEST_CAP)
+            return jwe.split_sealed(text, cap=REQUEST_CAP)
         except MalformedMessage as e:
             raise Refused(Problem.of("malformed", e.detail)) from None
-        return text
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         try:

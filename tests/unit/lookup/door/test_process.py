@@ -17,9 +17,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from agent.child.frames import frame_of
 from agent.crypto import jwe
 from agent.crypto.jose import PrivateKey
-from agent.crypto.jwe import Parcel
+from agent.crypto.jwe import Parcel, Sealed
 from agent.errors import ConfigInvalid, ListenerDied
 from agent.lookup.door.process import Door, Seams, Watch
 from agent.lookup.door.talk import Opening
@@ -86,11 +87,11 @@ class Flow:
         )
     )
 
-    async def __call__(self, text: str) -> Parcel | Problem:
-        self.asked.append(text)
+    async def __call__(self, sealed: Sealed) -> Parcel | Problem:
+        self.asked.append(sealed.text)
         if self.gate is not None:
             await self.gate.wait()
-        self.done.append(text)
+        self.done.append(sealed.text)
         return self.answer
 
 
@@ -214,7 +215,7 @@ LIES = {
     "no kind": b"\0\0\0\0\x63\0\0\0\0",
     "too long": b"\x7f\xff\xff\xff\x07\0\0\0\1",
     "a code of its own": b"\0\0\0\3\x08\0\0\0\0abc",
-    "a text that is not ASCII": b"\0\0\0\1\x07\0\0\0\1\xff",
+    "no sealed message": b"\0\0\0\1\x07\0\0\0\1\xff",
 }
 ODD = "import socket,sys;s=socket.socket(fileno=int(sys.argv[1]));{};s.recv(9999);"
 
@@ -233,7 +234,8 @@ async def test_a_door_that_lies_is_ended(office: Office, name: str) -> None:
 async def test_a_door_that_floods_is_ended(office: Office) -> None:
     """No more is taken up than it was told."""
     flow = Flow(gate=asyncio.Event())
-    act = "s.sendall(b'\\0\\0\\0\\1\\x07\\0\\0\\0\\1x'*9999);import time;time.sleep(60)"
+    body = jwe.split_sealed(SEALED, cap=REPLY_CAP).packed()
+    act = f"s.sendall({frame_of(7, 1, body)!r}*999);import time;time.sleep(60)"
     fault = await first_fault(office, Daemon(flow), ODD.format(act))
     assert "the protocol does not have" in fault
     assert len(flow.asked) <= 2 * 256 + 1

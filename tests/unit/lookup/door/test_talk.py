@@ -10,15 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.child.frames import TOGETHER, Frame, Frames, Outbox
 from agent.crypto.jose import PrivateKey
 from agent.crypto.jwe import Parcel
 from agent.lookup.door.talk import (
-    TOGETHER,
-    Frame,
-    Frames,
     Kind,
     Opening,
-    Outbox,
     opening_body,
     opening_of,
     parcel_body,
