@@ -162,7 +162,11 @@ def make_lookups(
     peer = _peer(ground)
     witness = Witness(log, peer, tell=tell)
     parts = _parts(ground, opened.offers, log=log, sources=sources)
-    parts = replace(parts, agreed=lambda: log.whole and witness.state == "agrees")
+    parts = replace(
+        parts,
+        agreed=lambda: log.whole and witness.state == "agrees",
+        barred=lambda: witness.barred,
+    )
     flow = LookupFlow(parts, policy=active, started=now())
     line = Standing(now=now, enabled=found.lookup.relay)
     threshold = Standing(now=now, enabled=bool(found.lookup.listen))
@@ -177,6 +181,7 @@ def make_lookups(
             frames=frames_of(opened.offers),
             signers=partial(_audit_keys, ground, log),
             witness=peer,
+            signing=lambda: witness.state == "agrees",
         ),
         sources=sources,
         relay=_relay(ground, flow, line) if found.lookup.relay else None,
@@ -201,6 +206,7 @@ def _parts(
         keys={key.public.kid: key},
         directory=lambda: ground.directory.fresh,
         agreed=lambda: False,
+        barred=lambda: None,
         renew=Renewal(partial(_refresh, ground), clock=time.monotonic),
         log=log,
         sources=sources,
