@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 from agent.crypto.jose import PublicKey
 from agent.crypto.jwe import Parcel
 from agent.errors import FepError
+from agent.lookup.door.lines import IDLE_S
 from agent.wire import problem, strict
 from agent.wire.lookup import REPLY_ROOM, REQUEST_CAP
 from agent.wire.problem import Problem
@@ -77,6 +78,7 @@ class Opening:
         aud: the exchange that alone may ask.
         most: requests inside at a time.
         body_s: how long a body may take to come, seconds.
+        idle_s: how long a connection may be open on which nothing is being answered.
     """
 
     host: str
@@ -87,6 +89,7 @@ class Opening:
     aud: str
     most: int
     body_s: float = 30.0
+    idle_s: float = IDLE_S
 
 
 class Frames:
