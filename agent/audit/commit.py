@@ -32,7 +32,9 @@ from agent.audit.events import AuditStopped, Event, Recorded, Tell
 from agent.audit.tiles import Tree
 from agent.crypto.tree import leaf_hash
 from agent.errors import AuditDamaged, AuditWriteFailed, FepError
-from agent.state.ledger import KeptBox, Ledger, Writing
+from agent.state.ledger import Ledger
+from agent.state.ledger_records import KeptBox
+from agent.state.ledger_writing import Writing
 from agent.wire.grammar import format_time
 
 T = TypeVar("T")
@@ -99,6 +101,7 @@ class Group:
 @dataclass
 class _Waiter:
     op: Callable[[Group], Any]
+    about: tuple[str, str] | None
     future: asyncio.Future[Any]
     result: Any = None
     fault: FepError | None = None
@@ -156,8 +159,14 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    def submit(self, op: Callable[[Group], T]) -> asyncio.Future[T]:
+    def submit(
+        self, op: Callable[[Group], T], *, about: tuple[str, str] | None = None
+    ) -> asyncio.Future[T]:
         """Have an operation done in the next transaction; its result, once durable.
+
+        Args:
+            op: the operation.
+            about: ``(iss, jti)`` of the request that it will ask the ledger for.
 
         Raises:
             AuditWriteFailed, AuditDamaged: writing has ended.
@@ -167,7 +176,7 @@ class GroupCommit:
         with self._filled:
             if self.stopped is not None or self._closing:
                 raise self._refusal()
-            self._queue.append(_Waiter(op, future))
+            self._queue.append(_Waiter(op, about, future))
             first = len(self._queue) == 1
         if first:
             loop.call_soon(self._kick)
@@ -229,6 +238,7 @@ class GroupCommit:
     def _write(self, waiters: list[_Waiter]) -> list[Recorded]:
         with self._ledger.writing() as tx:
             group = Group(tx, self.tree.fork(), format_time(self._now()))
+            tx.look_up([w.about for w in waiters if w.about is not None])
             for waiter in waiters:
                 waiter.run(group)
             group.flush()

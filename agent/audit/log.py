@@ -65,13 +65,8 @@ from agent.errors import (
     RecordUnknown,
     UsageFault,
 )
-from agent.state.ledger import (
-    KeptBox,
-    KeptCheckpoint,
-    KeptPolicy,
-    KeptRequest,
-    Ledger,
-)
+from agent.state.ledger import Ledger
+from agent.state.ledger_records import KeptBox, KeptCheckpoint, KeptPolicy, KeptRequest
 from agent.wire.grammar import format_time
 
 KEPT_S = 120
@@ -198,6 +193,8 @@ class AuditLog:
         self._erased = set(ledger.erased_days())
         self._unfinished = ledger.open_requests()
         self._forgotten = int(ledger.meta(_FORGOTTEN, "0"))
+        self._room_of: Group | None = None
+        self._room = False
         self._commit = GroupCommit(
             ledger, _sound_tree(ledger, self._newest), tell=tell, now=now
         )
@@ -288,16 +285,21 @@ class AuditLog:
             AuditDamaged: it could not be written.
             EvidenceGone: it was answered, and the answer's key is missing.
         """
-        if free_bytes(self._ledger.path.parent) < FLOOR:
+        request = KeptRequest(iss, jti, digest, exp)
+        op = partial(self._begin, request)
+        begun = await self._commit.submit(op, about=(iss, jti))
+        if begun is None:
             raise AuditWriteFailed(
                 f"{self._ledger.path}: expected {FLOOR >> 20} MiB free, got less"
             )
-        request = KeptRequest(iss, jti, digest, exp)
-        return await self._commit.submit(partial(self._begin, request))
+        return begun
 
     def _begin(
         self, new: KeptRequest, group: Group
-    ) -> New | Same | Other | Open | Past:
+    ) -> New | Same | Other | Open | Past | None:
+        """None: the disk has no room for it."""
+        if not self._has_room(group):
+            return None
         kept = group.tx.request(new.iss, new.jti)
         if kept is None and new.exp <= self._forgotten:
             return PAST
@@ -310,6 +312,13 @@ class AuditLog:
             return OPEN
         found = self._opened(kept.leaf, group.box(kept.leaf), group.tree)
         return Same(found.reply)
+
+    def _has_room(self, group: Group) -> bool:
+        """Whether lookups may be begun; looked at once in a transaction."""
+        if self._room_of is not group:
+            self._room_of = group
+            self._room = free_bytes(self._ledger.path.parent) >= FLOOR
+        return self._room
 
     async def settle(
         self,
@@ -347,7 +356,7 @@ class AuditLog:
             group.tx.answer(iss, jti, leaf=n)
             return n
 
-        return await self._commit.submit(op)
+        return await self._commit.submit(op, about=(iss, jti))
 
     async def batch_left(self, event: BatchLeft) -> None:
         """Record once that a batch is about to leave.

@@ -20,7 +20,8 @@ from collections.abc import Callable
 
 from agent.crypto.tree import HASH_SIZE, Range, leaf_hash, node_hash, root_of
 from agent.errors import AuditDamaged
-from agent.state.ledger import Ledger, Tile
+from agent.state.ledger import Ledger
+from agent.state.ledger_records import Tile
 
 WIDTH = 256
 """Hashes in a tile."""

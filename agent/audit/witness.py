@@ -35,7 +35,7 @@ from agent.errors import (
     PeerFault,
     WitnessRefused,
 )
-from agent.state.ledger import KeptCheckpoint
+from agent.state.ledger_records import KeptCheckpoint
 
 LOOK_S = 1.0
 """Pause between two looks at how far the log has grown."""

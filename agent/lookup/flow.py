@@ -68,7 +68,7 @@ from agent.lookup.reply import Outcome, Question, Row, Stamp
 from agent.lookup.verify import Asked, Clock
 from agent.model.marking import marked
 from agent.model.treatment import MaskKind
-from agent.state.ledger import KeptRequest
+from agent.state.ledger_records import KeptRequest
 from agent.wire.directory import Directory
 from agent.wire.grammar import format_time
 from agent.wire.lookup import REPLY_ROOM, REQUEST_CAP, Reply, Request

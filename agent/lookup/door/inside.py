@@ -12,6 +12,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import socket
 from itertools import count
@@ -133,6 +134,8 @@ async def serve(sock: socket.socket) -> int:
             hooks, aud=opening.aud, most=opening.most, body_s=opening.body_s
         )
         async with listening(answer, opening) as port:
+            gc.collect()
+            gc.freeze()  # the modules: collecting does not stop for them any more
             daemon.tell(Kind.OPENED, str(port))
             beat = asyncio.create_task(daemon.beat())
             await daemon.ended

@@ -12,16 +12,10 @@ from pathlib import Path
 import pytest
 
 from agent.errors import AlreadyRunning, AuditDamaged, AuditWriteFailed
-from agent.state.ledger import (
-    GONE_AT_ONCE,
-    PAGE,
-    KeptBox,
-    KeptCheckpoint,
-    KeptRequest,
-    Ledger,
-    Tile,
-)
+from agent.state.ledger import PAGE, Ledger
+from agent.state.ledger_records import KeptBox, KeptCheckpoint, KeptRequest, Tile
 from agent.state.ledger_schema import STEP_1
+from agent.state.ledger_writing import GONE_AT_ONCE
 
 
 @pytest.fixture
