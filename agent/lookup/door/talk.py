@@ -24,7 +24,6 @@ from typing import Any, Final, NamedTuple
 from agent.crypto.jose import PublicKey
 from agent.crypto.jwe import Parcel
 from agent.errors import FepError
-from agent.lookup.door.lines import IDLE_S
 from agent.wire import problem, strict
 from agent.wire.lookup import REPLY_ROOM, REQUEST_CAP
 from agent.wire.problem import Problem
@@ -89,7 +88,7 @@ class Opening:
     aud: str
     most: int
     body_s: float = 30.0
-    idle_s: float = IDLE_S
+    idle_s: float = 75.0
 
 
 class Frames:
