@@ -19,6 +19,7 @@ from agent.audit.events import BatchLeft, Tell
 from agent.model.batch import BatchId
 from agent.model.item import Item
 from agent.model.job import Job, Line, Message
+from agent.model.run import RunKind
 from agent.pipeline.flow.judge import ExchangeKeys
 from agent.pipeline.seal import Sender, Signer
 from agent.pipeline.spool import Spool
@@ -144,8 +145,8 @@ class Parts:
     Args:
         exchange: the open client.
         worker: makes a worker for one run.
-        make_job: the job of a run (resource, run id); reads secrets now. May raise
-            ConfigInvalid.
+        make_job: the job of a run (resource, run id, what to read); reads secrets now.
+            May raise ConfigInvalid.
         state: the open state.
         spool: the open spool.
         signer: our key of purpose ``sign``.
@@ -162,7 +163,7 @@ class Parts:
 
     exchange: ExchangeClient
     worker: Callable[[], AbstractAsyncContextManager[Worker]]
-    make_job: Callable[[str, str], Job]
+    make_job: Callable[[str, str, RunKind], Job]
     state: State
     spool: Spool
     signer: Signer

@@ -16,11 +16,19 @@ from __future__ import annotations
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,7 +36,9 @@ import pyarrow.compute as pc
 from agent.child.inside import DaemonGone, Lines, settle
 from agent.errors import FepError, InternalFault
 from agent.model.batch import Quality, Rows
+from agent.model.column import Column
 from agent.model.job import (
+    Columns,
     Ended,
     Failed,
     Job,
@@ -36,17 +46,29 @@ from agent.model.job import (
     Message,
     Packed,
     Progress,
+    Resume,
+    Way,
     Written,
     decode,
     encode,
 )
-from agent.pipeline.extract import Piece, reading
-from agent.pipeline.pack import Load, Payload, count_ops, parts, payload, write_down
+from agent.pipeline.extract import Piece, Reading, reading
+from agent.pipeline.pack import (
+    Load,
+    Part,
+    Payload,
+    count_ops,
+    parts,
+    payload,
+    unchanged,
+    write_down,
+)
 from agent.pipeline.worker.handoff import Handoff, Stopped
+from agent.pipeline.worker.modes import MODES, Ground, Mode, last_key
 from agent.pipeline.worker.sieve import QualitySieve, Sieve
 from agent.registry import find
 from agent.wire.arrow import row_digest_sum, schema_of
-from connectors.contract import Connector, Frontier
+from connectors.contract import Connector, FoundColumn, Frontier
 
 PROGRESS_S = 0.5
 """Least seconds between two Progress messages."""
@@ -56,6 +78,9 @@ LOADS_WAITING = 2
 
 PAYLOADS_WAITING = 1
 """Payloads that may wait for the daemon's line."""
+
+
+NO_ROWS, NOTHING_READ = Rows(0, 0, 0), Quality(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -80,7 +105,31 @@ class Tally:
     frontier: Frontier | None = None
     read: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class _Sums:
+    """The parts that are offered, added up."""
+
+    rows: Rows = NO_ROWS
+    quality: Quality = NOTHING_READ
+    reasons: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, done: Resume | None) -> Self:
+        """Those that an earlier try of the same run has registered."""
+        if done is None:
+            return cls()
+        reasons, warnings = Counter(done.reasons), Counter(done.warnings)
+        return cls(done.rows, done.quality, reasons, warnings)
+
+    def add(self, part: Part) -> None:
+        """One more."""
+        self.rows += part.counts
+        self.quality += part.quality
+        self.reasons.update(part.reasons)
+        self.warnings.update(part.warnings)
 
 
 class Run:
@@ -105,7 +154,7 @@ class Run:
         self._tell = tell
         self._hear = hear
         self._tools = tools
-        self._tally = Tally()
+        self._tally = Tally(read=0 if job.resume is None else job.resume.quality.read)
         self._told_at = tools.clock()
 
     def go(self) -> None:
@@ -131,26 +180,28 @@ class Run:
             threads.submit(loads.feed, self._loads()),
             threads.submit(payloads.feed, self._payloads(loads)),
         ]
-        rows, quality = Rows(0, 0, 0), Quality(0, 0, 0)
+        sums = _Sums.of(self._job.resume)
         with _joined(steps, loads, payloads):
             for ready in payloads:
-                rows, quality = rows + ready.part.counts, quality + ready.part.quality
-                self._deliver(ready, distinct=rows.upsert + rows.keep)
-        return self._ended(rows, quality, digest=None)
+                sums.add(ready.part)
+                self._deliver(ready, distinct=sums.rows.upsert + sums.rows.keep)
+        return self._ended(sums, digest=None)
 
     def _digest(self, threads: ThreadPoolExecutor) -> Ended:
         loads: Handoff[Load] = Handoff(LOADS_WAITING)
         steps = [threads.submit(loads.feed, self._loads())]
         items = tuple(b.item for b in self._job.items)
-        rows, quality, total = Rows(0, 0, 0), Quality(0, 0, 0), 0
+        sums, total = _Sums(), 0
         with _joined(steps, loads):
             for load in loads:
                 counts = count_ops(load.rows)
-                rows += counts
-                quality += Quality(load.read, load.read - counts.upsert, 0)
+                sums.rows += counts
+                sums.quality += Quality(load.read, load.read - counts.upsert, 0)
+                sums.reasons.update(load.reasons)
+                sums.warnings.update(load.warnings)
                 sent = load.rows.filter(pc.equal(load.rows.column(0), pa.scalar("u")))
                 total += row_digest_sum(sent, items)
-        return self._ended(rows, quality, digest=f"{total % 2**128:032x}")
+        return self._ended(sums, digest=f"{total % 2**128:032x}")
 
     def _loads(self) -> Generator[Load, None, None]:
         """Read and check; runs in the reading thread."""
@@ -158,33 +209,75 @@ class Run:
         with ExitStack() as stack:
             sieve = self._tools.sieve(job)
             stack.callback(sieve.close)
-            source = stack.enter_context(reading(self._tools.find(job.connector), job))
-            tally.frontier = source.frontier
-            for piece in source.pieces(
-                raw_bytes=job.batch_raw_bytes, max_rows=job.max_rows_per_batch
-            ):
-                yield self._checked(sieve, piece)
-                self._progress(source.estimate)
+            connector = self._tools.find(job.connector)
+            source = stack.enter_context(reading(connector, job, seen=self._seen))
+            tally.frontier = self._frontier_of(source)
+            if job.kind == "pull":
+                self._tell_way(connector, source)
+            ground = Ground(job, source, partial(self._checked, sieve))
+            estimate = source.estimate if self._mode.wire == "full" else None
+            for load in self._mode.loads(ground):
+                yield load
+                self._progress(estimate)
+
+    @property
+    def _mode(self) -> Mode:
+        """What the job wants.
+
+        Raises:
+            InternalFault: nobody here can do it.
+        """
+        try:
+            return MODES[self._job.mode]
+        except KeyError:
+            raise InternalFault(f"no worker reads {self._job.mode}") from None
+
+    def _frontier_of(self, source: Reading) -> Frontier:
+        """Of the run; what is resumed counts as read when its first part was."""
+        resume = self._job.resume
+        if resume is None:
+            return source.frontier
+        return Frontier(resume.frontier, resume.as_of, source.frontier.note)
+
+    def _tell_way(self, connector: Connector, source: Reading) -> None:
+        """How changes are found, for people and for the next run."""
+        caps = connector.capabilities(self._job.source, source.stream)
+        if (found := caps.increments) is not None:
+            self._tell(Way(found.method, found.assumes))
+
+    def _seen(self, found: Sequence[FoundColumn], fit: bool) -> None:
+        columns = (
+            Column(c.name, c.native, c.type, c.length, c.scale, c.nullable, c.key)
+            for c in found
+        )
+        self._tell(Columns(tuple(columns), fit))
 
     def _checked(self, sieve: Sieve, piece: Piece) -> Load:
         sifted = sieve.sift(piece.rows)
         self._tally.read += piece.rows.num_rows
         self._tally.reasons.update(sifted.reasons)
-        self._tally.warnings.update(sifted.warnings)
         if sifted.halt is not None:
             raise sifted.halt
-        return Load(sifted.rows, piece.rows.num_rows, piece.token)
+        return Load(
+            rows=sifted.rows,
+            read=piece.rows.num_rows,
+            token=piece.token,
+            reasons=sifted.reasons,
+            warnings=sifted.warnings,
+        )
 
     def _payloads(self, loads: Iterable[Load]) -> Generator[Payload, None, None]:
         """Pack; runs in the packing thread."""
-        job = self._job
+        job, full = self._job, self._mode.wire == "full"
         for part in parts(
             loads,
             schema_of(tuple(b.item for b in job.items)),
             raw_bytes=job.batch_raw_bytes,
             max_rows=job.max_rows_per_batch,
+            after=0 if job.resume is None else job.resume.parts,
         ):
-            yield payload(part)
+            nothing = part.number == 1 and part.final and not part.rows.num_rows
+            yield unchanged(part) if nothing and not full else payload(part)
 
     def _deliver(self, ready: Payload, *, distinct: int) -> None:
         """Offer a payload, wait for its line, write it down."""
@@ -199,7 +292,9 @@ class Run:
         self._tell(Written(line.part))
 
     def _packed(self, ready: Payload, distinct: int) -> Packed:
-        part, frontier = ready.part, self._frontier()
+        part, frontier, mode = ready.part, self._frontier(), self._mode
+        full = mode.wire == "full"
+        items = tuple(b.item for b in self._job.items)
         return Packed(
             part=part.number,
             final=part.final,
@@ -208,19 +303,24 @@ class Run:
             digest=ready.digest,
             rows=part.counts,
             quality=part.quality,
-            distinct=distinct if part.final else None,
+            distinct=distinct if part.final and full else None,
             as_of=frontier.as_of,
             token=part.token,
-            frontier=frontier.value if part.final else None,
+            frontier=frontier.value if part.final and mode.moves else None,
+            base=frontier.value if full and not part.final else None,
+            last=last_key(part.rows, items) if full and not part.final else None,
+            mode=mode.wire if ready.data.size else "unchanged",
+            reasons=part.reasons,
+            warnings=part.warnings,
         )
 
-    def _ended(self, rows: Rows, quality: Quality, *, digest: str | None) -> Ended:
+    def _ended(self, sums: _Sums, *, digest: str | None) -> Ended:
         frontier = self._frontier()
         return Ended(
-            rows=rows,
-            quality=quality,
-            reasons=dict(self._tally.reasons),
-            warnings=dict(self._tally.warnings),
+            rows=sums.rows,
+            quality=sums.quality,
+            reasons=dict(sums.reasons),
+            warnings=dict(sums.warnings),
             digest=digest,
             as_of=frontier.as_of,
             frontier=frontier.value,
