@@ -526,6 +526,21 @@ class FrontierLost(SourceFault):
     )
 
 
+class DigestsUnfit(SourceFault):
+    """What was sent cannot be compared with; ``detail`` says why."""
+
+    code = "digests-unfit"
+    title = Text(
+        "The record of what was sent cannot be used; the table is read in full",
+        "已发送记录无法使用，将重新全量读取",
+    )
+    remedy = Text(
+        "The full read follows by itself and makes a new record; nothing is lost. If it"
+        " happens again, check the disk.",
+        "系统会自动全量读取并重建记录，数据不会丢失。若反复出现，请检查磁盘。",
+    )
+
+
 class SourceText(SourceFault):
     """Text that its declared encoding cannot decode."""
 

@@ -53,8 +53,8 @@ def pull(
         typer.Option(
             "--kind",
             help=say(
-                "full, or incremental: only what changed, where that can be told.",
-                "full 全量，或 incremental 增量（可识别变更时）。",
+                "full; incremental: only what changed; or deletes: rows that are gone.",
+                "full 全量；incremental 仅变更；deletes 仅查找已删除的行。",
             ),
         ),
     ] = "full",

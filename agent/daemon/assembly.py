@@ -30,10 +30,10 @@ from agent.daemon.work import Board, Live, Work
 from agent.errors import FepError, GateClosed
 from agent.local.desk import Desk, Facts, Gauges
 from agent.logs import Metrics, Teller, adopt_libraries
-from agent.model.job import Job
+from agent.model.job import Job, States
 from agent.model.run import RunKind
 from agent.notify import Notifier
-from agent.pipeline import quarantine_folder
+from agent.pipeline import quarantine_folder, state_folder
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.seams import Chance, Parts
 from agent.pipeline.seal import Sender
@@ -127,6 +127,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         chance=chance,
         limits=swap.limits(found),
         backoff=swap.backoff(found),
+        states=found.paths.diff,
     )
     flow = PushFlow(swap.leaving(work), parts)
     scheduler = Scheduler(flow, state, swap.plans(work), chance)
@@ -234,6 +235,7 @@ def _job(board: Board, resource: str, run: str, mode: RunKind) -> Job:
         quarantine=str(folder / quarantine_folder.file_name(resource, run)),
         statement_timeout_s=found.push.statement_timeout_s,
         mode=mode,
+        states=States(str(state_folder.file(found.paths.diff, resource, run))),
         stamp=leaving.stamp,
     )
 

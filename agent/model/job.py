@@ -3,19 +3,21 @@
 
 One socket, one JSON object a line, at most :data:`LINE_CAP` bytes. The daemon sends one
 :class:`Job`; the worker answers with the table's :class:`Columns` if its connector can
-say them, the :class:`Way` in which changes are found if there is one,
-any number of :class:`Progress` and, batch after batch: :class:`Packed` ->
-:class:`Line` -> :class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A
-daemon that does not answer a Packed holds the worker back: that is the backpressure.
+say them, the :class:`Way` in which changes are found if there is one (at the latest
+before the last batch), how many keys are :class:`Gone` before one is deleted, what it
+asks of the centre (:class:`AskKeys` -> :class:`CentreKeys`), any number of
+:class:`Progress` and, batch after batch: :class:`Packed` -> :class:`Line` ->
+:class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A daemon that does not
+answer a Packed holds the worker back: that is the backpressure.
 Secrets travel here only, never in argv or environment.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from agent.model.batch import Mode, Quality, Rows
 from agent.model.column import Column
@@ -67,6 +69,19 @@ class Resume:
 
 
 @dataclass(frozen=True)
+class States:
+    """Files in which it stands what was sent, for streams that are compared.
+
+    Args:
+        fresh: to be written by this run.
+        known: of the run at which the stream's frontier is, or None.
+    """
+
+    fresh: str
+    known: str | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """Everything that a worker needs for one run of one resource.
 
@@ -88,6 +103,8 @@ class Job:
         stamp: column that the database sets to its clock with every change, or None.
         since: frontier at which the last run of the stream ended; not in mode ``full``.
         resume: where a full read goes on, or None to begin.
+        states: files of what was sent; None where nothing is compared.
+        centre: rows of the centre by buckets of their keys, in mode ``deletes``.
     """
 
     kind: Literal["pull", "digest"]
@@ -107,6 +124,8 @@ class Job:
     stamp: str | None = None
     since: str | None = None
     resume: Resume | None = None
+    states: States | None = None
+    centre: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,36 @@ class Way:
 
     method: str
     assumes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gone:
+    """So many keys are no longer there, of those that were sent.
+
+    It comes before the first part that deletes any. The worker does not wait for an
+    answer; who does not agree kills it.
+
+    Args:
+        keys: that are gone.
+        known: that were sent.
+    """
+
+    keys: int
+    known: int
+
+
+@dataclass(frozen=True)
+class AskKeys:
+    """Which keys has the centre in these buckets? The worker waits for the answer."""
+
+    buckets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CentreKeys:
+    """Daemon: the keys that the centre has in the buckets asked for."""
+
+    texts: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -228,11 +277,21 @@ class Failed:
     reasons: Mapping[str, int] = field(default_factory=dict)
 
 
-Message = Job | Columns | Way | Progress | Packed | Line | Written | Ended | Failed
-_KINDS: dict[str, type[Any]] = {
-    c.__name__.lower(): c
-    for c in (Job, Columns, Way, Progress, Packed, Line, Written, Ended, Failed)
-}
+Message = (
+    Job
+    | Columns
+    | Way
+    | Gone
+    | AskKeys
+    | CentreKeys
+    | Progress
+    | Packed
+    | Line
+    | Written
+    | Ended
+    | Failed
+)
+_KINDS: dict[str, type[Any]] = {c.__name__.lower(): c for c in get_args(Message)}
 
 
 def encode(message: Message) -> bytes:
@@ -250,14 +309,8 @@ def decode(line: bytes) -> Message:
     body = json.loads(line)
     try:
         cls = _KINDS[body.pop("t")]
-        if cls is Job:
-            body["table"] = tuple(body["table"])
-            body["items"] = tuple(_bound(b) for b in body["items"])
-            body["resume"] = _resume(body["resume"])
-        if cls is Columns:
-            body["columns"] = tuple(Column(**c) for c in body["columns"])
-        if cls is Way:
-            body["assumes"] = tuple(body["assumes"])
+        if (whole := _PARTS.get(cls)) is not None:
+            whole(body)
         if "rows" in body:
             body["rows"] = Rows(**body["rows"])
         if "quality" in body:
@@ -266,6 +319,42 @@ def decode(line: bytes) -> Message:
     except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f"worker message does not fit: {e}") from e
     return message
+
+
+def _of_job(body: dict[str, Any]) -> None:
+    body["table"] = tuple(body["table"])
+    body["items"] = tuple(_bound(b) for b in body["items"])
+    body["resume"] = _resume(body["resume"])
+    if body["states"] is not None:
+        body["states"] = States(**body["states"])
+    if body["centre"] is not None:
+        body["centre"] = tuple(body["centre"])
+
+
+def _of_columns(body: dict[str, Any]) -> None:
+    body["columns"] = tuple(Column(**c) for c in body["columns"])
+
+
+def _of_way(body: dict[str, Any]) -> None:
+    body["assumes"] = tuple(body["assumes"])
+
+
+def _of_buckets(body: dict[str, Any]) -> None:
+    body["buckets"] = tuple(body["buckets"])
+
+
+def _of_keys(body: dict[str, Any]) -> None:
+    body["texts"] = tuple(tuple(key) for key in body["texts"])
+
+
+_PARTS: Mapping[type[Any], Callable[[dict[str, Any]], None]] = {
+    Job: _of_job,
+    Columns: _of_columns,
+    Way: _of_way,
+    AskKeys: _of_buckets,
+    CentreKeys: _of_keys,
+}
+"""Makes values of a message's members that JSON has no type for."""
 
 
 def _resume(body: dict[str, Any] | None) -> Resume | None:

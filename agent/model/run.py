@@ -16,5 +16,5 @@ digests is the connector's matter."""
 SCHEDULED: tuple[ScheduledKind, ...] = ("full", "deletes", "incremental")
 """Which goes first where several are due at once."""
 
-READABLE: frozenset[RunKind] = frozenset({"full", "incremental"})
+READABLE: frozenset[RunKind] = frozenset({"full", "incremental", "deletes"})
 """What workers can do; another kind is a fault of the settings that ask for it."""

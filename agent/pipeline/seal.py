@@ -54,7 +54,8 @@ class RunFacts:
         resource: its code.
         run: uuid7; also the snapshot's id.
         catalog: version and message digest of the catalog statement.
-        confirmed: rows that a person agreed to delete, put on the final part.
+        confirmed: rows that a person agreed to delete, put on the final part and on
+            those with deletes.
     """
 
     resource: str
@@ -96,6 +97,7 @@ def compose(
     head: Head, packed: Packed, run: RunFacts, *, sender: Sender, now: datetime
 ) -> wire.Manifest:
     """The manifest of a payload on this head."""
+    deletes = packed.final or packed.rows.delete
     return wire.Manifest(
         aud=sender.aud,
         producer=sender.producer,
@@ -114,7 +116,7 @@ def compose(
         rows=packed.rows,
         mode=packed.mode,
         snapshot=_snapshot(packed, run) if packed.mode == "full" else None,
-        deletes_confirmed=run.confirmed if packed.final else None,
+        deletes_confirmed=run.confirmed if deletes else None,
         as_of=packed.as_of,
         run_end=packed.final,
         quality=packed.quality,

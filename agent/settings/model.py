@@ -123,6 +123,11 @@ class Paths(Section):
         return self.state / "spool"
 
     @property
+    def diff(self) -> Path:
+        """What was sent of streams that are compared with it."""
+        return self.state / "diff"
+
+    @property
     def quarantine(self) -> Path:
         """Withheld rows."""
         return self.state / "quarantine"

@@ -444,13 +444,20 @@ class State:
             return cuts.counted(db, run)
 
     def last_distinct(self, stream: int) -> int | None:
-        """Distinct keys of the newest snapshot that stands or may still load."""
+        """Distinct keys of the newest snapshot that stands or may still load.
+
+        Those that were deleted since do not count; what came since is not known.
+        """
         with self._connection.transaction() as db:
             found = db.execute(
-                "SELECT distinct_rows FROM batches WHERE stream = ? AND final = 1"
-                " AND distinct_rows IS NOT NULL"
-                " AND state IN ('waiting', 'stored', 'loaded')"
-                " ORDER BY epoch DESC, seq DESC LIMIT 1",
+                "SELECT max(s.distinct_rows - (SELECT coalesce(sum(d.n_delete), 0)"
+                " FROM batches d WHERE d.stream = s.stream"
+                " AND (d.epoch, d.seq) > (s.epoch, s.seq)"
+                " AND d.state IN ('waiting', 'stored', 'loaded')), 0)"
+                " FROM batches s WHERE s.stream = ? AND s.final = 1"
+                " AND s.distinct_rows IS NOT NULL"
+                " AND s.state IN ('waiting', 'stored', 'loaded')"
+                " ORDER BY s.epoch DESC, s.seq DESC LIMIT 1",
                 [stream],
             ).fetchone()
             return None if found is None else int(found[0])

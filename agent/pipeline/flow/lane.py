@@ -17,6 +17,8 @@ from typing import Literal
 from agent.errors import FepError, InternalFault, MassDelete
 from agent.model.batch import ANY_NUMBER, BatchId
 from agent.model.run import RunKind
+from agent.pipeline import state_folder
+from agent.pipeline.flow import start
 from agent.pipeline.flow.report import Progress, RunOutcome, Trouble
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
 from agent.state import KeptDue, Run, RunEnd, Stream, StreamKey
@@ -155,6 +157,15 @@ class Lane:
     def resource(self) -> str:
         """Code of the resource."""
         return self.leaving.resource
+
+    def forget_states(self) -> None:
+        """Delete what stood in files of runs that the frontier is not of."""
+        if self.parts.states is None:
+            return
+        frontier = self.parts.state.frontier(self.stream_id)
+        of_one = frontier is not None and frontier.method == start.DIFF
+        run = frontier.run if frontier is not None and of_one else None
+        state_folder.keep(self.parts.states, self.resource, run)
 
     def stamp(self) -> str:
         """Now, in the wire's grammar."""

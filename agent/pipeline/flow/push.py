@@ -96,6 +96,7 @@ class PushFlow:
         for run in await undivided(self._parts.state.unfinished_runs):
             await self._recover_run(run)
         for lane in self._lanes.values():
+            await undivided(lane.forget_states)
             await self._recover_lane(lane)
 
     def _clean(self) -> int:
@@ -352,7 +353,7 @@ class PushFlow:
         resource = lane.resource
         confirmed: int | None = None
         if confirm_deletes:
-            confirmed = await undivided(partial(self._held_deletes, lane))
+            confirmed, kind = await undivided(partial(self._held_deletes, lane))
         if lane.paused:
             raise Busy(f"{resource} is paused")
         if lane.reading is not None:
@@ -371,19 +372,20 @@ class PushFlow:
         lane.prod()
         return wanted.run
 
-    def _held_deletes(self, lane: Lane) -> int:
-        """How many deletes wait for a person's word.
+    def _held_deletes(self, lane: Lane) -> tuple[int, RunKind]:
+        """How many deletes wait for a person's word, and what found them.
 
         Raises:
             NothingHeld: none; what was held before the newest whole run is over.
         """
         state = self._parts.state
         if state.stream(lane.key).halt_code == MassDelete.code:
-            return ANY_NUMBER  # the exchange counted them and told no number
+            # the exchange counted them and told no number
+            return ANY_NUMBER, "full"
         newest = state.last_run(lane.stream_id, ("held", "read"))
         if newest is None or newest.keys_gone is None:
             raise NothingHeld(f"{lane.resource}: no run is held for its deletes")
-        return newest.keys_gone
+        return newest.keys_gone, newest.kind
 
     async def wait(self, run: str, *, delivered: bool = False) -> report.RunReport:
         """The report of a run once it has ended, or of the one that it went on in.

@@ -55,9 +55,12 @@ from agent.errors import (
     all_errors,
 )
 from agent.model.job import (
+    AskKeys,
+    CentreKeys,
     Columns,
     Ended,
     Failed,
+    Gone,
     Job,
     Line,
     Packed,
@@ -68,6 +71,7 @@ from agent.model.job import (
 from agent.model.stream import Head
 from agent.pipeline import seal
 from agent.pipeline.flow import judge, report, start
+from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.drift import Change, changes
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, defect
 from agent.pipeline.flow.pace import Pace
@@ -294,6 +298,9 @@ class _Run:
         job = await self._prepared(await undivided(make), facts.catalog.version)
         head = (await lane.stream()).head
         self._job, self._version = job, facts.catalog.version
+        self._centre = Centre(lane, facts.catalog)
+        if job.mode == "deletes":
+            job = replace(job, centre=await self._centre.counts())
         async with parts.worker() as worker:
             await worker.start(job)
             ended = await self._talk(worker, facts, head)
@@ -322,10 +329,10 @@ class _Run:
                 case Progress(read=read, estimate=estimate):
                     parts = 0 if sealed is None else sealed.packed.part
                     self._progress(read, estimate, parts)
-                case Columns() as columns:
-                    await self._compare(columns)
-                case Way() as way:
-                    self._way = way
+                case Columns() | Way() | Gone():
+                    await self._learn(message)
+                case AskKeys(buckets=buckets):
+                    await worker.send(CentreKeys(await self._centre.keys(buckets)))
                 case Packed() as packed:
                     sealed = await self._seal(packed, facts, head)
                     tmp = self._parts.spool.tmp(facts.run, packed.part)
@@ -341,6 +348,20 @@ class _Run:
                 case _:
                     raise WorkerDied(f"unexpected {type(message).__name__}")
         raise WorkerDied("the worker ended without a last word")
+
+    async def _learn(self, said: Columns | Way | Gone) -> None:
+        """What the worker found of the source.
+
+        Raises:
+            SchemaDrift, MassDelete: a person has to look at it first.
+        """
+        match said:
+            case Columns() as columns:
+                await self._compare(columns)
+            case Way() as way:
+                self._way = way
+            case Gone() as gone:
+                self._check_deletes(gone)
 
     async def _compare(self, seen: Columns) -> None:
         """Go on if the table is as the last run saw it, or holds no less.
@@ -414,6 +435,8 @@ class _Run:
         parts = self._parts
         if packed.final and packed.mode == "full":
             facts = await self._brake(packed, facts)
+        elif packed.rows.delete and self._wanted.deletes_confirmed is not None:
+            facts = await self._confirmed(facts, packed.rows.delete)
         await self._room(packed.size + LINE_CAP)
         manifest = seal.compose(
             head, packed, facts, sender=parts.sender, now=parts.chance.now()
@@ -433,11 +456,27 @@ class _Run:
         if check is not None:
             gone, reason = check
             raise MassDelete(f"{lane.resource}: {reason}", keys_gone=gone)
-        if confirmed is None:
-            return facts
-        asked = await undivided(partial(state.run, facts.run))
+        return facts if confirmed is None else await self._confirmed(facts, confirmed)
+
+    def _check_deletes(self, gone: Gone) -> None:
+        """The same before the first row of a run that deletes key by key.
+
+        Raises:
+            MassDelete: it would delete too much, and nobody agreed.
+        """
+        check = judge.too_many_deletes(
+            gone.known, gone.known - gone.keys, self._wanted.deletes_confirmed or 0
+        )
+        if check is not None:
+            keys, reason = check
+            raise MassDelete(f"{self._lane.resource}: {reason}", keys_gone=keys)
+
+    async def _confirmed(self, facts: RunFacts, count: int) -> RunFacts:
+        """A batch, or a swap, may delete so many: a person agreed when asking."""
+        lane = self._lane
+        asked = await undivided(partial(self._parts.state.run, facts.run))
         at = lane.stamp() if asked is None else asked.asked_at
-        return replace(facts, confirmed=DeletesConfirmed(at, confirmed))
+        return replace(facts, confirmed=DeletesConfirmed(at, count))
 
     async def _room(self, size: int) -> None:
         """Wait until the spool has room; the worker waits meanwhile."""
@@ -517,6 +556,8 @@ class _Run:
 
     async def _registered(self, packed: Packed) -> None:
         """What follows from a batch that is registered, once it is."""
+        if packed.final and packed.frontier is not None:
+            await undivided(self._lane.forget_states)
 
     async def _end(self, ended: Ended, seconds: float) -> None:
         lane, parts = self._lane, self._parts

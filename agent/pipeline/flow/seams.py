@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 from agent.audit.events import BatchLeft, Tell
 from agent.model.batch import BatchId
 from agent.model.item import Item
-from agent.model.job import Job, Line, Message
+from agent.model.job import CentreKeys, Job, Line, Message
 from agent.model.run import RunKind
 from agent.pipeline.flow.judge import ExchangeKeys
 from agent.pipeline.seal import Sender, Signer
@@ -49,6 +49,10 @@ class ExchangeClient(Protocol):
         """Make a catalog statement known; one that is known already is no fault."""
         ...
 
+    async def reconcile(self, request: str) -> str:
+        """The signed reply to a signed question about what the centre holds."""
+        ...
+
     async def upload(self, path: Path, size: int, *, batch: BatchId) -> str | None:
         """Bring a file to its end; the receipt, or None if the server has none.
 
@@ -68,8 +72,8 @@ class Worker(Protocol):
         """What it says; the last is Ended or Failed. Raises WorkerDied."""
         ...
 
-    async def send(self, message: Line) -> None:
-        """Answer a Packed."""
+    async def send(self, message: Line | CentreKeys) -> None:
+        """Answer a Packed or an AskKeys."""
         ...
 
 
@@ -159,6 +163,7 @@ class Parts:
         chance: time, randomness and ids.
         limits: times and numbers.
         backoff: waits after failures.
+        states: folder of what diffs compare with; None where nothing is compared.
     """
 
     exchange: ExchangeClient
@@ -175,6 +180,7 @@ class Parts:
     chance: Chance
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)
+    states: Path | None = None
 
 
 async def undivided(work: Callable[[], T]) -> T:

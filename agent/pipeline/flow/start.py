@@ -4,7 +4,8 @@
 Rules
 
 1. Changes are read only from a frontier of the same table, columns and catalog.
-   Without one, or where the connector cannot tell changes, all rows are read.
+   Without one, or where nobody can tell changes, all rows are read. Where the connector
+   cannot, but the last run wrote down what it sent, rows are compared with that.
 2. A full read that was cut goes on after its last registered part, in the same
    snapshot. It counts as read when its first part was: what changed since, the next
    increment brings.
@@ -15,10 +16,12 @@ Rules
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import (
     ChainMoved,
+    DigestsUnfit,
     FepError,
     FrontierLost,
     Interrupted,
@@ -29,14 +32,18 @@ from agent.errors import (
     SpoolFull,
     WorkerDied,
 )
+from agent.pipeline import state_folder
 
 if TYPE_CHECKING:
     from agent.model.job import Job, Resume
     from agent.model.run import RunKind
     from agent.state import KeptFrontier
 
-READ_IN_FULL = (FrontierLost,)
+READ_IN_FULL = (FrontierLost, DigestsUnfit)
 """After these the stream's frontier is forgotten and a full read follows at once."""
+
+DIFF = "diff"
+"""The method of a frontier from which changes are found by comparing digests."""
 
 GOES_ON = (
     Interrupted,
@@ -62,11 +69,13 @@ def basis(job: Job, version: int) -> str:
 
 def kind_of(wanted: RunKind, frontier: KeptFrontier | None, base: str) -> RunKind:
     """What can be read where a kind is wanted."""
-    if wanted != "incremental":
+    if wanted == "full":
         return wanted
     if frontier is None or frontier.basis != base or frontier.method is None:
         return "full"
-    return "incremental"
+    if frontier.method == DIFF:
+        return "diff"  # which finds deletes, too
+    return "deletes" if wanted == "deletes" else "incremental"
 
 
 def prepared(
@@ -90,4 +99,8 @@ def prepared(
         return replace(job, mode="full", resume=resume)
     kind = kind_of(job.mode, frontier, base)
     since = None if frontier is None or kind == "full" else frontier.value
-    return replace(job, mode=kind, since=since)
+    states = job.states
+    if states is not None and frontier is not None and kind == "diff":
+        known = state_folder.file(Path(states.fresh).parent, job.resource, frontier.run)
+        states = replace(states, known=str(known))
+    return replace(job, mode=kind, since=since, states=states)

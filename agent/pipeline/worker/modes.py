@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from agent.errors import InternalFault
 from agent.pipeline.pack import Load
 from agent.pipeline.quality.reasons import DUPLICATE_KEY
+from agent.pipeline.worker.deleting import looked_for
 from agent.wire.arrow import key_frames
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from agent.model.batch import Mode as WireMode
     from agent.model.item import Item
-    from agent.model.job import Job
+    from agent.model.job import Job, Message
     from agent.model.run import RunKind
     from agent.pipeline.extract import Piece, Reading
 
@@ -52,11 +53,15 @@ class Ground:
         job: what to do.
         source: open, its frontier taken.
         check: the quality stage; pieces go through it in the order of their reading.
+        tell: sends a message to the daemon.
+        ask: the keys of the centre in some buckets; before the first load only.
     """
 
     job: Job
     source: Reading
     check: Callable[[Piece], Load]
+    tell: Callable[[Message], None]
+    ask: Callable[[tuple[int, ...]], tuple[tuple[str, ...], ...]]
 
     @property
     def items(self) -> Sequence[Item]:
@@ -107,6 +112,8 @@ def incremental(ground: Ground) -> Iterator[Load]:
 MODES: Mapping[RunKind, Mode] = {
     "full": Mode("full", full),
     "incremental": Mode("incremental", incremental),
+    "deletes": Mode("diff", looked_for, moves=False),
+    "diff": Mode("diff", full),  # ``comparing`` leaves out what was sent before
 }
 """What workers can do."""
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The child process of one run: ``python -m agent.pipeline.worker FD``.
 
-Three steps overlap, each in a thread of its own, with bounded queues between them::
+Four steps overlap, each in a thread of its own, with bounded queues between them::
 
-    read + check  ->  Arrow IPC + zstd + sha256  ->  Packed, wait for Line, write, sync
+    read + check  ->  compare with what was sent, where the source tells no changes
+        ->  Arrow IPC + zstd + sha256  ->  Packed, wait for Line, write, sync
 
-The third waits for the daemon, and through the queues so do the others: a daemon that
+The last waits for the daemon, and through the queues so do the others: a daemon that
 does not answer stops the reading after a few pieces. Nothing is signed here; no key is
 within reach. A failure ends the run with one :class:`Failed`, whose detail never holds
 a value.
@@ -13,6 +14,7 @@ a value.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections import Counter
@@ -38,6 +40,8 @@ from agent.errors import FepError, InternalFault
 from agent.model.batch import Quality, Rows
 from agent.model.column import Column
 from agent.model.job import (
+    AskKeys,
+    CentreKeys,
     Columns,
     Ended,
     Failed,
@@ -63,6 +67,7 @@ from agent.pipeline.pack import (
     unchanged,
     write_down,
 )
+from agent.pipeline.worker.comparing import Scale, compared
 from agent.pipeline.worker.handoff import Handoff, Stopped
 from agent.pipeline.worker.modes import MODES, Ground, Mode, last_key
 from agent.pipeline.worker.sieve import QualitySieve, Sieve
@@ -76,11 +81,19 @@ PROGRESS_S = 0.5
 LOADS_WAITING = 2
 """Checked pieces that may wait for the packer."""
 
+COMPARED_WAITING = 1
+"""Compared pieces that may wait for the packer."""
+
 PAYLOADS_WAITING = 1
 """Payloads that may wait for the daemon's line."""
 
+SALT_BYTES = 8
 
 NO_ROWS, NOTHING_READ = Rows(0, 0, 0), Quality(0, 0, 0)
+
+
+def _salt() -> bytes:
+    return os.urandom(SALT_BYTES)
 
 
 @dataclass(frozen=True)
@@ -91,11 +104,13 @@ class Tools:
         find: connector by name.
         sieve: the quality stage for a job.
         clock: monotonic seconds.
+        salt: random bytes for the digests of keys.
     """
 
     find: Callable[[str], Connector]
     sieve: Callable[[Job], Sieve]
     clock: Callable[[], float] = time.monotonic
+    salt: Callable[[], bytes] = _salt
 
 
 @dataclass
@@ -103,6 +118,7 @@ class Tally:
     """What one run has met so far; written by the reading thread alone."""
 
     frontier: Frontier | None = None
+    tells_changes: bool = False
     read: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
@@ -164,7 +180,7 @@ class Run:
             DaemonGone: nobody is left to tell.
         """
         work = self._digest if self._job.kind == "digest" else self._pull
-        with ThreadPoolExecutor(2) as threads:
+        with ThreadPoolExecutor(3) as threads:
             try:
                 last: Message = work(threads)
             except DaemonGone:
@@ -175,13 +191,18 @@ class Run:
 
     def _pull(self, threads: ThreadPoolExecutor) -> Ended:
         loads: Handoff[Load] = Handoff(LOADS_WAITING)
+        left: Handoff[Load] = Handoff(COMPARED_WAITING)
         payloads: Handoff[Payload] = Handoff(PAYLOADS_WAITING)
-        steps = [
-            threads.submit(loads.feed, self._loads()),
-            threads.submit(payloads.feed, self._payloads(loads)),
-        ]
+        steps = [threads.submit(loads.feed, self._loads())]
+        out = loads
+        if self._job.states is not None:
+            out = left
+            steps.append(
+                threads.submit(left.feed, compared(self._scale(), iter(loads)))
+            )
+        steps.append(threads.submit(payloads.feed, self._payloads(out)))
         sums = _Sums.of(self._job.resume)
-        with _joined(steps, loads, payloads):
+        with _joined(steps, loads, left, payloads):
             for ready in payloads:
                 sums.add(ready.part)
                 self._deliver(ready, distinct=sums.rows.upsert + sums.rows.keep)
@@ -214,11 +235,20 @@ class Run:
             tally.frontier = self._frontier_of(source)
             if job.kind == "pull":
                 self._tell_way(connector, source)
-            ground = Ground(job, source, partial(self._checked, sieve))
+            check = partial(self._checked, sieve)
+            ground = Ground(job, source, check, self._tell, self._ask)
             estimate = source.estimate if self._mode.wire == "full" else None
             for load in self._mode.loads(ground):
                 yield load
                 self._progress(estimate)
+
+    def _scale(self) -> Scale:
+        return Scale(
+            job=self._job,
+            tell=self._tell,
+            tells_changes=lambda: self._tally.tells_changes,
+            salt=self._tools.salt,
+        )
 
     @property
     def _mode(self) -> Mode:
@@ -243,7 +273,16 @@ class Run:
         """How changes are found, for people and for the next run."""
         caps = connector.capabilities(self._job.source, source.stream)
         if (found := caps.increments) is not None:
+            self._tally.tells_changes = True
             self._tell(Way(found.method, found.assumes))
+
+    def _ask(self, buckets: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
+        """What the centre has; nobody waits for a line before the first load."""
+        self._tell(AskKeys(buckets))
+        answer = self._hear()
+        if not isinstance(answer, CentreKeys):
+            raise InternalFault(f"expected keys, got {type(answer).__name__}")
+        return answer.texts
 
     def _seen(self, found: Sequence[FoundColumn], fit: bool) -> None:
         columns = (
@@ -268,7 +307,8 @@ class Run:
 
     def _payloads(self, loads: Iterable[Load]) -> Generator[Payload, None, None]:
         """Pack; runs in the packing thread."""
-        job, full = self._job, self._mode.wire == "full"
+        job, mode = self._job, self._mode
+        says_unchanged = mode.wire != "full" and mode.moves
         for part in parts(
             loads,
             schema_of(tuple(b.item for b in job.items)),
@@ -277,7 +317,7 @@ class Run:
             after=0 if job.resume is None else job.resume.parts,
         ):
             nothing = part.number == 1 and part.final and not part.rows.num_rows
-            yield unchanged(part) if nothing and not full else payload(part)
+            yield unchanged(part) if nothing and says_unchanged else payload(part)
 
     def _deliver(self, ready: Payload, *, distinct: int) -> None:
         """Offer a payload, wait for its line, write it down."""
@@ -345,6 +385,8 @@ def _joined(steps: list[Future[None]], *handoffs: Handoff[Any]) -> Iterator[None
     try:
         yield
     except Stopped:
+        for handoff in handoffs:
+            handoff.stop()  # a step that waits for one that failed would wait for ever
         for step in steps:
             error = step.exception()
             if error is not None and not isinstance(error, Stopped):
