@@ -222,8 +222,10 @@ async def test_it_waits_for_a_daemon_that_is_slow_to_read() -> None:
         frame_of(Kind.ASK, n, ask_body(long, THEIRS)) for n in range(1, 6)
     )
     threads = [
-        threading.Thread(target=serve, args=(theirs,), kwargs={"beat_s": 0.02}),
-        threading.Thread(target=ours.sendall, args=(asked,)),
+        threading.Thread(
+            target=serve, args=(theirs,), kwargs={"beat_s": 0.02}, daemon=True
+        ),
+        threading.Thread(target=ours.sendall, args=(asked,), daemon=True),
     ]
     for thread in threads:
         thread.start()
