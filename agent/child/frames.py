@@ -3,7 +3,7 @@
 
 A frame is the length of its body (4 bytes), its kind (1), a number (4), all big-endian,
 and the body. Frames that are ready at the same time travel in few writes, so that many
-of them wake the other side seldom; but a handful goes at once, so that both sides work
+of them wake the other side seldom; but a pair goes at once, so that both sides work
 at a time.
 """
 
@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-TOGETHER = 4
+TOGETHER = 2
 """So many frames do not wait for more. Without this bound all requests in flight move
 as one: the daemon waits while the child works and the other way round."""
 

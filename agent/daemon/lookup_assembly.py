@@ -24,7 +24,12 @@ from agent.audit.log import AuditLog
 from agent.audit.witness import Pace, Peer, Witness
 from agent.catalog.gate import Offer
 from agent.control.directory import TrustedDirectory
-from agent.control.identity import IdentityFiles, load_audit_key, load_decrypt_key
+from agent.control.identity import (
+    IdentityFiles,
+    load_audit_key,
+    load_decrypt_key,
+    load_tls_key,
+)
 from agent.crypto.jose import PrivateKey, PublicKey
 from agent.crypto.notekey import NoteKey
 from agent.daemon.lookups import (
@@ -124,7 +129,8 @@ async def open_log(stack: AsyncExitStack, ground: Ground, *, config: str) -> Aud
     stack.push_async_callback(log.close)
     await log.start(version=VERSION, boot=boot_id(os.environ))
     await log.changed("config", config, ConfigChanged(config))
-    kids = _kids(ground.signer, load_decrypt_key(ground.files), key)
+    files = ground.files
+    kids = _kids(load_tls_key(files), ground.signer, load_decrypt_key(files), key)
     await log.changed("keys", json.dumps(kids), KeysChanged(node, kids))
     return log
 
@@ -169,6 +175,7 @@ def make_lookups(
         parts,
         agreed=lambda: log.whole and witness.state == "agrees",
         opener=opener,
+        barred=lambda: witness.barred,
     )
     flow = LookupFlow(parts, policy=active, started=now())
     line = Standing(now=now, enabled=found.lookup.relay)
@@ -184,6 +191,7 @@ def make_lookups(
             frames=frames_of(opened.offers),
             signers=partial(_audit_keys, ground, log),
             witness=peer,
+            signing=lambda: witness.state == "agrees",
         ),
         sources=sources,
         relay=_relay(ground, flow, line) if found.lookup.relay else None,
@@ -209,6 +217,7 @@ def _parts(
         keys={key.public.kid: key},
         directory=lambda: ground.directory.fresh,
         agreed=lambda: False,
+        barred=lambda: None,
         renew=Renewal(partial(_refresh, ground), clock=time.monotonic),
         log=log,
         sources=sources,

@@ -171,6 +171,7 @@ class Parts:
             DirectoryStale if it is too old to say who may ask.
         agreed: whether nothing can be missing in our log: its last life ended well, and
             the witness knows no more, so that no restored copy forgot a request.
+        barred: why no lookup may be answered at all, or None.
         renew: fetch the directory again, because a key was not in it or it is too old;
             whether it was done, which is not at every call.
         log: see there.
@@ -189,6 +190,7 @@ class Parts:
     keys: Mapping[str, PrivateKey]
     directory: Callable[[], Directory]
     agreed: Callable[[], bool]
+    barred: Callable[[], FepError | None]
     renew: Callable[[], Awaitable[bool]]
     log: Log
     sources: Sources
@@ -298,6 +300,8 @@ class LookupFlow:
         """As :meth:`answer`, for one who took it apart and seals the reply himself."""
         if self._draining:
             return self.refuse(Problem.of("busy", "the agent is stopping"))
+        if (why := self._parts.barred()) is not None:
+            return self.refuse(self._unable(why))
         found = await self._admitted(sealed)
         return self.refuse(found) if isinstance(found, Problem) else found
 
@@ -310,13 +314,15 @@ class LookupFlow:
         except PeerFault as e:
             return problem_of(e)
         except DirectoryStale as e:  # shown by whoever keeps it, as long as it lasts
-            self._parts.tell(LookupFailed(None, e.code))
-            return Problem.of("busy", "the agent cannot answer now")
+            return self._unable(e)
         except FepError as e:
             self.trouble = e
         except Exception as e:  # noqa: BLE001 - a defect here must not stop others
             self.trouble = InternalFault(f"lookup: {type(e).__name__}")
-        self._parts.tell(LookupFailed(None, self.trouble.code))
+        return self._unable(self.trouble)
+
+    def _unable(self, why: FepError) -> Problem:
+        self._parts.tell(LookupFailed(None, why.code))
         return Problem.of("busy", "the agent cannot answer now")
 
     async def _opened(self, sealed: Sealed) -> Parcel:

@@ -148,6 +148,7 @@ class World:
         self.renewals = 0
         self.witnessed = True
         self.boot = "first"
+        self.barred: FepError | None = None
         self._numbers = itertools.count(1)
         self.asker = Requester(
             self.consumer,
@@ -193,6 +194,7 @@ class World:
             keys={self.provider.decrypt.public.kid: self.provider.decrypt},
             directory=self.keys,
             agreed=lambda: self.log.whole and self.witnessed,
+            barred=lambda: self.barred,
             renew=self.renew,
             log=log,
             sources=self.sources,

@@ -58,6 +58,7 @@ class Opening:
         aud: the exchange that alone may ask.
         most: requests inside at a time.
         body_s: how long a body may take to come, seconds.
+        idle_s: how long a connection may be open on which nothing is being answered.
     """
 
     host: str
@@ -68,6 +69,7 @@ class Opening:
     aud: str
     most: int
     body_s: float = 30.0
+    idle_s: float = 75.0
 
 
 # --- bodies -----------------------------------------------------------------------

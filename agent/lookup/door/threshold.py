@@ -24,7 +24,7 @@ from aiohttp import HttpVersion11, web
 
 from agent.crypto import jwe
 from agent.errors import ConfigInvalid, MalformedMessage
-from agent.lookup.door.lines import IDLE_S, Lines, at_work
+from agent.lookup.door.lines import Lines, at_work
 from agent.lookup.door.talk import Opening
 from agent.wire.lookup import REQUEST_CAP
 from agent.wire.problem import MEDIA_TYPE, Problem
@@ -211,10 +211,10 @@ async def listening(
         max_line_size=HEADERS_CAP,
         max_field_size=HEADERS_CAP,
         auto_decompress=False,
-        keepalive_timeout=IDLE_S,
+        keepalive_timeout=opening.idle_s,
     )
     name = [EXCHANGE_URI + opening.aud]
-    lines = Lines(lambda transport: fep_names(transport) == name)
+    lines = Lines(lambda transport: fep_names(transport) == name, idle_s=opening.idle_s)
     try:
         listener = await lines.listen(server, tls, host=host, port=port)
     except OSError as e:
