@@ -57,6 +57,7 @@ SIZES = (1024, 4 * 1024, 16 * 1024, STEP)
 _HEADER = frozenset({"alg", "aud", "cty", "enc", "epk", "iss", "kid"})
 _EPK = frozenset({"crv", "kty", "x", "y"})
 _KID = re.compile(r"[A-Za-z0-9_-]{43}")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _JWS = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+")
 _NONCE, _TAG, _WRAPPED, _POINT = 12, 16, 40, 65
 _SIZES = struct.Struct(">5H")
@@ -338,6 +339,8 @@ def _header(segment: str) -> tuple[dict[str, str], dict[str, str]]:
     for text in texts:
         if not isinstance(text, str) or not 1 <= len(text) <= 256:
             raise MalformedMessage("JWE header: expected texts of 1 to 256 characters")
+        if not text.isascii() and _SURROGATE.search(text):
+            raise MalformedMessage("JWE header: expected texts of whole characters")
     if (epk["kty"], epk["crv"]) != ("EC", "P-256"):
         raise MalformedMessage("JWE header.epk: expected a P-256 key")
     return header, epk

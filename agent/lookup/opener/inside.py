@@ -11,6 +11,7 @@ Rules
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Mapping
 
@@ -32,15 +33,18 @@ from agent.lookup.verify import uncover
 _CHUNK = 1 << 18
 
 
-def serve(sock: socket.socket) -> None:
+def serve(sock: socket.socket, *, beat_s: float = BEAT_S) -> None:
     """Open what is asked until the daemon is gone.
+
+    Args:
+        sock: a blocking one: the daemon may take its time to read answers.
+        beat_s: see :data:`agent.lookup.opener.talk.BEAT_S`.
 
     Raises:
         ValueError: a frame that the protocol does not have.
     """
-    sock.settimeout(BEAT_S)
     frames, keys = Frames(CAP), dict[str, PrivateKey]()
-    while data := _received(sock):
+    while data := _received(sock, beat_s):
         answers: list[bytes] = []
         for frame in frames.of(data):
             if frame.kind == Kind.KEYS:
@@ -57,13 +61,11 @@ def serve(sock: socket.socket) -> None:
         sock.sendall(b"".join(answers))
 
 
-def _received(sock: socket.socket) -> bytes:
+def _received(sock: socket.socket, beat_s: float) -> bytes:
     """What the daemon sent; signs of life until it does."""
-    while True:
-        try:
-            return sock.recv(_CHUNK)
-        except TimeoutError:
-            sock.sendall(frame_of(Kind.BEAT, 0, b""))
+    while not select.select([sock], [], [], beat_s)[0]:
+        sock.sendall(frame_of(Kind.BEAT, 0, b""))
+    return sock.recv(_CHUNK)
 
 
 def _opened(

@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from agent.child.frames import Frame, Frames, Outbox
@@ -32,6 +33,19 @@ OPENER = (sys.executable, "-I", "-m", "agent.lookup.opener")
 GUARD = Guard(rss_bytes=256 * 1024 * 1024, silence_s=30.0)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What waits for an answer.
+
+    Args:
+        answer: set when it is there.
+        candidates: keys with which its signature could be checked.
+    """
+
+    answer: asyncio.Future[Unverified | Verified]
+    candidates: tuple[PublicKey, ...]
+
+
 class Opener:
     """Opens sealed requests in a process of its own.
 
@@ -41,6 +55,9 @@ class Opener:
         environ: environment to choose from; None is this process's.
         clock: monotonic seconds.
         guard: when it is given up.
+
+    Raises:
+        ValueError: a key of another purpose, which must not leave this process.
     """
 
     def __init__(
@@ -52,13 +69,15 @@ class Opener:
         clock: Callable[[], float] = time.monotonic,
         guard: Guard = GUARD,
     ) -> None:
+        if any(key.public.purpose != "decrypt" for key in keys):
+            raise ValueError("the opener gets keys of purpose decrypt only")
         self._keys = keys
         self._command = command
         self._environ = os.environ if environ is None else environ
         self._clock = clock
         self._guard = guard
         self._numbers = count(1)
-        self._waiting: dict[int, asyncio.Future[Unverified | Verified]] = {}
+        self._waiting: dict[int, _Asked] = {}
         self._outbox: Outbox | None = None
 
     @property
@@ -78,11 +97,11 @@ class Opener:
         if self._outbox is None:
             raise WorkerDied("opener: it is not up")
         number = next(self._numbers) & 0xFFFFFFFF
-        waiting: asyncio.Future[Unverified | Verified]
-        waiting = asyncio.get_running_loop().create_future()
-        self._waiting[number] = waiting
-        self._outbox.put(Kind.ASK, number, ask_body(sealed, candidates))
-        return await waiting
+        body = ask_body(sealed, candidates)
+        asked = _Asked(asyncio.get_running_loop().create_future(), candidates)
+        self._waiting[number] = asked
+        self._outbox.put(Kind.ASK, number, body)
+        return await asked.answer
 
     async def live(self) -> None:
         """One process, from its start to its end, which is always an error.
@@ -100,11 +119,6 @@ class Opener:
             await self._listen(child, outbox)
             raise await child.died()
         finally:
-            self._outbox = None
-            lost, self._waiting = self._waiting, {}
-            for waiting in lost.values():
-                if not waiting.done():
-                    waiting.set_exception(WorkerDied("opener: it died"))
             await child.kill("closed by the daemon")
 
     async def _listen(self, child: Child, outbox: Outbox) -> None:
@@ -115,6 +129,16 @@ class Opener:
                     self._take(frame, outbox)
         except ValueError:
             await child.kill("a message that the protocol does not have")
+        finally:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Nobody waits for one that will not answer, however long its end takes."""
+        self._outbox = None
+        lost, self._waiting = self._waiting, {}
+        for asked in lost.values():
+            if not asked.answer.done():
+                asked.answer.set_exception(WorkerDied("opener: it died"))
 
     def _take(self, frame: Frame, outbox: Outbox) -> None:
         match frame.kind:
@@ -127,12 +151,17 @@ class Opener:
 
     def _answer(self, frame: Frame) -> None:
         found = answer_of(frame.kind, frame.body)
-        waiting = self._waiting.pop(frame.number, None)
-        if waiting is None:
+        asked = self._waiting.get(frame.number)
+        if asked is None:
             raise ValueError("an answer that nobody waits for")
-        if waiting.done():  # whoever asked has gone
+        if isinstance(found, Verified) and all(
+            found.kid != key.kid for key in asked.candidates
+        ):
+            raise ValueError("verified with a key that it was not given")
+        del self._waiting[frame.number]
+        if asked.answer.done():  # whoever asked has gone
             return
         if isinstance(found, PeerFault):
-            waiting.set_exception(found)
+            asked.answer.set_exception(found)
         else:
-            waiting.set_result(found)
+            asked.answer.set_result(found)

@@ -122,6 +122,6 @@ def answer_of(kind: int, body: bytes) -> Unverified | Verified | PeerFault:
             case Kind.FAULT:
                 code, _, detail = text.partition("\n")
                 return _FAULTS[code](detail)
-    except (FepError, KeyError) as e:
+    except (FepError, LookupError) as e:
         raise ValueError("not an answer") from e
     raise ValueError(f"frame of kind {kind}")
