@@ -138,6 +138,18 @@ class Spool:
         """Where the worker writes a part."""
         return self._tmp / f"{run}.{part}.tmp"
 
+    def discard(self, run: str) -> None:
+        """Delete what a worker of this run left half-written.
+
+        Raises:
+            SpoolWriteFailed: the disk refused.
+        """
+        try:
+            for path in self._tmp.glob(f"{run}.*.tmp"):
+                path.unlink()
+        except OSError as e:
+            raise _failed(self._tmp, e) from e
+
     def name(self, batch: BatchId) -> str:
         """The name of a batch's file, relative to ``out/``."""
         folder = f"{batch.aud}/{resource_file_part(batch.resource)}"

@@ -35,6 +35,6 @@ def test_nothing_is_lost_at_the_centre(kind: str, tmp_path: Path) -> None:
         assert agent.named() == []
     said = f"FEP_SEED={SEED} {done}"
     assert sum(w.committed + w.prepared for w in done.written) > 5 * SECONDS
-    assert done.steps["ours"] > SECONDS / 2, said
+    assert done.steps["ours"] >= SECONDS / 3, said
     assert done.found["ours"] == Found(0, 0, 0), said
     assert done.found["cursor"].lost > 0, said

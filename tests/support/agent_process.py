@@ -30,6 +30,7 @@ PERSONS = "101001/000001"
 PERMITS = "101001/000002"
 FEP = "from agent.cli.main import main; main()"
 START_S = 30.0
+_BEGINS = '{"time": '
 
 _SETTINGS = """\
 [agent]
@@ -222,7 +223,12 @@ class AgentProcess:
         if not self.log.exists():
             return []
         lines = self.log.read_text("utf-8").splitlines()
-        found = [json.loads(line) for line in lines if line.startswith("{")]
+        starts = [line.rfind(_BEGINS) for line in lines]  # a kill may cut a line
+        found = [
+            json.loads(line[at:])
+            for line, at in zip(lines, starts, strict=True)
+            if at >= 0 and line.endswith("}")
+        ]
         return [body for body in found if body.get("event") == name]
 
     def wait_for(self, name: str, **fields: object) -> dict[str, Any]:

@@ -123,12 +123,18 @@ class WorkerDouble:
             yield replace(_packed(chunks, number, payload), **_of(job, number, chunks))
             line = await self._line.get()
             data = line.text.encode("ascii") + b"\n" + payload
-            await asyncio.to_thread(Path(line.path).write_bytes, data)
+            await asyncio.to_thread(_write_new, Path(line.path), data)
             if script.on_written is not None:
                 script.on_written(number)
             yield Written(number)
         self._ended = True
         yield _ended(chunks)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """As a worker does: a file that is there already is a fault."""
+    with path.open("xb") as file:
+        file.write(data)
 
 
 def _payload(*, job_run: str, part: int, size: int) -> bytes:

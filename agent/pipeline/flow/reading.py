@@ -315,6 +315,7 @@ class _Run:
         state, run = self._parts.state, self._wanted.run
         frontier = await undivided(partial(state.frontier, self._lane.stream_id))
         resume = await undivided(partial(state.resume_point, run))
+        await undivided(partial(self._parts.spool.discard, run))
         job = start.prepared(job, version, frontier, resume)
         settle = partial(
             state.settle_run, run, kind=job.mode, basis=start.basis(job, version)

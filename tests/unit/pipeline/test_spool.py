@@ -128,6 +128,16 @@ def test_a_crash_leaves_nothing_that_was_not_registered(tmp_path: Path) -> None:
     assert spool.used == len(DATA)
 
 
+def test_what_a_run_left_half_written_goes_and_no_other(tmp_path: Path) -> None:
+    """The run that goes on writes the same part again."""
+    spool = made(tmp_path)
+    spool.tmp("run", 2).write_bytes(b"half")
+    spool.tmp("run2", 2).write_bytes(b"half")
+    spool.discard("run")
+    assert not spool.tmp("run", 2).exists()
+    assert spool.tmp("run2", 2).exists()
+
+
 def test_removing_twice_is_no_fault(tmp_path: Path) -> None:
     """A crash between deleting and marking is repeated harmlessly."""
     spool = made(tmp_path)

@@ -85,6 +85,20 @@ async def test_a_worker_that_dies_costs_no_part_that_is_registered(
     assert [p for _, p, _ in parts(world)] == [1, 2, 3, 4]
 
 
+async def test_a_part_that_was_half_written_is_written_again(world: World) -> None:
+    """Its file is in the way of the part with the same number."""
+    script = world.scripts[PERSON]
+    script.die_at = 3
+    async with world.serving() as flow:
+        run = await flow.request_pull(PERSON)
+        await until(flow, lambda s: s.run is not None and s.run.code == "worker-died")
+        left = world.folder / "spool" / "tmp" / f"{run}.3.tmp"
+        left.write_bytes(b"half")
+        script.die_at = None
+        assert (await flow.wait(run, delivered=True)).delivered
+    assert not left.exists()
+
+
 async def test_a_paused_read_goes_on(world: World) -> None:
     """Resuming does not begin anew either."""
     script = world.scripts[PERSON]
