@@ -492,6 +492,55 @@ class SourceTypeChanged(SourceFault):
     )
 
 
+class SchemaDrift(SourceFault):
+    """Bound columns are not as the last run saw them; ``detail`` is the difference."""
+
+    code = "schema-drift"
+    title = Text(
+        "The source's table was changed; the resource is held",
+        "源表结构已变更，该资源已暂停",
+    )
+    remedy = Text(
+        "Undo the change at the source, then `fep pull RESOURCE`. If it is meant: adapt"
+        " binding and items of the resource document, raise its `version`, `fep config"
+        " check`, then `fep pull RESOURCE`.",
+        "请在源库撤销改动后执行 `fep pull 资源代码`；若改动属实，请更正资源目录的绑定与数据项并提高"
+        " `version`，用 `fep config check` 检查后执行 `fep pull 资源代码`。",
+    )
+
+
+class FrontierLost(SourceFault):
+    """Increments cannot go on; ``detail`` begins with the reason."""
+
+    code = "frontier-lost"
+    title = Text(
+        "The source is not the one that was read last; it is read in full",
+        "数据源与上次读取时不一致，将重新全量读取",
+    )
+    remedy = Text(
+        "The full read follows by itself. Find out whether the database was restored,"
+        " failed over, moved, or its clock was set: rows written in between may be lost"
+        " at the source.",
+        "系统会自动全量读取。请核实数据库是否恢复过备份、主备切换、迁移或调整过时钟：其间写入的数据可能"
+        "已在源库丢失。",
+    )
+
+
+class DigestsUnfit(SourceFault):
+    """What was sent cannot be compared with; ``detail`` says why."""
+
+    code = "digests-unfit"
+    title = Text(
+        "The record of what was sent cannot be used; the table is read in full",
+        "已发送记录无法使用，将重新全量读取",
+    )
+    remedy = Text(
+        "The full read follows by itself and makes a new record; nothing is lost. If it"
+        " happens again, check the disk.",
+        "系统会自动全量读取并重建记录，数据不会丢失。若反复出现，请检查磁盘。",
+    )
+
+
 class SourceText(SourceFault):
     """Text that its declared encoding cannot decode."""
 
@@ -629,6 +678,34 @@ class ConfigInvalid(FilesInvalid):
     remedy = Text(
         "Correct the keys named, then `fep config check`.",
         "请更正所列配置项后运行 `fep config check`。",
+    )
+
+
+class ConfigBroken(FilesInvalid):
+    """Changed files that cannot be used while the daemon runs; the old ones hold."""
+
+    code = "config-broken"
+    title = Text(
+        "The changed files have faults; the old settings go on",
+        "改动后的文件有误，继续使用原配置",
+    )
+    remedy = Text(
+        "Correct what is named, `fep config check`; it is then taken by itself. Do not"
+        " restart before: the service could not start.",
+        "请更正所列问题并运行 `fep config check`，随后会自动生效。更正前请勿重启，否则服务无法启动。",
+    )
+
+
+class RestartNeeded(OperatorFault):
+    """Changed settings that hold only after a restart; ``detail`` names them."""
+
+    code = "restart-needed"
+    title = Text(
+        "Changed settings wait for a restart", "部分已改动的配置需重启服务后生效"
+    )
+    remedy = Text(
+        "`systemctl restart fep`, or put the keys named back. All other changes hold.",
+        "请执行 `systemctl restart fep`，或将所列项改回；其余改动已生效。",
     )
 
 

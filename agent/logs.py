@@ -12,13 +12,14 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from agent.audit import events
-from agent.audit.events import Event, Tell
+from agent.audit.events import Event
 
 LEVELS: Mapping[str, int] = {
     "debug": logging.DEBUG,
@@ -90,13 +91,7 @@ class Metrics:
         return generate_latest(self._registry).decode()
 
 
-def make_tell(
-    stream: TextIO,
-    *,
-    level: str,
-    now: Callable[[], datetime],
-    metrics: Metrics,
-) -> Tell:
+class Teller:
     """The real ``tell``: writes the line, moves the counters.
 
     Args:
@@ -105,17 +100,30 @@ def make_tell(
         now: aware UTC clock.
         metrics: what is counted, whatever the level.
     """
-    logger = _logger(stream, level=level, now=now)
-    lowest = LEVELS[level]
 
-    def tell(event: Event) -> None:
-        metrics.count(event)
-        if LEVELS[event.heard()] < lowest:
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        level: str,
+        now: Callable[[], datetime],
+        metrics: Metrics,
+    ) -> None:
+        self._logger_at = partial(_logger, stream, now=now)
+        self._metrics = metrics
+        self.use(level)
+
+    def use(self, level: str) -> None:
+        """Write from this level on from now on."""
+        self._logger, self._lowest = self._logger_at(level=level), LEVELS[level]
+
+    def __call__(self, event: Event) -> None:
+        """Tell an event."""
+        self._metrics.count(event)
+        if LEVELS[event.heard()] < self._lowest:
             return
         with contextlib.suppress(OSError):  # nobody reads; the work goes on
-            logger.log(LEVELS[event.heard()], event.name, **event.told())
-
-    return tell
+            self._logger.log(LEVELS[event.heard()], event.name, **event.told())
 
 
 def adopt_libraries(stream: TextIO, *, now: Callable[[], datetime]) -> None:

@@ -26,6 +26,14 @@ class Notifier:
         """The daemon has recovered and does its work."""
         self._send("READY=1")
 
+    def reloading(self, clock_us: int) -> None:
+        """It has begun to look at its settings again; :meth:`ready` ends that.
+
+        Args:
+            clock_us: the monotonic clock, microseconds, as systemd compares it.
+        """
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={clock_us}")
+
     def stopping(self) -> None:
         """The daemon has begun to stop."""
         self._send("STOPPING=1")

@@ -42,7 +42,12 @@ def rss_bytes(pids: list[int]) -> int:
 
 
 class PeakMemory:
-    """Watches the resident memory of a process tree while a block runs."""
+    """Watches the resident memory of a process tree while a block runs.
+
+    Attributes:
+        bytes: most of all together.
+        largest_child: most of one that is not the first.
+    """
 
     def __init__(self, pid: int, *, every_s: float = 0.02) -> None:
         self._pid = pid
@@ -50,6 +55,7 @@ class PeakMemory:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.bytes = 0
+        self.largest_child = 0
 
     def __enter__(self) -> PeakMemory:
         self._thread.start()
@@ -61,4 +67,7 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._end.wait(self._every_s):
-            self.bytes = max(self.bytes, rss_bytes(tree(self._pid)))
+            one, *others = tree(self._pid)
+            children = [rss_bytes([pid]) for pid in others]
+            self.bytes = max(self.bytes, rss_bytes([one]) + sum(children))
+            self.largest_child = max([self.largest_child, *children])

@@ -109,10 +109,10 @@ def pull(place: Site, daemon: int) -> Run:
     client = place.client()
     with PeakMemory(daemon) as memory:
         asked = client.post("/v1/pull", {"resource": RESOURCE})
-        events = _follow(log, start, str(asked["run"]))
+        events = follow(log, start, str(asked["run"]))
         time.sleep(0.3)  # the worker is reaped, so its CPU is counted
-    began = _at(next(e for e in events if e["event"] == "run.started"))
-    ended = max(_at(e) for e in events if e["event"] == "receipt.kept")
+    began = moment(next(e for e in events if e["event"] == "run.started"))
+    ended = max(moment(e) for e in events if e["event"] == "receipt.kept")
     batches = [e for e in events if e["event"] == "batch.registered"]
     return Run(
         seconds=ended - began,
@@ -124,7 +124,8 @@ def pull(place: Site, daemon: int) -> Run:
     )
 
 
-def _follow(log: Path, start: int, run: str) -> list[dict[str, Any]]:
+def follow(log: Path, start: int, run: str) -> list[dict[str, Any]]:
+    """What the daemon told from a place of its log on, until a run is stored."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         with log.open("rb") as f:
@@ -149,7 +150,8 @@ def _follow(log: Path, start: int, run: str) -> list[dict[str, Any]]:
     raise SystemExit(f"no receipts within {PATIENCE_S:g} s; see {log}")
 
 
-def _at(event: dict[str, Any]) -> float:
+def moment(event: dict[str, Any]) -> float:
+    """When it was told, seconds since 1970."""
     return datetime.fromisoformat(event["time"]).timestamp()
 
 

@@ -116,13 +116,17 @@ class Wish:
 
 @contextmanager
 def running(
-    wish: Wish, *, join: Callable[[Path], None] = lambda _slip: None
+    wish: Wish,
+    *,
+    join: Callable[[Path], None] = lambda _slip: None,
+    also: Callable[[Site], None] = lambda _place: None,
 ) -> Iterator[tuple[Site, int]]:
     """An enrolled agent and an exchange; gives the place and the daemon's pid.
 
     Args:
         wish: see there.
         join: called with ``sandbox.json`` before the agent enrols.
+        also: called with the place before the agent starts, to write more documents.
     """
     place = Site(wish.folder)
     words = ["-m", "sandbox", "--dir", str(place.exchange)]
@@ -131,6 +135,7 @@ def running(
         ready = place.exchange / "sandbox.json"
         site.wait_until(ready.exists, exchange, what="the sandbox")
         write_settings(place, wish, json.loads(ready.read_text()))
+        also(place)
         join(ready)
         subprocess.run(
             [sys.executable, "-c", site.FEP, "enrol", "--config", str(place.config)],

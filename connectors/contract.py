@@ -329,6 +329,21 @@ class Session(Protocol):
 
 
 @runtime_checkable
+class DescribingSession(Session, Protocol):
+    """A session that can say how a stream's table is made; optional."""
+
+    def describe(self, stream: StreamSpec) -> Sequence[FoundColumn]:
+        """All columns of the table that the account sees, in its order.
+
+        Columns that the stream names and the table has not are no error here.
+
+        Raises:
+            SourceError: missing: there is no such table.
+        """
+        ...
+
+
+@runtime_checkable
 class IncrementalSession(Session, Protocol):
     """A session of a connector that promises increments."""
 

@@ -88,6 +88,48 @@ class SecretChanged(Event):
 
 
 @dataclass(frozen=True)
+class ConfigReloaded(Event):
+    """Changed files hold now.
+
+    Args:
+        changed: parts that are not as they were.
+        restart: keys that wait for a restart.
+    """
+
+    name = "config.reloaded"
+    digest: str
+    changed: tuple[str, ...]
+    restart: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConfigRefused(Event):
+    """Changed files have faults; the old settings go on."""
+
+    name = "config.broken"
+    level = "error"
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ResourceOpened(Event):
+    """The gate lets a resource leave that it did not let before."""
+
+    name = "resource.opened"
+    resource: str
+
+
+@dataclass(frozen=True)
+class ResourceClosed(Event):
+    """The gate is shut for a resource: nothing of it leaves from now on."""
+
+    name = "resource.closed"
+    level = "warning"
+    resource: str
+    why: str
+
+
+@dataclass(frozen=True)
 class RunStarted(Event):
     """A run of a resource began to read."""
 
@@ -123,7 +165,7 @@ class RunFailed(Event):
 
 @dataclass(frozen=True)
 class RunHeld(Event):
-    """A run waits for a person: mass delete or secrecy marker."""
+    """A run waits for a person: mass delete, secrecy marker, changed table."""
 
     name = "run.held"
     level = "warning"
@@ -131,6 +173,27 @@ class RunHeld(Event):
     run: str
     code: str
     detail: str
+
+
+@dataclass(frozen=True)
+class FrontierGone(Event):
+    """Increments cannot go on from where they were; a full read follows."""
+
+    name = "frontier.lost"
+    level = "warning"
+    resource: str
+    run: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ColumnsChanged(Event):
+    """A table was changed at the source, and its resource goes on."""
+
+    name = "source.columns"
+    level = "warning"
+    resource: str
+    changes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

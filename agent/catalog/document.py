@@ -104,11 +104,14 @@ class Binding(Part):
         source: ``[sources.<name>]`` of the settings.
         table: schema-qualified, outermost first.
         columns: item -> column, where their names differ.
+        stamp: column that the database itself sets to its clock with every insert and
+            update; its values never leave.
     """
 
     source: Annotated[str, Field(min_length=1)]
     table: Annotated[tuple[str, ...], BeforeValidator(_path), Field(strict=False)]
     columns: Mapping[str, Annotated[str, Field(min_length=1)]] = {}
+    stamp: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Resource(Part):

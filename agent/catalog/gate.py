@@ -39,6 +39,7 @@ class Outgoing:
         source: name of the source.
         table: schema-qualified name, outermost first.
         items: what travels, in order, with its columns.
+        stamp: column that tells when a row was changed, or None; it does not travel.
         permit: proof that the gate made it.
     """
 
@@ -48,6 +49,7 @@ class Outgoing:
     source: str
     table: tuple[str, ...]
     items: tuple[BoundItem, ...]
+    stamp: str | None = None
     permit: InitVar[object] = None
 
     def __post_init__(self, permit: object) -> None:
@@ -112,6 +114,7 @@ def leave(resource: Resource) -> Outgoing:
         source=resource.binding.source,
         table=resource.binding.table,
         items=tuple(_bound(resource, item) for item in resource.shared_items()),
+        stamp=resource.binding.stamp,
         permit=_PASS,
     )
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent.errors import (
+    FrontierLost,
     SourceFailed,
     SourceFault,
     SourceLogin,
@@ -19,6 +20,7 @@ from agent.errors import (
     SourceUnreachable,
 )
 from connectors.contract import ColumnSpec, Kind, SourceError, StreamSpec
+from connectors.contract import FrontierLost as Lost
 
 if TYPE_CHECKING:
     from agent.model.job import BoundItem
@@ -36,13 +38,15 @@ FAULTS: dict[Kind, type[SourceFault]] = {
 """What a connector reports -> what the agent raises."""
 
 
-def stream_of(table: tuple[str, ...], items: tuple[BoundItem, ...]) -> StreamSpec:
+def stream_of(
+    table: tuple[str, ...], items: tuple[BoundItem, ...], stamp: str | None = None
+) -> StreamSpec:
     """What a connector must know of a job: columns, not items."""
     columns = (
         ColumnSpec(b.column, b.item.type.value, b.item.length, b.item.scale, b.item.key)
         for b in items
     )
-    return StreamSpec(table, tuple(columns))
+    return StreamSpec(table, tuple(columns), stamp)
 
 
 @contextmanager
@@ -50,10 +54,13 @@ def source_faults() -> Iterator[None]:
     """Translate the errors of a connector, also those raised while iterating.
 
     Raises:
-        SourceFault: the class of :data:`FAULTS` for a SourceError.
+        FrontierLost: an increment cannot go on; its detail begins with the reason.
+        SourceFault: the class of :data:`FAULTS` for any other SourceError.
     """
     try:
         yield
+    except Lost as e:
+        raise FrontierLost(e.detail) from None
     except SourceError as e:
         timed_out = "statement timeout: " if e.kind == "timeout" else ""
         raise FAULTS.get(e.kind, SourceFailed)(timed_out + e.detail) from None

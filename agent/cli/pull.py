@@ -48,6 +48,16 @@ def pull(
             ),
         ),
     ] = False,
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            help=say(
+                "full; incremental: only what changed; or deletes: rows that are gone.",
+                "full 全量；incremental 仅变更；deletes 仅查找已删除的行。",
+            ),
+        ),
+    ] = "full",
     confirm_deletes: Annotated[
         bool,
         typer.Option(
@@ -63,9 +73,8 @@ def pull(
     """Ask for a run."""
     ask = asked(ctx)
     client = ask.client()
-    body: dict[str, Any] = client.post(
-        "/v1/pull", {"resource": resource, "confirm_deletes": confirm_deletes}
-    )
+    asks = {"resource": resource, "confirm_deletes": confirm_deletes, "kind": kind}
+    body: dict[str, Any] = client.post("/v1/pull", asks)
     if not ask.json and body["deletes_confirmed"] is not None:
         print(confirmed(ask, body["deletes_confirmed"]))
     if wait:

@@ -10,6 +10,7 @@ Rules
 3. A signal handler only records. The first SIGTERM or SIGINT drains: nothing new is
    begun, runs and uploads may end, lookups in flight are answered. A second one
    hurries.
+   SIGHUP has the files looked at; they are anyway whenever they change.
 4. The watchdog is fed only while the event loop, the state and every loop of the flow
    answer.
 5. One daemon serves one state folder (flock).
@@ -31,9 +32,10 @@ from resource import RLIMIT_CORE, setrlimit
 from agent import VERSION
 from agent.audit.events import DaemonReady, DaemonStopping
 from agent.child.heap import settle_heap
-from agent.daemon.assembly import Daemon, Work, assemble, load
+from agent.daemon.assembly import Daemon, assemble
 from agent.daemon.lookups import Lookups
 from agent.daemon.loops import beside
+from agent.daemon.work import Work, load
 from agent.errors import AlreadyRunning, SpoolWriteFailed
 from agent.local import server
 
@@ -49,6 +51,7 @@ class Stop:
 
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
+    again: asyncio.Event = field(default_factory=asyncio.Event)
     signal: str = ""
 
     def note(self, name: str) -> None:
@@ -102,6 +105,7 @@ async def _main(work: Work) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.note, number.name)
+    loop.add_signal_handler(signal.SIGHUP, stop.again.set)
     async with AsyncExitStack() as stack:
         daemon = await assemble(stack, work)
         await live(daemon, stop)
@@ -121,11 +125,11 @@ async def live(daemon: Daemon, stop: Stop) -> None:
         server.serving(app, daemon.settings.paths.socket),
         daemon.lookups.serving(),
     ):
-        daemon.tell(DaemonReady(VERSION, daemon.resources))
         settle_heap()
+        daemon.tell(DaemonReady(VERSION, daemon.resources))
         daemon.notifier.ready()
         serving = asyncio.create_task(daemon.flow.serve())
-        async with beside(serving, daemon) as failed:
+        async with beside(serving, daemon, stop.again) as failed:
             asked = asyncio.create_task(stop.asked.wait())
             await asyncio.wait({serving, asked, failed}, return_when="FIRST_COMPLETED")
             asked.cancel()

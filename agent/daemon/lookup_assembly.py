@@ -68,7 +68,8 @@ class Ground:
     """What both sides of the daemon stand on.
 
     Args:
-        settings: of the agent.
+        settings: of the agent, as they are at the start.
+        current: gives them as they are now.
         files: of its identity.
         signer: key of purpose ``sign``.
         directory: everybody's keys.
@@ -78,6 +79,7 @@ class Ground:
     """
 
     settings: Settings
+    current: Callable[[], Settings]
     files: IdentityFiles
     signer: PrivateKey
     directory: TrustedDirectory
@@ -160,7 +162,7 @@ def make_lookups(
     """
     found, tell = ground.settings, ground.tell
     sources = Sources(
-        partial(_opening, found),
+        partial(_opening, ground.current),
         seams=Seams(uniform=random.SystemRandom().uniform),
     )
     stack.push_async_callback(sources.close)
@@ -229,7 +231,7 @@ def _parts(
         tell=ground.tell,
         chance=Chance(
             now=now,
-            today=partial(_today, ZoneInfo(found.agent.timezone)),
+            today=partial(_today, ground.current),
             clock=time.monotonic,
             sleep=asyncio.sleep,
             new_id=ground.new_id,
@@ -238,16 +240,17 @@ def _parts(
     )
 
 
-def _today(zone: ZoneInfo) -> date:
-    return datetime.now(zone).date()
+def _today(current: Callable[[], Settings]) -> date:
+    return datetime.now(ZoneInfo(current().agent.timezone)).date()
 
 
 async def _refresh(ground: Ground) -> None:
     await ground.directory.refresh(ground.exchange.directory)
 
 
-def _opening(found: Settings, name: str) -> Opening:
+def _opening(current: Callable[[], Settings], name: str) -> Opening:
     """How a source is reached; secrets are read now."""
+    found = current()
     return Opening(
         connector=found.sources[name].connector,
         config=found.source_config(name),

@@ -15,6 +15,7 @@ from agent.audit.events import ExchangeTrouble, SecretChanged, Tell
 from agent.audit.log import AuditLog
 from agent.control.directory import TrustedDirectory
 from agent.daemon.assembly import Daemon
+from agent.daemon.work import Board
 from agent.errors import (
     ExchangeUnreachable,
     FepError,
@@ -43,10 +44,16 @@ STATUS_S = 10.0
 
 @asynccontextmanager
 async def beside(
-    serving: asyncio.Task[None], daemon: Daemon
+    serving: asyncio.Task[None], daemon: Daemon, again: asyncio.Event
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """The small loops; the task given ends only if one of them breaks."""
-    group = asyncio.create_task(_loops(serving, daemon))
+    """The small loops; the task given ends only if one of them breaks.
+
+    Args:
+        serving: the flow at work.
+        daemon: see there.
+        again: set when a signal asks to look at the files.
+    """
+    group = asyncio.create_task(_loops(serving, daemon, again))
     try:
         yield group
     finally:
@@ -54,18 +61,33 @@ async def beside(
         await asyncio.gather(group, return_exceptions=True)
 
 
-async def _loops(serving: asyncio.Task[None], daemon: Daemon) -> None:
+async def _loops(
+    serving: asyncio.Task[None], daemon: Daemon, again: asyncio.Event
+) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_feed(serving, daemon))
-            group.create_task(_watch_secrets(daemon.settings, daemon.tell))
+            group.create_task(_watch_secrets(daemon.board, daemon.tell))
             group.create_task(
                 keep_directory(daemon.directory, daemon.exchange, daemon.tell)
             )
-            group.create_task(_purge_quarantine(daemon.settings))
+            group.create_task(_purge_quarantine(daemon.board))
+            group.create_task(daemon.scheduler.forever())
+            group.create_task(daemon.reloader.forever())
+            group.create_task(_reload(daemon, again))
     except BaseExceptionGroup as e:
         ours, others = e.split(FepError)
         raise (ours or others or e).exceptions[0] from None
+
+
+async def _reload(daemon: Daemon, again: asyncio.Event) -> None:
+    """Look at the files when a signal asks for it, and tell systemd."""
+    while True:
+        await again.wait()
+        again.clear()
+        daemon.notifier.reloading(time.monotonic_ns() // 1000)
+        await daemon.reloader.look()
+        daemon.notifier.ready()
 
 
 async def _feed(serving: asyncio.Task[None], daemon: Daemon) -> None:
@@ -109,12 +131,12 @@ def _sentence(daemon: Daemon) -> str:
     )
 
 
-async def _watch_secrets(found: Settings, tell: Tell) -> None:
+async def _watch_secrets(board: Board, tell: Tell) -> None:
     """Tell when a secret's file changes; runs read it anew anyway."""
-    known = _fingerprints(found)
+    known = _fingerprints(board.settings)
     while True:
         await asyncio.sleep(SECRETS_S)
-        seen = await asyncio.to_thread(_fingerprints, found)
+        seen = await asyncio.to_thread(_fingerprints, board.settings)
         for key, value in seen.items():
             if known.get(key, value) != value:
                 tell(SecretChanged(key))
@@ -150,8 +172,9 @@ async def keep_directory(
         await asyncio.sleep(DIRECTORY_MIN_S)
 
 
-async def _purge_quarantine(found: Settings) -> None:
+async def _purge_quarantine(board: Board) -> None:
     while True:
+        found = board.settings
         before = time.time() - found.quarantine.keep_days * 86_400
         await asyncio.to_thread(
             partial(quarantine_folder.purge, found.paths.quarantine, before=before)

@@ -126,6 +126,20 @@ class Policies:
             "faults": [fault._asdict() for fault in faults],
         }
 
+    async def renew(self, terms: Terms) -> None:
+        """Hold the active policy against what the gate offers now.
+
+        Args:
+            terms: where the file is and what it is held against from now on.
+        """
+        async with self._turn:
+            self._terms = terms
+            async with self._flow.turning():
+                active, self.trouble = await asyncio.to_thread(
+                    in_force, self._log, terms
+                )
+                self._flow.use(active)
+
     async def activate(self, *, digest: str | None, uid: int) -> JsonObject:
         """Let the file judge from now on.
 

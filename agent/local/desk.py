@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from agent import VERSION
 from agent.errors import BatchUnknown, FepError, GateClosed, all_errors
 from agent.local.lookups import Sight
+from agent.model.run import RunKind
 
 JsonObject = dict[str, Any]
 
@@ -20,7 +21,7 @@ class Push(Protocol):
     """The push flow as people see it; its values are dataclasses."""
 
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False
+        self, resource: str, *, confirm_deletes: bool = False, kind: RunKind = "full"
     ) -> str:
         """Ask for a run; its id."""
         ...
@@ -81,6 +82,19 @@ class Facts:
     certificate_not_after: datetime
 
 
+@dataclass(frozen=True)
+class Gauges:
+    """What is only read off.
+
+    Args:
+        metrics: counters as text.
+        times: when a resource is read next, by kind.
+    """
+
+    metrics: Callable[[], str]
+    times: Callable[[str], Sequence[JsonObject]]
+
+
 class Desk:
     """The :class:`agent.local.server.Operations` of a running daemon.
 
@@ -89,7 +103,7 @@ class Desk:
         facts: see there.
         troubles: what is wrong apart from the flow, now.
         lookups: how the lookup side stands.
-        metrics: counters as text.
+        gauges: see there.
         now: aware UTC.
     """
 
@@ -100,14 +114,14 @@ class Desk:
         *,
         troubles: Callable[[], Sequence[FepError]],
         lookups: Sight,
-        metrics: Callable[[], str],
+        gauges: Gauges,
         now: Callable[[], datetime],
     ) -> None:
         self._push = push
         self._facts = facts
         self._troubles = troubles
         self._lookups = lookups
-        self._metrics = metrics
+        self._gauges = gauges
         self._now = now
 
     def version(self) -> JsonObject:
@@ -116,7 +130,7 @@ class Desk:
 
     def metrics(self) -> str:
         """Counters in the Prometheus text format."""
-        return self._metrics()
+        return self._gauges.metrics()
 
     def status(self, resource: str | None) -> JsonObject:
         """How everything, or one resource, stands."""
@@ -161,9 +175,12 @@ class Desk:
             "name": name,
             "healthy": found.healthy,
             **body,
+            "schedule": list(self._gauges.times(found.resource)),
         }
 
-    async def pull(self, resource: str, *, confirm_deletes: bool) -> JsonObject:
+    async def pull(
+        self, resource: str, *, confirm_deletes: bool, kind: RunKind = "full"
+    ) -> JsonObject:
         """Ask for a run; its id and the number of deletes that it may bring.
 
         Raises:
@@ -172,7 +189,9 @@ class Desk:
         """
         if (why := self._facts.kept.get(resource)) is not None:
             raise GateClosed(f"{resource}: {why}")
-        run = await self._push.request_pull(resource, confirm_deletes=confirm_deletes)
+        run = await self._push.request_pull(
+            resource, confirm_deletes=confirm_deletes, kind=kind
+        )
         confirmed = (await self._push.look(run)).deletes_confirmed
         return {"run": run, "resource": resource, "deletes_confirmed": confirmed}
 

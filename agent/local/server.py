@@ -38,6 +38,7 @@ from agent.errors import (
     RunUnknown,
     UsageFault,
 )
+from agent.model.run import READABLE, SCHEDULED, RunKind
 from agent.wire import strict
 from agent.wire.grammar import RESOURCE
 
@@ -70,7 +71,9 @@ class Operations(Protocol):
         """Counters in the Prometheus text format."""
         ...
 
-    async def pull(self, resource: str, *, confirm_deletes: bool) -> JsonObject:
+    async def pull(
+        self, resource: str, *, confirm_deletes: bool, kind: RunKind
+    ) -> JsonObject:
         """Ask for a run; its id and the number of deletes that it may bring.
 
         Raises:
@@ -287,9 +290,11 @@ class _Routes:
         body = await _body(request)
         resource = _needed(body.get("resource"), "resource")
         confirm = body.get("confirm_deletes", False)
+        kind = _kind(body.get("kind", "full"))
         action = "pull --confirm-deletes" if confirm else "pull"
         await _recorded(self._people, request, action, resource)
-        return _json(await self._ops.pull(resource, confirm_deletes=confirm))
+        found = await self._ops.pull(resource, confirm_deletes=confirm, kind=kind)
+        return _json(found)
 
     async def pause(self, request: web.Request) -> web.Response:
         resource = (await _body(request)).get("resource")
@@ -425,6 +430,13 @@ async def _body(request: web.Request) -> JsonObject:
     if not isinstance(body.get("confirm_deletes", False), bool):
         raise UsageFault("confirm_deletes: expected true or false")
     return body
+
+
+def _kind(value: object) -> RunKind:
+    known = {kind: kind for kind in SCHEDULED if kind in READABLE}
+    if value not in known:
+        raise UsageFault(f"kind: expected one of {', '.join(known)}")
+    return known[value]
 
 
 def _needed(value: str | None, name: str) -> str:

@@ -2,22 +2,27 @@
 """What the daemon and a worker process say to each other.
 
 One socket, one JSON object a line, at most :data:`LINE_CAP` bytes. The daemon sends one
-:class:`Job`; the worker answers with any number of :class:`Progress` and, batch after
-batch: :class:`Packed` -> :class:`Line` -> :class:`Written`. It ends with
-:class:`Ended` or :class:`Failed`. A daemon that does not answer a Packed holds the
-worker back: that is the backpressure. Secrets travel here only, never in argv or
-environment.
+:class:`Job`; the worker answers with the table's :class:`Columns` if its connector can
+say them, the :class:`Way` in which changes are found if there is one (at the latest
+before the last batch), how many keys are :class:`Gone` before one is deleted, what it
+asks of the centre (:class:`AskKeys` -> :class:`CentreKeys`), any number of
+:class:`Progress` and, batch after batch: :class:`Packed` -> :class:`Line` ->
+:class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A daemon that does not
+answer a Packed holds the worker back: that is the backpressure.
+Secrets travel here only, never in argv or environment.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from agent.model.batch import Quality, Rows
+from agent.model.batch import Mode, Quality, Rows
+from agent.model.column import Column
 from agent.model.item import Item, ItemType
+from agent.model.run import RunKind
 
 LINE_CAP = 4 * 1024 * 1024
 """Longest line of the worker protocol, bytes (a line 1 is at most 64 KiB)."""
@@ -35,12 +40,55 @@ class BoundItem:
 
 
 @dataclass(frozen=True)
+class Resume:
+    """Where a full read that was cut goes on.
+
+    Args:
+        token: of the connector, after the last part that is registered.
+        last: digest of that part's last key, or None if it had no rows.
+        parts: that are registered.
+        rows: their sum.
+        quality: their sum.
+        reasons: quarantine code -> rows of these parts.
+        warnings: rule name -> rows of these parts.
+        frontier: at which the first part was read; it counts for all of them.
+        as_of: of the same moment.
+        basis: what was read, by which catalog; only the same may go on.
+    """
+
+    token: str
+    last: str | None
+    parts: int
+    rows: Rows
+    quality: Quality
+    reasons: Mapping[str, int]
+    warnings: Mapping[str, int]
+    frontier: str
+    as_of: str
+    basis: str
+
+
+@dataclass(frozen=True)
+class States:
+    """Files in which it stands what was sent, for streams that are compared.
+
+    Args:
+        fresh: to be written by this run.
+        known: of the run at which the stream's frontier is, or None.
+    """
+
+    fresh: str
+    known: str | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """Everything that a worker needs for one run of one resource.
 
     Args:
         kind: ``pull`` packs batches; ``digest`` only counts and digests the rows that
             would be sent; nothing is written then.
+        mode: which rows a ``pull`` reads.
         run: uuid7 of the run; also the snapshot's id.
         connector: name in the connector registry.
         source: the source's settings, secrets included. Never logged.
@@ -52,6 +100,11 @@ class Job:
         max_rows_per_batch: upper bound of rows.
         quarantine: path of this run's quarantine file; made only if needed, 0600.
         statement_timeout_s: passed to the connector.
+        stamp: column that the database sets to its clock with every change, or None.
+        since: frontier at which the last run of the stream ended; not in mode ``full``.
+        resume: where a full read goes on, or None to begin.
+        states: files of what was sent; None where nothing is compared.
+        centre: rows of the centre by buckets of their keys, in mode ``deletes``.
     """
 
     kind: Literal["pull", "digest"]
@@ -67,6 +120,71 @@ class Job:
     max_rows_per_batch: int
     quarantine: str
     statement_timeout_s: int
+    mode: RunKind = "full"
+    stamp: str | None = None
+    since: str | None = None
+    resume: Resume | None = None
+    states: States | None = None
+    centre: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of the job's table as they are now, in its order.
+
+    The worker does not wait for an answer; who does not like them kills it.
+
+    Args:
+        columns: all of them.
+        fit: whether the job can be done with them; if not, a :class:`Failed` with the
+            source's word follows.
+    """
+
+    columns: tuple[Column, ...]
+    fit: bool = True
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the stream's changes are found from now on; not told if they cannot be.
+
+    Args:
+        method: stable name, such as ``xmin``.
+        assumes: what is relied on and not proven, each as ``name=value``.
+    """
+
+    method: str
+    assumes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gone:
+    """So many keys are no longer there, of those that were sent.
+
+    It comes before the first part that deletes any. The worker does not wait for an
+    answer; who does not agree kills it.
+
+    Args:
+        keys: that are gone.
+        known: that were sent.
+    """
+
+    keys: int
+    known: int
+
+
+@dataclass(frozen=True)
+class AskKeys:
+    """Which keys has the centre in these buckets? The worker waits for the answer."""
+
+    buckets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CentreKeys:
+    """Daemon: the keys that the centre has in the buckets asked for."""
+
+    texts: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -81,8 +199,16 @@ class Progress:
 class Packed:
     """A payload is compressed and waits in the worker's memory for its line 1.
 
-    ``distinct`` (distinct keys over all parts) and ``frontier`` are set on the final
-    part only; ``token`` is the keyset position after the part, None on the final one.
+    Args:
+        distinct: distinct keys over all parts, of a full read, on its final part only.
+        token: the keyset position after the part; None on the final one, and where
+            nobody can go on.
+        frontier: where the run ends, on the final part; None if it moves none.
+        base: frontier of the run, on every part of a read that can go on.
+        last: digest of the last key of the part, with ``base``.
+        mode: how the part is applied.
+        reasons: quarantine code -> rows of this part.
+        warnings: rule name -> rows of this part.
     """
 
     part: int
@@ -96,6 +222,11 @@ class Packed:
     as_of: str
     token: str | None
     frontier: str | None
+    base: str | None = None
+    last: str | None = None
+    mode: Mode = "full"
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    warnings: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,10 +277,21 @@ class Failed:
     reasons: Mapping[str, int] = field(default_factory=dict)
 
 
-Message = Job | Progress | Packed | Line | Written | Ended | Failed
-_KINDS: dict[str, type[Any]] = {
-    c.__name__.lower(): c for c in (Job, Progress, Packed, Line, Written, Ended, Failed)
-}
+Message = (
+    Job
+    | Columns
+    | Way
+    | Gone
+    | AskKeys
+    | CentreKeys
+    | Progress
+    | Packed
+    | Line
+    | Written
+    | Ended
+    | Failed
+)
+_KINDS: dict[str, type[Any]] = {c.__name__.lower(): c for c in get_args(Message)}
 
 
 def encode(message: Message) -> bytes:
@@ -167,9 +309,8 @@ def decode(line: bytes) -> Message:
     body = json.loads(line)
     try:
         cls = _KINDS[body.pop("t")]
-        if cls is Job:
-            body["table"] = tuple(body["table"])
-            body["items"] = tuple(_bound(b) for b in body["items"])
+        if (whole := _PARTS.get(cls)) is not None:
+            whole(body)
         if "rows" in body:
             body["rows"] = Rows(**body["rows"])
         if "quality" in body:
@@ -178,6 +319,49 @@ def decode(line: bytes) -> Message:
     except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f"worker message does not fit: {e}") from e
     return message
+
+
+def _of_job(body: dict[str, Any]) -> None:
+    body["table"] = tuple(body["table"])
+    body["items"] = tuple(_bound(b) for b in body["items"])
+    body["resume"] = _resume(body["resume"])
+    if body["states"] is not None:
+        body["states"] = States(**body["states"])
+    if body["centre"] is not None:
+        body["centre"] = tuple(body["centre"])
+
+
+def _of_columns(body: dict[str, Any]) -> None:
+    body["columns"] = tuple(Column(**c) for c in body["columns"])
+
+
+def _of_way(body: dict[str, Any]) -> None:
+    body["assumes"] = tuple(body["assumes"])
+
+
+def _of_buckets(body: dict[str, Any]) -> None:
+    body["buckets"] = tuple(body["buckets"])
+
+
+def _of_keys(body: dict[str, Any]) -> None:
+    body["texts"] = tuple(tuple(key) for key in body["texts"])
+
+
+_PARTS: Mapping[type[Any], Callable[[dict[str, Any]], None]] = {
+    Job: _of_job,
+    Columns: _of_columns,
+    Way: _of_way,
+    AskKeys: _of_buckets,
+    CentreKeys: _of_keys,
+}
+"""Makes values of a message's members that JSON has no type for."""
+
+
+def _resume(body: dict[str, Any] | None) -> Resume | None:
+    if body is None:
+        return None
+    body["rows"], body["quality"] = Rows(**body["rows"]), Quality(**body["quality"])
+    return Resume(**body)
 
 
 def _bound(body: dict[str, Any]) -> BoundItem:

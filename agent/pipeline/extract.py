@@ -8,7 +8,7 @@ there is a position to resume from) and one long text does not make a batch too 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,17 +16,25 @@ from typing import TYPE_CHECKING
 from agent.child.source import source_faults, stream_of
 from connectors.contract import (
     Connector,
+    DescribingSession,
+    FoundColumn,
     Frontier,
+    IncrementalSession,
     Limits,
     Page,
     Session,
     Slice,
+    SourceError,
+    StreamSpec,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from agent.model.job import Job
+
+Seen = Callable[[Sequence[FoundColumn], bool], None]
+"""Takes a table's columns, and whether a job can be done with them."""
 
 
 @dataclass(frozen=True)
@@ -47,40 +55,93 @@ class Reading:
     """A session at its frontier, ready to be read once.
 
     Args:
+        stream: what is read.
         frontier: the point up to which the rows will be complete.
         estimate: rows to expect, or None.
         slices: what to read, in order.
     """
 
     session: Session
+    stream: StreamSpec
     frontier: Frontier
     estimate: int | None
     slices: tuple[Slice, ...]
 
-    def pieces(self, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:
+    def pieces(
+        self, *, raw_bytes: int, max_rows: int, resume: str | None = None
+    ) -> Iterator[Piece]:
         """All rows in order, in pieces of about ``raw_bytes`` and ``max_rows`` at most.
+
+        Args:
+            raw_bytes: aim for the size of a piece.
+            max_rows: most rows of a piece.
+            resume: the token after which to begin; only where there is one slice.
 
         Raises:
             SourceError: the source cannot be read further.
         """
         for part in self.slices:
-            for page in self.session.read(part):
+            for page in self.session.read(part, resume):
                 yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
+
+    def changes(self, since: str, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:
+        """Rows that were inserted or changed after a frontier, in pieces as above.
+
+        Raises:
+            SourceError: the source cannot be read further, or tells no changes.
+            FrontierLost: the frontier says nothing of this source.
+        """
+        session = self.session
+        if not isinstance(session, IncrementalSession):
+            raise SourceError("failed", "the connector tells no changes")
+        for page in session.changes(self.stream, since, self.frontier.value):
+            yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
 
 
 @contextmanager
-def reading(connector: Connector, job: Job) -> Iterator[Reading]:
+def reading(
+    connector: Connector,
+    job: Job,
+    *,
+    seen: Seen | None = None,
+) -> Iterator[Reading]:
     """Open the job's source and take its frontier; everything closes on leaving.
+
+    Args:
+        connector: of the source.
+        job: what to read.
+        seen: called with the table's columns, if the connector can say them, and
+            whether they are such that the job can be done.
 
     Raises:
         SourceFault: the source cannot be opened or, inside the block, not be read.
     """
-    stream = stream_of(job.table, job.items)
-    limits = Limits(statement_timeout_s=job.statement_timeout_s, timezone=job.timezone)
+    stream = stream_of(job.table, job.items, job.stamp)
+    limits = Limits(
+        statement_timeout_s=job.statement_timeout_s,
+        page_rows=min(job.max_rows_per_batch, Limits.page_rows),
+        timezone=job.timezone,
+    )
     with source_faults(), connector.open(job.source, limits) as session:
         frontier = session.frontier(stream)
+        slices = _planned(session, stream, seen)
+        yield Reading(session, stream, frontier, _sum(slices), slices)
+
+
+def _planned(
+    session: Session, stream: StreamSpec, seen: Seen | None
+) -> tuple[Slice, ...]:
+    """What to read; the columns are told even where they make that impossible."""
+    if seen is None or not isinstance(session, DescribingSession):
+        return tuple(session.plan(stream))
+    found = session.describe(stream)
+    try:
         slices = tuple(session.plan(stream))
-        yield Reading(session, frontier, _sum(slices), slices)
+    except SourceError:
+        seen(found, False)
+        raise
+    seen(found, True)
+    return slices
 
 
 def split(page: Page, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:

@@ -18,8 +18,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,7 +30,7 @@ from agent.errors import InternalFault, SpoolWriteFailed
 from agent.model.batch import Quality, Rows
 from agent.model.job import Line
 from agent.wire import ipc
-from agent.wire.batch import PAYLOAD_CAP, RAW_CAP
+from agent.wire.batch import EMPTY_DIGEST, PAYLOAD_CAP, RAW_CAP
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,17 @@ class Load:
         rows: accepted rows and rows to keep.
         read: source rows that they were made of.
         token: position after them, or None.
+        skipped: source rows of these that need not be sent.
+        reasons: quarantine code -> source rows of these.
+        warnings: rule name -> rows that are sent with a warning.
     """
 
     rows: pa.RecordBatch
     read: int
     token: str | None
+    skipped: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    warnings: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ class Part:
     counts: Rows
     quality: Quality
     token: str | None
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    warnings: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,12 @@ class Payload:
 
 
 def parts(
-    loads: Iterable[Load], schema: pa.Schema, *, raw_bytes: int, max_rows: int
+    loads: Iterable[Load],
+    schema: pa.Schema,
+    *,
+    raw_bytes: int,
+    max_rows: int,
+    after: int = 0,
 ) -> Iterator[Part]:
     """Join loads to parts, the last one marked final.
 
@@ -86,8 +100,9 @@ def parts(
         schema: of every load, ``_op`` first.
         raw_bytes: the size to aim for.
         max_rows: most rows of a part.
+        after: parts of the same snapshot that there are already.
     """
-    open_part = _Open(schema)
+    open_part = _Open(schema, after)
     for load in loads:
         size = load.rows.nbytes
         if load.rows.num_rows and (
@@ -125,6 +140,11 @@ def payload(part: Part) -> Payload:
     return Payload(part, data, raw_size, digest)
 
 
+def unchanged(part: Part) -> Payload:
+    """A part without rows that says that nothing changed; no stream, no bytes."""
+    return Payload(part, pa.py_buffer(b""), 0, EMPTY_DIGEST)
+
+
 def compact(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
     """Copy rows together into buffers that hold nothing else.
 
@@ -132,19 +152,19 @@ def compact(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
         InternalFault: a column that must not be NULL is.
     """
     columns = []
-    for i, field in enumerate(schema):
-        empty = pa.array([], field.type)
+    for i, named in enumerate(schema):
+        empty = pa.array([], named.type)
         column = pa.concat_arrays([b.column(i) for b in batches] or [empty])
-        if column.null_count and not field.nullable:
-            raise InternalFault(f"NULL in {field.name}, which may not be NULL")
+        if column.null_count and not named.nullable:
+            raise InternalFault(f"NULL in {named.name}, which may not be NULL")
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def count_ops(rows: pa.RecordBatch) -> Rows:
     """Rows by operation."""
-    keep = pc.equal(rows.column(0), pa.scalar("k")).true_count
-    return Rows(upsert=rows.num_rows - keep, delete=0, keep=keep)
+    keep, gone = (pc.equal(rows.column(0), pa.scalar(op)).true_count for op in "kd")
+    return Rows(upsert=rows.num_rows - keep - gone, delete=gone, keep=keep)
 
 
 def write_down(line: Line, data: pa.Buffer) -> None:
@@ -180,21 +200,26 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
 class _Open:
     """The part that is being filled."""
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, after: int) -> None:
         self._schema = schema
-        self._number = 0
+        self._number = after
         self._reset()
 
     def _reset(self) -> None:
         self._number += 1
         self._batches: list[pa.RecordBatch] = []
-        self._read = 0
+        self._read = self._skipped = 0
+        self._reasons: Counter[str] = Counter()
+        self._warnings: Counter[str] = Counter()
         self._token: str | None = None
         self.rows = 0
         self.size = 0
 
     def add(self, load: Load, size: int) -> None:
         self._read += load.read
+        self._skipped += load.skipped
+        self._reasons.update(load.reasons)
+        self._warnings.update(load.warnings)
         self._token = load.token
         if load.rows.num_rows:
             self._batches.append(load.rows)
@@ -204,13 +229,16 @@ class _Open:
     def close(self, *, final: bool) -> Part:
         rows = compact(self._batches, self._schema)
         counts = count_ops(rows)
+        withheld = self._read - counts.upsert - self._skipped
         part = Part(
             number=self._number,
             final=final,
             rows=rows,
             counts=counts,
-            quality=Quality(self._read, self._read - counts.upsert, 0),
+            quality=Quality(self._read, withheld, self._skipped),
             token=None if final else self._token,
+            reasons=dict(self._reasons),
+            warnings=dict(self._warnings),
         )
         self._reset()
         return part

@@ -5,8 +5,8 @@ Rules (wire.md §2)
 
 1. A batch is ``(epoch, seq + 1)`` of the head it stands on, and chains to its ``prev``.
 2. ``reason`` is set on an epoch's first batch only; the head carries it until then.
-3. The parts of a run are one snapshot, named by the run, numbered from 1; only the
-   final part says how many distinct keys there are.
+3. The parts of a full run are one snapshot, named by the run, numbered from 1; only
+   the final part says how many distinct keys there are. Other runs have no snapshot.
 4. The text that is signed is the text that is kept: nobody signs the same batch twice.
 """
 
@@ -54,7 +54,8 @@ class RunFacts:
         resource: its code.
         run: uuid7; also the snapshot's id.
         catalog: version and message digest of the catalog statement.
-        confirmed: rows that a person agreed to delete, put on the final part.
+        confirmed: rows that a person agreed to delete, put on the final part and on
+            those with deletes.
     """
 
     resource: str
@@ -96,6 +97,7 @@ def compose(
     head: Head, packed: Packed, run: RunFacts, *, sender: Sender, now: datetime
 ) -> wire.Manifest:
     """The manifest of a payload on this head."""
+    deletes = packed.final or packed.rows.delete
     return wire.Manifest(
         aud=sender.aud,
         producer=sender.producer,
@@ -112,16 +114,20 @@ def compose(
             size=packed.size, raw_size=packed.raw_size, digest=packed.digest
         ),
         rows=packed.rows,
-        mode="full",
-        snapshot=wire.Snapshot(
-            id=run.run, part=packed.part, final=packed.final, rows=packed.distinct
-        ),
-        deletes_confirmed=run.confirmed if packed.final else None,
+        mode=packed.mode,
+        snapshot=_snapshot(packed, run) if packed.mode == "full" else None,
+        deletes_confirmed=run.confirmed if deletes else None,
         as_of=packed.as_of,
         run_end=packed.final,
         quality=packed.quality,
         sealed_at=format_time(now),
         agent=sender.agent,
+    )
+
+
+def _snapshot(packed: Packed, run: RunFacts) -> wire.Snapshot:
+    return wire.Snapshot(
+        id=run.run, part=packed.part, final=packed.final, rows=packed.distinct
     )
 
 

@@ -8,14 +8,14 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from agent.errors import ConfigInvalid, Fault, SecretUnreadable, nearest, shown
-from agent.settings.model import Settings
+from agent.settings.model import CODE_EXPECTED, Settings
 from agent.settings.source import Note, Places, Source, source
 
 LARGEST = 1024 * 1024
@@ -140,9 +140,12 @@ def _fault(path: Path, error: ErrorDetails) -> Fault:
     if error["type"] == "missing":
         return Fault(str(path), key, "a value (it has no default)", "nothing")
     expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should ")
+    if error["loc"][-1] == "[key]":
+        key = key.removesuffix(".[key]")
+        return Fault(str(path), key, CODE_EXPECTED, shown(error["input"]))
     if error["type"] == "string_pattern_mismatch":
         expected = _field(error["loc"]).description or expected
-    if error["type"] == "model_type":
+    if error["type"] in {"model_type", "mapping_type", "dict_type"}:
         # Whatever stands in place of a table may be something out of it.
         return Fault(str(path), key, f"a table [{key}]", type(error["input"]).__name__)
     return Fault(str(path), key, expected.removeprefix("be "), shown(error["input"]))
@@ -158,11 +161,13 @@ def _field(loc: tuple[int | str, ...]) -> FieldInfo:
 
 
 def _model(loc: tuple[int | str, ...]) -> type[BaseModel]:
-    model: type[BaseModel] = Settings
+    found: Any = Settings
     for part in loc:
-        inner = model.model_fields[str(part)].annotation
-        model = inner if isinstance(inner, type) else BaseModel
-    return model
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            found = found.model_fields[str(part)].annotation
+        else:  # a mapping of tables, by names of the writer
+            found = (*get_args(found), BaseModel)[1]
+    return found if isinstance(found, type) else BaseModel
 
 
 def _placed(settings: Settings, folder: Path) -> Settings:

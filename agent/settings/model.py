@@ -17,9 +17,13 @@ from pydantic import (
     ConfigDict,
     Field,
     SkipValidation,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
 )
 
+from agent.model.run import READABLE, ScheduledKind
+from agent.schedule import OFF, Plan, check_times, check_window
 from agent.settings.source import SOURCES_SCHEMA, Source
 
 Severity = Literal["warn", "quarantine", "halt"]
@@ -119,6 +123,11 @@ class Paths(Section):
         return self.state / "spool"
 
     @property
+    def diff(self) -> Path:
+        """What was sent of streams that are compared with it."""
+        return self.state / "diff"
+
+    @property
     def quarantine(self) -> Path:
         """Withheld rows."""
         return self.state / "quarantine"
@@ -192,6 +201,35 @@ class Lookup(Section):
     peer_per_s: Annotated[int, Field(ge=1, le=100_000)] = 200
 
 
+Times = Annotated[str, AfterValidator(check_times)]
+Window = Annotated[str, AfterValidator(check_window)]
+
+
+class Schedule(Section):
+    """When a resource is read; of all resources in ``defaults``."""
+
+    full: Times = OFF
+    incremental: Times = OFF
+    deletes: Times = OFF
+    off_peak: Annotated[tuple[Window, ...], Field(strict=False, max_length=16)] = ()
+    jitter_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+
+    @field_validator("incremental", "deletes")
+    @classmethod
+    def _readable(cls, times: str, info: ValidationInfo) -> str:
+        """Times that nothing would happen at are a fault."""
+        if times != OFF and info.field_name not in READABLE:
+            raise ValueError("off, for this version only reads everything")
+        return times
+
+
+CODE_EXPECTED = "defaults, or the code of a resource in quotes"
+Code = Annotated[
+    str,
+    _text(r"^defaults$|^[0-9A-Za-z]{1,32}(/[0-9A-Za-z]{1,32}){1,3}$", CODE_EXPECTED),
+]
+
+
 class Audit(Section):
     """How long evidence is kept, and how often the log is witnessed."""
 
@@ -230,6 +268,33 @@ class Settings(Section):
     audit: Audit = Audit()
     quarantine: Quarantine = Quarantine()
     log: Log = Log()
+    schedule: Mapping[Code, Schedule] = {}
+
+    def schedule_of(self, resource: str) -> Schedule:
+        """When a resource is read: what it says itself, else what all do."""
+        general = self.schedule.get("defaults", Schedule())
+        own = self.schedule.get(resource, Schedule())
+        said = {name: getattr(own, name) for name in own.model_fields_set}
+        return general.model_copy(update=said)
+
+    def plans(self, resource: str) -> dict[ScheduledKind, Plan]:
+        """The times of a resource by kind; what is off is left out.
+
+        Windows bind what reads a whole table; changes are few and may come at any time.
+        """
+        found = self.schedule_of(resource)
+        windows = found.off_peak
+        times: tuple[tuple[ScheduledKind, str, tuple[str, ...]], ...] = (
+            ("full", found.full, windows),
+            ("deletes", found.deletes, windows),
+            ("incremental", found.incremental, ()),
+        )
+        zone, jitter = self.agent.timezone, found.jitter_s
+        return {
+            kind: Plan(text, zone, open_at, jitter)
+            for kind, text, open_at in times
+            if text != OFF
+        }
 
     def source_config(self, name: str) -> dict[str, Any]:
         """Settings of a source for its connector, secrets read now. Never log them.

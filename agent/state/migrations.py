@@ -143,5 +143,49 @@ STEP_2 = (
 )
 """A confirmation has a number; what had none does not count any more."""
 
-STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2)
+STEP_3 = (
+    "ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'full'",
+    "ALTER TABLE runs ADD COLUMN as_of TEXT",
+    """
+    UPDATE runs SET as_of =
+        (SELECT f.as_of FROM frontiers f WHERE f.run = runs.id)
+    """,
+    """
+    CREATE TABLE schedules (
+        stream INTEGER NOT NULL REFERENCES streams (id),
+        kind TEXT NOT NULL,
+        plan TEXT NOT NULL,
+        at TEXT NOT NULL,
+        begun TEXT,
+        PRIMARY KEY (stream, kind)
+    ) WITHOUT ROWID
+    """,
+)
+"""What a run reads, the instant for which its rows hold, and when the next is due."""
+
+STEP_4 = (
+    """
+    CREATE TABLE columns (
+        stream INTEGER PRIMARY KEY REFERENCES streams (id),
+        version INTEGER NOT NULL,
+        place TEXT NOT NULL,
+        seen TEXT NOT NULL
+    )
+    """,
+)
+"""The columns of a stream's table as its last run saw them."""
+
+STEP_5 = (
+    "ALTER TABLE frontiers ADD COLUMN basis TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE frontiers ADD COLUMN method TEXT",
+    "ALTER TABLE frontiers ADD COLUMN assumes TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE runs ADD COLUMN basis TEXT",
+    "ALTER TABLE runs ADD COLUMN base TEXT",
+    "ALTER TABLE runs ADD COLUMN base_as_of TEXT",
+    "ALTER TABLE runs ADD COLUMN last TEXT",
+    "ALTER TABLE runs ADD COLUMN reasons TEXT",
+)
+"""What a frontier is of and how changes are found; where a run that was cut goes on."""
+
+STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5)
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

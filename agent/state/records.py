@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from agent.model.batch import Mode, Quality, Rows
+from agent.model.column import Column
+from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
 
 BatchState = Literal["waiting", "stored", "loaded", "rejected", "dropped"]
@@ -72,9 +74,17 @@ class NewBatch:
         quality: source rows of the batch.
         distinct: distinct keys of the snapshot, on its final part only.
         token: where reading could go on, None on the run's last batch.
-        frontier: where the run ends, on its last batch only.
+        final: whether the run ends with this batch.
+        frontier: where the run ends, on its last batch; None if it moves none.
         as_of: instant for which the rows hold.
         at: when it was sealed.
+        basis: what the frontier is of.
+        base: frontier at which a read began that can go on.
+        last: digest of the last key, where reading can go on.
+        method: how changes are found from the frontier on, or None if they cannot be.
+        assumes: what that relies on.
+        reasons: quarantine code -> rows.
+        warnings: rule name -> rows.
     """
 
     stream: int
@@ -91,14 +101,38 @@ class NewBatch:
     quality: Quality
     distinct: int | None
     token: str | None
+    final: bool
     frontier: str | None
     as_of: str
     at: str
+    basis: str = ""
+    base: str | None = None
+    last: str | None = None
+    method: str | None = None
+    assumes: tuple[str, ...] = ()
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    warnings: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def final(self) -> bool:
-        """Whether the run ends with this batch."""
-        return self.frontier is not None
+
+@dataclass(frozen=True)
+class KeptFrontier:
+    """Up to where a stream was read.
+
+    Args:
+        run: that ended there.
+        value: opaque text of the connector.
+        as_of: the source's clock at that point.
+        basis: what it is of.
+        method: how changes are found from there on, or None if they cannot be.
+        assumes: what that relies on and the database does not prove.
+    """
+
+    run: str
+    value: str
+    as_of: str
+    basis: str
+    method: str | None
+    assumes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -164,6 +198,21 @@ class Catalog:
 
 
 @dataclass(frozen=True)
+class SeenColumns:
+    """A table as the last run that went on saw it.
+
+    Args:
+        version: of the resource document then.
+        place: source and table.
+        columns: all of them, in order.
+    """
+
+    version: int
+    place: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
 class RunTotals:
     """What a worker says at the end of a run."""
 
@@ -179,6 +228,7 @@ class Run:
 
     Args:
         deletes_confirmed: so many keys may go by a person's word, or None.
+        kind: what it reads.
         totals: once it has read everything.
         keys_gone: so many would have gone, where it is held for that; else None.
     """
@@ -195,6 +245,39 @@ class Run:
     detail: str | None = None
     successor: str | None = None
     keys_gone: int | None = None
+    kind: RunKind = "full"
+
+
+@dataclass(frozen=True)
+class KeptDue:
+    """When a kind of run of a stream is due next.
+
+    Args:
+        stream: number of the stream.
+        kind: of run.
+        plan: what the moment was counted by.
+        at: from then on it is due, wire grammar.
+        begun: when the last scheduled one began.
+    """
+
+    stream: int
+    kind: ScheduledKind
+    plan: str
+    at: str
+    begun: str | None
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Up to where the exchange has a stream completely.
+
+    Args:
+        as_of: instant for which its rows hold, by the source's clock.
+        at: when its ``loaded`` receipt was kept.
+    """
+
+    as_of: str | None
+    at: str
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ def run(r: Record) -> Run:
         detail=r["detail"],
         successor=r["successor"],
         keys_gone=r["keys_gone"],
+        kind=r["kind"],
     )
 
 

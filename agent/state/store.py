@@ -9,7 +9,7 @@ refuses.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,21 @@ from typing import Any
 from sqlite_utils import Database
 
 from agent.errors import ChainMoved
+from agent.model.column import Column
+from agent.model.job import Resume
+from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
+from agent.state import cuts
 from agent.state import rows as row
 from agent.state.database import Connection
 from agent.state.records import (
     Batch,
     BatchState,
     Catalog,
+    Complete,
     Epoch,
+    KeptDue,
+    KeptFrontier,
     KeptReceipt,
     NewBatch,
     NewReceipt,
@@ -32,6 +39,7 @@ from agent.state.records import (
     RunEnd,
     RunState,
     RunTotals,
+    SeenColumns,
     Stream,
     StreamKey,
     Sums,
@@ -91,9 +99,13 @@ class State:
             return row.stream(row.one(found))
 
     def open_epoch(self, stream: int, epoch: Epoch) -> None:
-        """Begin an epoch: unfinished batches of older ones are dropped, a halt ends."""
+        """Begin an epoch: unfinished batches of older ones are dropped, a halt ends.
+
+        What they brought forward is read again: the frontier is forgotten.
+        """
         head = epoch.head
         with self._connection.transaction() as db:
+            cuts.forget(db, stream)
             db.execute(
                 "UPDATE streams SET epoch = ?, seq = ?, prev = ?, incarnation = ?,"
                 " reason = ?, halt_code = NULL, halt_detail = NULL, halt_at = NULL"
@@ -152,7 +164,7 @@ class State:
                 " 'waiting', 0, ?, NULL)",
                 row.batch_values(new),
             )
-            _advance_run(db, new)
+            cuts.advance(db, new)
 
     def batch(self, stream: int, epoch: int, seq: int) -> Batch | None:
         """A registered batch, or None."""
@@ -179,12 +191,16 @@ class State:
             return tuple(row.batch(r) for r in row.many(found))
 
     def settling(self, stream: int) -> tuple[Batch, ...]:
-        """Stored batches whose run's final batch is stored or loaded, chain order."""
+        """Stored batches that may load, in chain order.
+
+        The parts of a snapshot load with its final one, others one by one.
+        """
         with self._connection.transaction() as db:
             found = db.execute(
                 "SELECT b.* FROM batches b WHERE b.stream = ? AND b.state = 'stored'"
-                " AND EXISTS (SELECT 1 FROM batches f WHERE f.run = b.run"
-                " AND f.final = 1 AND f.state IN ('stored', 'loaded'))"
+                " AND (b.mode <> 'full' OR EXISTS"
+                " (SELECT 1 FROM batches f WHERE f.run = b.run AND f.final = 1"
+                " AND f.state IN ('stored', 'loaded')))"
                 " ORDER BY b.epoch, b.seq",
                 [stream],
             )
@@ -307,22 +323,54 @@ class State:
 
     # --- runs ---------------------------------------------------------------------
 
-    def add_run(self, run: Run) -> None:
-        """A run that was asked for."""
+    def add_run(self, run: Run, *, due: KeptDue | None = None) -> None:
+        """A run that was asked for and, if it was due, when the next one will be."""
+        confirmed = run.deletes_confirmed
         with self._connection.transaction() as db:
             db.execute(
-                "INSERT INTO runs (id, stream, state, deletes_confirmed, asked_at)"
-                " VALUES (?, ?, 'queued', ?, ?)",
-                [run.id, run.stream, run.deletes_confirmed, run.asked_at],
+                "INSERT INTO runs"
+                " (id, stream, state, deletes_confirmed, asked_at, kind)"
+                " VALUES (?, ?, 'queued', ?, ?, ?)",
+                [run.id, run.stream, confirmed, run.asked_at, run.kind],
             )
+            if due is not None:
+                self.keep_due(due)
 
     def start_run(self, run: str, *, at: str) -> None:
-        """The run begins to read."""
+        """The run begins to read, or goes on."""
         with self._connection.transaction() as db:
             db.execute(
-                "UPDATE runs SET state = 'reading', started_at = ? WHERE id = ?",
+                "UPDATE runs SET state = 'reading', code = NULL, detail = NULL,"
+                " started_at = coalesce(started_at, ?) WHERE id = ?",
                 [at, run],
             )
+
+    def settle_run(self, run: str, *, kind: RunKind, basis: str) -> None:
+        """What the run really reads, and of what."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "UPDATE runs SET kind = ?, basis = ? WHERE id = ?", [kind, basis, run]
+            )
+
+    def frontier(self, stream: int) -> KeptFrontier | None:
+        """Up to where a stream was read, or None."""
+        with self._connection.transaction() as db:
+            return cuts.frontier(db, stream)
+
+    def forget_frontier(self, stream: int) -> None:
+        """The next read of a stream is a full one."""
+        with self._connection.transaction() as db:
+            cuts.forget(db, stream)
+
+    def resume_point(self, run: str) -> Resume | None:
+        """Where a full read that was cut can go on, or None: from its first row."""
+        with self._connection.transaction() as db:
+            return cuts.resume_point(db, run)
+
+    def suspend_run(self, run: str, *, code: str, detail: str) -> Run | None:
+        """Queue a run that was cut and can go on; None if it cannot."""
+        with self._connection.transaction() as db:
+            return self.run(run) if cuts.suspend(db, run, code, detail) else None
 
     def end_run(self, run: str, totals: RunTotals, *, at: str) -> None:
         """The run has read everything and its last batch is registered."""
@@ -390,17 +438,101 @@ class State:
             )
             return row.sums(row.many(found))
 
+    def counted(self, run: str) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Reasons and warnings of the registered batches of a run."""
+        with self._connection.transaction() as db:
+            return cuts.counted(db, run)
+
     def last_distinct(self, stream: int) -> int | None:
-        """Distinct keys of the newest snapshot that stands or may still load."""
+        """Distinct keys of the newest snapshot that stands or may still load.
+
+        Those that were deleted since do not count; what came since is not known.
+        """
         with self._connection.transaction() as db:
             found = db.execute(
-                "SELECT distinct_rows FROM batches WHERE stream = ? AND final = 1"
-                " AND distinct_rows IS NOT NULL"
-                " AND state IN ('waiting', 'stored', 'loaded')"
-                " ORDER BY epoch DESC, seq DESC LIMIT 1",
+                "SELECT max(s.distinct_rows - (SELECT coalesce(sum(d.n_delete), 0)"
+                " FROM batches d WHERE d.stream = s.stream"
+                " AND (d.epoch, d.seq) > (s.epoch, s.seq)"
+                " AND d.state IN ('waiting', 'stored', 'loaded')), 0)"
+                " FROM batches s WHERE s.stream = ? AND s.final = 1"
+                " AND s.distinct_rows IS NOT NULL"
+                " AND s.state IN ('waiting', 'stored', 'loaded')"
+                " ORDER BY s.epoch DESC, s.seq DESC LIMIT 1",
                 [stream],
             ).fetchone()
             return None if found is None else int(found[0])
+
+    # --- columns --------------------------------------------------------------------
+
+    def columns(self, stream: int) -> SeenColumns | None:
+        """The table of a stream as its last run saw it, or None."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT version, place, seen FROM columns WHERE stream = ?", [stream]
+            ).fetchone()
+            if found is None:
+                return None
+            columns = tuple(Column(**c) for c in json.loads(found[2]))
+            return SeenColumns(int(found[0]), str(found[1]), columns)
+
+    def keep_columns(self, stream: int, seen: SeenColumns) -> None:
+        """The table as a run that goes on sees it."""
+        text = json.dumps([asdict(c) for c in seen.columns], ensure_ascii=False)
+        with self._connection.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)",
+                [stream, seen.version, seen.place, text],
+            )
+
+    # --- times ---------------------------------------------------------------------
+
+    def complete(self, stream: int) -> Complete | None:
+        """Up to where the exchange has everything; None before its first snapshot."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT r.as_of, b.settled_at FROM batches b"
+                " JOIN runs r ON r.id = b.run"
+                " WHERE b.stream = ? AND b.final = 1 AND b.state = 'loaded'"
+                " AND r.kind IN ('full', 'incremental', 'diff')"
+                " ORDER BY b.epoch DESC, b.seq DESC LIMIT 1",
+                [stream],
+            ).fetchone()
+            return None if found is None else Complete(found[0], str(found[1]))
+
+    def dues(self) -> tuple[KeptDue, ...]:
+        """What is kept of all schedules."""
+        with self._connection.transaction() as db:
+            found = db.execute("SELECT stream, kind, plan, at, begun FROM schedules")
+            return tuple(KeptDue(*r) for r in found.fetchall())
+
+    def keep_due(self, due: KeptDue) -> None:
+        """When a kind of run is due next, in place of what was kept."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO schedules VALUES (?, ?, ?, ?, ?)",
+                [due.stream, due.kind, due.plan, due.at, due.begun],
+            )
+
+    def forget_due(self, stream: int, kind: ScheduledKind) -> None:
+        """A kind of run is not scheduled any more."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "DELETE FROM schedules WHERE stream = ? AND kind = ?", [stream, kind]
+            )
+
+    def last_begun(self, stream: int, kind: RunKind) -> str | None:
+        """When the newest run of a kind began, or was asked for.
+
+        What was wanted as an increment may have been read as a diff.
+        """
+        other = "diff" if kind == "incremental" else kind
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT coalesce(started_at, asked_at) FROM runs"
+                " WHERE stream = ? AND kind IN (?, ?) ORDER BY rowid DESC LIMIT 1",
+                [stream, kind, other],
+            ).fetchone()
+            return None if found is None else str(found[0])
 
     # --- catalogs, pauses ---------------------------------------------------------
 
@@ -468,16 +600,8 @@ def _head(head: Head) -> list[Any]:
     return [head.epoch, head.seq, head.prev, head.incarnation, head.reason]
 
 
-def _advance_run(db: Database, new: NewBatch) -> None:
-    db.execute("UPDATE runs SET token = ? WHERE id = ?", [new.token, new.run])
-    if new.frontier is not None:
-        db.execute(
-            "INSERT OR REPLACE INTO frontiers VALUES (?, ?, ?, ?)",
-            [new.stream, new.run, new.frontier, new.as_of],
-        )
-
-
 def _halt(db: Database, stream: int, new: NewReceipt, at: str) -> None:
+    cuts.forget(db, stream)
     detail = f"batch {new.epoch}/{new.seq}"
     db.execute(
         "UPDATE streams SET halt_code = ?, halt_detail = ?, halt_at = ?"
@@ -495,7 +619,7 @@ def _end_older_snapshots(db: Database, stream: int, new: NewReceipt, at: str) ->
     db.execute(
         "UPDATE batches SET state = 'dropped', settled_at = ? WHERE stream = ?"
         " AND (epoch < ? OR (epoch = ? AND seq < ?)) AND state = 'stored'"
-        " AND run <> (SELECT run FROM batches WHERE stream = ? AND epoch = ?"
-        " AND seq = ?)",
+        " AND mode = 'full' AND run <>"
+        " (SELECT run FROM batches WHERE stream = ? AND epoch = ? AND seq = ?)",
         [at, stream, new.epoch, new.epoch, new.seq, stream, new.epoch, new.seq],
     )

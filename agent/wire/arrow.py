@@ -41,6 +41,7 @@ Column = Any
 __all__ = [
     "OP",
     "canonical_columns",
+    "deleted_rows",
     "key_frames",
     "raw_size",
     "read_payload",
@@ -86,6 +87,24 @@ def schema_of(items: Sequence[Item]) -> pa.Schema:
     """Schema of a payload: ``_op``, then the items; ``_op`` and keys not null."""
     fields = [pa.field(item.name, type_of(item), not item.key) for item in items]
     return pa.schema([pa.field(OP, pa.string(), nullable=False), *fields])
+
+
+def deleted_rows(
+    keys: Mapping[str, Any], rows: int, items: Sequence[Item]
+) -> pa.RecordBatch:
+    """``d`` rows of these keys, all other columns NULL.
+
+    Args:
+        keys: name of each key item -> its values.
+        rows: how many.
+        items: of the catalog.
+    """
+    schema = schema_of(items)
+    arrays: list[Any] = [pa.array(["d"] * rows, pa.string())]
+    for item in items:
+        kind, found = schema.field(item.name).type, keys.get(item.name)
+        arrays.append(pa.nulls(rows, kind) if found is None else pa.array(found, kind))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def raw_size(payload: bytes | memoryview | pa.Buffer) -> int:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+from agent.crypto.frames import TYPE_BYTES
 from agent.model.item import Item
 
 _HEAD = 5
@@ -43,6 +44,19 @@ def texts_of(frames: bytes, count: int) -> list[str]:
     if at != len(frames):
         raise ValueError("the frames of a key are too long")
     return found
+
+
+def frames_of(texts: Sequence[str], items: Sequence[Item]) -> bytes:
+    """The canonical key of these canonical texts.
+
+    Raises:
+        ValueError: not a text for each item.
+    """
+    parts = []
+    for text, item in zip(texts, items, strict=True):
+        data = text.encode()
+        parts += [bytes([TYPE_BYTES[item.type]]), len(data).to_bytes(4, "big"), data]
+    return b"".join(parts)
 
 
 def key_columns(keys: Sequence[bytes], items: Sequence[Item]) -> dict[str, list[Any]]:

@@ -31,11 +31,12 @@ def discover(config: Mapping[str, Any]) -> list[FoundTable]:
         for schema, name in rows(db, _TABLES):
             table = look_up(db, (str(schema), str(name)))
             if table is not None and any(c.readable for c in table.columns.values()):
-                found.append(_draft(table))
+                found.append(draft(table))
         return found
 
 
-def _draft(table: Table) -> FoundTable:
+def draft(table: Table) -> FoundTable:
+    """A table with the item types that would fit its readable columns."""
     columns = tuple(
         _column(column, key=column.name in table.primary)
         for column in table.columns.values()

@@ -15,6 +15,7 @@ from pymysql.connections import Connection
 
 from connectors.contract import (
     Caps,
+    FoundColumn,
     Frontier,
     Limits,
     Page,
@@ -26,6 +27,7 @@ from connectors.mysql import changes
 from connectors.mysql.catalog import Column, Table, bound, look_up, name_of, quoted
 from connectors.mysql.changes import Activity
 from connectors.mysql.columns import Query, query_of
+from connectors.mysql.discover import draft
 from connectors.mysql.login import connected, connection, our_errors, rows
 from connectors.mysql.wire import RawConnection
 from connectors.sql import (
@@ -69,6 +71,15 @@ class MysqlSession:
     _activity: Activity | None = None
     _reading: bool = False
     _planned: dict[StreamSpec, tuple[Table, Query]] = field(default_factory=dict)
+
+    def describe(self, stream: StreamSpec) -> Sequence[FoundColumn]:
+        """See the contract."""
+        name = name_of(stream.table, str(self.config["database"]))
+        with connection(self.config, self.limits) as db:
+            table = look_up(db, name)
+        if table is None:
+            raise SourceError("missing", f"there is no table {'.'.join(name)}")
+        return draft(table).columns
 
     def frontier(self, stream: StreamSpec) -> Frontier:
         """See the contract: the earliest time of a row that may not be seen yet."""

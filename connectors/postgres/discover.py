@@ -32,11 +32,12 @@ def discover(config: Mapping[str, Any]) -> list[FoundTable]:
         for schema, name, comment in db.execute(_TABLES).fetchall():
             table = look_up(db, (schema, name))
             if table is not None:
-                found.append(_draft(table, comment))
+                found.append(draft(table, comment))
         return found
 
 
-def _draft(table: Table, comment: str | None) -> FoundTable:
+def draft(table: Table, comment: str | None = None) -> FoundTable:
+    """A table with the item types that would fit its readable columns."""
     primary = next((i.columns for i in table.indexes if i.primary), ())
     columns = tuple(
         _column(column, key=column.number in primary)

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from connectors.contract import (
     Caps,
+    FoundColumn,
     Frontier,
     Increments,
     Limits,
@@ -24,8 +25,9 @@ from connectors.contract import (
     StreamSpec,
 )
 from connectors.postgres import changes
-from connectors.postgres.catalog import Table, bound, name_of
+from connectors.postgres.catalog import Table, bound, look_up, name_of
 from connectors.postgres.columns import Query, query_of
+from connectors.postgres.discover import draft
 from connectors.postgres.login import connection, our_errors
 from connectors.postgres.rows import FAULTS, Reader, reader
 from connectors.sql import (
@@ -79,6 +81,15 @@ class PostgresSession:
     _reader: Reader | None = None
     _floor: str | None = None
     _queries: dict[StreamSpec, Query] = field(default_factory=dict)
+
+    def describe(self, stream: StreamSpec) -> Sequence[FoundColumn]:
+        """See the contract."""
+        name = name_of(stream.table, str(self.config["database"]))
+        with connection(self.config, self.limits) as db, our_errors():
+            table = look_up(db, name)
+        if table is None:
+            raise SourceError("missing", f"there is no table {'.'.join(name)}")
+        return draft(table).columns
 
     def frontier(self, stream: StreamSpec) -> Frontier:
         """See the contract: the oldest transaction that the snapshot does not see."""

@@ -129,8 +129,8 @@ def columns(db: sqlite3.Connection, table: str) -> dict[str, Column]:
     }
 
 
-def bound(db: sqlite3.Connection, stream: StreamSpec) -> dict[str, Column]:
-    """The stream's columns as declared.
+def whole(db: sqlite3.Connection, stream: StreamSpec) -> dict[str, Column]:
+    """All columns of the stream's table.
 
     Raises:
         SourceError: missing.
@@ -140,6 +140,16 @@ def bound(db: sqlite3.Connection, stream: StreamSpec) -> dict[str, Column]:
     found = columns(db, table) if table in tables(db) else {}
     if not found:
         raise SourceError("missing", f"there is no table {table}")
+    return found
+
+
+def bound(db: sqlite3.Connection, stream: StreamSpec) -> dict[str, Column]:
+    """The stream's columns as declared.
+
+    Raises:
+        SourceError: missing.
+    """
+    table, found = name_of(stream), whole(db, stream)
     absent = [c.name for c in stream.columns if c.name not in found]
     if absent:
         raise SourceError("missing", f"{table} has no column {', '.join(absent)}")

@@ -99,13 +99,14 @@ def discover(config: Mapping[str, Any]) -> list[FoundTable]:
     """Tables and views with the item types that would fit; see the contract."""
     with connection(config) as db, our_errors():
         return [
-            FoundTable((name,), None, None, tuple(map(_draft, found)))
+            FoundTable((name,), None, None, tuple(map(draft, found)))
             for name in tables(db)
             if (found := list(columns(db, name).values()))
         ]
 
 
-def _draft(column: Column) -> FoundColumn:
+def draft(column: Column) -> FoundColumn:
+    """A column with the item type that would fit."""
     letter, length, scale = _item_type(column.declared.upper())
     return FoundColumn(
         column.name,

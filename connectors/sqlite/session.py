@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from connectors.contract import (
+    FoundColumn,
     Frontier,
     Limits,
     Page,
@@ -33,7 +34,8 @@ from connectors.sql import (
     text_or_bytes,
     token_of,
 )
-from connectors.sqlite.file import bound, connection, name_of, our_errors
+from connectors.sqlite.file import bound, connection, name_of, our_errors, whole
+from connectors.sqlite.look import draft
 from connectors.sqlite.values import column
 
 FIRST_ROWS = 64
@@ -83,6 +85,11 @@ class SqliteSession:
     as_of: str
     encoding: str
     clock: Callable[[], float] = field(default=time.monotonic)
+
+    def describe(self, stream: StreamSpec) -> Sequence[FoundColumn]:
+        """See the contract."""
+        with our_errors():
+            return [draft(column) for column in whole(self.db, stream).values()]
 
     def frontier(self, stream: StreamSpec) -> Frontier:
         """See the contract; SQLite names no snapshot, so the value is the time."""

@@ -234,7 +234,7 @@ def test_text_that_no_encoding_decodes_withholds_its_row_only(
 def test_a_table_of_another_type_deletes_nothing_at_the_centre(
     department: Department,
 ) -> None:
-    """No row of it fits any more: the run is held, and the centre keeps its rows."""
+    """Its key is another: the run is held, and the centre keeps its rows."""
     department.renew("another type")
     before = department.centre(PERSONS)
     department.agent.sql("ALTER TABLE person RENAME TO numbered")
@@ -242,8 +242,8 @@ def test_a_table_of_another_type_deletes_nothing_at_the_centre(
         "CREATE TABLE person AS SELECT 'n' || id AS id, name FROM numbered"
     )
     department.ask(PERSONS)
-    department.until_trouble(PERSONS, "mass-delete")
-    assert department.told_to_people(PERSONS, "mass-delete") == {}
+    department.until_trouble(PERSONS, "schema-drift")
+    assert department.told_to_people(PERSONS, "schema-drift") == {}
     department.ask(PERMITS)
     department.until_arrived(PERMITS)
     assert department.centre(PERSONS) == before

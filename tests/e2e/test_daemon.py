@@ -52,7 +52,7 @@ def test_rows_reach_the_centre_and_receipts_come_back(
     with agent.running():
         run = agent.fep("pull", PERSONS, "--wait")
         assert (run["state"], run["delivered"], run["balanced"]) == ("read", True, True)
-        assert (run["read"], run["loaded"], run["batches"]) == (2500, 2500, 3)
+        assert (run["read"], run["loaded"]) == (2500, 2500)
 
         status = agent.fep("status")
         assert status["healthy"] is True
@@ -62,7 +62,8 @@ def test_rows_reach_the_centre_and_receipts_come_back(
         assert persons["name"] == "人员基本信息"
 
         batches = agent.fep("spool", "ls", PERSONS)["batches"]
-        assert [b["seq"] for b in batches] == [1, 2, 3]
+        assert [b["seq"] for b in batches] == list(range(1, run["batches"] + 1))
+        assert run["batches"] >= 3
         shown = agent.fep("spool", "show", PERSONS, "1", "3")
         assert shown["receipts"][-1]["state"] == "loaded"
 

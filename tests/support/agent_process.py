@@ -208,9 +208,9 @@ class AgentProcess:
         return code
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self, **env: str) -> Iterator[None]:
         """A daemon until the block ends, however it does."""
-        self.start()
+        self.start(**env)
         try:
             yield
         finally:

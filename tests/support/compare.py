@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compare a source table with the centre's, row by row, with foreign eyes.
 
-Both are read by the command line programs of their databases (``sqlite3``, ``psql``);
-nothing of this project is imported. Run as a script it prints one JSON object::
+Both are read by the command line programs of their databases (``sqlite3``, ``psql``,
+``mariadb``); nothing of this project is imported. Run as a script it prints one JSON
+object::
 
     compare.py --centre centre.db population --column id:I:key --column name:C ... \\
         sqlite rsj.db population
     compare.py ... postgres population -- psql -h /tmp/pg -d postgres
+    compare.py ... mariadb population -- mariadb -S /tmp/my/s town
 
 A column is ``item:TYPE[:key][=source column]``. How a source value is made comparable
 (written from the wire description, not from the code):
@@ -17,7 +19,7 @@ I     the integer
 N Y   decimal text without leading or trailing zeros, never ``-0``
 D     the first ten characters, ``YYYY-MM-DD``
 T     the naive time in ``--timezone``, as UTC ``YYYY-MM-DDTHH:MM:SS.ffffffZ``
-B F   the 16 hex digits of the big-endian IEEE 754 bits
+B F   the 16 hex digits of the big-endian IEEE 754 bits (not of MariaDB)
 L     0 or 1
 ====  =====================================================================
 
@@ -114,6 +116,24 @@ def postgres(psql: list[str], table: str, columns: list[Column]) -> list[str]:
     return [*psql, "-X", "-q", "-A", "-t", "-v", "FETCH_COUNT=20000", "-c", query]
 
 
+def mariadb(program: list[str], table: str, columns: list[Column]) -> list[str]:
+    """Command that prints a MariaDB table as JSON arrays in order of the key."""
+    if any(c.type in "BF" for c in columns):
+        raise SystemExit("MariaDB does not print the bits of a float")
+    values = ",".join(
+        f"`{c.source}`" if c.type in "IL" else f"cast(`{c.source}` as char)"
+        for c in columns
+    )
+    order = ",".join(
+        f"`{c.source}`" if c.type in "INYDT" else f"cast(`{c.source}` as binary)"
+        for c in columns
+        if c.key
+    )
+    query = f"select json_array({values}) from {table} order by {order}"
+    flags = ["-N", "-B", "-r", "--quick", "--default-character-set=utf8mb4"]
+    return [*program, *flags, "-e", query]
+
+
 def _decimal(value: Any) -> str:
     number = Decimal(str(value)).normalize()
     return "0" if number == 0 else f"{number:f}"
@@ -196,8 +216,7 @@ def _made(row: Row, convert: list[Callable[..., Any]]) -> Row | None:
         return None
 
 
-def main() -> int:
-    """Print the object; exit 0 if every centre row equals its source row."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--centre", nargs=2, metavar=("FILE", "TABLE"), required=True)
     parser.add_argument("--column", action="append", type=Column.parse, required=True)
@@ -208,13 +227,22 @@ def main() -> int:
     lite.add_argument("table")
     pg = kinds.add_parser("postgres")
     pg.add_argument("table")
-    pg.add_argument("psql", nargs="+")
-    args = parser.parse_args()
+    pg.add_argument("program", nargs="+")
+    maria = kinds.add_parser("mariadb")
+    maria.add_argument("table")
+    maria.add_argument("program", nargs="+")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Print the object; exit 0 if every centre row equals its source row."""
+    args = _options()
     columns: list[Column] = args.column
     if args.kind == "sqlite":
         read = sqlite(args.file, args.table, [c.source for c in columns], columns)
     else:
-        read = postgres(args.psql, args.table, columns)
+        printed = {"postgres": postgres, "mariadb": mariadb}[args.kind]
+        read = printed(args.program, args.table, columns)
     kept = sqlite(*args.centre, [c.item for c in columns], columns)
     found = compare(_lines(read), _lines(kept), columns, args.timezone)
     sys.stdout.write(json.dumps(asdict(found)) + "\n")

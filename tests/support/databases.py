@@ -45,6 +45,10 @@ class Postgres:
         ) as db:
             return db.execute(text.encode()).fetchall()
 
+    def printed_by(self, table: str) -> list[str]:
+        """Words for ``compare.py``."""
+        return ["postgres", table, "--", *self.server.psql_command()]
+
 
 @dataclass(frozen=True)
 class Maria:
@@ -62,3 +66,8 @@ class Maria:
 
     def rows(self, text: str) -> list[tuple[Any, ...]]:
         return self.server.sql(text)
+
+    def printed_by(self, table: str) -> list[str]:
+        """Words for ``compare.py``."""
+        program = ["mariadb", "-S", str(self.server.socket), "-u", "root", "town"]
+        return ["mariadb", table, "--", *program]

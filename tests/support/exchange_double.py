@@ -193,7 +193,9 @@ class ExchangeDouble:
         if code is not None:
             kept.state, kept.code = "rejected", code
             place.dead = ref.epoch
-        elif manifest.snapshot is not None and manifest.snapshot.final and self.loading:
+        elif self.loading and manifest.snapshot is None:
+            kept.state, place.loaded = "loaded", (ref.epoch, ref.seq)
+        elif self.loading and manifest.snapshot is not None and manifest.snapshot.final:
             self.load(manifest.resource)
         return kept
 
@@ -203,7 +205,9 @@ class ExchangeDouble:
         final = next(
             k
             for b, k in reversed(self.batches.items())
-            if b.resource == resource and k.manifest.snapshot.final  # type: ignore[union-attr]
+            if b.resource == resource
+            and k.manifest.snapshot is not None
+            and k.manifest.snapshot.final
         )
         run = final.manifest.snapshot.id  # type: ignore[union-attr]
         parts = [

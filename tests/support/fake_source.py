@@ -33,6 +33,7 @@ from connectors.contract import (
     FoundColumn,
     FoundTable,
     Frontier,
+    Increments,
     Limits,
     Page,
     Slice,
@@ -80,6 +81,7 @@ class FakeConnector:
     api: int = 1
     pages_read: int = 0
     closed: int = 0
+    tells_changes: bool = False
     asked: list[str] = field(default_factory=list)
 
     def spec(self) -> Mapping[str, Any]:
@@ -97,7 +99,8 @@ class FakeConnector:
         return [FoundTable(("main", "person"), None, 3, (column,))]
 
     def capabilities(self, config: Mapping[str, Any], stream: StreamSpec) -> Caps:
-        return Caps(True, True, {c.name: "native" for c in stream.columns})
+        told = Increments("fake") if self.tells_changes else None
+        return Caps(True, True, {c.name: "native" for c in stream.columns}, told)
 
     @contextmanager
     def open(self, config: Mapping[str, Any], limits: Limits) -> Iterator[FakeSession]:
@@ -125,13 +128,17 @@ class FakeSession:
 
     def read(self, part: Slice, resume: str | None = None) -> Iterator[Page]:
         self.connector.asked.append("read")
-        rows, page = self.config["rows"], self.config.get("page", 4)
-        for number, start in enumerate(range(0, rows, page)):
+        count, page = self.config["rows"], self.config.get("page", 4)
+        chosen = [column.name for column in part.stream.columns]
+        for number, start in enumerate(range(0, count, page)):
             if self.config.get("fail_at") == number:
                 happen(self.config["fail"])
             self.connector.pages_read += 1
-            end = min(start + page, rows)
-            yield Page(page_of(start, end, self.config), f"after {end - 1}")
+            end = min(start + page, count)
+            rows = page_of(start, end, self.config)
+            yield Page(rows.select(chosen), f"after {end - 1}")
+        if self.config.get("twice"):
+            yield Page(page_of(0, 1, self.config), "after 0")
         if self.config.get("fail_at") == "end":
             happen(self.config["fail"])
 

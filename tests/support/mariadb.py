@@ -101,11 +101,14 @@ def start(command: tuple[str, ...], socket: Path, log: Path) -> subprocess.Popen
 
 
 @contextmanager
-def private_mariadb(settings: Mapping[str, str] | None = None) -> Iterator[Mariadb]:
+def private_mariadb(
+    settings: Mapping[str, str] | None = None, *, env: Mapping[str, str] | None = None
+) -> Iterator[Mariadb]:
     """Start a server that is gone, files and all, when the block ends.
 
     Args:
         settings: options of the server, without ``--``.
+        env: variables of the server's process.
 
     Raises:
         RuntimeError: MariaDB is not installed or did not start.
@@ -136,7 +139,8 @@ def private_mariadb(settings: Mapping[str, str] | None = None) -> Iterator[Maria
             **(settings or {}),
         }
         options = (f"--{key}={value}" for key, value in lines.items())
-        command = (*prefix, program, "--no-defaults", f"--datadir={data}", *options)
+        starter = (*prefix, "env", *(f"{k}={v}" for k, v in (env or {}).items()))
+        command = (*starter, program, "--no-defaults", f"--datadir={data}", *options)
         server = start(command, socket, log)
         try:
             found = Mariadb(socket, port, data, command)

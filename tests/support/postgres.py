@@ -144,6 +144,7 @@ def private_server(
     hba: str = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n",
     locale: str = "C.UTF-8",
     within: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Start a server that is gone, files and all, when the block ends.
 
@@ -154,6 +155,7 @@ def private_server(
             loopback wants a password.
         locale: of the cluster.
         within: a command that runs another one, such as ``ip netns exec NAME``.
+        env: variables of the server's process.
 
     Raises:
         RuntimeError: PostgreSQL is not installed or did not start.
@@ -182,7 +184,8 @@ def private_server(
         with (data / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{key} = {value}\n" for key, value in lines.items())
         (data / "pg_hba.conf").write_text(hba)
-        _ctl(prefix, programs, data, "-w", "-l", str(data / "log"), "start")
+        starter = [*prefix, "env", *(f"{k}={v}" for k, v in (env or {}).items())]
+        _ctl(starter, programs, data, "-w", "-l", str(data / "log"), "start")
         try:
             pid = int((data / "postmaster.pid").read_text().splitlines()[0])
             yield Server(programs, base, port, tcp, pid, data)

@@ -15,7 +15,8 @@ from typing import Any
 from agent.audit.events import BatchLeft, Event
 from agent.crypto.jose import PrivateKey
 from agent.model.item import Item, ItemType
-from agent.model.job import Job
+from agent.model.job import BoundItem, Job
+from agent.model.run import RunKind
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus, RunReport
 from agent.pipeline.flow.seams import Chance, Limits, Parts
@@ -33,6 +34,11 @@ PERSON = "330100001/000001"
 FIRM = "330100001/000002"
 KEY = PrivateKey.generate("sign")
 ITEMS = (Item("id", ItemType.I, None, None, True, "1"),)
+
+
+def bound(name: str) -> BoundItem:
+    """An item that is read from the column of its name."""
+    return BoundItem(Item(name, ItemType.C, 20, None, False, "1"), name)
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class World:
         self.events: list[Event] = []
         self.scripts = {r.resource: Script() for r in self.resources}
         self.exchange = ExchangeDouble(AUD, NODE, KEY.public, self.clock.now)
+        self.bound: tuple[str, ...] = ()
         self.refreshes = 0
         self.left: list[BatchLeft] = []
         self.log_fails: BaseException | None = None
@@ -98,7 +105,7 @@ class World:
         """A uuid7 that grows."""
         return new_uuid7(1_700_000_000_000 + next(self._numbers), bytes(10))
 
-    def job(self, resource: str, run: str) -> Job:
+    def job(self, resource: str, run: str, mode: RunKind) -> Job:
         """A job that the worker double reads no further than its names."""
         return Job(
             kind="pull",
@@ -107,13 +114,14 @@ class World:
             connector="double",
             source={},
             table=("t",),
-            items=(),
+            items=tuple(bound(name) for name in self.bound),
             timezone="UTC",
             severity={},
             batch_raw_bytes=1,
             max_rows_per_batch=1,
             quarantine="",
             statement_timeout_s=1,
+            mode=mode,
         )
 
     async def refresh(self) -> None:
@@ -187,18 +195,24 @@ class World:
         finally:
             state.close()
 
-    async def pulled(self, resource: str = PERSON, **options: bool) -> RunReport:
+    async def pulled(self, resource: str = PERSON, **options: Any) -> RunReport:
         """One pull until everything of it is loaded, by a flow of its own."""
         async with self.serving() as flow:
             return await pull(flow, resource, **options)
 
 
 async def pull(
-    flow: PushFlow, resource: str = PERSON, *, confirm_deletes: bool = False
+    flow: PushFlow,
+    resource: str = PERSON,
+    *,
+    confirm_deletes: bool = False,
+    kind: RunKind = "full",
 ) -> RunReport:
     """A pull until its batches are loaded or it has ended otherwise."""
     async with asyncio.timeout(5):
-        run = await flow.request_pull(resource, confirm_deletes=confirm_deletes)
+        run = await flow.request_pull(
+            resource, confirm_deletes=confirm_deletes, kind=kind
+        )
         return await flow.wait(run, delivered=True)
 
 

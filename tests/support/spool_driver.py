@@ -80,6 +80,7 @@ def _one(state: State, spool: Spool, head: Head) -> int:
             quality=Quality(1, 0, 0),
             distinct=None,
             token="t",
+            final=False,
             frontier=None,
             as_of=AT,
             at=AT,

@@ -6,13 +6,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from agent.errors import WorkerDied
 from agent.model.batch import Quality, Rows
-from agent.model.job import Ended, Failed, Job, Line, Message, Packed, Progress, Written
+from agent.model.column import Column
+from agent.model.job import (
+    Columns,
+    Ended,
+    Failed,
+    Job,
+    Line,
+    Message,
+    Packed,
+    Progress,
+    Way,
+    Written,
+)
 
 AS_OF = "2026-11-21T08:00:00Z"
 
@@ -36,6 +48,10 @@ class Script:
         die_at: dies silently instead of packing this part.
         failure: ends with this instead of the first part.
         odd: the next runs say just this, out of turn.
+        changes: the parts of an increment; none is an empty one.
+        way: what runs say of how changes are found.
+        jobs: what was asked of the runs.
+        columns: what runs say of the table, if anything; it fits unless they fail.
         hold: waited for before part ``hold_at``.
     """
 
@@ -44,6 +60,10 @@ class Script:
     failure: Failed | None = None
     failures: list[Failed] = field(default_factory=list)
     odd: list[Message] = field(default_factory=list)
+    columns: tuple[Column, ...] | None = None
+    changes: Sequence[Chunk] = ()
+    way: Way | None = None
+    jobs: list[Job] = field(default_factory=list)
     hold: asyncio.Event | None = None
     hold_at: int = 1
     runs: list[str] = field(default_factory=list)
@@ -69,6 +89,7 @@ class WorkerDouble:
     async def start(self, job: Job) -> None:
         self._script = self._scripts[job.resource]
         self._script.runs.append(job.run)
+        self._script.jobs.append(job)
 
     async def send(self, message: Line) -> None:
         await self._line.put(message)
@@ -76,6 +97,8 @@ class WorkerDouble:
     async def messages(self) -> AsyncIterator[Message]:
         script = self._script
         failure = script.failures.pop(0) if script.failures else script.failure
+        if script.columns is not None:
+            yield Columns(script.columns, fit=failure is None)
         if failure is not None:
             self._ended = True
             yield failure
@@ -83,15 +106,21 @@ class WorkerDouble:
         if script.odd:
             yield script.odd.pop()
             return
+        if script.way is not None:
+            yield script.way
+        job = script.jobs[-1]
         chunks = script.chunks
+        if job.mode == "incremental":
+            chunks = script.changes or (Chunk(0, size=0),)
+        done = 0 if job.resume is None else job.resume.parts
         yield Progress(0, sum(c.upsert for c in chunks))
-        for number, chunk in enumerate(chunks, 1):
+        for number, chunk in enumerate(chunks[done:], done + 1):
             if script.hold is not None and number == script.hold_at:
                 await script.hold.wait()
             if script.die_at == number:
                 raise WorkerDied("ended by SIGKILL")
             payload = _payload(job_run=script.runs[-1], part=number, size=chunk.size)
-            yield _packed(chunks, number, payload)
+            yield replace(_packed(chunks, number, payload), **_of(job, number, chunks))
             line = await self._line.get()
             data = line.text.encode("ascii") + b"\n" + payload
             await asyncio.to_thread(Path(line.path).write_bytes, data)
@@ -103,8 +132,25 @@ class WorkerDouble:
 
 
 def _payload(*, job_run: str, part: int, size: int) -> bytes:
+    if not size:
+        return b""
     seed = hashlib.sha256(f"{job_run}/{part}".encode()).digest()
     return (seed * (size // len(seed) + 1))[:size]
+
+
+def _of(job: Job, number: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """What a part says of its run."""
+    frontier = f"frontier {job.run}" if job.resume is None else job.resume.frontier
+    final = number == len(chunks)
+    withheld = chunks[number - 1].quarantined
+    said: dict[str, Any] = {
+        "frontier": frontier if final else None,
+        "reasons": {"required": withheld} if withheld else {},
+    }
+    if job.mode == "full":
+        return {**said, "base": None if final else frontier}
+    mode = "incremental" if chunks[0].upsert else "unchanged"
+    return {**said, "mode": mode, "distinct": None}
 
 
 def _packed(chunks: Sequence[Chunk], number: int, payload: bytes) -> Packed:

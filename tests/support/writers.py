@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writers that commit out of order, and a comparison that knows nothing of the agent.
+"""Writers that commit out of order.
 
 Twelve writers each insert and update in transactions of 0 to 3 s; a third sets
 savepoints and undoes some, a fifth is rolled back, and where the database can, a fourth
-is committed in two phases, now and then by another session. The comparison is plain SQL
-by the database's own driver.
+is committed in two phases, now and then by another session.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,10 @@ Execute = Callable[[str], Any]
 class Database(Protocol):
     """What the writers need of a database."""
 
-    two_phase: bool
+    @property
+    def two_phase(self) -> bool:
+        """Whether it commits in two phases."""
+        ...
 
     def connect(self) -> tuple[Execute, Callable[[], None]]:
         """A session in autocommit: what runs a statement, and what closes it."""
@@ -122,25 +124,3 @@ def writing(database: Database, seed: int) -> Iterator[Callable[[], list[Written
             yield end
         finally:
             stop.set()
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Keys by what is wrong with them in a copy."""
-
-    lost: int
-    stale: int
-    strange: int
-
-    @property
-    def total(self) -> int:
-        return self.lost + self.stale + self.strange
-
-
-def difference(table: Mapping[int, str], copy: Mapping[int, str]) -> Difference:
-    """What a copy lacks, has wrong, and has too much."""
-    return Difference(
-        lost=len(table.keys() - copy.keys()),
-        stale=sum(table[k] != copy[k] for k in table.keys() & copy.keys()),
-        strange=len(copy.keys() - table.keys()),
-    )

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from agent.audit import events
-from agent.logs import Metrics, adopt_libraries, make_tell
+from agent.logs import Metrics, Teller, adopt_libraries
 
 NOW = datetime(2026, 11, 21, 8, 0, 0, 120, tzinfo=UTC)
 RECEIPT = events.ReceiptKept(
@@ -21,7 +21,7 @@ RECEIPT = events.ReceiptKept(
 
 def told(event: events.Event, *, level: str = "info") -> tuple[str, Metrics]:
     out, metrics = io.StringIO(), Metrics()
-    make_tell(out, level=level, now=lambda: NOW, metrics=metrics)(event)
+    Teller(out, level=level, now=lambda: NOW, metrics=metrics)(event)
     return out.getvalue(), metrics
 
 
@@ -92,7 +92,7 @@ def test_a_reader_who_is_gone_does_not_stop_the_work() -> None:
             raise BrokenPipeError
 
     metrics = Metrics()
-    make_tell(Gone(), level="info", now=lambda: NOW, metrics=metrics)(RECEIPT)
+    Teller(Gone(), level="info", now=lambda: NOW, metrics=metrics)(RECEIPT)
     assert "fep_receipts_total" in metrics.text()
 
 

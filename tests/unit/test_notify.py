@@ -70,3 +70,14 @@ def test_the_watchdog_is_fed_twice_a_period(
 ) -> None:
     """The period is half of WATCHDOG_USEC, only for the process that is meant."""
     assert watchdog_period_s(environ, pid=7) == period
+
+
+def test_a_reload_carries_the_clock_that_systemd_compares(
+    listener: socket.socket,
+) -> None:
+    """sd_notify(3): RELOADING=1 counts only with MONOTONIC_USEC; READY ends it."""
+    n = Notifier(listener.getsockname())
+    n.reloading(1_234_567)
+    n.ready()
+    assert listener.recv(200) == b"RELOADING=1\nMONOTONIC_USEC=1234567"
+    assert listener.recv(200) == b"READY=1"

@@ -133,6 +133,7 @@ def _notes(ask: Asked, body: Body) -> Iterator[Text]:
     for trouble in body["troubles"]:
         yield from _trouble(ask, "", trouble)
     for r in body["resources"]:
+        yield from _times(ask, r)
         if r["trouble"] is not None:
             yield from _trouble(ask, r["resource"], r["trouble"])
         run = r["run"]
@@ -144,6 +145,72 @@ def _notes(ask: Asked, body: Body) -> Iterator[Text]:
             yield Text(f"{r['resource']} {mark}{why}", "yellow")
         if run["balanced"] is False:
             yield equation(ask, run)
+
+
+_KINDS = {
+    "full": ("full", "全量"),
+    "incremental": ("changes", "增量"),
+    "deletes": ("deletes", "删除检查"),
+}
+_BLIND = "max-transaction="
+"""Assumed where the account may not see the transactions of others."""
+_WAITS = {
+    "paused": ("paused", "已暂停"),
+    "busy": ("after this run", "待本次任务结束"),
+    "halted": ("rejected: pull first", "被驳回，须先处理"),
+    "window": ("outside of its window", "未到允许时段"),
+}
+
+
+def _times(ask: Asked, r: Body) -> Iterator[Text]:
+    """How far a run is, how old the centre's copy is, and when the next run begins."""
+    found = []
+    if r["progress"] is not None:
+        found.append(_progress(ask, r["progress"]))
+    if r["lag_s"] is not None:
+        since, lag = moment(r["complete_to"]), span(ask, r["lag_s"])
+        found.append(
+            ask.say(f"complete to {since}, {lag} ago", f"完整至 {since}，已过 {lag}")
+        )
+    if r["increments"] is not None and r["increments"]["assumes"]:
+        found.append(_assumed(ask, r["increments"]["assumes"]))
+    for due in r["schedule"]:
+        kind = ask.say(*_KINDS[due["kind"]])
+        words = ask.say(f"next {kind} ", f"下次{kind} ") + moment(due["next"])
+        if due["waits"]:
+            why = ask.say(*_WAITS[due["waits"]])
+            words += ask.say(f" ({why})", f"（{why}）")
+        found.append(words)
+    if found:
+        yield Text(f"{r['resource']} {ask.say('; ', '；').join(found)}")
+
+
+def _assumed(ask: Asked, assumes: Sequence[str]) -> str:
+    """What increments rely on, and which right would make it needless."""
+    told = ", ".join(assumes)
+    words = ask.say(f"increments assume {told}", f"增量的前提：{told}")
+    if any(one.startswith(_BLIND) for one in assumes):
+        words += ask.say(
+            " (GRANT PROCESS ON *.* would prove the length of transactions:"
+            " `fep source check`)",
+            "（授予 PROCESS 权限后可核实事务时长：`fep source check`）",
+        )
+    return words
+
+
+def _progress(ask: Asked, progress: Body) -> str:
+    words = ask.say(f"{progress['read']:,} rows read", f"已读 {progress['read']:,} 行")
+    if progress["estimate"] is not None:
+        about = f"{progress['estimate']:,}"
+        words += ask.say(f" of about {about}", f"，共约 {about} 行")
+    if progress["rate"] is not None:
+        words += ask.say(
+            f", {progress['rate']:,.0f} a second", f"，每秒 {progress['rate']:,.0f} 行"
+        )
+    if progress["eta_s"] is not None:
+        left = span(ask, progress["eta_s"])
+        words += ask.say(f", about {left} left", f"，约剩 {left}")
+    return words
 
 
 def _trouble(ask: Asked, of: str, trouble: Body) -> Iterator[Text]:
@@ -262,6 +329,20 @@ def moment(text: str | None) -> str:
     from datetime import datetime
 
     return f"{datetime.fromisoformat(text).astimezone():%m-%d %H:%M:%S}"
+
+
+def span(ask: Asked, seconds: float) -> str:
+    """A length of time for people: its two largest units."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return ask.say(f"{days} d {h} h", f"{days} 天 {h} 小时")
+    if hours:
+        return ask.say(f"{h} h {m} min", f"{h} 小时 {m} 分")
+    if m:
+        return ask.say(f"{m} min {s} s", f"{m} 分 {s} 秒")
+    return ask.say(f"{s} s", f"{s} 秒")
 
 
 def size(count: int) -> str:

@@ -106,6 +106,13 @@ class Sources:
         """
         await self._queue(name).source.warm()
 
+    async def renew(self, name: str) -> None:
+        """Ask a source by its settings of now; what is under way ends by the old."""
+        queue = self._queues.pop(name, None)
+        if queue is not None:
+            await queue.settled()
+            await queue.close()
+
     async def close(self) -> None:
         """End all workers; what waits or is under way fails."""
         for queue in self._queues.values():
@@ -292,6 +299,11 @@ class Queue:
             self._asks -= 1
             self._keys -= count
         return Answer(tuple(map(row_of, ticket.rows)), ticket.as_of)
+
+    async def settled(self) -> None:
+        """Wait until nothing is under way and nothing waits."""
+        while self._running:
+            await asyncio.wait(self._running)
 
     async def close(self) -> None:
         """End the worker; what waits fails."""

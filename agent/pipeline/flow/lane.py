@@ -16,12 +16,15 @@ from typing import Literal
 
 from agent.errors import FepError, InternalFault, MassDelete
 from agent.model.batch import ANY_NUMBER, BatchId
+from agent.model.run import RunKind
+from agent.pipeline import state_folder
+from agent.pipeline.flow import start
 from agent.pipeline.flow.report import Progress, RunOutcome, Trouble
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
-from agent.state import Run, RunEnd, Stream, StreamKey
+from agent.state import KeptDue, Run, RunEnd, Stream, StreamKey
 from agent.wire.grammar import format_time
 
-Abort = Literal["epoch", "halted", "paused"]
+Abort = Literal["epoch", "halted", "paused", "closed"]
 
 
 class Bell:
@@ -99,15 +102,21 @@ class Wanted:
 
     run: str
     deletes_confirmed: int | None
+    kind: RunKind = "full"
     not_before: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Again:
-    """A run is to be repeated, after some seconds; a confirmed number goes with it."""
+    """A run is to be repeated, after some seconds; a confirmed number goes with it.
+
+    ``goes_on``: where it was cut, if it can; else it begins anew as another run.
+    """
 
     deletes_confirmed: int | None
+    kind: RunKind
     wait_s: float = 0.0
+    goes_on: bool = False
 
 
 class Lane:
@@ -117,6 +126,9 @@ class Lane:
         leaving: the resource, as the gate lets it leave.
         parts: what the flow is made of.
         bell: rung at every change.
+
+    Attributes:
+        turn: held by who asks for a run, so that two who ask make one.
     """
 
     def __init__(self, leaving: Leaving, parts: Parts, bell: Bell) -> None:
@@ -137,6 +149,7 @@ class Lane:
         self.progress: Progress | None = None
         self.send_trouble: Trouble | None = None
         self.read_trouble: Trouble | None = None
+        self.turn = asyncio.Lock()
         self.sender = Signals(parts.chance.sleep, parts.chance.clock)
         self.reader = Signals(parts.chance.sleep, parts.chance.clock)
 
@@ -144,6 +157,15 @@ class Lane:
     def resource(self) -> str:
         """Code of the resource."""
         return self.leaving.resource
+
+    def forget_states(self) -> None:
+        """Delete what stood in files of runs that the frontier is not of."""
+        if self.parts.states is None:
+            return
+        frontier = self.parts.state.frontier(self.stream_id)
+        of_one = frontier is not None and frontier.method == start.DIFF
+        run = frontier.run if frontier is not None and of_one else None
+        state_folder.keep(self.parts.states, self.resource, run)
 
     def stamp(self) -> str:
         """Now, in the wire's grammar."""
@@ -170,10 +192,22 @@ class Lane:
         self.reader.prod()
         self.bell.ring()
 
-    async def want(self, *, deletes_confirmed: int | None = None) -> str:
-        """Put a run down to be read; after a restart it is still wanted."""
-        run = self._new_run(deletes_confirmed)
-        await undivided(partial(self.parts.state.add_run, run))
+    async def want(
+        self,
+        *,
+        deletes_confirmed: int | None = None,
+        kind: RunKind = "full",
+        due: KeptDue | None = None,
+    ) -> str:
+        """Put a run down to be read; after a restart it is still wanted.
+
+        Args:
+            deletes_confirmed: so many keys may go by a person's word.
+            kind: what to read.
+            due: for a run that was due, when the next one will be.
+        """
+        run = self._new_run(deletes_confirmed, kind)
+        await undivided(partial(self.parts.state.add_run, run, due=due))
         self.take(run)
         return run.id
 
@@ -190,10 +224,18 @@ class Lane:
         Nothing is repeated where a run is wanted already. A confirmation without a
         number was for this run alone: who gave it did not see a repetition coming.
         """
+        if again is not None and again.goes_on and self.wanted is None:
+            suspend = partial(
+                self.parts.state.suspend_run, run, code=error.code, detail=error.detail
+            )
+            if (cut := await undivided(suspend)) is not None:
+                self.take(cut, wait_s=again.wait_s)
+                return
         successor = None
         if again is not None and self.wanted is None:
             confirmed = again.deletes_confirmed
-            successor = self._new_run(None if confirmed == ANY_NUMBER else confirmed)
+            confirmed = None if confirmed == ANY_NUMBER else confirmed
+            successor = self._new_run(confirmed, again.kind)
         gone = error.keys_gone if isinstance(error, MassDelete) else None
         end = RunEnd(state, error.code, error.detail, self.stamp(), gone)
         stop = partial(self.parts.state.stop_run, run, end, successor=successor)
@@ -201,20 +243,21 @@ class Lane:
         if successor is not None and again is not None:
             self.take(successor, wait_s=again.wait_s)
 
-    def _new_run(self, deletes_confirmed: int | None) -> Run:
+    def _new_run(self, deletes_confirmed: int | None, kind: RunKind) -> Run:
         return Run(
             id=self.parts.chance.new_id(),
             stream=self.stream_id,
             state="queued",
             deletes_confirmed=deletes_confirmed,
             asked_at=self.stamp(),
+            kind=kind,
         )
 
     def take(self, run: Run, *, wait_s: float = 0.0) -> None:
         """Read this run next; the state has it as queued."""
         begin = self.parts.chance.now() + timedelta(seconds=wait_s)
         not_before = begin if wait_s > 0 else None
-        self.wanted = Wanted(run.id, run.deletes_confirmed, not_before)
+        self.wanted = Wanted(run.id, run.deletes_confirmed, run.kind, not_before)
         self.changed()
 
     def abort(self, reason: Abort) -> None:

@@ -10,8 +10,9 @@ the state.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
+from typing import Literal
 
 from agent.audit.events import OrphansRemoved
 from agent.errors import (
@@ -25,9 +26,10 @@ from agent.errors import (
     RunUnknown,
 )
 from agent.model.batch import ANY_NUMBER
-from agent.pipeline.flow import report
+from agent.model.run import RunKind
+from agent.pipeline.flow import judge, report
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted
-from agent.pipeline.flow.reading import Reading
+from agent.pipeline.flow.reading import Reading, Slots
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
 from agent.pipeline.flow.sending import Sending
 from agent.pipeline.flow.status import (
@@ -37,9 +39,11 @@ from agent.pipeline.flow.status import (
     resource_status,
 )
 from agent.pipeline.flow.sweep import sweep
-from agent.state import ALL, Run, RunEnd, RunTotals, Stream
+from agent.state import ALL, KeptDue, Run, RunEnd, RunTotals, Stream
 from agent.wire.grammar import format_time, parse_time
 
+Hindrance = Literal["paused", "busy", "halted"]
+"""Why a run that is due cannot begin: it begins once this is over."""
 LONGEST_SEND_S = 2 * 3600.0
 """Longest step of a sender that turns: the largest batch on the slowest line that does
 not count as cut takes an hour."""
@@ -68,6 +72,10 @@ class PushFlow:
         self.changes = Bell()
         self._lanes = {r.resource: Lane(r, parts, self.changes) for r in resources}
         self._stopped = asyncio.Event()
+        self._draining = False
+        self._slots = Slots(parts.limits.workers)
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[str, tuple[asyncio.Task[None], asyncio.Task[None]]] = {}
         self._pauses: frozenset[str] = frozenset()
         self._sweeping_since: float | None = None
 
@@ -88,6 +96,7 @@ class PushFlow:
         for run in await undivided(self._parts.state.unfinished_runs):
             await self._recover_run(run)
         for lane in self._lanes.values():
+            await undivided(lane.forget_states)
             await self._recover_lane(lane)
 
     def _clean(self) -> int:
@@ -108,7 +117,7 @@ class PushFlow:
         elif run.state == "queued" and lane.wanted is None:
             lane.take(run)
         else:
-            again = Again(run.deletes_confirmed)
+            again = Again(run.deletes_confirmed, run.kind, goes_on=True)
             cut = Interrupted("the daemon was restarted")
             await lane.stop(run.id, "interrupted", cut, again=again)
 
@@ -130,7 +139,8 @@ class PushFlow:
         """Its last batch was registered, only its totals were not."""
         state = self._parts.state
         sums = state.sums(run.id)
-        totals = RunTotals(sums.rows, sums.quality, reasons={}, warnings={})
+        reasons, warnings = state.counted(run.id)
+        totals = RunTotals(sums.rows, sums.quality, reasons, warnings)
         state.end_run(run.id, totals, at=_at(self._parts))
 
     async def serve(self) -> None:
@@ -140,24 +150,112 @@ class PushFlow:
             SpoolWriteFailed: the disk refused; end the process, nothing is lost.
             StateDamaged: the state is wrong.
         """
-        slots = asyncio.Semaphore(self._parts.limits.workers)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._sweep_forever())]
+                self._group = group
+                sweeping = group.create_task(self._sweep_forever())
                 for lane in self._lanes.values():
-                    tasks.append(group.create_task(Sending(lane).forever()))
-                    tasks.append(group.create_task(Reading(lane, slots).forever()))
+                    self._start(lane)
                 await self._stopped.wait()
-                for task in tasks:
+                sweeping.cancel()
+                for task in (t for pair in self._tasks.values() for t in pair):
                     task.cancel()
         except BaseExceptionGroup as e:
             raise _first(e) from None
+        finally:
+            self._group = None
+
+    def _start(self, lane: Lane) -> None:
+        """Begin the two loops of a lane, if the flow serves and they have not begun."""
+        if self._group is None or self._stopped.is_set():
+            return
+        if lane.resource in self._tasks:
+            return
+        self._tasks[lane.resource] = (
+            self._group.create_task(Sending(lane).forever()),
+            self._group.create_task(Reading(lane, self._slots).forever()),
+        )
+
+    # --- change ---------------------------------------------------------------------
+
+    async def use(self, resources: Sequence[Leaving], parts: Parts) -> None:
+        """Go on with other resources and parts; nothing that may go on is dropped.
+
+        What may not leave any more stops at once, a run that reads it too; its batches
+        stay and are judged again if it ever comes back. A run whose items may all still
+        leave ends with the job that it has.
+
+        Args:
+            resources: what the gate lets leave now.
+            parts: the state, the spool and who we are must be the same.
+        """
+        self._parts = parts
+        self._slots.most = parts.limits.workers
+        new = {r.resource: r for r in resources}
+        gone = [lane for code, lane in self._lanes.items() if code not in new]
+        for lane in gone:
+            del self._lanes[lane.resource]
+            self._silence(lane)
+        for lane in list(self._lanes.values()):
+            lane.parts = parts
+            await self._rebind(lane, new[lane.resource])
+        for code in [c for c in new if c not in self._lanes]:
+            await self._join(Lane(new[code], parts, self.changes))
+        await self._end(gone)
+        self.changes.ring()
+
+    def _silence(self, lane: Lane) -> None:
+        """Nothing of this lane leaves any more."""
+        lane.draining = True
+        lane.abort("closed")
+        if (tasks := self._tasks.get(lane.resource)) is not None:
+            tasks[0].cancel()
+
+    async def _end(self, gone: Sequence[Lane]) -> None:
+        """Wait until nothing of these lanes reads, then end them."""
+        for lane in gone:
+            while lane.reading is not None:
+                await self.changes.listen().wait()
+            if (tasks := self._tasks.pop(lane.resource, None)) is not None:
+                tasks[1].cancel()
+                await asyncio.wait(tasks)
+
+    async def _rebind(self, lane: Lane, leaving: Leaving) -> None:
+        """Let a lane go on as the gate has its resource now."""
+        old, lane.leaving = lane.leaving, leaving
+        if (old.version, tuple(old.items)) == (leaving.version, tuple(leaving.items)):
+            lane.changed()
+            return
+        if not judge.still_shared(tuple(old.items), leaving.items):
+            lane.abort("closed")
+            if (tasks := self._tasks.get(lane.resource)) is not None:
+                tasks[0].cancel()  # what is being sent is judged anew
+                await asyncio.wait({tasks[0]})
+                self._start_sending(lane, tasks[1])
+        lane.prod()
+
+    def _start_sending(self, lane: Lane, reading: asyncio.Task[None]) -> None:
+        if self._group is not None and not self._stopped.is_set():
+            sending = self._group.create_task(Sending(lane).forever())
+            self._tasks[lane.resource] = (sending, reading)
+
+    async def _join(self, lane: Lane) -> None:
+        """A resource that is new, or back: put right what it left, then let it go."""
+        self._lanes[lane.resource] = lane
+        lane.draining = self._draining
+        self._apply_pauses()
+        for run in await undivided(self._parts.state.unfinished_runs):
+            if run.stream == lane.stream_id:
+                await self._recover_run(run)
+        await self._recover_lane(lane)
+        self._start(lane)
 
     async def drain(self, deadline_s: float) -> None:
         """Begin nothing new, let runs and uploads end, then let :meth:`serve` return.
 
         A run that does not end in time is cut; it begins again at the next start.
         """
+        self._draining = True
         lanes = self._lanes.values()
         for lane in lanes:
             lane.draining = True
@@ -194,8 +292,45 @@ class PushFlow:
 
     # --- what people ask for --------------------------------------------------------
 
+    @property
+    def resources(self) -> Collection[str]:
+        """Codes of what is on its way."""
+        return self._lanes.keys()
+
+    def stream_id(self, resource: str) -> int:
+        """Number of a resource's stream in the state.
+
+        Raises:
+            ResourceUnknown: there is no such resource.
+        """
+        return self._lane(resource).stream_id
+
+    async def begin(
+        self, resource: str, kind: RunKind, *, due: KeptDue
+    ) -> Hindrance | None:
+        """Put a run down that is due, unless one is on its way; or what is in the way.
+
+        Args:
+            resource: code of the resource.
+            kind: what to read.
+            due: when the next one will be due; kept together with the run.
+
+        Raises:
+            ResourceUnknown: there is no such resource.
+        """
+        lane = self._lane(resource)
+        async with lane.turn:
+            if lane.draining or lane.paused:
+                return "paused"
+            if lane.reading is not None or lane.wanted is not None:
+                return "busy"
+            if (await lane.stream()).halt_code is not None:
+                return "halted"
+            await lane.want(kind=kind, due=due)
+        return None
+
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False
+        self, resource: str, *, confirm_deletes: bool = False, kind: RunKind = "full"
     ) -> str:
         """Ask for a run; its id. A run that only waits to be repeated starts now.
 
@@ -203,6 +338,7 @@ class PushFlow:
             resource: code of the resource.
             confirm_deletes: let as many keys go as the newest held run said, or any
                 number where the exchange has rejected deletes that it counted itself.
+            kind: what to read; what waits already is read as it is.
 
         Raises:
             ResourceUnknown: there is no such resource.
@@ -210,9 +346,14 @@ class PushFlow:
             Busy: it is paused, or a run of it reads or is queued.
         """
         lane = self._lane(resource)
+        async with lane.turn:
+            return await self._ask(lane, confirm_deletes=confirm_deletes, kind=kind)
+
+    async def _ask(self, lane: Lane, *, confirm_deletes: bool, kind: RunKind) -> str:
+        resource = lane.resource
         confirmed: int | None = None
         if confirm_deletes:
-            confirmed = await undivided(partial(self._held_deletes, lane))
+            confirmed, kind = await undivided(partial(self._held_deletes, lane))
         if lane.paused:
             raise Busy(f"{resource} is paused")
         if lane.reading is not None:
@@ -220,30 +361,31 @@ class PushFlow:
         lane.read_trouble = None
         wanted = lane.wanted
         if wanted is None:
-            run = await lane.want(deletes_confirmed=confirmed)
+            run = await lane.want(deletes_confirmed=confirmed, kind=kind)
             lane.prod()
             return run
         agreed = wanted.deletes_confirmed if confirmed is None else confirmed
-        lane.wanted = Wanted(wanted.run, agreed)
+        lane.wanted = Wanted(wanted.run, agreed, wanted.kind)
         if confirmed is not None:
             confirm = partial(self._parts.state.confirm_run, wanted.run, confirmed)
             await undivided(confirm)
         lane.prod()
         return wanted.run
 
-    def _held_deletes(self, lane: Lane) -> int:
-        """How many deletes wait for a person's word.
+    def _held_deletes(self, lane: Lane) -> tuple[int, RunKind]:
+        """How many deletes wait for a person's word, and what found them.
 
         Raises:
             NothingHeld: none; what was held before the newest whole run is over.
         """
         state = self._parts.state
         if state.stream(lane.key).halt_code == MassDelete.code:
-            return ANY_NUMBER  # the exchange counted them and told no number
+            # the exchange counted them and told no number
+            return ANY_NUMBER, "full"
         newest = state.last_run(lane.stream_id, ("held", "read"))
         if newest is None or newest.keys_gone is None:
             raise NothingHeld(f"{lane.resource}: no run is held for its deletes")
-        return newest.keys_gone
+        return newest.keys_gone, newest.kind
 
     async def wait(self, run: str, *, delivered: bool = False) -> report.RunReport:
         """The report of a run once it has ended, or of the one that it went on in.

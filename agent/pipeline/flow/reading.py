@@ -9,8 +9,8 @@ Rules
    centre changes.
 3. A file is renamed, its folder synced and the batch registered in one undivided step;
    a refusal of the disk ends the daemon.
-4. A run that failed is repeated with growing waits, from its first row and as a new
-   snapshot; one that needs a person is held or waits for a pull.
+4. A run that failed is repeated with growing waits; a full read that was cut goes on
+   where it was. One that needs a person is held or waits for a pull.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from functools import partial
 
 from agent.audit.events import (
     BatchRegistered,
+    ColumnsChanged,
+    FrontierGone,
     RowsQuarantined,
     RunEnded,
     RunFailed,
@@ -40,28 +42,83 @@ from agent.errors import (
     InternalFault,
     Interrupted,
     MassDelete,
+    SchemaDrift,
     SecrecyMarker,
     SecretUnreadable,
     SourceLogin,
+    SourceMissing,
+    SourceTypeChanged,
     SpoolFull,
     SpoolWriteFailed,
     StateDamaged,
     WorkerDied,
     all_errors,
 )
-from agent.model.job import Ended, Failed, Line, Packed, Progress, Written
+from agent.model.job import (
+    AskKeys,
+    CentreKeys,
+    Columns,
+    Ended,
+    Failed,
+    Gone,
+    Job,
+    Line,
+    Packed,
+    Progress,
+    Way,
+    Written,
+)
 from agent.model.stream import Head
 from agent.pipeline import seal
-from agent.pipeline.flow import judge, report
-from agent.pipeline.flow.lane import Again, Lane, Wanted, defect
-from agent.pipeline.flow.seams import Worker, undivided
+from agent.pipeline.flow import judge, report, start
+from agent.pipeline.flow.centre import Centre
+from agent.pipeline.flow.drift import Change, changes
+from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, defect
+from agent.pipeline.flow.pace import Pace
+from agent.pipeline.flow.seams import Parts, Worker, undivided
 from agent.pipeline.flow.sweep import make_room
 from agent.pipeline.seal import RunFacts, Sealed
-from agent.state import Catalog, NewBatch, RunTotals
+from agent.state import Catalog, NewBatch, RunTotals, SeenColumns
 from agent.wire import catalog as wire_catalog
 from agent.wire.batch import LINE_CAP, CatalogRef, DeletesConfirmed
 
 _ERRORS = {cls.code: cls for cls in all_errors()}
+_BY_DIFFERENCE = (SourceMissing, SourceTypeChanged)
+"""What is told together with how the table differs from what the last run saw."""
+
+
+class Slots:
+    """How many runs read at the same time; the number may change meanwhile.
+
+    Args:
+        most: that many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._inside = 0
+        self._bell = Bell()
+
+    @property
+    def most(self) -> int:
+        """That many at the same time."""
+        return self._most
+
+    @most.setter
+    def most(self, most: int) -> None:
+        self._most = most
+        self._bell.ring()
+
+    async def __aenter__(self) -> None:
+        """Wait for one that is free."""
+        while self._inside >= self._most:
+            await self._bell.listen().wait()
+        self._inside += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give it back."""
+        self._inside -= 1
+        self._bell.ring()
 
 
 class Reading:
@@ -72,11 +129,15 @@ class Reading:
         slots: how many runs may read at the same time, shared by all streams.
     """
 
-    def __init__(self, lane: Lane, slots: asyncio.Semaphore) -> None:
+    def __init__(self, lane: Lane, slots: Slots) -> None:
         self._lane = lane
-        self._parts = lane.parts
         self._slots = slots
         self._failures = 0
+
+    @property
+    def _parts(self) -> Parts:
+        """Those of now: they may be exchanged while the loop runs."""
+        return self._lane.parts
 
     async def forever(self) -> None:
         """Read what is wanted until cancelled.
@@ -106,7 +167,7 @@ class Reading:
     def _hurry(self) -> None:
         """After a wait, however it ended, the run is due."""
         if (wanted := self._lane.wanted) is not None:
-            self._lane.wanted = Wanted(wanted.run, wanted.deletes_confirmed)
+            self._lane.wanted = replace(wanted, not_before=None)
 
     async def _run(self, wanted: Wanted) -> None:
         """One run, and what follows from how it ended."""
@@ -143,7 +204,7 @@ class Reading:
             case SpoolWriteFailed() | StateDamaged():
                 raise error
             case ChainMoved():
-                again = Again(wanted.deletes_confirmed)
+                again = Again(wanted.deletes_confirmed, wanted.kind)
                 await lane.stop(wanted.run, "interrupted", error, again=again)
             case FepError():
                 await self._failed(wanted, error)
@@ -159,17 +220,20 @@ class Reading:
             error = BatchRejected("a batch of this stream was rejected meanwhile")
             await lane.stop(wanted.run, "failed", error)
         else:
-            again = Again(wanted.deletes_confirmed)
+            again = Again(wanted.deletes_confirmed, wanted.kind, goes_on=True)
             cut = Interrupted(lane.aborted or "stopped")
             await lane.stop(wanted.run, "interrupted", cut, again=again)
 
     async def _failed(self, wanted: Wanted, error: FepError) -> None:
         lane, parts = self._lane, self._parts
         told = (lane.resource, wanted.run, error.code, error.detail)
-        if isinstance(error, MassDelete | SecrecyMarker):
+        if isinstance(error, MassDelete | SecrecyMarker | SchemaDrift):
             lane.read_trouble = lane.trouble(error, lane.read_trouble, None)
             await lane.stop(wanted.run, "held", error)
             parts.tell(RunHeld(*told))
+            return
+        if isinstance(error, start.READ_IN_FULL):
+            await self._in_full(wanted, error)
             return
         again, wait_s = None, None
         if _repeats(error):
@@ -177,10 +241,21 @@ class Reading:
             # A wrong password, repeated fast, locks accounts.
             attempt = 32 if isinstance(error, SourceLogin) else self._failures
             wait_s = parts.backoff.wait_s(attempt, parts.chance.uniform)
-            again = Again(wanted.deletes_confirmed, wait_s)
+            on = start.goes_on(error)
+            again = Again(wanted.deletes_confirmed, wanted.kind, wait_s, goes_on=on)
         lane.read_trouble = lane.trouble(error, lane.read_trouble, wait_s)
         await lane.stop(wanted.run, "failed", error, again=again)
         parts.tell(RunFailed(*told))
+
+    async def _in_full(self, wanted: Wanted, error: FepError) -> None:
+        """Nothing but a full read helps; it follows at once."""
+        lane, parts = self._lane, self._parts
+        lane.read_trouble = lane.trouble(error, lane.read_trouble, 0.0)
+        await undivided(partial(parts.state.forget_frontier, lane.stream_id))
+        again = Again(wanted.deletes_confirmed, "full")
+        await lane.stop(wanted.run, "failed", error, again=again)
+        parts.tell(RunFailed(lane.resource, wanted.run, error.code, error.detail))
+        parts.tell(FrontierGone(lane.resource, wanted.run, error.detail))
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
@@ -207,6 +282,9 @@ class _Run:
         self._parts = lane.parts
         self._wanted = wanted
         self._blocked = False
+        self._difference: tuple[str, ...] = ()
+        self._way: Way | None = None
+        self._pace = Pace(self._parts.chance.now())
 
     async def go(self) -> None:
         """Read everything, or raise."""
@@ -216,28 +294,52 @@ class _Run:
         await undivided(partial(parts.state.start_run, run, at=lane.stamp()))
         parts.tell(RunStarted(lane.resource, run))
         facts = await self._facts()
-        job = await undivided(partial(parts.make_job, lane.resource, run))
+        make = partial(parts.make_job, lane.resource, run, self._wanted.kind)
+        job = await self._prepared(await undivided(make), facts.catalog.version)
         head = (await lane.stream()).head
+        self._job, self._version = job, facts.catalog.version
+        self._centre = Centre(lane, facts.catalog)
+        if job.mode == "deletes":
+            job = replace(job, centre=await self._centre.counts())
         async with parts.worker() as worker:
             await worker.start(job)
             ended = await self._talk(worker, facts, head)
         await self._end(ended, (parts.chance.now() - began).total_seconds())
 
+    async def _prepared(self, job: Job, version: int) -> Job:
+        """The job with what the state knows of its stream; the state knows it then.
+
+        Raises:
+            ChainMoved: it was cut while it read something else.
+        """
+        state, run = self._parts.state, self._wanted.run
+        frontier = await undivided(partial(state.frontier, self._lane.stream_id))
+        resume = await undivided(partial(state.resume_point, run))
+        job = start.prepared(job, version, frontier, resume)
+        settle = partial(
+            state.settle_run, run, kind=job.mode, basis=start.basis(job, version)
+        )
+        await undivided(settle)
+        return job
+
     async def _talk(self, worker: Worker, facts: RunFacts, head: Head) -> Ended:
-        lane = self._lane
         sealed: Sealed | None = None
         async for message in worker.messages():
             match message:
                 case Progress(read=read, estimate=estimate):
                     parts = 0 if sealed is None else sealed.packed.part
-                    lane.progress = report.Progress(read, estimate, parts)
-                    lane.bell.ring()
+                    self._progress(read, estimate, parts)
+                case Columns() | Way() | Gone():
+                    await self._learn(message)
+                case AskKeys(buckets=buckets):
+                    await worker.send(CentreKeys(await self._centre.keys(buckets)))
                 case Packed() as packed:
                     sealed = await self._seal(packed, facts, head)
                     tmp = self._parts.spool.tmp(facts.run, packed.part)
                     await worker.send(Line(packed.part, sealed.text, str(tmp)))
                 case Written(part=part) if sealed and part == sealed.packed.part:
                     await self._commit(sealed)
+                    await self._registered(sealed.packed)
                     head = sealed.after
                 case Ended() as ended:
                     return ended
@@ -246,6 +348,58 @@ class _Run:
                 case _:
                     raise WorkerDied(f"unexpected {type(message).__name__}")
         raise WorkerDied("the worker ended without a last word")
+
+    async def _learn(self, said: Columns | Way | Gone) -> None:
+        """What the worker found of the source.
+
+        Raises:
+            SchemaDrift, MassDelete: a person has to look at it first.
+        """
+        match said:
+            case Columns() as columns:
+                await self._compare(columns)
+            case Way() as way:
+                self._way = way
+            case Gone() as gone:
+                self._check_deletes(gone)
+
+    async def _compare(self, seen: Columns) -> None:
+        """Go on if the table is as the last run saw it, or holds no less.
+
+        A table that cannot be read at all ends the run by the source's own word, with
+        the difference, and is tried again: only what can be read needs a person.
+
+        Raises:
+            SchemaDrift: it may hold less, or something else.
+        """
+        lane, state, job = self._lane, self._parts.state, self._job
+        now = SeenColumns(
+            self._version,
+            f"{job.connector} {'.'.join(job.table)}",
+            seen.columns,
+        )
+        before = await undivided(partial(state.columns, lane.stream_id))
+        found: tuple[Change, ...] = ()
+        if before is not None and replace(before, columns=now.columns) == now:
+            bound = {b.column for b in job.items}
+            found = changes(before.columns, now.columns, bound=bound)
+        told = tuple(str(change) for change in found)
+        if not seen.fit:
+            self._difference = told
+            return
+        if not all(change.safe for change in found):
+            raise SchemaDrift("\n".join([lane.resource, *told]))
+        if told:
+            self._parts.tell(ColumnsChanged(lane.resource, told))
+        await undivided(partial(state.keep_columns, lane.stream_id, now))
+
+    def _progress(self, read: int, estimate: int | None, parts: int) -> None:
+        pace = self._pace
+        pace.note(self._parts.chance.now(), read)
+        self._lane.progress = report.Progress(
+            read, estimate, parts, rate=pace.rate(), eta_s=pace.eta_s(estimate)
+        )
+        self._lane.bell.ring()
 
     async def _facts(self) -> RunFacts:
         """What all batches have in common; signs the catalog statement if it is new."""
@@ -279,8 +433,10 @@ class _Run:
 
     async def _seal(self, packed: Packed, facts: RunFacts, head: Head) -> Sealed:
         parts = self._parts
-        if packed.final:
+        if packed.final and packed.mode == "full":
             facts = await self._brake(packed, facts)
+        elif packed.rows.delete and self._wanted.deletes_confirmed is not None:
+            facts = await self._confirmed(facts, packed.rows.delete)
         await self._room(packed.size + LINE_CAP)
         manifest = seal.compose(
             head, packed, facts, sender=parts.sender, now=parts.chance.now()
@@ -300,11 +456,27 @@ class _Run:
         if check is not None:
             gone, reason = check
             raise MassDelete(f"{lane.resource}: {reason}", keys_gone=gone)
-        if confirmed is None:
-            return facts
-        asked = await undivided(partial(state.run, facts.run))
+        return facts if confirmed is None else await self._confirmed(facts, confirmed)
+
+    def _check_deletes(self, gone: Gone) -> None:
+        """The same before the first row of a run that deletes key by key.
+
+        Raises:
+            MassDelete: it would delete too much, and nobody agreed.
+        """
+        check = judge.too_many_deletes(
+            gone.known, gone.known - gone.keys, self._wanted.deletes_confirmed or 0
+        )
+        if check is not None:
+            keys, reason = check
+            raise MassDelete(f"{self._lane.resource}: {reason}", keys_gone=keys)
+
+    async def _confirmed(self, facts: RunFacts, count: int) -> RunFacts:
+        """A batch, or a swap, may delete so many: a person agreed when asking."""
+        lane = self._lane
+        asked = await undivided(partial(self._parts.state.run, facts.run))
         at = lane.stamp() if asked is None else asked.asked_at
-        return replace(facts, confirmed=DeletesConfirmed(at, confirmed))
+        return replace(facts, confirmed=DeletesConfirmed(at, count))
 
     async def _room(self, size: int) -> None:
         """Wait until the spool has room; the worker waits meanwhile."""
@@ -354,9 +526,17 @@ class _Run:
             quality=packed.quality,
             distinct=packed.distinct,
             token=packed.token,
+            final=packed.final,
             frontier=packed.frontier,
             as_of=packed.as_of,
             at=sealed.manifest.sealed_at,
+            basis=start.basis(self._job, self._version),
+            base=packed.base,
+            last=packed.last,
+            method=None if self._way is None else self._way.method,
+            assumes=() if self._way is None else self._way.assumes,
+            reasons=packed.reasons,
+            warnings=packed.warnings,
         )
         tmp = parts.spool.tmp(self._wanted.run, packed.part)
 
@@ -373,6 +553,11 @@ class _Run:
         counts = (rows.upsert, rows.delete, rows.keep, sealed.size)
         parts.tell(BatchRegistered(lane.resource, stream.epoch, stream.seq, *counts))
         lane.changed()
+
+    async def _registered(self, packed: Packed) -> None:
+        """What follows from a batch that is registered, once it is."""
+        if packed.final and packed.frontier is not None:
+            await undivided(self._lane.forget_states)
 
     async def _end(self, ended: Ended, seconds: float) -> None:
         lane, parts = self._lane, self._parts
@@ -395,8 +580,9 @@ class _Run:
     async def _error(self, failed: Failed) -> FepError:
         self._tell_quarantined(dict(failed.reasons))
         cls = _ERRORS.get(failed.code, InternalFault)
+        shown = self._difference if cls in _BY_DIFFERENCE else ()
         try:
-            return cls(failed.detail)
+            return cls("\n".join([failed.detail, *shown]))
         except TypeError:
             return InternalFault(f"{failed.code}: {failed.detail}")
 

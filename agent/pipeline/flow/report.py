@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from agent.model.run import RunKind
 from agent.state import Batch, KeptReceipt, Run, Sums
 
 ResourceState = Literal["idle", "running", "waiting", "held", "paused", "trouble"]
@@ -42,11 +43,21 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the run that reads now is."""
+    """How far the run that reads now is.
+
+    Args:
+        read: source rows so far.
+        estimate: the source's guess of all of them, or None.
+        parts: parts that are sealed.
+        rate: rows a second over the last minute; None before anything can be said.
+        eta_s: seconds to the end by estimate and rate; None if nobody can say.
+    """
 
     read: int
     estimate: int | None
     parts: int
+    rate: float | None = None
+    eta_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class RunReport:
 
     Args:
         state: ``read`` once everything is registered for sending.
+        kind: what it reads.
         read: source rows.
         upsert: rows that were sealed.
         loaded: rows that the exchange signed as loaded.
@@ -72,6 +84,7 @@ class RunReport:
 
     run: str
     resource: str
+    kind: RunKind
     state: RunOutcome
     asked_at: str
     started_at: str | None
@@ -127,6 +140,14 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class IncrementStatus:
+    """How changes are found since the last read, and what that relies on."""
+
+    method: str
+    assumes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ResourceStatus:
     """A resource.
 
@@ -135,6 +156,11 @@ class ResourceStatus:
         waiting: batches without a receipt.
         stored: batches with a ``stored`` receipt that are not loaded yet.
         balanced: the counting equation of the newest run that has ended; None before.
+        last_success: when the newest snapshot or increment was loaded completely.
+        complete_to: the instant, by the source's clock, up to which the exchange has
+            everything; None before its first snapshot.
+        lag_s: seconds since then by our clock.
+        increments: how changes are found, or None if only a full read finds them.
     """
 
     resource: str
@@ -147,6 +173,10 @@ class ResourceStatus:
     receipt: ReceiptStatus | None
     trouble: Trouble | None
     balanced: bool | None
+    last_success: str | None = None
+    complete_to: str | None = None
+    lag_s: float | None = None
+    increments: IncrementStatus | None = None
 
     @property
     def healthy(self) -> bool:
@@ -204,6 +234,7 @@ def run_report(run: Run, resource: str, sums: Sums) -> RunReport:
     return RunReport(
         run=run.id,
         resource=resource,
+        kind=run.kind,
         state=run.state,
         asked_at=run.asked_at,
         started_at=run.started_at,

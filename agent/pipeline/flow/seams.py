@@ -18,7 +18,8 @@ from typing import Protocol, TypeVar
 from agent.audit.events import BatchLeft, Tell
 from agent.model.batch import BatchId
 from agent.model.item import Item
-from agent.model.job import Job, Line, Message
+from agent.model.job import CentreKeys, Job, Line, Message
+from agent.model.run import RunKind
 from agent.pipeline.flow.judge import ExchangeKeys
 from agent.pipeline.seal import Sender, Signer
 from agent.pipeline.spool import Spool
@@ -48,6 +49,10 @@ class ExchangeClient(Protocol):
         """Make a catalog statement known; one that is known already is no fault."""
         ...
 
+    async def reconcile(self, request: str) -> str:
+        """The signed reply to a signed question about what the centre holds."""
+        ...
+
     async def upload(self, path: Path, size: int, *, batch: BatchId) -> str | None:
         """Bring a file to its end; the receipt, or None if the server has none.
 
@@ -67,8 +72,8 @@ class Worker(Protocol):
         """What it says; the last is Ended or Failed. Raises WorkerDied."""
         ...
 
-    async def send(self, message: Line) -> None:
-        """Answer a Packed."""
+    async def send(self, message: Line | CentreKeys) -> None:
+        """Answer a Packed or an AskKeys."""
         ...
 
 
@@ -144,8 +149,8 @@ class Parts:
     Args:
         exchange: the open client.
         worker: makes a worker for one run.
-        make_job: the job of a run (resource, run id); reads secrets now. May raise
-            ConfigInvalid.
+        make_job: the job of a run (resource, run id, what to read); reads secrets now.
+            May raise ConfigInvalid.
         state: the open state.
         spool: the open spool.
         signer: our key of purpose ``sign``.
@@ -158,11 +163,12 @@ class Parts:
         chance: time, randomness and ids.
         limits: times and numbers.
         backoff: waits after failures.
+        states: folder of what diffs compare with; None where nothing is compared.
     """
 
     exchange: ExchangeClient
     worker: Callable[[], AbstractAsyncContextManager[Worker]]
-    make_job: Callable[[str, str], Job]
+    make_job: Callable[[str, str, RunKind], Job]
     state: State
     spool: Spool
     signer: Signer
@@ -174,6 +180,7 @@ class Parts:
     chance: Chance
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)
+    states: Path | None = None
 
 
 async def undivided(work: Callable[[], T]) -> T:

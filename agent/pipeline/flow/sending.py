@@ -45,7 +45,7 @@ from agent.model.batch import Reason
 from agent.pipeline import seal
 from agent.pipeline.flow import judge
 from agent.pipeline.flow.lane import Lane, defect
-from agent.pipeline.flow.seams import undivided
+from agent.pipeline.flow.seams import Parts, undivided
 from agent.pipeline.spool import Expected
 from agent.state import Batch, Catalog, Epoch, NewReceipt, Stream
 from agent.wire import batch as wire
@@ -69,9 +69,13 @@ class Sending:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._parts = lane.parts
         self._position: Position | None = None
         self._attempt = 0
+
+    @property
+    def _parts(self) -> Parts:
+        """Those of now: they may be exchanged while the loop runs."""
+        return self._lane.parts
 
     async def forever(self) -> None:
         """Send until cancelled.
@@ -335,7 +339,8 @@ class Sending:
         batches = await undivided(partial(parts.state.settling, lane.stream_id))
         if not batches:
             return None
-        final = next((b for b in batches if b.final), batches[0])
+        oldest = batches[0]
+        final = next((b for b in batches if b.final and b.run == oldest.run), oldest)
         news = await self._news(final)
         if news is None:
             await self._locate(stream)

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agent.errors import BatchRejected
+from agent.errors import BatchRejected, MassDelete, SchemaDrift, SecrecyMarker
 from agent.pipeline.flow import report
 from agent.pipeline.flow.lane import Lane
 from agent.pipeline.flow.seams import Parts
-from agent.state import Batch, Run, Stream
+from agent.state import Batch, Complete, KeptFrontier, Run, Stream
+from agent.wire.grammar import parse_time
+
+HELD = frozenset({MassDelete.code, SecrecyMarker.code, SchemaDrift.code})
+"""Of these a run waits for a person."""
 
 
 def push_status(
@@ -42,6 +46,7 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
     stored = report.Amount(*state.amount(stream.id, "stored"))
     receipts = state.receipts(stream.id, limit=1)
     trouble = _trouble(lane, stream, newest)
+    complete = state.complete(stream.id)
     return report.ResourceStatus(
         resource=lane.resource,
         state=_state(
@@ -63,7 +68,25 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
         ),
         trouble=trouble,
         balanced=None if ended is None else _report(lane, ended).balanced,
+        last_success=None if complete is None else complete.at,
+        complete_to=None if complete is None else complete.as_of,
+        lag_s=_lag_s(lane, complete),
+        increments=_increments(state.frontier(stream.id)),
     )
+
+
+def _increments(frontier: KeptFrontier | None) -> report.IncrementStatus | None:
+    if frontier is None or frontier.method is None:
+        return None
+    return report.IncrementStatus(frontier.method, frontier.assumes)
+
+
+def _lag_s(lane: Lane, complete: Complete | None) -> float | None:
+    """How old what the exchange has is; not less than nothing if the clocks differ."""
+    if complete is None or complete.as_of is None:
+        return None
+    age = lane.parts.chance.now() - parse_time(complete.as_of)
+    return max(age.total_seconds(), 0.0)
 
 
 def batch_views(lane: Lane, *, limit: int) -> Iterator[report.BatchView]:
@@ -123,9 +146,7 @@ def _state(
 ) -> report.ResourceState:
     if lane.paused:
         return "paused"
-    if stream.halt_code is not None or (
-        trouble is not None and trouble.code in {"mass-delete", "secrecy-marker"}
-    ):
+    if stream.halt_code is not None or (trouble is not None and trouble.code in HELD):
         return "held"
     if trouble is not None:
         return "trouble"

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The child process of one run: ``python -m agent.pipeline.worker FD``.
 
-Three steps overlap, each in a thread of its own, with bounded queues between them::
+Four steps overlap, each in a thread of its own, with bounded queues between them::
 
-    read + check  ->  Arrow IPC + zstd + sha256  ->  Packed, wait for Line, write, sync
+    read + check  ->  compare with what was sent, where the source tells no changes
+        ->  Arrow IPC + zstd + sha256  ->  Packed, wait for Line, write, sync
 
-The third waits for the daemon, and through the queues so do the others: a daemon that
+The last waits for the daemon, and through the queues so do the others: a daemon that
 does not answer stops the reading after a few pieces. Nothing is signed here; no key is
 within reach. A failure ends the run with one :class:`Failed`, whose detail never holds
 a value.
@@ -13,14 +14,23 @@ a value.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,7 +38,11 @@ import pyarrow.compute as pc
 from agent.child.inside import DaemonGone, Lines, settle
 from agent.errors import FepError, InternalFault
 from agent.model.batch import Quality, Rows
+from agent.model.column import Column
 from agent.model.job import (
+    AskKeys,
+    CentreKeys,
+    Columns,
     Ended,
     Failed,
     Job,
@@ -36,17 +50,30 @@ from agent.model.job import (
     Message,
     Packed,
     Progress,
+    Resume,
+    Way,
     Written,
     decode,
     encode,
 )
-from agent.pipeline.extract import Piece, reading
-from agent.pipeline.pack import Load, Payload, count_ops, parts, payload, write_down
+from agent.pipeline.extract import Piece, Reading, reading
+from agent.pipeline.pack import (
+    Load,
+    Part,
+    Payload,
+    count_ops,
+    parts,
+    payload,
+    unchanged,
+    write_down,
+)
+from agent.pipeline.worker.comparing import Scale, compared
 from agent.pipeline.worker.handoff import Handoff, Stopped
+from agent.pipeline.worker.modes import MODES, Ground, Mode, last_key
 from agent.pipeline.worker.sieve import QualitySieve, Sieve
 from agent.registry import find
 from agent.wire.arrow import row_digest_sum, schema_of
-from connectors.contract import Connector, Frontier
+from connectors.contract import Connector, FoundColumn, Frontier
 
 PROGRESS_S = 0.5
 """Least seconds between two Progress messages."""
@@ -54,8 +81,19 @@ PROGRESS_S = 0.5
 LOADS_WAITING = 2
 """Checked pieces that may wait for the packer."""
 
+COMPARED_WAITING = 1
+"""Compared pieces that may wait for the packer."""
+
 PAYLOADS_WAITING = 1
 """Payloads that may wait for the daemon's line."""
+
+SALT_BYTES = 8
+
+NO_ROWS, NOTHING_READ = Rows(0, 0, 0), Quality(0, 0, 0)
+
+
+def _salt() -> bytes:
+    return os.urandom(SALT_BYTES)
 
 
 @dataclass(frozen=True)
@@ -66,11 +104,13 @@ class Tools:
         find: connector by name.
         sieve: the quality stage for a job.
         clock: monotonic seconds.
+        salt: random bytes for the digests of keys.
     """
 
     find: Callable[[str], Connector]
     sieve: Callable[[Job], Sieve]
     clock: Callable[[], float] = time.monotonic
+    salt: Callable[[], bytes] = _salt
 
 
 @dataclass
@@ -78,9 +118,34 @@ class Tally:
     """What one run has met so far; written by the reading thread alone."""
 
     frontier: Frontier | None = None
+    tells_changes: bool = False
     read: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class _Sums:
+    """The parts that are offered, added up."""
+
+    rows: Rows = NO_ROWS
+    quality: Quality = NOTHING_READ
+    reasons: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, done: Resume | None) -> Self:
+        """Those that an earlier try of the same run has registered."""
+        if done is None:
+            return cls()
+        reasons, warnings = Counter(done.reasons), Counter(done.warnings)
+        return cls(done.rows, done.quality, reasons, warnings)
+
+    def add(self, part: Part) -> None:
+        """One more."""
+        self.rows += part.counts
+        self.quality += part.quality
+        self.reasons.update(part.reasons)
+        self.warnings.update(part.warnings)
 
 
 class Run:
@@ -105,7 +170,7 @@ class Run:
         self._tell = tell
         self._hear = hear
         self._tools = tools
-        self._tally = Tally()
+        self._tally = Tally(read=0 if job.resume is None else job.resume.quality.read)
         self._told_at = tools.clock()
 
     def go(self) -> None:
@@ -115,7 +180,7 @@ class Run:
             DaemonGone: nobody is left to tell.
         """
         work = self._digest if self._job.kind == "digest" else self._pull
-        with ThreadPoolExecutor(2) as threads:
+        with ThreadPoolExecutor(3) as threads:
             try:
                 last: Message = work(threads)
             except DaemonGone:
@@ -126,31 +191,38 @@ class Run:
 
     def _pull(self, threads: ThreadPoolExecutor) -> Ended:
         loads: Handoff[Load] = Handoff(LOADS_WAITING)
+        left: Handoff[Load] = Handoff(COMPARED_WAITING)
         payloads: Handoff[Payload] = Handoff(PAYLOADS_WAITING)
-        steps = [
-            threads.submit(loads.feed, self._loads()),
-            threads.submit(payloads.feed, self._payloads(loads)),
-        ]
-        rows, quality = Rows(0, 0, 0), Quality(0, 0, 0)
-        with _joined(steps, loads, payloads):
+        steps = [threads.submit(loads.feed, self._loads())]
+        out = loads
+        if self._job.states is not None:
+            out = left
+            steps.append(
+                threads.submit(left.feed, compared(self._scale(), iter(loads)))
+            )
+        steps.append(threads.submit(payloads.feed, self._payloads(out)))
+        sums = _Sums.of(self._job.resume)
+        with _joined(steps, loads, left, payloads):
             for ready in payloads:
-                rows, quality = rows + ready.part.counts, quality + ready.part.quality
-                self._deliver(ready, distinct=rows.upsert + rows.keep)
-        return self._ended(rows, quality, digest=None)
+                sums.add(ready.part)
+                self._deliver(ready, distinct=sums.rows.upsert + sums.rows.keep)
+        return self._ended(sums, digest=None)
 
     def _digest(self, threads: ThreadPoolExecutor) -> Ended:
         loads: Handoff[Load] = Handoff(LOADS_WAITING)
         steps = [threads.submit(loads.feed, self._loads())]
         items = tuple(b.item for b in self._job.items)
-        rows, quality, total = Rows(0, 0, 0), Quality(0, 0, 0), 0
+        sums, total = _Sums(), 0
         with _joined(steps, loads):
             for load in loads:
                 counts = count_ops(load.rows)
-                rows += counts
-                quality += Quality(load.read, load.read - counts.upsert, 0)
+                sums.rows += counts
+                sums.quality += Quality(load.read, load.read - counts.upsert, 0)
+                sums.reasons.update(load.reasons)
+                sums.warnings.update(load.warnings)
                 sent = load.rows.filter(pc.equal(load.rows.column(0), pa.scalar("u")))
                 total += row_digest_sum(sent, items)
-        return self._ended(rows, quality, digest=f"{total % 2**128:032x}")
+        return self._ended(sums, digest=f"{total % 2**128:032x}")
 
     def _loads(self) -> Generator[Load, None, None]:
         """Read and check; runs in the reading thread."""
@@ -158,33 +230,94 @@ class Run:
         with ExitStack() as stack:
             sieve = self._tools.sieve(job)
             stack.callback(sieve.close)
-            source = stack.enter_context(reading(self._tools.find(job.connector), job))
-            tally.frontier = source.frontier
-            for piece in source.pieces(
-                raw_bytes=job.batch_raw_bytes, max_rows=job.max_rows_per_batch
-            ):
-                yield self._checked(sieve, piece)
-                self._progress(source.estimate)
+            connector = self._tools.find(job.connector)
+            source = stack.enter_context(reading(connector, job, seen=self._seen))
+            tally.frontier = self._frontier_of(source)
+            if job.kind == "pull":
+                self._tell_way(connector, source)
+            check = partial(self._checked, sieve)
+            ground = Ground(job, source, check, self._tell, self._ask)
+            estimate = source.estimate if self._mode.wire == "full" else None
+            for load in self._mode.loads(ground):
+                yield load
+                self._progress(estimate)
+
+    def _scale(self) -> Scale:
+        return Scale(
+            job=self._job,
+            tell=self._tell,
+            tells_changes=lambda: self._tally.tells_changes,
+            salt=self._tools.salt,
+        )
+
+    @property
+    def _mode(self) -> Mode:
+        """What the job wants.
+
+        Raises:
+            InternalFault: nobody here can do it.
+        """
+        try:
+            return MODES[self._job.mode]
+        except KeyError:
+            raise InternalFault(f"no worker reads {self._job.mode}") from None
+
+    def _frontier_of(self, source: Reading) -> Frontier:
+        """Of the run; what is resumed counts as read when its first part was."""
+        resume = self._job.resume
+        if resume is None:
+            return source.frontier
+        return Frontier(resume.frontier, resume.as_of, source.frontier.note)
+
+    def _tell_way(self, connector: Connector, source: Reading) -> None:
+        """How changes are found, for people and for the next run."""
+        caps = connector.capabilities(self._job.source, source.stream)
+        if (found := caps.increments) is not None:
+            self._tally.tells_changes = True
+            self._tell(Way(found.method, found.assumes))
+
+    def _ask(self, buckets: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
+        """What the centre has; nobody waits for a line before the first load."""
+        self._tell(AskKeys(buckets))
+        answer = self._hear()
+        if not isinstance(answer, CentreKeys):
+            raise InternalFault(f"expected keys, got {type(answer).__name__}")
+        return answer.texts
+
+    def _seen(self, found: Sequence[FoundColumn], fit: bool) -> None:
+        columns = (
+            Column(c.name, c.native, c.type, c.length, c.scale, c.nullable, c.key)
+            for c in found
+        )
+        self._tell(Columns(tuple(columns), fit))
 
     def _checked(self, sieve: Sieve, piece: Piece) -> Load:
         sifted = sieve.sift(piece.rows)
         self._tally.read += piece.rows.num_rows
         self._tally.reasons.update(sifted.reasons)
-        self._tally.warnings.update(sifted.warnings)
         if sifted.halt is not None:
             raise sifted.halt
-        return Load(sifted.rows, piece.rows.num_rows, piece.token)
+        return Load(
+            rows=sifted.rows,
+            read=piece.rows.num_rows,
+            token=piece.token,
+            reasons=sifted.reasons,
+            warnings=sifted.warnings,
+        )
 
     def _payloads(self, loads: Iterable[Load]) -> Generator[Payload, None, None]:
         """Pack; runs in the packing thread."""
-        job = self._job
+        job, mode = self._job, self._mode
+        says_unchanged = mode.wire != "full" and mode.moves
         for part in parts(
             loads,
             schema_of(tuple(b.item for b in job.items)),
             raw_bytes=job.batch_raw_bytes,
             max_rows=job.max_rows_per_batch,
+            after=0 if job.resume is None else job.resume.parts,
         ):
-            yield payload(part)
+            nothing = part.number == 1 and part.final and not part.rows.num_rows
+            yield unchanged(part) if nothing and says_unchanged else payload(part)
 
     def _deliver(self, ready: Payload, *, distinct: int) -> None:
         """Offer a payload, wait for its line, write it down."""
@@ -199,7 +332,9 @@ class Run:
         self._tell(Written(line.part))
 
     def _packed(self, ready: Payload, distinct: int) -> Packed:
-        part, frontier = ready.part, self._frontier()
+        part, frontier, mode = ready.part, self._frontier(), self._mode
+        full = mode.wire == "full"
+        items = tuple(b.item for b in self._job.items)
         return Packed(
             part=part.number,
             final=part.final,
@@ -208,19 +343,24 @@ class Run:
             digest=ready.digest,
             rows=part.counts,
             quality=part.quality,
-            distinct=distinct if part.final else None,
+            distinct=distinct if part.final and full else None,
             as_of=frontier.as_of,
             token=part.token,
-            frontier=frontier.value if part.final else None,
+            frontier=frontier.value if part.final and mode.moves else None,
+            base=frontier.value if full and not part.final else None,
+            last=last_key(part.rows, items) if full and not part.final else None,
+            mode=mode.wire if ready.data.size else "unchanged",
+            reasons=part.reasons,
+            warnings=part.warnings,
         )
 
-    def _ended(self, rows: Rows, quality: Quality, *, digest: str | None) -> Ended:
+    def _ended(self, sums: _Sums, *, digest: str | None) -> Ended:
         frontier = self._frontier()
         return Ended(
-            rows=rows,
-            quality=quality,
-            reasons=dict(self._tally.reasons),
-            warnings=dict(self._tally.warnings),
+            rows=sums.rows,
+            quality=sums.quality,
+            reasons=dict(sums.reasons),
+            warnings=dict(sums.warnings),
             digest=digest,
             as_of=frontier.as_of,
             frontier=frontier.value,
@@ -245,6 +385,8 @@ def _joined(steps: list[Future[None]], *handoffs: Handoff[Any]) -> Iterator[None
     try:
         yield
     except Stopped:
+        for handoff in handoffs:
+            handoff.stop()  # a step that waits for one that failed would wait for ever
         for step in steps:
             error = step.exception()
             if error is not None and not isinstance(error, Stopped):

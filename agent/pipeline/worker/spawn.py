@@ -11,7 +11,17 @@ from types import TracebackType
 from typing import Self
 
 from agent.child.process import Child, Guard
-from agent.model.job import Ended, Failed, Job, Line, Message, Packed, decode, encode
+from agent.model.job import (
+    CentreKeys,
+    Ended,
+    Failed,
+    Job,
+    Line,
+    Message,
+    Packed,
+    decode,
+    encode,
+)
 
 WORKER = (sys.executable, "-I", "-m", "agent.pipeline.worker")
 """How a worker starts; its descriptor number follows. ``-I``: no PYTHON* variables, no
@@ -107,8 +117,8 @@ class WorkerProcess:
                 return
         raise await child.died()
 
-    async def send(self, message: Line) -> None:
-        """Answer a :class:`Packed`.
+    async def send(self, message: Line | CentreKeys) -> None:
+        """Answer a :class:`Packed` or an :class:`AskKeys`.
 
         Raises:
             WorkerDied: it is gone.

@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -27,6 +24,7 @@ from connectors.postgres import CONNECTOR
 from connectors.postgres.changes import judge, parsed, stamp_floor
 from connectors.postgres.login import connection
 from connectors.postgres.session import incremental
+from tests.support.histories import PostgresHistory
 from tests.support.postgres import Server, private_server
 
 pytestmark = pytest.mark.contract
@@ -338,57 +336,20 @@ def test_a_replica_behind_the_frontier_is_waited_for(town: Server) -> None:
     assert not isinstance(caught.value, FrontierLost)
 
 
-class Stopped:
-    """A server whose data folder is a test's to copy and to change."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.data = server.data
-
-    def run(self, program: str, *words: str) -> None:
-        done = subprocess.run(
-            ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups",
-             str(self.server.programs / program), "-D", str(self.data), *words],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd="/",
-            check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-
-    def start(self) -> None:
-        self.run("pg_ctl", "-w", "-l", str(self.data / "log"), "start")
-
-    def stop(self) -> None:
-        self.run("pg_ctl", "-w", "-m", "fast", "stop")
-
-    def keep(self, name: str) -> Path:
-        """A copy of the data folder of a stopped server."""
-        copy = self.data.parent / name
-        subprocess.run(["cp", "-a", str(self.data), str(copy)], check=True)
-        return copy
-
-    def put_back(self, copy: Path) -> None:
-        shutil.rmtree(self.data)
-        subprocess.run(["cp", "-a", str(copy), str(self.data)], check=True)
-
-
 @contextmanager
-def stoppable() -> Iterator[Stopped]:
+def stoppable() -> Iterator[PostgresHistory]:
     with private_server(settings=SETTINGS) as server:
         make(server)
-        yield Stopped(server)
+        yield PostgresHistory(server)
 
 
 def test_a_server_put_back_to_yesterday_is_noticed() -> None:
     """Yesterday's files under the same name: ids and log went back, in full then."""
     with stoppable() as machine:
-        machine.stop()
-        yesterday = machine.keep("yesterday")
-        machine.start()
+        yesterday = machine.kept_now("yesterday")
         machine.server.sql("insert into changed values (6, 'gone')")
         since = frontier(machine.server)
-        machine.stop()
-        machine.put_back(yesterday)
-        machine.start()
+        machine.back_to(yesterday)
         with pytest.raises(FrontierLost) as caught:
             increment(machine.server, since)
     assert caught.value.reason == "restored"
@@ -397,16 +358,10 @@ def test_a_server_put_back_to_yesterday_is_noticed() -> None:
 def test_a_failover_to_a_replica_with_fewer_ids_is_noticed() -> None:
     """A promoted replica that missed transactions uses their ids again: in full."""
     with stoppable() as machine:
-        machine.stop()
-        replica = machine.keep("replica")
-        machine.start()
+        replica = machine.kept_now("replica")
         machine.server.sql("insert into changed values (6, 'lost with the primary')")
         since = frontier(machine.server)
-        machine.stop()
-        machine.put_back(replica)
-        (machine.data / "standby.signal").touch()
-        machine.start()
-        machine.run("pg_ctl", "-w", "promote")
+        machine.fail_over(replica)
         machine.server.sql("insert into changed values (7, 'after')")
         for _ in range(50):  # ids overtake the old frontier
             machine.server.sql("update changed set note = 'x' where id = 1")
@@ -419,13 +374,7 @@ def test_transaction_ids_may_wrap_around() -> None:
     """Increments go on while the 32-bit ids of rows start again from the beginning."""
     with stoppable() as machine:
         server = machine.server
-        for database in ("template1", "postgres"):
-            server.sql("vacuum freeze", database=database)
-        machine.stop()
-        (machine.data / "pg_xact" / "0FFF").write_bytes(bytes(256 * 1024))
-        shutil.chown(machine.data / "pg_xact" / "0FFF", "postgres", "postgres")
-        machine.run("pg_resetwal", "-x", str(2**32 - 40), "-u", str(2**32 - 60))
-        machine.start()
+        machine.near_wraparound()
         since = frontier(server)
         before = json.loads(since)["xmin"]
         seen = []

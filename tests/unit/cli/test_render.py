@@ -49,6 +49,12 @@ RESOURCE: dict[str, Any] = {
     },
     "trouble": None,
     "run": RUN,
+    "progress": None,
+    "last_success": None,
+    "complete_to": None,
+    "lag_s": None,
+    "increments": None,
+    "schedule": [],
 }
 AT = "2026-11-21T08:00:00Z"
 UP: dict[str, Any] = {
@@ -131,6 +137,32 @@ def test_a_narrow_screen_crops_nothing(lang: Any) -> None:
     assert "101001/000001" in text
     assert "loaded 1/9" in text or "已入库 1/9" in text
     assert all(cell_len(line) <= 80 for line in text.splitlines())
+
+
+def test_how_old_the_copy_is_and_what_comes_next_stand_on_one_line() -> None:
+    """Progress with its end, age of the centre's copy, next runs and why they wait."""
+    body = changed(
+        progress={
+            "read": 12_000,
+            "estimate": 50_000,
+            "parts": 1,
+            "rate": 1000.4,
+            "eta_s": 38.0,
+        },
+        complete_to=AT,
+        lag_s=93_600.0,
+        schedule=[
+            {"kind": "full", "times": "0 2 * * *", "next": AT, "waits": "busy"},
+            {"kind": "deletes", "times": "0 3 * * 0", "next": AT, "waits": None},
+        ],
+    )
+    en = " ".join(shown(body, width=300).split())
+    assert "12,000 rows read of about 50,000, 1,000 a second, about 38 s left" in en
+    assert "1 d 2 h ago; next full" in en
+    assert "(after this run); next deletes" in en
+    zh = " ".join(shown(body, lang="zh", width=300).split())
+    assert "已过 1 天 2 小时；下次全量" in zh
+    assert "（待本次任务结束）；下次删除检查" in zh
 
 
 def test_a_name_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,9 +16,9 @@ import pytest
 from agent.audit.events import Event, ExchangeTrouble
 from agent.control.directory import TrustedDirectory
 from agent.crypto.jose import PrivateKey
-from agent.daemon.assembly import load
 from agent.daemon.life import Stop, locked
 from agent.daemon.loops import keep_directory
+from agent.daemon.work import load
 from agent.errors import AlreadyRunning, CatalogInvalid, ConfigInvalid, SpoolWriteFailed
 from agent.pipeline.uplink.exchange import Exchange
 from tests.support.settings_text import write

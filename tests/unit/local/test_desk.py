@@ -19,7 +19,7 @@ from agent.errors import (
     GateClosed,
     UnknownKey,
 )
-from agent.local.desk import Desk, Facts
+from agent.local.desk import Desk, Facts, Gauges
 from agent.local.lookups import Sight, Way
 from agent.pipeline.flow.report import (
     Amount,
@@ -61,6 +61,14 @@ FACTS = Facts(
     started_at="2026-11-21T00:00:00Z",
     certificate_not_after=datetime(2026, 12, 1, tzinfo=UTC),
 )
+TIMES = [
+    {
+        "kind": "full",
+        "times": "0 2 * * *",
+        "next": "2026-11-21T18:00:00Z",
+        "waits": None,
+    }
+]
 AT = "2026-11-21T00:00:00Z"
 UP = Way(enabled=True, up=True, since=AT)
 
@@ -79,7 +87,7 @@ class Flow:
         return self._status.resources[0]
 
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False
+        self, resource: str, *, confirm_deletes: bool = False, kind: str = "full"
     ) -> str:
         self.asked.append((resource, confirm_deletes))
         return "r1"
@@ -113,7 +121,7 @@ def desk(
         FACTS,
         troubles=troubles,
         lookups=sight(),
-        metrics=lambda: "",
+        gauges=Gauges(lambda: "", lambda _resource: TIMES),
         now=lambda: NOW,
     )
 

@@ -49,7 +49,9 @@ class Desk:
     def metrics(self) -> str:
         return "fep_up 1\n"
 
-    async def pull(self, resource: str, *, confirm_deletes: bool) -> dict[str, Any]:
+    async def pull(
+        self, resource: str, *, confirm_deletes: bool, kind: str
+    ) -> dict[str, Any]:
         if resource in self.paused:
             raise Busy(f"{resource} is paused")
         return {"run": "run-1" if not confirm_deletes else "run-2"}

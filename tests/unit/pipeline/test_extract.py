@@ -108,13 +108,13 @@ def test_only_bound_columns_are_asked_for() -> None:
 
 
 def test_limits_come_from_the_job() -> None:
-    """Statement timeout and time zone reach the connector."""
+    """Time-out and zone reach the connector; no page is larger than a batch."""
     source = Source()
     with reading(source, JOB):
         pass
 
     assert source.asked[1] == Limits(
-        statement_timeout_s=77, page_rows=65_536, timezone="Asia/Urumqi"
+        statement_timeout_s=77, page_rows=100, timezone="Asia/Urumqi"
     )
 
 

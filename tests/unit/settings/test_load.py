@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from pydantic import BaseModel
 
 from agent.errors import ConfigInvalid
+from agent.schedule import Plan
 from agent.settings import Settings, load, template
+from agent.settings.model import Schedule
 from agent.settings.schema import text as schema_text
 from tests.support.settings_text import MINIMAL, write
 
@@ -243,7 +246,15 @@ def test_no_message_quotes_where_a_secret_may_stand(
     assert {f.key: f.got for f in caught.value.faults}[key] == got
 
 
-@pytest.mark.parametrize("wrong", ['push = "hunter2"', 'push = { a = "hunter2" }'])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        'push = "hunter2"',
+        'push = { a = "hunter2" }',
+        'schedule = "hunter2"',
+        'schedule = { defaults = "hunter2" }',
+    ],
+)
 def test_what_stands_for_a_table_is_not_quoted(tmp_path: Path, wrong: str) -> None:
     """Its type is enough."""
     with pytest.raises(ConfigInvalid) as caught:
@@ -260,6 +271,60 @@ def test_who_logs_in_at_an_address_is_not_quoted(tmp_path: Path, password: str) 
     assert got is not None
     assert "ter2" not in got
     assert got.startswith("'https://...@")
+
+
+# --- times ------------------------------------------------------------------------
+
+
+def test_a_resource_says_only_what_differs(tmp_path: Path) -> None:
+    """The rest is what all do; off switches a default off."""
+    found = load(
+        write(
+            tmp_path,
+            """
+[schedule.defaults]
+full = "0 2 * * *"
+jitter_s = 60
+[schedule."101001/000001"]
+off_peak = ["20:00-06:00"]
+[schedule."101001/000002"]
+full = "off"
+""",
+        )
+    )
+    plan = Plan("0 2 * * *", "Asia/Shanghai", ("20:00-06:00",), 60)
+    assert found.plans("101001/000001") == {"full": plan}
+    assert found.plans("101001/000002") == {}
+    assert found.plans("101001/000003") == {"full": replace(plan, windows=())}
+
+
+def test_every_fault_of_the_times_is_listed(tmp_path: Path) -> None:
+    """With the key as it is written, and what is expected."""
+    found = faults(
+        write(
+            tmp_path,
+            """
+[schedule.defaults]
+full = "at night"
+off_peak = ["20:00-26:00"]
+[schedule."so so"]
+full = "off"
+[schedule."101001/000001"]
+ful = "off"
+jitter_s = "a minute"
+[schedule."101001/000002"]
+incremental = "every 1s"
+""",
+        )
+    )
+    assert {key: expected.split(",")[0] for key, (expected, _) in found.items()} == {
+        "schedule.defaults.full": "off",
+        "schedule.defaults.off_peak.0": "two times of day such as 20:00-06:00",
+        "schedule.so so": "defaults",
+        "schedule.101001/000001.ful": "`full` (did you mean that?)",
+        "schedule.101001/000001.jitter_s": "a valid number",
+        "schedule.101001/000002.incremental": "off",
+    }
 
 
 # --- what ships -------------------------------------------------------------------
@@ -287,14 +352,18 @@ def test_every_key_stands_in_the_template_with_its_default() -> None:
         model = field.annotation
         if section == "sources":
             continue
+        found = raw[section]
+        if section == "schedule":
+            model, found = Schedule, found["defaults"]
         assert isinstance(model, type)
         assert issubclass(model, BaseModel)
-        assert set(raw[section]) == set(model.model_fields), section
+        assert set(found) == set(model.model_fields), section
         for key, inner in model.model_fields.items():
             if not inner.is_required():
                 default = inner.default
                 shown = str(default) if isinstance(default, Path) else default
-                assert raw[section][key] == shown, (section, key)
+                shown = list(shown) if isinstance(shown, tuple) else shown
+                assert found[key] == shown, (section, key)
 
 
 def test_every_key_has_a_comment_with_default_and_unit() -> None:
@@ -321,7 +390,8 @@ def test_every_key_has_a_comment_with_default_and_unit() -> None:
 
 def _sections() -> list[type[BaseModel]]:
     found = [f.annotation for f in Settings.model_fields.values()]
-    return [m for m in found if isinstance(m, type) and issubclass(m, BaseModel)]
+    plain = [m for m in found if isinstance(m, type) and issubclass(m, BaseModel)]
+    return [*plain, Schedule]
 
 
 def test_the_schema_for_editors_is_the_models() -> None:

@@ -167,6 +167,32 @@ def test_a_confirmation_without_a_number_does_not_outlive_the_upgrade(
     state.close()
 
 
+def test_an_upgrade_keeps_for_which_instant_the_last_run_holds(tmp_path: Path) -> None:
+    """Schema 2 kept it with the frontier only; runs of before were all full reads."""
+    path = tmp_path / "state.db"
+    with sqlite3.connect(path) as db:
+        for statement in (*STEPS[0], *STEPS[1]):
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 2")
+        db.execute(
+            "INSERT INTO streams (id, producer, aud, resource, incarnation)"
+            " VALUES (1, 'p', 'a', 'r', 'i')"
+        )
+        db.execute(
+            "INSERT INTO runs (id, stream, state, asked_at)"
+            " VALUES ('r', 1, 'queued', '2026-11-21T08:00:00Z')"
+        )
+        at = "2026-11-21T07:00:00Z"
+        db.execute("INSERT INTO frontiers VALUES (1, 'r', 'f', ?)", [at])
+    db.close()
+    opened(path).close()
+    with sqlite3.connect(path) as db:
+        found = db.execute("SELECT kind, as_of FROM runs").fetchall()
+    db.close()
+    assert found == [("full", at)]
+
+
 def test_a_full_disk_is_a_write_fault(tmp_path: Path) -> None:
     """SQLITE_FULL: exit 74; what was committed stays."""
     connection = Connection(tmp_path / "state.db")

@@ -12,11 +12,14 @@ import pytest
 
 from agent.errors import ChainMoved, StateDamaged
 from agent.model.batch import Quality, Rows
+from agent.model.run import ScheduledKind
 from agent.model.stream import Head
 from agent.state import (
     ALL,
     Catalog,
+    Complete,
     Epoch,
+    KeptDue,
     NewBatch,
     NewReceipt,
     Run,
@@ -60,6 +63,7 @@ def batch(head: Head, *, run: str = "run-1", final: bool = False) -> NewBatch:
         quality=Quality(5, 2, 0),
         distinct=8 if final else None,
         token=None if final else f"after {seq}",
+        final=final,
         frontier="frontier" if final else None,
         as_of=NOON,
         at=NOON,
@@ -331,3 +335,40 @@ def test_pauses_are_kept(state: State) -> None:
     state.pause("330100001/000001", at=NOON)
     state.resume(ALL)
     assert state.pauses() == frozenset()
+
+
+# --- times --------------------------------------------------------------------------
+
+
+def test_a_run_and_the_next_moment_are_kept_together(state: State) -> None:
+    """A crash between them is impossible: if one cannot be kept, neither is."""
+    run = Run("run-2", 1, "queued", None, NOON)
+    nowhere = KeptDue(99, "full", "every 1h", LATER, NOON)
+    with pytest.raises(StateDamaged):
+        state.add_run(run, due=nowhere)
+    assert state.run("run-2") is None
+    here = replace(nowhere, stream=1)
+    state.add_run(run, due=here)
+    assert (state.run("run-2"), state.dues()) == (run, (here,))
+
+
+def test_complete_is_what_the_exchange_has_loaded(state: State) -> None:
+    """A registered or stored snapshot does not count, nor does a search for deletes."""
+    register(state, 1)
+    assert state.complete(1) is None
+    receipt = NewReceipt(1, 1, "loaded", None, Rows(3, 0, 1), NOON, "jws")
+    state.keep_receipt(1, receipt, at=LATER)
+    assert state.complete(1) == Complete(as_of=NOON, at=LATER)
+    state.add_run(Run("run-2", 1, "queued", None, NOON, kind="deletes"))
+    register(state, 1, run="run-2")
+    state.keep_receipt(1, replace(receipt, seq=2), at="2026-11-21T14:00:00Z")
+    assert state.complete(1) == Complete(as_of=NOON, at=LATER)
+
+
+def test_a_forgotten_moment_is_gone(state: State) -> None:
+    """Of this kind only."""
+    kinds: tuple[ScheduledKind, ...] = ("full", "deletes")
+    for kind in kinds:
+        state.keep_due(KeptDue(1, kind, "every 1h", LATER, None))
+    state.forget_due(1, "full")
+    assert [due.kind for due in state.dues()] == ["deletes"]

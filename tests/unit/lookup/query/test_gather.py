@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent.errors import (
+    ConfigInvalid,
     FepError,
     InternalFault,
     SourceBusy,
@@ -20,8 +21,9 @@ from agent.errors import (
     WorkerDied,
 )
 from agent.lookup.query import BAD, TWICE, Ask
-from agent.lookup.query.gather import FIRST_KEYS, Bounds, Queue
-from agent.lookup.query.talk import LANES, LARGE, Shape
+from agent.lookup.query.gather import FIRST_KEYS, Bounds, Queue, Sources
+from agent.lookup.query.process import Seams
+from agent.lookup.query.talk import LANES, LARGE, Opening, Shape
 from agent.model.job import LINE_CAP
 from tests.support.columns import bound
 
@@ -345,6 +347,41 @@ async def test_shapes_are_forgotten() -> None:
 def test_an_ask_shows_no_key() -> None:
     """repr() of an ask, as a log or a traceback would print it, holds no key."""
     assert "110101199003070011" not in repr(ask("110101199003070011"))
+
+
+async def test_a_renewed_source_ends_what_is_under_way_and_begins_anew() -> None:
+    """Other settings: who asked before gets the old worker's answer, the next the new.
+
+    Nothing is dropped in between.
+    """
+    opened: list[str] = []
+
+    def opening(name: str) -> Opening:
+        opened.append(name)
+        raise ConfigInvalid(f"settings {len(opened)}")
+
+    sources = Sources(opening, seams=Seams(uniform=lambda low, _high: low))
+    for _ in range(2):
+        with pytest.raises(SourceFailed, match=f"settings {len(opened) + 1}"):
+            await sources.warm("hr")
+        await sources.renew("hr")
+    await sources.renew("never asked")
+    assert opened == ["hr", "hr"]
+    await sources.close()
+
+
+async def test_settled_waits_for_what_is_under_way() -> None:
+    """And for what waits behind it."""
+    source = FakeSource()
+    source.open.clear()
+    queue = queue_of(source)
+    asks = await started(*(queue.fetch(ask(f"k{n}")) for n in range(3)))
+    settled = asyncio.create_task(queue.settled())
+    await asyncio.sleep(0)
+    assert not settled.done()
+    source.open.set()
+    await asyncio.wait_for(settled, 5)
+    assert len(await asyncio.gather(*asks)) == 3
 
 
 @pytest.mark.parametrize("keys", [(), (("a",),) * 1001, (("a", "b"),), ((),)])

@@ -181,12 +181,12 @@ async def test_a_rejection_takes_a_waiting_repetition_away(tmp_path: Path) -> No
 
     world.clock.sleep = sleep  # type: ignore[method-assign]
     async with world.serving() as flow:
-        report = await flow.wait(await flow.request_pull(PERSON))
-        assert report.successor is not None
+        run = await flow.request_pull(PERSON)
+        await until(flow, lambda s: s.run is not None and s.run.code == "worker-died")
         world.exchange.down = None
         status = await until(flow, lambda s: s.state == "held")
         reading.set()
-        taken = await flow.wait(report.successor)
+        taken = await flow.wait(run)
     assert status.stream.halted == "bad-payload"
     assert (taken.state, taken.code) == ("failed", "batch-rejected")
 

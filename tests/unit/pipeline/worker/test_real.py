@@ -11,8 +11,19 @@ from pathlib import Path
 import pytest
 
 from agent.model.batch import Quality, Rows
+from agent.model.column import Column
 from agent.model.item import Item, ItemType
-from agent.model.job import BoundItem, Ended, Failed, Job, Line, Message, Packed
+from agent.model.job import (
+    BoundItem,
+    Columns,
+    Ended,
+    Failed,
+    Job,
+    Line,
+    Message,
+    Packed,
+)
+from agent.pipeline.flow.drift import changes
 from agent.pipeline.worker.spawn import WorkerProcess
 from agent.wire.arrow import read_payload
 
@@ -122,3 +133,64 @@ async def test_missing_source_is_named(tmp_path: Path, missing: str) -> None:
 
     assert isinstance(last, Failed)
     assert last.code in {"source-missing", "source-unreachable"}
+
+
+# --- a table that was changed -------------------------------------------------------
+
+
+async def columns(folder: Path, *statements: str) -> tuple[Column, ...]:
+    """What a real worker says of the table after these statements."""
+    path = folder / "hr.db"
+    with closing(sqlite3.connect(path)) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
+    told = [m for m in await run(folder, path) if isinstance(m, Columns)]
+    return told[0].columns
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("alter table person add column phone varchar(20)", "+ phone varchar(20)"),
+        (
+            "alter table person add column x int not null default 0",
+            "+ x INT NOT NULL",
+        ),
+        ("alter table person drop column born", "- born TEXT"),
+        (
+            "alter table person rename column pay to salary",
+            "~ pay TEXT -> as salary (renamed)",
+        ),
+    ],
+)
+async def test_a_changed_table_of_sqlite_is_told_as_a_difference(
+    tmp_path: Path, statement: str, told: str
+) -> None:
+    """Before the missing column ends the run; only new columns are safe."""
+    table(tmp_path, ROWS)
+    before = await columns(tmp_path)
+    after = await columns(tmp_path, statement)
+    found = changes(before, after, bound={b.column for b in ITEMS})
+    assert [str(change) for change in found] == [told]
+    assert all(change.safe for change in found) == told.startswith("+")
+
+
+async def test_a_rebuilt_table_of_sqlite_is_judged_by_what_it_is_now(
+    tmp_path: Path,
+) -> None:
+    """Another type, another key: SQLite itself would not mind."""
+    table(tmp_path, ROWS)
+    before = await columns(tmp_path)
+    after = await columns(
+        tmp_path,
+        "drop table person",
+        'create table person ("ID" text primary key, "姓名" varchar(10), pay text,'
+        " born text)",
+    )
+    found = changes(before, after, bound={b.column for b in ITEMS})
+    assert [change.what for change in found if not change.safe] == [
+        "not-null",
+        "type",
+        "key",
+    ]

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the files say, as one value; and the value that holds now."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent import registry, settings
+from agent.catalog.folder import load_file, load_folder
+from agent.catalog.gate import Offer, Outgoing, closed, leave, offers, refused
+from agent.errors import CatalogInvalid, ConfigInvalid, Fault
+from agent.settings import Settings
+
+V = TypeVar("V")
+
+TRIES = 5
+"""So often files are read again because they changed meanwhile."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the files say.
+
+    Args:
+        config: the settings file.
+        settings: of the agent.
+        outgoing: what the gate lets leave.
+        names: resource -> its name, of what may leave.
+        kept: resource -> why the gate is shut for it.
+        offers: what the gate opens for lookups.
+        shut: resource -> why it is shut for lookups.
+        digest: of settings and resource documents, ``sha256:<hex>``.
+    """
+
+    config: Path
+    settings: Settings
+    outgoing: tuple[Outgoing, ...]
+    names: Mapping[str, str]
+    kept: Mapping[str, str]
+    offers: Mapping[str, Offer]
+    shut: Mapping[str, str]
+    digest: str
+
+
+class Board:
+    """The work that holds now; what must follow a change reads it here.
+
+    Args:
+        work: what holds at the start.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    @property
+    def work(self) -> Work:
+        """What holds now."""
+        return self._work
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that hold now."""
+        return self._work.settings
+
+    def turn(self, work: Work) -> None:
+        """Let other work hold from now on, all of it at once."""
+        self._work = work
+
+    def outgoing(self, resource: str) -> Outgoing:
+        """What may leave of a resource now.
+
+        Raises:
+            KeyError: nothing may.
+        """
+        for one in self._work.outgoing:
+            if one.resource == resource:
+                return one
+        raise KeyError(resource)
+
+
+class Live(Mapping[str, V]):
+    """A mapping as it stands at every look.
+
+    Args:
+        now: gives the one that holds now.
+    """
+
+    def __init__(self, now: Callable[[], Mapping[str, V]]) -> None:
+        self._now = now
+
+    def __getitem__(self, key: str) -> V:
+        """The value of now."""
+        return self._now()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys of now."""
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        """How many there are now."""
+        return len(self._now())
+
+
+def load(config: Path) -> Work:
+    """Settings, what the gate lets leave, and what it does not.
+
+    What changes while it is read is read again, so that the result is what stood in all
+    files at one moment.
+
+    Raises:
+        ConfigInvalid, CatalogInvalid: with every fault.
+    """
+    for _ in range(TRIES):
+        found = settings.load(config, secrets=False)
+        before = digest(config, found.agent.catalog)
+        work = _load(config, before)
+        if digest(config, work.settings.agent.catalog) == before:
+            return work
+    raise ConfigInvalid(
+        faults=(Fault(str(config), "", "files that stand still", "another change"),)
+    )
+
+
+def _load(config: Path, stands: str) -> Work:
+    found = settings.load(config, secrets=False)
+    known = registry.names()  # names only: loading a connector would load its driver
+    faults = tuple(
+        Fault(
+            str(config),
+            f"sources.{name}.connector",
+            f"one of {', '.join(known)}",
+            repr(source.connector),
+        )
+        for name, source in found.sources.items()
+        if source.connector not in known
+    )
+    if faults:
+        raise ConfigInvalid(faults=faults)
+    resources = load_folder(found.agent.catalog, sources=found.sources)
+    kept = {r.code: why for r in resources if (why := closed(r)) is not None}
+    return Work(
+        config=config,
+        settings=found,
+        outgoing=tuple(leave(r) for r in resources if r.code not in kept),
+        names={r.code: r.name for r in resources if r.code not in kept},
+        kept=kept,
+        offers=offers(resources),
+        shut={r.code: why for r in resources if (why := refused(r)) is not None},
+        digest=stands,
+    )
+
+
+LIVE: Mapping[str, frozenset[str]] = {
+    "exchange": frozenset({"retry_base_s", "retry_cap_s", "clock_tolerance_s"}),
+    "agent": frozenset({"timezone", "catalog", "language"}),
+    "lookup": frozenset({"policy", "statement_timeout_s"}),
+    "paths": frozenset(),
+    "audit": frozenset(),
+}
+"""Sections that hold until a restart, but for these keys of them; others are live."""
+
+
+def in_force(new: Work, now: Settings) -> tuple[Work, tuple[str, ...]]:
+    """The new work with what needs a restart as it is now, and the keys of that."""
+    waiting: list[str] = []
+    sections: dict[str, Any] = {}
+    for name, live in LIVE.items():
+        old, section = getattr(now, name), getattr(new.settings, name)
+        kept = {
+            key: getattr(old, key)
+            for key in type(section).model_fields
+            if key not in live and getattr(old, key) != getattr(section, key)
+        }
+        waiting += [f"{name}.{key}" for key in kept]
+        sections[name] = section.model_copy(update=kept)
+    found = new.settings.model_copy(update=sections)
+    return replace(new, settings=found), tuple(sorted(waiting))
+
+
+def narrowed(work: Work) -> Work:
+    """The same work without what a document closes, though other files have faults.
+
+    A person who shuts a gate must not wait for another person's typing error.
+    """
+    kept, shut = dict(work.kept), dict(work.shut)
+    for file in sorted(work.settings.agent.catalog.glob("*.toml")):
+        try:
+            resource = load_file(file)
+        except CatalogInvalid:
+            continue
+        if (why := closed(resource)) is not None:
+            kept[resource.code] = why
+        if (why := refused(resource)) is not None:
+            shut[resource.code] = why
+    return replace(
+        work,
+        outgoing=tuple(o for o in work.outgoing if o.resource not in kept),
+        offers={code: o for code, o in work.offers.items() if code not in shut},
+        kept=kept,
+        shut=shut,
+    )
+
+
+def digest(config: Path, catalog: Path) -> str:
+    """Changes when the settings or a resource document do.
+
+    Raises:
+        ConfigInvalid: a file cannot be read.
+    """
+    found = hashlib.sha256()
+    for path in (config, *sorted(catalog.glob("*.toml"))):
+        try:
+            data = path.read_bytes()
+        except OSError as e:
+            got = e.strerror or type(e).__name__
+            fault = Fault(str(path), "", "a readable file", got)
+            raise ConfigInvalid(faults=(fault,)) from None
+        found.update(f"{path.name}\n{len(data)}\n".encode() + data)
+    return f"sha256:{found.hexdigest()}"

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run reads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+RunKind = Literal["full", "incremental", "diff", "deletes"]
+"""All rows · rows changed since the frontier · rows that differ from the digests of the
+last read · keys that are no longer there."""
+
+ScheduledKind = Literal["full", "incremental", "deletes"]
+"""What has times of its own; whether changes are found by a frontier or by comparing
+digests is the connector's matter."""
+
+SCHEDULED: tuple[ScheduledKind, ...] = ("full", "deletes", "incremental")
+"""Which goes first where several are due at once."""
+
+READABLE: frozenset[RunKind] = frozenset({"full", "incremental", "deletes"})
+"""What workers can do; another kind is a fault of the settings that ask for it."""

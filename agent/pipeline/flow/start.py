@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a run begins: what it can read, and where it goes on; pure.
+
+Rules
+
+1. Changes are read only from a frontier of the same table, columns and catalog.
+   Without one, or where nobody can tell changes, all rows are read. Where the connector
+   cannot, but the last run wrote down what it sent, rows are compared with that.
+2. A full read that was cut goes on after its last registered part, in the same
+   snapshot. It counts as read when its first part was: what changed since, the next
+   increment brings.
+3. What was cut by the line, the login, the clock or a person goes on. After any other
+   failure the same place might fail again: it begins anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.errors import (
+    ChainMoved,
+    DigestsUnfit,
+    FepError,
+    FrontierLost,
+    Interrupted,
+    SecretUnreadable,
+    SourceLogin,
+    SourceTimeout,
+    SourceUnreachable,
+    SpoolFull,
+    WorkerDied,
+)
+from agent.pipeline import state_folder
+
+if TYPE_CHECKING:
+    from agent.model.job import Job, Resume
+    from agent.model.run import RunKind
+    from agent.state import KeptFrontier
+
+READ_IN_FULL = (FrontierLost, DigestsUnfit)
+"""After these the stream's frontier is forgotten and a full read follows at once."""
+
+DIFF = "diff"
+"""The method of a frontier from which changes are found by comparing digests."""
+
+GOES_ON = (
+    Interrupted,
+    SecretUnreadable,
+    SourceLogin,
+    SourceTimeout,
+    SourceUnreachable,
+    SpoolFull,
+    WorkerDied,
+)
+"""After these a read that was cut goes on where it was."""
+
+
+def goes_on(error: FepError) -> bool:
+    """Whether the place at which a read was cut is worth another try."""
+    return isinstance(error, GOES_ON)
+
+
+def basis(job: Job, version: int) -> str:
+    """What has to be the same for a frontier, or a place in a read, to mean a thing."""
+    return " ".join([job.connector, ".".join(job.table), f"v{version}"])
+
+
+def kind_of(wanted: RunKind, frontier: KeptFrontier | None, base: str) -> RunKind:
+    """What can be read where a kind is wanted."""
+    if wanted == "full":
+        return wanted
+    if frontier is None or frontier.basis != base or frontier.method is None:
+        return "full"
+    if frontier.method == DIFF:
+        return "diff"  # which finds deletes, too
+    return "deletes" if wanted == "deletes" else "incremental"
+
+
+def prepared(
+    job: Job, version: int, frontier: KeptFrontier | None, resume: Resume | None
+) -> Job:
+    """The job with what is known of its stream.
+
+    Args:
+        job: as the settings and the catalog have it; its mode is what is wanted.
+        version: of the catalog.
+        frontier: up to where the stream was read, or None.
+        resume: where the same run was cut, or None.
+
+    Raises:
+        ChainMoved: the run was cut while it read something else.
+    """
+    base = basis(job, version)
+    if resume is not None:
+        if resume.basis != base:
+            raise ChainMoved("the table or its catalog is another than when it was cut")
+        return replace(job, mode="full", resume=resume)
+    kind = kind_of(job.mode, frontier, base)
+    since = None if frontier is None or kind == "full" else frontier.value
+    states = job.states
+    if states is not None and frontier is not None and kind == "diff":
+        known = state_folder.file(Path(states.fresh).parent, job.resource, frontier.run)
+        states = replace(states, known=str(known))
+    return replace(job, mode=kind, since=since, states=states)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The diff stage of a worker: what leaves of a whole read, and what was sent by it.
+
+It runs in a thread of its own between checking and packing.
+
+Rules
+
+1. A stream whose source tells no changes gets a state with every full read, under the
+   name of the run. Only once that is synced the worker says so (:class:`Way`): the
+   frontier that the last batch registers says it, too, and the next read is a diff.
+2. A full read gives all rows on. If no state can be made (a key came twice, or the read
+   goes on in the middle of the table), the next one is a full read again.
+3. A diff gives on what is new or changed, then the number of keys that are gone, so
+   that the daemon can brake before one delete is sealed, then the deletes.
+4. A state that cannot be compared with ends the run by :class:`DigestsUnfit`; a full
+   read follows. Nothing was registered that the old state does not cover.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.errors import DigestsUnfit, InternalFault, SpoolWriteFailed
+from agent.model.job import Gone, Way
+from agent.pipeline.diff import Diff
+from agent.pipeline.diff_state import KeyClash, StateUnfit
+from agent.pipeline.pack import Load, count_ops
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from agent.model.job import Job, Message, States
+
+PIECE_ROWS = 16_384
+"""Most deletes of a piece."""
+
+METHOD = "diff"
+"""How changes are found, as :class:`Way` says it."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What rows are compared with.
+
+    Args:
+        job: of the run; its mode decides.
+        tell: sends a message to the daemon.
+        tells_changes: whether the source does so itself; asked after the first load.
+        salt: makes 8 random bytes.
+    """
+
+    job: Job
+    tell: Callable[[Message], None]
+    tells_changes: Callable[[], bool]
+    salt: Callable[[], bytes]
+
+    @property
+    def states(self) -> States:
+        """Where states are."""
+        if self.job.states is None:
+            raise InternalFault("a comparison needs a folder")
+        return self.job.states
+
+
+def compared(scale: Scale, loads: Iterator[Load]) -> Generator[Load, None, None]:
+    """What leaves of these loads.
+
+    Raises:
+        DigestsUnfit: the old state cannot be compared with.
+        SpoolWriteFailed: the new one cannot be written.
+    """
+    if scale.job.mode == "diff":
+        yield from _differing(scale, loads)
+    elif scale.job.mode == "full" and scale.job.resume is None:
+        yield from _noted(scale, loads)
+    else:
+        yield from loads
+
+
+def _differing(scale: Scale, loads: Iterator[Load]) -> Iterator[Load]:
+    """What is new or changed, then what is gone."""
+    try:
+        with _written(), _diff(scale, _known(scale)) as diff:
+            for load in loads:
+                yield _left(load, diff)
+            gone = diff.gone()
+            if gone:
+                scale.tell(Gone(gone, diff.known))
+            for rows in diff.deletes():
+                yield from _pieces(rows, scale.job.max_rows_per_batch)
+            diff.finish(Path(scale.states.fresh))
+    except (StateUnfit, KeyClash) as e:
+        raise DigestsUnfit(f"{type(e).__name__}: {e}") from e
+    scale.tell(Way(METHOD, ()))
+
+
+def _pieces(rows: pa.RecordBatch, most: int) -> Iterator[Load]:
+    step = min(most, PIECE_ROWS)
+    for start in range(0, rows.num_rows, step):
+        yield Load(rows.slice(start, step), 0, None)
+
+
+def _left(load: Load, diff: Diff) -> Load:
+    """A load without the rows that are as they were sent."""
+    rows = diff.changes(load.rows)
+    same = count_ops(load.rows).upsert - rows.num_rows
+    return replace(load, rows=rows, token=None, skipped=same)
+
+
+def _noted(scale: Scale, loads: Iterator[Load]) -> Iterator[Load]:
+    """All rows; what they are is written down if the source tells no changes."""
+    first = next(loads, None)
+    if scale.tells_changes():
+        yield from _again(first, loads)
+        return
+    noted = False
+    with _written(), _diff(scale, None) as diff:
+        clash = False
+        for load in _again(first, loads):
+            if not clash:
+                clash = not _fed(diff, load)
+            yield load
+        if not clash:
+            noted = _finished(diff, Path(scale.states.fresh))
+    if noted:
+        scale.tell(Way(METHOD, ()))
+
+
+def _again(first: Load | None, loads: Iterator[Load]) -> Iterator[Load]:
+    if first is not None:
+        yield first
+    yield from loads
+
+
+def _fed(diff: Diff, load: Load) -> bool:
+    try:
+        diff.changes(load.rows)
+    except KeyClash:
+        return False
+    return True
+
+
+def _finished(diff: Diff, fresh: Path) -> bool:
+    try:
+        diff.finish(fresh)
+    except KeyClash:
+        return False
+    return True
+
+
+def _known(scale: Scale) -> Path:
+    """The state of what was sent.
+
+    Raises:
+        StateUnfit: there is none.
+    """
+    known = scale.states.known
+    if known is None or not Path(known).exists():
+        raise StateUnfit("there is none of the last run")
+    return Path(known)
+
+
+def _diff(scale: Scale, known: Path | None) -> Diff:
+    folder = Path(scale.states.fresh).parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    items = tuple(bound.item for bound in scale.job.items)
+    return Diff(items, old=known, folder=folder, salt=scale.salt())
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """Turn what the disk refuses into an error of ours."""
+    try:
+        yield
+    except OSError as e:
+        name = errno.errorcode.get(e.errno or 0, "EIO")
+        raise SpoolWriteFailed(f"{name} while writing a diff state") from e

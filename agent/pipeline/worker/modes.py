@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of reading: what a worker does with an open source, by the job's mode.
+
+How a mode plugs in
+
+* :data:`MODES` has, for each ``RunKind`` that workers can do, a :class:`Mode`: the wire
+  mode of its batches, and ``loads``, a generator of checked :class:`Load`. It runs in
+  the reading thread. ``ground.source`` is open and its frontier taken; what
+  ``ground.check`` returns has passed the quality rules.
+* What follows the last row (``d`` rows, the file of a new state) belongs at the end of
+  the generator: the final part is packed only once the generator has ended. Source rows
+  that need not be sent are ``Load.skipped``; ``pack`` counts ``u``, ``k`` and ``d``.
+* A run whose only part has no rows becomes ``unchanged`` by itself, unless it is full.
+* What the mode needs from the daemon are fields of ``Job``; ``flow/start.py`` fills
+  them, and chooses the kind: what is wanted as ``incremental`` is read as it can be.
+* A frontier moves with the run's final batch, in the transaction that registers it
+  (``state.frontier(stream)``); ``Mode.moves = False`` leaves it. What has to follow
+  that transaction belongs into ``flow/reading.py``, ``_Run._registered``.
+* A failure is an exception; the code of a ``FepError`` reaches the flow. One after
+  which only a full read helps belongs into ``flow/start.py``, ``READ_IN_FULL``.
+* The kind must stand in ``agent.model.run.READABLE`` for settings to ask for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agent.errors import InternalFault
+from agent.pipeline.pack import Load
+from agent.pipeline.quality.reasons import DUPLICATE_KEY
+from agent.pipeline.worker.deleting import looked_for
+from agent.wire.arrow import key_frames
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from agent.model.batch import Mode as WireMode
+    from agent.model.item import Item
+    from agent.model.job import Job, Message
+    from agent.model.run import RunKind
+    from agent.pipeline.extract import Piece, Reading
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a mode stands on.
+
+    Args:
+        job: what to do.
+        source: open, its frontier taken.
+        check: the quality stage; pieces go through it in the order of their reading.
+        tell: sends a message to the daemon.
+        ask: the keys of the centre in some buckets; before the first load only.
+    """
+
+    job: Job
+    source: Reading
+    check: Callable[[Piece], Load]
+    tell: Callable[[Message], None]
+    ask: Callable[[tuple[int, ...]], tuple[tuple[str, ...], ...]]
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """The items in the order of the catalog."""
+        return tuple(bound.item for bound in self.job.items)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A kind of reading.
+
+    Args:
+        wire: mode of its batches.
+        loads: checked rows, piece by piece.
+        moves: whether the stream's frontier moves with it.
+    """
+
+    wire: WireMode
+    loads: Callable[[Ground], Iterator[Load]]
+    moves: bool = True
+
+
+def full(ground: Ground) -> Iterator[Load]:
+    """All rows, or those after the place where the read was cut."""
+    job, resume = ground.job, ground.job.resume
+    pieces = ground.source.pieces(
+        raw_bytes=job.batch_raw_bytes,
+        max_rows=job.max_rows_per_batch,
+        resume=None if resume is None else resume.token,
+    )
+    loads = map(ground.check, pieces)
+    if resume is not None and resume.last is not None:
+        return _without_again(loads, resume.last, ground.items)
+    return loads
+
+
+def incremental(ground: Ground) -> Iterator[Load]:
+    """Rows that the source says were inserted or changed."""
+    job = ground.job
+    if job.since is None:
+        raise InternalFault("an increment needs a frontier")
+    pieces = ground.source.changes(
+        job.since, raw_bytes=job.batch_raw_bytes, max_rows=job.max_rows_per_batch
+    )
+    return map(ground.check, pieces)
+
+
+MODES: Mapping[RunKind, Mode] = {
+    "full": Mode("full", full),
+    "incremental": Mode("incremental", incremental),
+    "deletes": Mode("diff", looked_for, moves=False),
+    "diff": Mode("diff", full),  # ``comparing`` leaves out what was sent before
+}
+"""What workers can do."""
+
+
+def last_key(rows: pa.RecordBatch, items: Sequence[Item]) -> str | None:
+    """A digest of the key of the last row, None if there is no row."""
+    return _key(rows.slice(rows.num_rows - 1), items) if rows.num_rows else None
+
+
+def _key(row: pa.RecordBatch, items: Sequence[Item]) -> str:
+    return hashlib.sha256(key_frames(row, items)[0]).hexdigest()
+
+
+def _without_again(
+    loads: Iterator[Load], last: str, items: Sequence[Item]
+) -> Iterator[Load]:
+    """Leave out a first row of the key that was read last, as a duplicate.
+
+    Where a cut divided rows of one key, the rest of them come first on resuming.
+    """
+    first = True
+    for load in loads:
+        rows = load.rows
+        if first and rows.num_rows:
+            first = False
+            if _key(rows.slice(0, 1), items) == last:
+                reasons = Counter(load.reasons)
+                reasons[DUPLICATE_KEY] += 1
+                yield replace(load, rows=rows.slice(1), reasons=dict(reasons))
+                continue
+        yield load

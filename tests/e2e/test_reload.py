@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running daemon takes changed files, on its own and on SIGHUP, and keeps at work."""
+
+from __future__ import annotations
+
+import json
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.agent_process import PERMITS, PERSONS, AgentProcess
+from tests.support.answering import CITIZENS, AnsweringAgent, Asker, reply
+from tests.support.sandbox_process import SandboxProcess, running_sandbox
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxProcess]:
+    """A running exchange."""
+    with (
+        tempfile.TemporaryDirectory(prefix="fep") as folder,
+        running_sandbox(Path(folder)) as sandbox,
+    ):
+        yield sandbox
+
+
+@pytest.fixture
+def agent(sandbox: SandboxProcess) -> Iterator[AgentProcess]:
+    """An enrolled agent with two tables, not running yet."""
+    with tempfile.TemporaryDirectory(prefix="fep") as folder:
+        agent = AgentProcess(Path(folder), sandbox, rows=2500)
+        agent.fep("enrol")
+        yield agent
+
+
+def until(fact: Callable[[], bool], agent: AgentProcess) -> None:
+    """Wait for a fact."""
+    end = time.monotonic() + 20
+    while not fact():
+        assert time.monotonic() < end, agent.tail()
+        time.sleep(0.1)
+
+
+def troubles(agent: AgentProcess) -> list[str]:
+    """Codes that status shows, apart from resources."""
+    found = json.loads(agent.run("status", "--json").stdout)
+    return [t["code"] for t in found["troubles"]]
+
+
+def test_a_schedule_that_is_written_down_begins_a_run(agent: AgentProcess) -> None:
+    """No restart, no command: within seconds the table is read."""
+    with agent.running():
+        text = agent.config.read_text("utf-8")
+        agent.config.write_text(text + '[schedule.defaults]\nfull = "every 30m"\n')
+        agent.wait_for("config.reloaded")
+        agent.wait_for("run.ended", resource=PERSONS)
+        agent.wait_for("run.ended", resource=PERMITS)
+        until(lambda: agent.fep("status")["resources"][0]["lag_s"] is not None, agent)
+        [due] = agent.fep("status", PERSONS)["resources"][0]["schedule"]
+        assert (due["kind"], due["times"]) == ("full", "every 30m")
+        assert agent.stop() == 0
+
+
+def test_a_closed_gate_acts_while_its_batches_wait(
+    agent: AgentProcess, sandbox: SandboxProcess
+) -> None:
+    """push = false: what was already sealed never reaches the exchange."""
+    with agent.running():
+        sandbox.faults({"kind": "status", "route": "POST /v1/batches", "status": 503})
+        agent.fep("pull", PERSONS)
+        agent.wait_for("run.ended", resource=PERSONS)
+        agent.document(PERSONS, "人员基本信息", "person", push=False)
+        agent.send(signal.SIGHUP)
+        agent.wait_for("resource.closed", resource=PERSONS)
+        sandbox.faults()
+        refused = agent.run("pull", PERSONS)
+        assert "gate-closed" in refused.stderr
+        assert agent.fep("pull", PERMITS, "--wait")["delivered"]
+        assert agent.stop() == 0
+    found = sandbox.rows(
+        "SELECT name FROM sqlite_master WHERE name LIKE '101001_00000_'"
+    )
+    assert found == [("101001_000002",)]
+
+
+@pytest.mark.fault
+def test_a_broken_file_changes_nothing_but_the_status(agent: AgentProcess) -> None:
+    """SIGHUP with a broken file keeps the old settings; correcting it is enough."""
+    with agent.running():
+        good = agent.config.read_text("utf-8")
+        agent.config.write_text(good.replace("[push]", "[posh]"))
+        agent.send(signal.SIGHUP)
+        agent.wait_for("config.broken")
+        assert troubles(agent) == ["config-broken"]
+        assert agent.fep("pull", PERSONS, "--wait")["delivered"]
+        agent.config.write_text(good)
+        until(lambda: troubles(agent) == [], agent)
+        assert agent.stop() == 0
+
+
+def test_a_gate_that_is_shut_for_lookups_is_shut_at_once(
+    sandbox: SandboxProcess,
+) -> None:
+    """The next question is denied; opened again, it is answered, without a restart."""
+    people = [{"citizen_id": "990102198807231734", "name": "欧阳丹青"}]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fep")))
+        agent = AnsweringAgent(folder / "a", sandbox, people=people)
+        agent.fep("enrol")
+        stack.enter_context(agent.running())
+        asker = stack.enter_context(Asker(folder / "q", sandbox))
+        agent.fep("policy", "activate")
+        agent.answering()
+        asker.renew()
+        document = next(
+            path
+            for path in (agent.folder / "catalog").iterdir()
+            if CITIZENS in path.read_text("utf-8")
+        )
+        text = document.read_text("utf-8")
+
+        def status() -> str:
+            found = reply(asker.ask(asker.question(people[0]["citizen_id"])))
+            return str(found.status)
+
+        assert status() == "ok"
+        document.write_text(text.replace("lookup = true", "lookup = false"), "utf-8")
+        agent.send(signal.SIGHUP)
+        agent.wait_for("config.reloaded")
+        assert status() == "denied"
+        assert troubles(agent) == ["policy-invalid"]
+        document.write_text(text, "utf-8")
+        until(lambda: len(agent.events("config.reloaded")) == 2, agent)
+        assert (status(), troubles(agent)) == ("ok", [])
+        assert agent.stop() == 0
