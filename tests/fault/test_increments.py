@@ -23,7 +23,7 @@ import pytest
 from tests.support.databases import Maria, Postgres
 from tests.support.histories import Clock, MariaHistory, PostgresHistory
 from tests.support.late_commits import Found, Source, department, race
-from tests.support.pushing import AgentReader, PushingAgent, pushing
+from tests.support.pushing import WORK, AgentReader, PushingAgent, pushing
 
 pytestmark = pytest.mark.fault
 
@@ -240,6 +240,24 @@ def test_a_database_put_back_to_yesterday(town: Town, kind: str) -> None:
         write(source, 1030)
         settled(agent)
         assert agent.named() == ["restored"]
+
+
+def test_a_restore_that_takes_many_rows_away_waits_for_a_person(town: Town) -> None:
+    """The exchange counts what came by increments, too: nothing goes unconfirmed."""
+    with department("postgres") as source:
+        assert isinstance(source, Postgres)
+        history = PostgresHistory(source.server)
+        yesterday = history.kept_now("yesterday")
+        agent = town.follows(source)
+        write(source, 2000, rows=1500)
+        agent.increment()
+        history.back_to(yesterday)
+        agent.increment()
+        assert agent.named() == ["restored"]
+        assert agent.held()["stream"]["halted"] == "mass-delete"
+        assert agent.found() == Found(0, 1500, 1)
+        agent.fep("pull", WORK, "--confirm-deletes", "--wait")
+        assert agent.found() == SAME
 
 
 @BOTH

@@ -132,6 +132,17 @@ class PushingAgent(AgentProcess):
         """Ask for the changes, whether they can be sent now or not."""
         self._ask({"kind": "incremental"})
 
+    def held(self) -> dict[str, Any]:
+        """Wait until the resource waits for a person; what status shows of it."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            body = json.loads(self.run("status", WORK, "--json").stdout)
+            shown: dict[str, Any] = body["resources"][0]
+            if shown["state"] == "held":
+                return shown
+            assert time.monotonic() < end, (shown, self.tail())
+            time.sleep(0.2)
+
     def settled(self) -> None:
         """Wait until the centre's table is the source's.
 

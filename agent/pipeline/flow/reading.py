@@ -313,15 +313,16 @@ class _Run:
             ChainMoved: it was cut while it read something else.
         """
         state, run = self._parts.state, self._wanted.run
-        frontier = await undivided(partial(state.frontier, self._lane.stream_id))
-        resume = await undivided(partial(state.resume_point, run))
-        await undivided(partial(self._parts.spool.discard, run))
-        job = start.prepared(job, version, frontier, resume)
-        settle = partial(
-            state.settle_run, run, kind=job.mode, basis=start.basis(job, version)
-        )
-        await undivided(settle)
-        return job
+
+        def prepared() -> Job:
+            frontier = state.frontier(self._lane.stream_id)
+            ready = start.prepared(job, version, frontier, state.resume_point(run))
+            base = start.basis(job, version)
+            state.settle_run(run, kind=ready.mode, basis=base)
+            self._parts.spool.discard(run)
+            return ready
+
+        return await undivided(prepared)
 
     async def _talk(self, worker: Worker, facts: RunFacts, head: Head) -> Ended:
         sealed: Sealed | None = None

@@ -165,6 +165,20 @@ def test_how_old_the_copy_is_and_what_comes_next_stand_on_one_line() -> None:
     assert "（待本次任务结束）；下次删除检查" in zh
 
 
+def test_what_increments_assume_is_said_with_the_right_that_would_prove_it() -> None:
+    """Nothing is said of what is proven."""
+    blind = {"method": "stamp", "assumes": ["clock-steps<8s", "max-transaction=600s"]}
+    en = " ".join(shown(changed(increments=blind), width=300).split())
+    assert "increments assume clock-steps<8s, max-transaction=600s" in en
+    assert "GRANT PROCESS ON *.*" in en
+    zh = " ".join(shown(changed(increments=blind), lang="zh", width=300).split())
+    assert "增量的前提：clock-steps<8s, max-transaction=600s" in zh
+    proven = {"method": "xmin", "assumes": []}
+    assert "assume" not in shown(changed(increments=proven))
+    told = {"method": "stamp", "assumes": ["clock-steps<8s"]}
+    assert "GRANT" not in shown(changed(increments=told))
+
+
 def test_a_name_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     """What looks like markup or an emoji code is part of it, and no error."""
     name = "人员[old][/x]:ok:"
