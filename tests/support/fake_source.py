@@ -100,10 +100,10 @@ class FakeConnector:
         return [FoundTable(("main", "person"), None, 3, (column,))]
 
     def capabilities(self, config: Mapping[str, Any], stream: StreamSpec) -> Caps:
-        tells = self.tells_changes or "changed" in config
-        found = Increments("fake", ("a=b",)) if tells else None
-        paths = {c.name: "native" for c in stream.columns}
-        return Caps(True, True, paths, increments=found)
+        told = Increments("fake") if self.tells_changes else None
+        if "changed" in config:
+            told = Increments("fake", ("a=b",))
+        return Caps(True, True, {c.name: "native" for c in stream.columns}, told)
 
     @contextmanager
     def open(self, config: Mapping[str, Any], limits: Limits) -> Iterator[FakeSession]:
@@ -132,8 +132,13 @@ class FakeSession:
     def read(self, part: Slice, resume: str | None = None) -> Iterator[Page]:
         self.connector.asked.append("read")
         begin = 0 if resume is None else int(resume.removeprefix("after ")) + 1
-        begin -= self.config.get("twice", 0)  # rows of one key that a cut divided
-        yield from self._pages(part.stream, begin, self.config["rows"])
+        begin -= self.config.get("divided", 0)  # rows of one key that a cut divided
+        chosen = [column.name for column in part.stream.columns]
+        yield from self._pages(begin, self.config["rows"], chosen)
+        if self.config.get("twice"):
+            yield Page(page_of(0, 1, self.config), "after 0")
+        if self.config.get("fail_at") == "end":
+            happen(self.config["fail"])
 
     def changes(
         self, stream: StreamSpec, since: str, until: str, resume: str | None = None
@@ -141,22 +146,18 @@ class FakeSession:
         self.connector.asked.append(f"changes {since} {until}")
         if since == "lost":
             raise FrontierLost("restored", "the log is behind")
-        yield from self._pages(stream, 0, self.config.get("changed", 0))
-
-    def _pages(self, stream: StreamSpec, begin: int, rows: int) -> Iterator[Page]:
-        page = self.config.get("page", 4)
         chosen = [column.name for column in stream.columns]
-        for number, start in enumerate(range(begin, rows, page)):
+        yield from self._pages(0, self.config.get("changed", 0), chosen)
+
+    def _pages(self, begin: int, count: int, chosen: list[str]) -> Iterator[Page]:
+        page = self.config.get("page", 4)
+        for number, start in enumerate(range(begin, count, page)):
             if self.config.get("fail_at") == number:
                 happen(self.config["fail"])
             self.connector.pages_read += 1
-            end = min(start + page, rows)
-            found = page_of(start, end, self.config)
-            yield Page(found.select(chosen), f"after {end - 1}")
-        if self.config.get("again"):
-            yield Page(page_of(0, 1, self.config), "after 0")
-        if self.config.get("fail_at") == "end":
-            happen(self.config["fail"])
+            end = min(start + page, count)
+            rows = page_of(start, end, self.config)
+            yield Page(rows.select(chosen), f"after {end - 1}")
 
 
 def page_of(start: int, end: int, config: Mapping[str, Any]) -> pa.RecordBatch:

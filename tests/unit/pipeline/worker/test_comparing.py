@@ -155,7 +155,7 @@ def test_a_state_that_is_damaged_is_named(desk: Desk, damage: str) -> None:
 
 def test_a_full_read_of_a_table_with_a_key_twice_makes_no_state(desk: Desk) -> None:
     """All rows leave; without a state nobody says that a diff can follow."""
-    ended = desk.run("full", again=True)
+    ended = desk.run("full", twice=True)
     assert isinstance(ended, Ended)
     assert not desk.of(Way)
     assert not desk.state(1).exists()

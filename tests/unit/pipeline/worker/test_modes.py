@@ -178,7 +178,7 @@ def test_it_counts_as_read_at_the_frontier_of_its_first_part(daemon: Daemon) -> 
 def test_a_key_that_the_cut_divided_is_not_sent_twice(daemon: Daemon) -> None:
     """Rows of one key: the first counted, those after the cut are duplicates."""
     _, again = cut(daemon, after=1)
-    divided = replace(again, source={**again.source, "twice": 1})
+    divided = replace(again, source={**again.source, "divided": 1})
     last = daemon.run(divided)
     assert daemon.packed[-1].distinct == 10
     assert isinstance(last, Ended)
