@@ -212,9 +212,9 @@ class AuditRolledBack(OwnFault):
         "The audit log is older than its witness", "审计日志落后于中心见证的版本"
     )
     remedy = Text(
-        "An old copy of lookup.db was put back, or records were cut off. Stop the"
-        " service and bring back the newest file; see docs/audit.md.",
-        "lookup.db 被旧副本替换或记录被截断。请停止服务并恢复最新文件；见 docs/audit.md。",
+        "An old copy of lookup.db was put back, or records were cut off; lookups are"
+        " refused. Stop the service and bring back the newest file; see docs/audit.md.",
+        "lookup.db 被旧副本替换或记录被截断，已拒绝查询。请停止服务并恢复最新文件；见 docs/audit.md。",
     )
 
 

@@ -354,8 +354,9 @@ def world(wish: argparse.Namespace, folder: Path) -> Iterator[Work]:
         )
         share = min(100.0, 100.0 * 3 * wish.people / wish.rows)
         people = server.sql(
-            f"select id_no from population tablesample bernoulli ({share})"
-            " group by id_no having count(*) = 1"
+            f"select id_no from population s tablesample bernoulli ({share})"
+            " where id_no <> '' and (select count(*) from population p"
+            " where p.id_no = s.id_no) = 1"
         ).split()
         random.Random(7).shuffle(people)  # a fixed order
         port = free_port()

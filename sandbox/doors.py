@@ -4,7 +4,8 @@
 Rules
 
 1. A node has one channel: a newer connection closes the older, whose requests are lost.
-2. At most ``IN_FLIGHT`` requests wait for a node's replies, whichever its door.
+2. At most ``IN_FLIGHT`` requests wait for a node's replies, whichever its door, and no
+   consumer keeps the others out (``places``).
 3. Bodies pass through. Nothing here keeps one, logs one or looks into one.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +22,7 @@ from agent.errors import MalformedMessage
 from agent.wire import channel
 from agent.wire.channel import IN_FLIGHT, Frame
 from agent.wire.problem import CODES, Problem
+from sandbox.places import Full, Places
 
 Answer = str | Problem
 """A reply's body as the provider gave it, or why it gave none."""
@@ -172,29 +174,36 @@ class Doors:
         self._timeout_s = timeout_s
         self._channels: dict[str, Channel] = {}
         self._listeners: dict[str, Door] = {}
-        self._waiting: Counter[str] = Counter()
+        self._places: defaultdict[str, Places] = defaultdict(lambda: Places(IN_FLIGHT))
         self._farewells: set[asyncio.Task[None]] = set()
 
-    async def ask(self, node: str, body: str) -> Answer:
+    async def ask(self, node: str, body: str, *, of: str) -> Answer:
         """Ask a provider; its own listener goes before its channel.
+
+        Args:
+            node: the provider.
+            body: of the request.
+            of: the consumer.
 
         Raises:
             Unreached: as its codes say.
         """
-        door = self._listeners.get(node) or self._channels.get(node)
-        if door is None:
-            raise Unreached("no-channel", f"{node} holds no channel")
-        if self._waiting[node] >= IN_FLIGHT:
-            raise Unreached("busy", f"{IN_FLIGHT} requests wait for {node} already")
-        self._waiting[node] += 1
+        self._door(node)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await door.ask(body)
+            async with asyncio.timeout(self._timeout_s), self._places[node].one(of):
+                return await self._door(node).ask(body)
+        except Full:
+            detail = f"{IN_FLIGHT} requests wait for {node} already"
+            raise Unreached("busy", detail) from None
         except TimeoutError as e:
             detail = f"no answer within {self._timeout_s:g} s"
             raise Unreached("no-answer", detail) from e
-        finally:
-            self._waiting[node] -= 1
+
+    def _door(self, node: str) -> Door:
+        door = self._listeners.get(node) or self._channels.get(node)
+        if door is None:
+            raise Unreached("no-channel", f"{node} holds no channel")
+        return door
 
     def enter(self, found: Channel) -> None:
         """A node has connected; its older connection is closed."""
@@ -218,7 +227,7 @@ class Doors:
 
     def waiting(self) -> dict[str, int]:
         """Node with a channel -> requests that wait for its replies."""
-        return {node: self._waiting[node] for node in sorted(self._channels)}
+        return {node: self._places[node].taken for node in sorted(self._channels)}
 
     def close(self, whom: Callable[[Peer], bool], code: int, reason: str) -> None:
         """End some channels."""

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
-from agent.crypto.jwe import Sealed
+from agent.crypto.jwe import Sealed, split_sealed
 from sandbox.doors import Answer, Unreached
 from sandbox.faults import Fault, Faults
 
@@ -128,7 +127,8 @@ class Mischief:
 
     async def _alter(self, fault: Fault, asked: Sealed) -> Answer:
         if fault.when == "before":
-            return await self._ask(replace(asked, text=altered(asked.text)))
+            text = altered(asked.text)
+            return await self._ask(split_sealed(text, cap=len(text)))
         answer = await self._ask(asked)
         return altered(answer) if isinstance(answer, str) else answer
 

@@ -159,7 +159,7 @@ async def ask(doors: Doors, asked: Sealed) -> Answer:
     Raises:
         Unreached: there is none; it is not sealed, or not for the consumer.
     """
-    answer = await doors.ask(asked.aud, asked.text)
+    answer = await doors.ask(asked.aud, asked.text, of=asked.iss)
     if isinstance(answer, Problem):
         return answer
     try:

@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from agent.audit import leaf
@@ -147,7 +148,8 @@ class GroupCommit:
         self._tell = tell
         self._now = now
         self._queue: deque[_Waiter] = deque()
-        self._filled = threading.Condition()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._ringing = False
         self._closing = False
         self._weight = 0
         self._emptying = False
@@ -173,13 +175,12 @@ class GroupCommit:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        with self._filled:
-            if self.stopped is not None or self._closing:
-                raise self._refusal()
-            self._queue.append(_Waiter(op, about, future))
-            first = len(self._queue) == 1
-        if first:
-            loop.call_soon(self._kick)
+        if self.stopped is not None or self._closing:
+            raise self._refusal()
+        self._queue.append(_Waiter(op, about, future))
+        if not self._ringing:
+            self._ringing = True
+            loop.call_soon(self._ring)
         return future
 
     async def emptied(self) -> None:
@@ -195,15 +196,14 @@ class GroupCommit:
         await self.submit(op)
         await self.submit(lambda _: None)  # the next one waits for the fold
 
-    def _kick(self) -> None:
-        with self._filled:
-            self._filled.notify()
+    def _ring(self) -> None:
+        self._ringing = False
+        self._bell.put(None)
 
     def stop(self) -> None:
         """Write what waits, then end; blocks until it has."""
-        with self._filled:
-            self._closing = True
-            self._filled.notify()
+        self._closing = True
+        self._bell.put(None)
         if self._thread.ident is not None:
             self._thread.join()
 
@@ -217,11 +217,13 @@ class GroupCommit:
             self._commit(waiters)
 
     def _take(self) -> list[_Waiter]:
-        with self._filled:
-            while not self._queue and not self._closing:
-                self._filled.wait()
-            count = min(GROUP, len(self._queue))
-            return [self._queue.popleft() for _ in range(count)]
+        """The next waiters; none at the end. Adding to a deque and taking is atomic."""
+        while not self._queue:
+            if self._closing:
+                return []
+            self._bell.get()
+        count = min(GROUP, len(self._queue))
+        return [self._queue.popleft() for _ in range(count)]
 
     def _commit(self, waiters: list[_Waiter]) -> None:
         told: list[Event] = []
@@ -263,8 +265,7 @@ class GroupCommit:
             fault = AuditWriteFailed(f"{self._ledger.path}: {type(fault).__name__}")
         for waiter in waiters:
             waiter.fault = fault
-        with self._filled:
-            self.stopped = self.stopped or fault
+        self.stopped = self.stopped or fault
         return AuditStopped(fault.code, fault.detail)
 
     def _wake(self, waiters: list[_Waiter], told: list[Event]) -> None:

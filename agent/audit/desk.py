@@ -87,6 +87,7 @@ class AuditDesk:
         signers: every audit key that this node ever had, as the directory has them.
         witness: whose cosignatures count.
         looked_at: most records that one search looks at.
+        signing: whether a head may be signed, which the witness decides.
     """
 
     def __init__(
@@ -97,12 +98,14 @@ class AuditDesk:
         signers: Callable[[], Sequence[PublicKey]],
         witness: Peer,
         looked_at: int = LOOKED_AT,
+        signing: Callable[[], bool] = lambda: True,
     ) -> None:
         self._log = log
         self._frames = frames
         self._signers = signers
         self._witness = witness
         self._looked_at = looked_at
+        self._signing = signing
 
     def head(self) -> JsonObject:
         """How the log stands."""
@@ -199,15 +202,22 @@ class AuditDesk:
         """
         head = await self._log.covering(n)
         if head is None:
-            await self._log.checkpoint()
+            await self._sign()
             head = await self._log.covering(n)
         if n < 0 or head is None:
-            raise RecordUnknown(f"{n}: expected one of {self._log.head().size} records")
+            known = self._log.head()
+            signed = known.size if self._signing() else known.checkpoint
+            raise RecordUnknown(f"{n}: expected one of {signed} signed records")
         path = await self._log.inclusion(n, head.size)
         (line,) = await self._log.lines(n, n + 1)
         proof = tlog_proof(n, path, head.note + head.cosignatures)
         cosigned = head.cosignatures != ""
         return {"n": n, "line": line, "proof": proof, "cosigned": cosigned}
+
+    async def _sign(self) -> None:
+        """Sign the head, if that may be done now."""
+        if self._signing():
+            await self._log.checkpoint()
 
     async def evidence(self, n: int, *, uid: int) -> JsonObject:
         """The exact messages of a record; who sees them is recorded first.
@@ -248,10 +258,10 @@ class AuditDesk:
             RecordUnknown: the log is empty.
         """
         since = _time(body, "since")
-        await self._log.checkpoint()
+        await self._sign()
         newest = self._log.newest()
         if newest is None:
-            raise RecordUnknown("the log is empty")
+            raise RecordUnknown("the log has no signed head yet")
         first = 0 if since is None else await self._first(since - _SLACK, newest.size)
         keys = keys_document(
             self._log.origin,

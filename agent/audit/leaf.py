@@ -16,6 +16,8 @@ from agent.errors import AuditDamaged
 CAP = 256 * 1024
 """Longest line, bytes; a thousand subjects are 25 KB."""
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 
 def tail(event: Recorded) -> str:
     """What a line says after its kind; made before number and time are known.
@@ -24,9 +26,7 @@ def tail(event: Recorded) -> str:
         ValueError: the event has a value that has no place in a record, or too many.
     """
     members = {"kind": event.name, **event.members()}
-    text = json.dumps(
-        members, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    )
+    text = _ENCODER.encode(members)
     if len(text.encode()) > CAP - 256:
         raise ValueError(f"{event.name}: expected a record below {CAP} bytes")
     return text[1:]

@@ -55,7 +55,7 @@ from agent.crypto.note import (
     parse_note,
 )
 from agent.crypto.notekey import NoteKey
-from agent.crypto.tree import consistency_path, inclusion_path
+from agent.crypto.tree import EMPTY_ROOT, consistency_path, inclusion_path
 from agent.errors import (
     AuditDamaged,
     AuditWriteFailed,
@@ -451,6 +451,12 @@ class AuditLog:
         )
         self._cosigned = found
         self._tell(AuditCosigned(size))
+
+    def nothing(self) -> KeptCheckpoint:
+        """The head of no records, which is the same in every life; it is not kept."""
+        head = Checkpoint(self.origin, 0, EMPTY_ROOT)
+        note = format_checkpoint(head, self._key, self.origin)
+        return KeptCheckpoint(0, format_time(self._now()), note)
 
     def newest(self) -> KeptCheckpoint | None:
         """The newest signed head."""

@@ -8,8 +8,12 @@ Rules
 2. A cosignature counts only if a witness key of the directory made it.
 3. If the witness knows more than we have, or what it knows is no beginning of ours, an
    old copy of the log was put back or records were changed. That is recorded and shown
-   until the daemon starts with a log that agrees; nothing mends it by itself.
-4. A witness that is away delays nothing: the log goes on and is offered again.
+   until the daemon starts with a log that agrees; nothing mends it by itself. Lookups
+   are refused: the records that are missing may be of requests that come again.
+4. In each life the newest head of an earlier one is offered first, or, without one, the
+   head of no records. Only once the witness agrees another is signed: a log that was
+   put back would else sign a second root of a size that it has signed before.
+5. A witness that is away delays no lookup: the log goes on, its heads are signed later.
 """
 
 from __future__ import annotations
@@ -95,25 +99,33 @@ class Witness:
         while self._log.trouble is None:
             await self.round()
             waited = 0.0
-            while waited < pace.every_s and self._fresh() < pace.records:
+            while waited < pace.every_s and not self._due(pace):
                 await sleep(LOOK_S)
                 waited += LOOK_S
 
     async def round(self) -> None:
-        """Sign the head if there is anything new, and offer the newest head."""
+        """Meet the witness; then sign the head if anything is new, and offer it."""
         try:
-            await self._log.checkpoint()
-            newest = self._log.newest()
-            if newest is not None and self.state != "beyond":
-                await self._offer(newest)
+            if self.state == "unknown":
+                await self._offer(self._log.newest() or self._log.nothing())
+            if self.state == "agrees":
+                await self._log.checkpoint()
+                if (newest := self._log.newest()) is not None:
+                    await self._offer(newest)
         except (AuditWriteFailed, AuditDamaged):
             return  # the log itself has told that
         except PeerFault as e:
             self._complain(e)
 
-    def _fresh(self) -> int:
+    def _due(self, pace: Pace) -> bool:
+        """Whether there are so many new records that a head is signed at once."""
         head = self._log.head()
-        return head.size - head.checkpoint
+        return self.state == "agrees" and head.size - head.checkpoint >= pace.records
+
+    @property
+    def barred(self) -> FepError | None:
+        """Why no lookup may be answered with this log, or None."""
+        return self.trouble if self.state == "beyond" else None
 
     async def _offer(self, head: KeptCheckpoint) -> None:
         old = self._log.head().cosigned
@@ -137,7 +149,8 @@ class Witness:
 
     async def _take(self, head: KeptCheckpoint, text: str) -> None:
         line = self._genuine(head.note, text)
-        await self._log.cosigned(head.size, line)
+        if head.size > self._log.head().cosigned:
+            await self._log.cosigned(head.size, line)
         self.state, self.trouble, self._said = "agrees", None, ""
 
     def _genuine(self, note: str, text: str) -> str:

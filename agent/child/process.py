@@ -219,14 +219,17 @@ class Child:
         if not self._writer.is_closing():
             self._writer.write(data)
 
-    async def take(self, most: int = 1 << 18) -> bytes:
+    async def take(self, most: int = 1 << 18, *, drained: bool = True) -> bytes:
         """Some bytes, as they come; empty when the child closed its socket.
 
-        It does not read on while the child leaves unread what it was sent.
+        Args:
+            most: of them.
+            drained: do not read on while the child leaves unread what it was sent.
         """
         self._quiet_since = self._clock()
         try:
-            await self._writer.drain()
+            if drained:
+                await self._writer.drain()
             return await self._reader.read(most)
         except ConnectionError:
             return b""

@@ -100,6 +100,17 @@ def load_sign_key(files: IdentityFiles) -> PrivateKey:
     return load_private(files.sign_key, purpose="sign")
 
 
+def load_tls_key(files: IdentityFiles) -> PrivateKey:
+    """The key of our certificate.
+
+    Raises:
+        NotEnrolled: it is missing.
+        SecretUnreadable: its file is open to others, or damaged.
+    """
+    _refuse_missing(files.tls_key)
+    return load_private(files.tls_key, purpose="tls")
+
+
 def load_decrypt_key(files: IdentityFiles) -> PrivateKey:
     """The key that opens lookup requests.
 

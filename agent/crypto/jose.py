@@ -38,6 +38,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 
@@ -113,9 +114,14 @@ def from_base64url(text: str, *, at: str) -> bytes:
         raise MalformedMessage(f"{at}: expected base64url without padding") from None
 
 
+def header_json(header: Mapping[str, Any]) -> str:
+    """The JSON of a protected header."""
+    return _COMPACT.encode(header)
+
+
 def encode_header(header: Mapping[str, Any]) -> str:
     """A protected header as it stands in a message."""
-    return base64url(_COMPACT.encode(header).encode("ascii"))
+    return base64url(header_json(header).encode("ascii"))
 
 
 def decode_header(segment: str, *, at: str) -> object:
@@ -195,7 +201,8 @@ class PublicKey:
         """
         if self.jwk["kty"] != "EC":
             raise MalformedMessage(f"jwk: expected a P-256 key for {self.purpose}")
-        return p256_point(self.jwk["x"], self.jwk["y"], at="jwk")
+        encoded = p256_bytes(self.jwk["x"], self.jwk["y"], at="jwk")
+        return p256_point(encoded, at="jwk")
 
     @cached_property
     def ed25519(self) -> ed25519.Ed25519PublicKey:
@@ -210,17 +217,25 @@ class PublicKey:
         return ed25519.Ed25519PublicKey.from_public_bytes(x)
 
 
-def p256_point(x: str, y: str, *, at: str) -> ec.EllipticCurvePublicKey:
-    """The P-256 key of two coordinates in base64url, 32 bytes each.
+def p256_bytes(x: str, y: str, *, at: str) -> bytes:
+    """Two coordinates in base64url, 32 bytes each, as an uncompressed point (SEC 1).
 
     Raises:
-        MalformedMessage: other text, another length, or a point that is not on the
-            curve; ``at`` is its place in the message.
+        MalformedMessage: other text, or another length; ``at`` is its place in the
+            message.
     """
     raw = [from_base64url(v, at=f"{at}.{n}") for n, v in (("x", x), ("y", y))]
     if [len(r) for r in raw] != [32, 32]:
         raise MalformedMessage(f"{at}: expected coordinates of 32 bytes")
-    encoded = b"\x04" + b"".join(raw)
+    return b"\x04" + b"".join(raw)
+
+
+def p256_point(encoded: bytes, *, at: str) -> ec.EllipticCurvePublicKey:
+    """The P-256 key of an uncompressed point.
+
+    Raises:
+        MalformedMessage: it is not on the curve; ``at`` is its place in the message.
+    """
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(_P256, encoded)
     except ValueError as e:
@@ -229,11 +244,8 @@ def p256_point(x: str, y: str, *, at: str) -> ec.EllipticCurvePublicKey:
 
 def coordinates_of(key: ec.EllipticCurvePublicKey) -> tuple[str, str]:
     """The x and y of a P-256 key in base64url, as a JWK has them."""
-    numbers = key.public_numbers()
-    return (
-        base64url(numbers.x.to_bytes(32, "big")),
-        base64url(numbers.y.to_bytes(32, "big")),
-    )
+    encoded = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return base64url(encoded[1:33]), base64url(encoded[33:])
 
 
 def _strings(obj: object) -> dict[str, str]:
@@ -362,6 +374,15 @@ def message_digest(text: str) -> str:
     """``sha256:`` and the hex digest of a compact JWS's signing input."""
     signing_input = text.rpartition(".")[0].encode("ascii")
     return "sha256:" + hashlib.sha256(signing_input).hexdigest()
+
+
+def payload_of(text: str) -> bytes:
+    """The payload of a compact JWS whose form was checked.
+
+    Raises:
+        MalformedMessage: it has none.
+    """
+    return from_base64url(text.split(".", 2)[1], at="payload")
 
 
 def split(text: str | bytes, *, cap: int) -> Unverified:

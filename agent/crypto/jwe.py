@@ -20,6 +20,8 @@ import os
 import re
 import struct
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property, lru_cache
+from typing import Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -37,8 +39,9 @@ from agent.crypto.jose import (
     base64url,
     coordinates_of,
     decode_header,
-    encode_header,
     from_base64url,
+    header_json,
+    p256_bytes,
     p256_point,
 )
 from agent.errors import MalformedMessage, Undecryptable
@@ -54,8 +57,10 @@ SIZES = (1024, 4 * 1024, 16 * 1024, STEP)
 _HEADER = frozenset({"alg", "aud", "cty", "enc", "epk", "iss", "kid"})
 _EPK = frozenset({"crv", "kty", "x", "y"})
 _KID = re.compile(r"[A-Za-z0-9_-]{43}")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _JWS = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+")
-_NONCE, _TAG, _WRAPPED = 12, 16, 40
+_NONCE, _TAG, _WRAPPED, _POINT = 12, 16, 40, 65
+_SIZES = struct.Struct(">5H")
 _P256 = ec.SECP256R1()
 _KDF_TAIL = b"".join(
     (struct.pack(">I", len(ALG)), ALG.encode(), bytes(8), struct.pack(">I", 256))
@@ -100,16 +105,8 @@ def seal(
         raise ValueError(f"there is no message of type {cty}")
     ephemeral = ec.generate_private_key(_P256)
     x, y = coordinates_of(ephemeral.public_key())
-    header = {
-        "alg": ALG,
-        "enc": ENC,
-        "kid": to.kid,
-        "epk": {"kty": "EC", "crv": "P-256", "x": x, "y": y},
-        "cty": cty,
-        "iss": iss,
-        "aud": aud,
-    }
-    head = encode_header(header)
+    before, between, after = _header_around(to.kid, cty, iss, aud)
+    head = base64url(f"{before}{x}{between}{y}{after}".encode("ascii"))
     content_key, nonce = os.urandom(32), os.urandom(_NONCE)
     wrapping = _wrapping_key(ephemeral.exchange(ec.ECDH(), to.point))
     plain = jws.encode("ascii")
@@ -118,6 +115,25 @@ def seal(
     wrapped = aes_key_wrap(wrapping, content_key)
     parts = (wrapped, nonce, made[:-_TAG], made[-_TAG:])
     return ".".join((head, *(base64url(part) for part in parts)))
+
+
+@lru_cache(maxsize=1024)
+def _header_around(kid: str, cty: str, iss: str, aud: str) -> tuple[str, str, str]:
+    """The JSON of a header around x and y, the only members that are always new."""
+    mark = "?"
+    while mark in iss or mark in aud:
+        mark += "?"
+    header = {
+        "alg": ALG,
+        "enc": ENC,
+        "kid": kid,
+        "epk": {"kty": "EC", "crv": "P-256", "x": mark, "y": mark},
+        "cty": cty,
+        "iss": iss,
+        "aud": aud,
+    }
+    before, between, after = header_json(header).split(mark)
+    return before, between, after
 
 
 @dataclass(frozen=True)
@@ -156,8 +172,8 @@ class Sealed:
         cty: type of the message inside.
         iss: who says to have sent it.
         aud: for whom.
-        text: the exact compact JWE.
-        epk: the sender's one-time key, a point on the curve.
+        head: the exact protected header.
+        epk: the sender's one-time key, an uncompressed point.
         parts: encrypted key, iv, ciphertext and tag.
     """
 
@@ -165,9 +181,67 @@ class Sealed:
     cty: str
     iss: str
     aud: str
-    text: str = field(repr=False)
-    epk: ec.EllipticCurvePublicKey = field(repr=False, compare=False)
-    parts: tuple[bytes, bytes, bytes, bytes] = field(repr=False, compare=False)
+    head: str = field(repr=False)
+    epk: bytes = field(repr=False)
+    parts: tuple[bytes, bytes, bytes, bytes] = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The exact compact JWE."""
+        return ".".join((self.head, *(base64url(part) for part in self.parts)))
+
+    @property
+    def size(self) -> int:
+        """Characters of the compact JWE."""
+        return len(self.head) + sum(1 - -4 * len(part) // 3 for part in self.parts)
+
+    @cached_property
+    def point(self) -> ec.EllipticCurvePublicKey:
+        """The sender's one-time key.
+
+        Raises:
+            MalformedMessage: no point on the curve.
+        """
+        return p256_point(self.epk, at="JWE header.epk")
+
+    def packed(self) -> bytes:
+        """For another process: what was taken apart need not be again."""
+        texts = [
+            t.encode() for t in (self.kid, self.cty, self.iss, self.aud, self.head)
+        ]
+        wrapped, nonce, body, tag = self.parts
+        sizes = _SIZES.pack(*map(len, texts))
+        return b"".join((sizes, *texts, self.epk, wrapped, nonce, tag, body))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Self:
+        """What :meth:`packed` gave; only sizes are looked at.
+
+        The header's members are not read from the header again. That proves nothing
+        less: whoever can lie here can seal a message with any header.
+
+        Raises:
+            ValueError: not that.
+        """
+        if len(data) < _SIZES.size:
+            raise ValueError("expected a sealed message, got too few bytes")
+        at, texts = _SIZES.size, []
+        sizes = _SIZES.unpack_from(data)
+        if max(sizes) > HEADER_CAP:
+            raise ValueError("expected a sealed message, got a long header")
+        for size in sizes:
+            texts.append(data[at : at + size].decode())
+            at += size
+        cut = []
+        for size in (_POINT, _WRAPPED, _NONCE, _TAG):
+            cut.append(data[at : at + size])
+            at += size
+        epk, wrapped, nonce, tag = cut
+        body = data[at:]
+        if not body or padded_size(len(body)) != len(body):
+            raise ValueError("expected a sealed message, got another size")
+        kid, cty, iss, aud, head = texts
+        return cls(kid, cty, iss, aud, head, epk, (wrapped, nonce, body, tag))
 
     def open(self, key: PrivateKey) -> str:
         """The compact JWS inside, without its padding.
@@ -182,10 +256,9 @@ class Sealed:
         if key.public.kid != self.kid:
             raise Undecryptable(f"JWE: expected kid {key.public.kid}, got {self.kid}")
         wrapped, nonce, body, tag = self.parts
-        head = self.text.partition(".")[0]
         try:
-            content_key = aes_key_unwrap(_wrapping_key(key.agree(self.epk)), wrapped)
-            plain = AESGCM(content_key).decrypt(nonce, body + tag, head.encode("ascii"))
+            content_key = aes_key_unwrap(_wrapping_key(key.agree(self.point)), wrapped)
+            plain = AESGCM(content_key).decrypt(nonce, body + tag, self.head.encode())
         except (InvalidUnwrap, InvalidTag, ValueError) as e:
             raise Undecryptable("JWE: it does not open with its key") from e
         inner = plain.rstrip(b" ")
@@ -222,15 +295,17 @@ def split_sealed(text: str | bytes, *, cap: int) -> Sealed:
         raise MalformedMessage("JWE header.kid: expected a thumbprint of 43 characters")
     if header["cty"] not in PURPOSE:
         raise MalformedMessage("JWE header.cty: expected the typ of a known message")
-    return Sealed(
+    found = Sealed(
         kid=header["kid"],
         cty=header["cty"],
         iss=header["iss"],
         aud=header["aud"],
-        text=line,
-        epk=p256_point(epk["x"], epk["y"], at="JWE header.epk"),
+        head=parts[0],
+        epk=p256_bytes(epk["x"], epk["y"], at="JWE header.epk"),
         parts=binary,
     )
+    _ = found.point  # on the curve, or malformed
+    return found
 
 
 def _binary(parts: list[str]) -> tuple[bytes, bytes, bytes, bytes]:
@@ -264,6 +339,8 @@ def _header(segment: str) -> tuple[dict[str, str], dict[str, str]]:
     for text in texts:
         if not isinstance(text, str) or not 1 <= len(text) <= 256:
             raise MalformedMessage("JWE header: expected texts of 1 to 256 characters")
+        if not text.isascii() and _SURROGATE.search(text):
+            raise MalformedMessage("JWE header: expected texts of whole characters")
     if (epk["kty"], epk["crv"]) != ("EC", "P-256"):
         raise MalformedMessage("JWE header.epk: expected a P-256 key")
     return header, epk

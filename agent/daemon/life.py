@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from resource import RLIMIT_CORE, setrlimit
 
 from agent import VERSION
 from agent.audit.events import DaemonReady, DaemonStopping
+from agent.child.heap import settle_heap
 from agent.daemon.assembly import Daemon, assemble
 from agent.daemon.lookups import Lookups
 from agent.daemon.loops import beside
@@ -125,7 +125,7 @@ async def live(daemon: Daemon, stop: Stop) -> None:
         server.serving(app, daemon.settings.paths.socket),
         daemon.lookups.serving(),
     ):
-        _settle_heap()
+        settle_heap()
         daemon.tell(DaemonReady(VERSION, daemon.resources))
         daemon.notifier.ready()
         serving = asyncio.create_task(daemon.flow.serve())
@@ -139,16 +139,6 @@ async def live(daemon: Daemon, stop: Stop) -> None:
                 serving.cancel()
                 failed.result()
         await serving
-
-
-def _settle_heap() -> None:
-    """Set what there is now, which stays, apart from what the collector looks at.
-
-    Else it walks through all modules every few seconds: some 40 ms in which nobody gets
-    an answer.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def _people(lookups: Lookups) -> server.People:

@@ -24,7 +24,12 @@ from agent.audit.log import AuditLog
 from agent.audit.witness import Pace, Peer, Witness
 from agent.catalog.gate import Offer
 from agent.control.directory import TrustedDirectory
-from agent.control.identity import IdentityFiles, load_audit_key, load_decrypt_key
+from agent.control.identity import (
+    IdentityFiles,
+    load_audit_key,
+    load_decrypt_key,
+    load_tls_key,
+)
 from agent.crypto.jose import PrivateKey, PublicKey
 from agent.crypto.notekey import NoteKey
 from agent.daemon.lookups import (
@@ -42,6 +47,7 @@ from agent.lookup.door.process import Door
 from agent.lookup.door.talk import Opening as DoorOpening
 from agent.lookup.flow import Chance, LookupFlow, Parts
 from agent.lookup.intake import Bounds, Turnstile
+from agent.lookup.opener.process import Opener
 from agent.lookup.query.gather import Sources
 from agent.lookup.query.process import Seams
 from agent.lookup.query.talk import Opening
@@ -125,7 +131,8 @@ async def open_log(stack: AsyncExitStack, ground: Ground, *, config: str) -> Aud
     stack.push_async_callback(log.close)
     await log.start(version=VERSION, boot=boot_id(os.environ))
     await log.changed("config", config, ConfigChanged(config))
-    kids = _kids(ground.signer, load_decrypt_key(ground.files), key)
+    files = ground.files
+    kids = _kids(load_tls_key(files), ground.signer, load_decrypt_key(files), key)
     await log.changed("keys", json.dumps(kids), KeysChanged(node, kids))
     return log
 
@@ -164,7 +171,14 @@ def make_lookups(
     peer = _peer(ground)
     witness = Witness(log, peer, tell=tell)
     parts = _parts(ground, opened.offers, log=log, sources=sources)
-    parts = replace(parts, agreed=lambda: log.whole and witness.state == "agrees")
+    # Only the listener brings so many lookups that another process pays.
+    opener = Opener(list(parts.keys.values())) if found.lookup.listen else None
+    parts = replace(
+        parts,
+        agreed=lambda: log.whole and witness.state == "agrees",
+        opener=opener,
+        barred=lambda: witness.barred,
+    )
     flow = LookupFlow(parts, policy=active, started=now())
     line = Standing(now=now, enabled=found.lookup.relay)
     threshold = Standing(now=now, enabled=bool(found.lookup.listen))
@@ -179,11 +193,13 @@ def make_lookups(
             frames=frames_of(opened.offers),
             signers=partial(_audit_keys, ground, log),
             witness=peer,
+            signing=lambda: witness.state == "agrees",
         ),
         sources=sources,
         relay=_relay(ground, flow, line) if found.lookup.relay else None,
         line=line,
         door=_door(ground, flow, threshold),
+        opener=opener,
         threshold=threshold,
         evidence_days=found.audit.evidence_days,
         offers=opened.offers,
@@ -203,6 +219,7 @@ def _parts(
         keys={key.public.kid: key},
         directory=lambda: ground.directory.fresh,
         agreed=lambda: False,
+        barred=lambda: None,
         renew=Renewal(partial(_refresh, ground), clock=time.monotonic),
         log=log,
         sources=sources,

@@ -36,6 +36,7 @@ from agent.local.lookups import Sight, Way
 from agent.lookup import record
 from agent.lookup.door.process import Door
 from agent.lookup.flow import LookupFlow
+from agent.lookup.opener.process import Opener
 from agent.lookup.query.gather import Sources
 from agent.lookup.relay import Relay
 from agent.wire.grammar import format_time
@@ -95,6 +96,7 @@ class Lookups:
         relay: the line, if the settings want it.
         line: how it stands.
         door: the listener, if the settings want one.
+        opener: of requests, beside the listener.
         threshold: how it stands.
         evidence_days: how long evidence is kept.
         offers: what may be looked up.
@@ -112,6 +114,7 @@ class Lookups:
     relay: Relay | None
     line: Standing
     door: Door | None
+    opener: Opener | None
     threshold: Standing
     evidence_days: int
     offers: Mapping[str, Offer]
@@ -155,6 +158,8 @@ class Lookups:
             loops.append(("relay", self.relay.forever))
         if self.door is not None:
             loops.append(("listener", self.door.forever))
+        if self.opener is not None:
+            loops.append(("opener", self.opener.live))
         tasks = [asyncio.create_task(self._kept(name, run)) for name, run in loops]
         try:
             yield

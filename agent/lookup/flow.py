@@ -44,8 +44,8 @@ from agent.audit.log import Open as Begun
 from agent.catalog.gate import Offer
 from agent.crypto import jwe
 from agent.crypto.daykey import DayKey
-from agent.crypto.jose import PrivateKey, PublicKey
-from agent.crypto.jwe import Parcel
+from agent.crypto.jose import PrivateKey, PublicKey, Unverified, Verified
+from agent.crypto.jwe import Parcel, Sealed
 from agent.errors import (
     AuditWriteFailed,
     DirectoryStale,
@@ -57,6 +57,7 @@ from agent.errors import (
     SecrecyMarker,
     SourceFailed,
     UnknownKey,
+    WorkerDied,
 )
 from agent.lookup import mask, record, reply, verify
 from agent.lookup.intake import Crowded, Turnstile
@@ -124,6 +125,21 @@ class Sources(Protocol):
         ...
 
 
+class Opener(Protocol):
+    """Opens sealed requests in another process, while that is :attr:`up`."""
+
+    @property
+    def up(self) -> bool:
+        """Whether it works now."""
+        ...
+
+    async def open(
+        self, sealed: Sealed, candidates: tuple[PublicKey, ...]
+    ) -> Unverified | Verified:
+        """As ``verify.uncover``. Raises also WorkerDied."""
+        ...
+
+
 @dataclass(frozen=True)
 class Chance:
     """Time and ids.
@@ -155,6 +171,7 @@ class Parts:
             DirectoryStale if it is too old to say who may ask.
         agreed: whether nothing can be missing in our log: its last life ended well, and
             the witness knows no more, so that no restored copy forgot a request.
+        barred: why no lookup may be answered at all, or None.
         renew: fetch the directory again, because a key was not in it or it is too old;
             whether it was done, which is not at every call.
         log: see there.
@@ -165,6 +182,7 @@ class Parts:
         chance: see there.
         deadline_s: longest time for the source, all items together, seconds.
         at_work: requests being worked on, those for which nobody waits among them.
+        opener: opens requests in another process; None if it is done here.
     """
 
     node: str
@@ -172,6 +190,7 @@ class Parts:
     keys: Mapping[str, PrivateKey]
     directory: Callable[[], Directory]
     agreed: Callable[[], bool]
+    barred: Callable[[], FepError | None]
     renew: Callable[[], Awaitable[bool]]
     log: Log
     sources: Sources
@@ -181,6 +200,7 @@ class Parts:
     chance: Chance
     deadline_s: float = 20.0
     at_work: int = 256
+    opener: Opener | None = None
 
 
 @dataclass
@@ -267,63 +287,85 @@ class LookupFlow:
 
         Nothing that a peer can send makes it raise.
         """
-        found = await self.decided(text)
-        return found if isinstance(found, Problem) else found.seal()
-
-    async def decided(self, text: str) -> Parcel | Problem:
-        """As :meth:`answer`, for one who seals the reply himself."""
-        if self._draining:
-            return self.refuse(Problem.of("busy", "the agent is stopping"))
         if len(text) > REQUEST_CAP:
             return self.refuse(Problem.of("too-large", f"at most {REQUEST_CAP} B"))
         try:
             sealed = jwe.split_sealed(text, cap=REQUEST_CAP)
         except MalformedMessage as e:
             return self.refuse(Problem.of("malformed", e.detail))
+        found = await self.decided(sealed)
+        return found if isinstance(found, Problem) else found.seal()
+
+    async def decided(self, sealed: Sealed) -> Parcel | Problem:
+        """As :meth:`answer`, for one who took it apart and seals the reply himself."""
+        if self._draining:
+            return self.refuse(Problem.of("busy", "the agent is stopping"))
+        if (why := self._parts.barred()) is not None:
+            return self.refuse(self._unable(why))
         found = await self._admitted(sealed)
         return self.refuse(found) if isinstance(found, Problem) else found
 
-    async def _admitted(self, sealed: jwe.Sealed) -> Parcel | Problem:
+    async def _admitted(self, sealed: Sealed) -> Parcel | Problem:
         try:
-            with self._parts.turnstile.entered(sealed.iss, len(sealed.text)):
+            with self._parts.turnstile.entered(sealed.iss, sealed.size):
                 return await self._opened(sealed)
         except Crowded as e:
             return Problem("busy", 429 if e.one_peer else 503, "too many lookups")
         except PeerFault as e:
             return problem_of(e)
         except DirectoryStale as e:  # shown by whoever keeps it, as long as it lasts
-            self._parts.tell(LookupFailed(None, e.code))
-            return Problem.of("busy", "the agent cannot answer now")
+            return self._unable(e)
         except FepError as e:
             self.trouble = e
         except Exception as e:  # noqa: BLE001 - a defect here must not stop others
             self.trouble = InternalFault(f"lookup: {type(e).__name__}")
-        self._parts.tell(LookupFailed(None, self.trouble.code))
+        return self._unable(self.trouble)
+
+    def _unable(self, why: FepError) -> Problem:
+        self._parts.tell(LookupFailed(None, why.code))
         return Problem.of("busy", "the agent cannot answer now")
 
-    async def _opened(self, sealed: jwe.Sealed) -> Parcel:
+    async def _opened(self, sealed: Sealed) -> Parcel:
+        message = await self._uncovered(sealed)
         try:
-            asked, to = self._known(sealed)
+            asked, to = self._known(sealed, message)
         except (UnknownKey, DirectoryStale):
             if not await self._parts.renew():
                 raise
-            asked, to = self._known(sealed)
+            asked, to = self._known(sealed, message)
         if asked.reason is None:
             text = await self._once(asked)
         else:
             text = await self._deny(asked, asked.reason)
         return reply.parcel(text, to=to, iss=self._parts.node, aud=asked.request.iss)
 
-    def _known(self, sealed: jwe.Sealed) -> tuple[Asked, PublicKey]:
+    async def _uncovered(self, sealed: Sealed) -> Unverified | Verified:
+        """What is inside, opened by the opener or, without one, here."""
+        opener = self._parts.opener
+        if opener is not None and opener.up:
+            with contextlib.suppress(WorkerDied):
+                return await opener.open(sealed, self._candidates(sealed.iss))
+        return verify.uncover(sealed, keys=self._parts.keys)
+
+    def _candidates(self, iss: str) -> tuple[PublicKey, ...]:
+        """Keys with which a request of this consumer can be signed; perhaps none."""
+        try:
+            return self._parts.directory().node_keys(iss).live
+        except FepError:
+            return ()  # told by who_asks
+
+    def _known(
+        self, sealed: Sealed, message: Unverified | Verified
+    ) -> tuple[Asked, PublicKey]:
         """Who asks, and the key for the reply."""
         parts = self._parts
         directory = parts.directory()
         if self._fresh_since is not None and parts.agreed():
             self._fresh_since = None
-        asked = verify.open_request(
+        asked = verify.who_asks(
             sealed,
+            message,
             node=parts.node,
-            keys=parts.keys,
             directory=directory,
             clock=Clock(parts.chance.now(), self._fresh_since),
         )

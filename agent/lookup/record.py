@@ -53,7 +53,7 @@ def decided(seen: Seen, reply: Reply, text: str) -> LookupDecided:
         text: its exact compact JWS.
     """
     request, offer, key = seen.request, seen.offer, seen.key
-    known = set() if offer is None else {bound.item.name for bound in offer.items}
+    known = {} if offer is None else offer.by_name
     decision = reply.policy.decision_id
     matter = request.matter
     return LookupDecided(
@@ -120,16 +120,14 @@ def subjects(request: Request, offer: Offer | None, key: DayKey) -> tuple[str, .
     """The HMAC of each item's canonical key; none if its types are not known."""
     if offer is None:
         return ()
-    letters = {bound.item.name: bound.item.type for bound in offer.items}
-    if any(name not in letters for item in request.items for name in item.keys):
+    known, names = offer.by_name, request.items[0].keys  # the same in every item
+    if any(name not in known for name in names):
         return ()
-    order = [bound.item.name for bound in offer.items]
+    order = [name for name in known if name in names]
     return tuple(
         key.subject(
             b"".join(
-                key_frame(letters[name], item.keys[name])
-                for name in order
-                if name in item.keys
+                key_frame(known[name].item.type, item.keys[name]) for name in order
             )
         )
         for item in request.items

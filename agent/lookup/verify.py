@@ -12,17 +12,19 @@ Rules
    of its node lists it.
 4. Until the consumer's signature has verified, a fault is an exception and gets no
    signed answer. After that it is a reason of the closed list.
-5. Order: header, claims, signature, then ``header``, ``audience``, ``time``.
+5. Order: header, then claims and signature, then ``header``, ``audience``, ``time``.
+6. :func:`uncover` needs no directory and no clock: another process can do it, and with
+   it most of what a request costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent.crypto import jose
-from agent.crypto.jose import PrivateKey, PublicKey
+from agent.crypto.jose import PrivateKey, PublicKey, Unverified, Verified
 from agent.crypto.jwe import Sealed
 from agent.errors import KeyRevoked, MalformedMessage, Undecryptable
 from agent.wire.directory import Directory
@@ -67,20 +69,53 @@ class Asked:
     reason: str | None = None
 
 
-def open_request(
+def uncover(
     sealed: Sealed,
     *,
-    node: str,
     keys: Mapping[str, PrivateKey],
-    directory: Directory,
-    clock: Clock,
-) -> Asked:
-    """Open a sealed request and find out who signed it.
+    candidates: Sequence[PublicKey] = (),
+) -> Unverified | Verified:
+    """Open a sealed request, and check its signature if the key for it is at hand.
 
     Args:
         sealed: the request as received, its form checked.
-        node: who we are.
         keys: our keys of purpose ``decrypt`` by kid.
+        candidates: keys of a node, one of which may be the signer's.
+
+    Raises:
+        MalformedMessage: it breaks the wire format.
+        BadSignature: the signature does not verify.
+        Undecryptable: it is sealed to a key that is not ours, or was altered.
+    """
+    if sealed.cty != REQUEST_TYP:
+        raise MalformedMessage(f"header.cty: expected {REQUEST_TYP}")
+    ours = keys.get(sealed.kid)
+    if ours is None:
+        raise Undecryptable(f"lookup: sealed to {sealed.kid}, no key of ours")
+    message = jose.split(sealed.open(ours), cap=REQUEST_CAP)
+    if message.typ != REQUEST_TYP:
+        raise MalformedMessage(f"header.typ: expected {REQUEST_TYP}")
+    named = (k for k in candidates if (k.kid, k.purpose) == (message.kid, "sign"))
+    key = next(named, None)
+    return message if key is None else jose.verify(message, key, typ=REQUEST_TYP)
+
+
+def who_asks(
+    sealed: Sealed,
+    message: Unverified | Verified,
+    *,
+    node: str,
+    directory: Directory,
+    clock: Clock,
+) -> Asked:
+    """Read an opened request and find out who signed it.
+
+    Args:
+        sealed: what it came in.
+        message: from :func:`uncover`. If it is verified, then by the key whose
+            thumbprint is its ``kid``: whose key that is, and whether it is active, is
+            judged here.
+        node: who we are.
         directory: everybody's keys.
         clock: see there.
 
@@ -89,19 +124,11 @@ def open_request(
         UnknownKey: it is signed with a key that the directory does not have.
         KeyRevoked: the consumer's key is not active any more.
         BadSignature: the signature does not verify.
-        Undecryptable: it is sealed to a key that is not ours, or was altered.
     """
-    if sealed.cty != REQUEST_TYP:
-        raise MalformedMessage(f"header.cty: expected {REQUEST_TYP}")
-    ours = keys.get(sealed.kid)
-    if ours is None:
-        raise Undecryptable(f"lookup: sealed to {sealed.kid}, no key of {node}")
-    message = jose.split(sealed.open(ours), cap=REQUEST_CAP)
-    if message.typ != REQUEST_TYP:
-        raise MalformedMessage(f"header.typ: expected {REQUEST_TYP}")
     request = parse_request(message.payload)
     signer = _signer(directory, request.iss, message.kid)
-    verified = jose.verify(message, signer, typ=REQUEST_TYP)
+    if isinstance(message, Unverified):
+        message = jose.verify(message, signer, typ=REQUEST_TYP)
     reason = None
     if (sealed.iss, sealed.aud) != (request.iss, request.aud):
         reason = "header"
@@ -109,7 +136,7 @@ def open_request(
         reason = "audience"
     elif not in_time(request, clock):
         reason = "time"
-    return Asked(request, verified.digest, verified.text, reason)
+    return Asked(request, message.digest, message.text, reason)
 
 
 def _signer(directory: Directory, node: str, kid: str) -> PublicKey:

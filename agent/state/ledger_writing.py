@@ -49,7 +49,7 @@ class Writing:
         self._db = db
         self._known: dict[tuple[str, str], KeptRequest | None] = {}
         self._begun: list[KeptRequest] = []
-        self._answered: list[tuple[str, str, int]] = []
+        self._answered: dict[tuple[str, str], int] = {}
 
     def add_leaves(self, leaves: Sequence[tuple[int, str]]) -> None:
         """Append lines under their numbers."""
@@ -71,7 +71,7 @@ class Writing:
 
     def look_up(self, names: Sequence[tuple[str, str]]) -> None:
         """Find the requests of these ``(iss, jti)`` at once, for :meth:`request`."""
-        for part in _parts(names):
+        for part in _parts([name for name in names if name not in self._known]):
             rows, values = _values(part)
             found = self._db.execute(_FIND.format(rows), values).fetchone()[0]
             self._known |= dict.fromkeys(part)
@@ -93,14 +93,14 @@ class Writing:
         kept = self.request(iss, jti)
         if kept is not None:
             self._known[iss, jti] = replace(kept, leaf=leaf)
-            self._answered.append((iss, jti, leaf))
+            self._answered[iss, jti] = leaf
 
     def flush(self) -> None:
         """Write what was gathered of requests; the end of the block does it."""
         begun, self._begun = self._begun, []
-        answered, self._answered = self._answered, []
+        answered, self._answered = self._answered, {}
         self._insert("requests", [(*_names(r), r.digest, r.exp, None) for r in begun])
-        for part in _parts(answered):
+        for part in _parts([(*name, leaf) for name, leaf in answered.items()]):
             rows, values = _values(part)
             self._db.execute(_ANSWER.format(rows), values)
 

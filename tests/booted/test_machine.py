@@ -187,7 +187,7 @@ class Site:
 
     def log_holds(self) -> None:
         """The log is taken away and judged offline; the exchange has cosigned it."""
-        folder = "/root/log"
+        folder = "/srv/log"
         self.machine.run("rm", "-rf", folder)
         size = self.fep("audit", "export", folder)["size"]
         found = self.fep("audit", "verify", folder)
@@ -211,10 +211,10 @@ class Site:
 
     def install(self, *files: Path) -> None:
         """``dpkg -i`` of files that were carried to the machine."""
-        carried = [self.machine.file(f"/root/{file.name}") for file in files]
+        carried = [self.machine.file(f"/srv/{file.name}") for file in files]
         for file, to in zip(files, carried, strict=True):
             shutil.copy(file, to)
-        names = (f"/root/{file.name}" for file in files)
+        names = (f"/srv/{file.name}" for file in files)
         self.machine.run("dpkg", "-i", *names, timeout=180)
         for to in carried:
             to.unlink()
@@ -331,9 +331,9 @@ def test_enrol_and_first_receipt(site: Site, tmp_path: Path) -> None:
     assert (report["read"], report["loaded"]) == (ROWS, ROWS)
     assert len(site.centre()) == ROWS
     batch = site.fep("spool", "show", PERSONS, "1", "1")
-    receipt = machine.file("/root/receipt.jws")
+    receipt = machine.file("/srv/receipt.jws")
     receipt.write_text(batch["receipts"][-1]["jws"], "utf-8")
-    assert site.fep("verify", "/root/receipt.jws")["genuine"] is True
+    assert site.fep("verify", "/srv/receipt.jws")["genuine"] is True
 
 
 def test_a_lookup_answered(site: Site) -> None:

@@ -44,7 +44,7 @@ class Older:
     def bring(self, package: Path) -> str:
         """Carry a file there; its name."""
         shutil.copy(package, self.root / "root" / package.name)
-        return f"/root/{package.name}"
+        return f"/srv/{package.name}"
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_damaged_run_file_changes_nothing(older: Older, spoil: str) -> None:
 
 def _pushes(older: Older) -> None:
     """``fep demo``: exchange and agent, over TLS, to receipts that balance."""
-    said = older.run("fep", "demo", "--rows", "2000", "--json", "--dir", "/root/demo")
+    said = older.run("fep", "demo", "--rows", "2000", "--json", "--dir", "/srv/demo")
     report, _ = json.JSONDecoder().raw_decode(said, said.index("{"))
     assert report["healthy"] is True
 

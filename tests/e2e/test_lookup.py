@@ -302,7 +302,9 @@ def test_the_log_is_taken_away_and_holds(place: Place) -> None:
         )
     assert done.returncode == 0, done.stdout + done.stderr
     kinds = {r["kind"] for r in _all(place)}
-    assert {"audit.started", "config.changed", "keys.changed"} <= kinds
+    assert {"audit.started", "config.changed"} <= kinds
+    kids = [r["kids"].keys() for r in _all(place) if r["kind"] == "keys.changed"]
+    assert kids == [{"tls", "sign", "decrypt", "audit"}]
     assert {"policy.activated", "admin.action", "lookup.decided"} <= kinds
     n = place.records()[0]["n"]
     assert place.agent.fep("audit", "prove", str(n))["cosigned"] is True

@@ -183,7 +183,11 @@ class Site:
         return Witness(self.log, peer(double), tell=self.told.append)
 
     def desk(
-        self, double: WitnessDouble | None = None, *, looked_at: int = 50_000
+        self,
+        double: WitnessDouble | None = None,
+        *,
+        looked_at: int = 50_000,
+        signing: bool = True,
     ) -> AuditDesk:
         """What people ask; a key is one item ``id`` with a number."""
         return AuditDesk(
@@ -192,6 +196,7 @@ class Site:
             signers=lambda: [LOG_KEY.public],
             witness=peer(double or WitnessDouble()),
             looked_at=looked_at,
+            signing=lambda: signing,
         )
 
 

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.crypto.jwe import Parcel
+from agent.crypto.jwe import Parcel, Sealed
 from agent.errors import FepError
 from agent.lookup.door.process import Door, Hooks, Seams, Watch
 from agent.lookup.door.talk import Opening
@@ -36,7 +36,7 @@ class Daemon:
         refused: called with each code that the door refused with.
     """
 
-    answer: Callable[[str], Awaitable[Parcel | Problem]]
+    answer: Callable[[Sealed], Awaitable[Parcel | Problem]]
     refused: Callable[[str], None] = lambda _: None
     ports: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
     faults: asyncio.Queue[FepError] = field(default_factory=asyncio.Queue)

@@ -20,7 +20,7 @@ from agent.catalog.folder import load_folder
 from agent.catalog.gate import Offer, offers
 from agent.demo import documents
 from agent.errors import DirectoryStale, FepError
-from agent.lookup.flow import Chance, LookupFlow, Parts
+from agent.lookup.flow import Chance, LookupFlow, Opener, Parts
 from agent.lookup.intake import Bounds, Turnstile
 from agent.lookup.policy import load as policies
 from agent.lookup.policy.judge import Active
@@ -130,13 +130,15 @@ class World:
     bounds: Bounds = field(default_factory=Bounds)
     deadline_s: float = 5.0
     at_work: int = 256
+    provider: Party = field(default_factory=lambda: Party(PROVIDER))
+    opener: Opener | None = None
 
     def __post_init__(self) -> None:
         self.clock = Clock()
         self.events: list[Event] = []
         self.sources = SourceDouble()
         self.offers = sample_offers()
-        self.provider, self.consumer = Party(PROVIDER), Party(CONSUMER)
+        self.consumer = Party(CONSUMER)
         self.stranger = Party(STRANGER)
         self.directory: Directory = directory_of(
             self.provider.entry(), self.consumer.entry(), self.stranger.entry()
@@ -146,6 +148,7 @@ class World:
         self.renewals = 0
         self.witnessed = True
         self.boot = "first"
+        self.barred: FepError | None = None
         self._numbers = itertools.count(1)
         self.asker = Requester(
             self.consumer,
@@ -191,6 +194,7 @@ class World:
             keys={self.provider.decrypt.public.kid: self.provider.decrypt},
             directory=self.keys,
             agreed=lambda: self.log.whole and self.witnessed,
+            barred=lambda: self.barred,
             renew=self.renew,
             log=log,
             sources=self.sources,
@@ -206,6 +210,7 @@ class World:
             ),
             deadline_s=self.deadline_s,
             at_work=self.at_work,
+            opener=self.opener,
         )
 
     @asynccontextmanager

@@ -12,23 +12,21 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import gc
 import resource
 import socket
 from itertools import count
 from typing import Any
 
+from agent.child.frames import Frame, Frames, Outbox
+from agent.child.heap import settle_heap
 from agent.child.inside import settle
-from agent.crypto.jwe import Parcel
+from agent.crypto.jwe import Parcel, Sealed
 from agent.errors import ConfigInvalid
 from agent.lookup.door.talk import (
     BEAT_S,
     TO_DOOR_CAP,
-    Frame,
-    Frames,
     Kind,
     Opening,
-    Outbox,
     opening_of,
     parcel_of,
     problem_of,
@@ -84,11 +82,11 @@ class Daemon(asyncio.Protocol):
             case Kind.OPENING if not self.opening.done():
                 self.opening.set_result(opening_of(frame.body))
 
-    async def ask(self, text: bytes) -> str | Problem:
+    async def ask(self, sealed: Sealed) -> str | Problem:
         """The sealed reply to a sealed request, or why there is none."""
         number = next(self._numbers) & 0xFFFFFFFF
         waiting = self._waiting[number] = self._loop.create_future()
-        self._outbox.put(Kind.ASK, number, text)
+        self._outbox.put(Kind.ASK, number, sealed.packed())
         found = await waiting
         return found if isinstance(found, Problem) else found.seal()
 
@@ -134,8 +132,7 @@ async def serve(sock: socket.socket) -> int:
             hooks, aud=opening.aud, most=opening.most, body_s=opening.body_s
         )
         async with listening(answer, opening) as port:
-            gc.collect()
-            gc.freeze()  # the modules: collecting does not stop for them any more
+            settle_heap()
             daemon.tell(Kind.OPENED, str(port))
             beat = asyncio.create_task(daemon.beat())
             await daemon.ended

@@ -23,16 +23,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.child.frames import Frame, Frames, Outbox
 from agent.child.process import Child, Guard
-from agent.crypto.jwe import Parcel
+from agent.crypto.jwe import Parcel, Sealed
 from agent.errors import ConfigInvalid, FepError, ListenerDied, WorkerDied
 from agent.lookup.door.talk import (
     TO_DAEMON_CAP,
-    Frame,
-    Frames,
     Kind,
     Opening,
-    Outbox,
     opening_body,
     parcel_body,
     problem_body,
@@ -55,7 +53,7 @@ class Hooks:
         closed: it does not: why.
     """
 
-    answer: Callable[[str], Awaitable[Parcel | Problem]]
+    answer: Callable[[Sealed], Awaitable[Parcel | Problem]]
     refused: Callable[[str], None]
     opened: Callable[[int], None]
     closed: Callable[[FepError], None]
@@ -214,13 +212,13 @@ class Door:
     def _ask(self, frame: Frame, outbox: Outbox) -> None:
         if len(self._at_work) > 2 * self._opening.most:
             raise ValueError("more requests at a time than it was told")
-        text = frame.body.decode("ascii")
-        task = asyncio.create_task(self._one(frame.number, text, outbox))
+        sealed = Sealed.unpacked(frame.body)
+        task = asyncio.create_task(self._one(frame.number, sealed, outbox))
         self._at_work.add(task)
         task.add_done_callback(self._at_work.discard)
 
-    async def _one(self, number: int, text: str, outbox: Outbox) -> None:
-        found = await self._hooks.answer(text)
+    async def _one(self, number: int, sealed: Sealed, outbox: Outbox) -> None:
+        found = await self._hooks.answer(sealed)
         if isinstance(found, Problem):
             outbox.put(Kind.PROBLEM, number, problem_body(found))
         else:

@@ -1,25 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the daemon and the door say to each other.
 
-One socket. A frame is the length of its body (4 bytes), its kind (1), a number (4),
-all big-endian, and the body. The daemon's first frame is OPENING. Then the door says
-OPENED or UNUSABLE; it asks (ASK) under numbers of its own, counts what it refused
-itself (REFUSED), and gives a sign of life (BEAT). The daemon answers each number, in
-any order, with SIGNED or PROBLEM. After END the door takes nothing new, gives the
-answers that it still gets, and goes.
-
-Frames that are ready at the same time travel in few writes, so that many of them wake
-the other side seldom; but a handful goes at once, so that both sides work at a time.
+One socket with frames (:mod:`agent.child.frames`). The daemon's first frame is OPENING.
+Then the door says OPENED or UNUSABLE; it asks (ASK, a packed sealed message) under
+numbers of its own, counts what it refused itself (REFUSED), and gives a sign of life
+(BEAT). The daemon answers each number, in any order, with SIGNED or PROBLEM. After END
+the door takes nothing new, gives the answers that it still gets, and goes.
 """
 
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from agent.crypto.jose import PublicKey
 from agent.crypto.jwe import Parcel
@@ -49,19 +43,6 @@ TO_DOOR_CAP = REPLY_ROOM + 8192
 """Longest body of the daemon's frames, bytes."""
 BEAT_S = 5.0
 """Pause between two signs of life, seconds."""
-TOGETHER = 4
-"""So many frames do not wait for more. Without this bound all lookups in flight move as
-one: the daemon waits while the door works and the other way round."""
-
-_HEAD = struct.Struct(">IBI")
-
-
-class Frame(NamedTuple):
-    """A frame: what it is, about which request (0: none), and its body."""
-
-    kind: int
-    number: int
-    body: bytes
 
 
 @dataclass(frozen=True)
@@ -77,6 +58,7 @@ class Opening:
         aud: the exchange that alone may ask.
         most: requests inside at a time.
         body_s: how long a body may take to come, seconds.
+        idle_s: how long a connection may be open on which nothing is being answered.
     """
 
     host: str
@@ -87,69 +69,7 @@ class Opening:
     aud: str
     most: int
     body_s: float = 30.0
-
-
-class Frames:
-    """Takes frames out of a stream.
-
-    Args:
-        cap: longest body, bytes.
-    """
-
-    def __init__(self, cap: int) -> None:
-        self._cap = cap
-        self._kept = b""
-
-    def of(self, data: bytes) -> Iterator[Frame]:
-        """The frames that a further piece of the stream completes.
-
-        Raises:
-            ValueError: one is longer than it may be.
-        """
-        kept = self._kept + data if self._kept else data
-        at, end = 0, len(kept)
-        while end - at >= _HEAD.size:
-            size, kind, number = _HEAD.unpack_from(kept, at)
-            if size > self._cap:
-                raise ValueError(f"frame of {size} bytes, at most {self._cap}")
-            begin = at + _HEAD.size
-            if end - begin < size:
-                break
-            at = begin + size
-            yield Frame(kind, number, kept[begin:at])
-        self._kept = kept[at:]
-
-
-class Outbox:
-    """Gathers frames until there is a handful, or the loop has nothing else to run.
-
-    Args:
-        write: sends bytes, without waiting.
-        soon: ``call_soon`` of the loop.
-    """
-
-    def __init__(
-        self,
-        write: Callable[[bytes], object],
-        soon: Callable[[Callable[[], None]], object],
-    ) -> None:
-        self._write = write
-        self._soon = soon
-        self._waiting: list[bytes] = []
-
-    def put(self, kind: int, number: int, body: bytes) -> None:
-        """Send a frame, with others of this moment."""
-        if not self._waiting:
-            self._soon(self.flush)
-        self._waiting += (_HEAD.pack(len(body), kind, number), body)
-        if len(self._waiting) >= 2 * TOGETHER:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what is there now."""
-        if self._waiting:
-            data, self._waiting = b"".join(self._waiting), []
-            self._write(data)
+    idle_s: float = 75.0
 
 
 # --- bodies -----------------------------------------------------------------------

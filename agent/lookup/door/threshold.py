@@ -24,7 +24,7 @@ from aiohttp import HttpVersion11, web
 
 from agent.crypto import jwe
 from agent.errors import ConfigInvalid, MalformedMessage
-from agent.lookup.door.lines import IDLE_S, Lines, at_work
+from agent.lookup.door.lines import Lines, at_work
 from agent.lookup.door.talk import Opening
 from agent.wire.lookup import REQUEST_CAP
 from agent.wire.problem import MEDIA_TYPE, Problem
@@ -51,7 +51,7 @@ class Hooks:
         refused: something was refused here, with this code.
     """
 
-    ask: Callable[[bytes], Awaitable[str | Problem]]
+    ask: Callable[[jwe.Sealed], Awaitable[str | Problem]]
     refused: Callable[[str], None]
 
 
@@ -86,8 +86,8 @@ class Threshold:
         self._inside += 1
         try:
             with at_work(request.transport):
-                text = await self._text(request)
-                found = await self._hooks.ask(text)
+                sealed = await self._sealed(request)
+                found = await self._hooks.ask(sealed)
         except Refused as e:
             self._hooks.refused(e.problem.code)
             return _problem(e.problem, e.headers)
@@ -97,8 +97,8 @@ class Threshold:
             return _problem(found)
         return web.Response(body=found.encode("ascii"), headers=_JOSE)
 
-    async def _text(self, request: web.BaseRequest) -> bytes:
-        """The sealed text of a request.
+    async def _sealed(self, request: web.BaseRequest) -> jwe.Sealed:
+        """What a request brings.
 
         Raises:
             Refused: it is none, or not for us.
@@ -112,10 +112,9 @@ class Threshold:
         try:
             _plain(request)
             text = await self._body(request)
-            jwe.split_sealed(text, cap=REQUEST_CAP)
+            return jwe.split_sealed(text, cap=REQUEST_CAP)
         except MalformedMessage as e:
             raise Refused(Problem.of("malformed", e.detail)) from None
-        return text
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         try:
@@ -212,10 +211,10 @@ async def listening(
         max_line_size=HEADERS_CAP,
         max_field_size=HEADERS_CAP,
         auto_decompress=False,
-        keepalive_timeout=IDLE_S,
+        keepalive_timeout=opening.idle_s,
     )
     name = [EXCHANGE_URI + opening.aud]
-    lines = Lines(lambda transport: fep_names(transport) == name)
+    lines = Lines(lambda transport: fep_names(transport) == name, idle_s=opening.idle_s)
     try:
         listener = await lines.listen(server, tls, host=host, port=port)
     except OSError as e:

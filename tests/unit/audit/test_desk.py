@@ -191,6 +191,20 @@ async def test_an_export_of_an_empty_log_is_refused(tmp_path: Path) -> None:
             await s.desk().export({})
 
 
+async def test_a_head_that_may_not_be_signed_yet_is_no_export(tmp_path: Path) -> None:
+    """Before the witness has agreed an export ends where the last life signed."""
+    async with site(tmp_path) as s:
+        with pytest.raises(RecordUnknown, match="no signed head"):
+            await s.desk(signing=False).export({})
+        await s.desk().export({})
+        await s.lookup(1)
+        desk = s.desk(signing=False)
+        assert (await desk.export({}))["size"] == 1
+        with pytest.raises(RecordUnknown, match="1 signed records"):
+            await desk.prove(1)
+        assert (await s.desk().prove(1))["n"] == 1
+
+
 async def test_an_export_from_a_day_on_begins_at_its_file(tmp_path: Path) -> None:
     """Its first record is told; small logs have one file, so all is there."""
     clock = Clock()

@@ -24,7 +24,7 @@ async def test_a_head_is_cosigned_and_kept(tmp_path: Path) -> None:
         witness = s.witness(double)
         await witness.round()
         await witness.round()
-        assert (witness.state, witness.trouble, double.asked) == ("agrees", None, 1)
+        assert (witness.state, witness.trouble, double.asked) == ("agrees", None, 2)
         assert s.told[-1] == AuditCosigned(1)
         (kept,) = await s.log.checkpoints()
         note = parse_note(kept.note + kept.cosignatures)
@@ -42,7 +42,7 @@ async def test_the_log_grows_under_its_witness(tmp_path: Path) -> None:
             await witness.round()
             assert witness.state == "agrees"
     assert double.known.size == 404
-    assert double.asked == 8
+    assert double.asked == 12
 
 
 async def test_a_cosignature_lost_on_the_way_does_no_harm(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ async def test_a_cosignature_lost_on_the_way_does_no_harm(tmp_path: Path) -> Non
         await s.lookup(1)
         witness = s.witness(double)
         await witness.round()
-        assert (witness.state, double.asked, double.known.size) == ("agrees", 2, 2)
+        assert (witness.state, double.asked, double.known.size) == ("agrees", 3, 2)
 
 
 async def test_an_old_copy_put_back_is_found_out(tmp_path: Path) -> None:
@@ -107,6 +107,67 @@ async def test_two_histories_of_one_length_are_found_out(tmp_path: Path) -> None
         witness = s.witness(double)
         await witness.round()
         assert witness.state == "beyond"
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_log_put_back_signs_no_second_root_of_one_size(
+    tmp_path: Path, lost: bool
+) -> None:
+    """An old copy, or none: it asks with what it signed before, and stops there."""
+    double = WitnessDouble()
+    async with site(tmp_path / "a") as s:
+        await s.lookup(1)
+        await s.witness(double).round()
+    if not lost:
+        shutil.copytree(tmp_path / "a", tmp_path / "old")
+    async with site(tmp_path / "a") as s:
+        await s.lookup(2)
+        await s.witness(double).round()
+        signed = [c.note for c in await s.log.checkpoints()]
+    async with site(tmp_path / "old") as s:
+        await s.lookup(3)
+        witness = s.witness(double)
+        for _ in range(3):
+            await witness.round()
+            await s.lookup(100 + s.log.head().size)
+        assert [c.note for c in await s.log.checkpoints()] == signed[: 1 - lost]
+        assert (witness.state, witness.barred) == ("beyond", witness.trouble)
+        assert isinstance(witness.barred, AuditRolledBack)
+
+
+async def test_nothing_is_signed_before_the_witness_is_met(tmp_path: Path) -> None:
+    """If it was away at the start, it is asked with the last life's head again."""
+    double = WitnessDouble()
+    async with site(tmp_path) as s:
+        await s.witness(double).round()
+    async with site(tmp_path) as s:
+        witness = s.witness(double)
+        double.answers = [ExchangeUnreachable("no line")]
+        await witness.round()
+        assert (s.log.head().size, s.log.head().checkpoint) == (2, 1)
+        assert (witness.state, witness.barred) == ("unknown", None)
+        await witness.round()
+        assert (witness.state, s.log.head().checkpoint) == ("agrees", 2)
+
+
+async def test_many_records_do_not_hurry_while_the_witness_is_away(
+    tmp_path: Path,
+) -> None:
+    """It is asked at the usual pace, however much waits to be signed."""
+    slept: list[float] = []
+    double = WitnessDouble(answers=[ExchangeUnreachable("no line")] * 3)
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 8:
+            raise asyncio.CancelledError
+
+    async with site(tmp_path) as s:
+        for i in range(5):
+            await s.lookup(i)
+        with pytest.raises(asyncio.CancelledError):
+            await s.witness(double).serve(Pace(every_s=4, records=2), sleep=sleep)
+    assert double.asked == 2
 
 
 async def test_a_witness_that_is_away_delays_nothing(tmp_path: Path) -> None:
@@ -165,11 +226,15 @@ async def test_a_cosignature_by_another_key_does_not_count(tmp_path: Path) -> No
 
 async def test_a_witness_that_names_ever_other_sizes_is_left(tmp_path: Path) -> None:
     """Three offers a round, no more."""
-    double = WitnessDouble(answers=[(409, "1"), (409, "2"), (409, "3"), (409, "4")])
+    double = WitnessDouble()
     async with site(tmp_path) as s:
         for i in range(5):
             await s.lookup(i)
         witness = s.witness(double)
+        await witness.round()
+        await s.lookup(5)
+        double.answers = [(409, "1"), (409, "2"), (409, "3"), (409, "4")]
+        double.asked = 0
         await witness.round()
         assert isinstance(witness.trouble, WitnessRefused)
         assert double.asked == 3
@@ -194,4 +259,4 @@ async def test_it_turns_by_time_or_by_records(tmp_path: Path) -> None:
         # at once; after 3 s by records; after 4 s there is nothing new to offer
         sizes = [c.size for c in await s.log.checkpoints()]
     assert sizes == [1, 13]
-    assert double.asked == 2
+    assert double.asked == 3

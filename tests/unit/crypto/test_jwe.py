@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import struct
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from joserfc.jwk import ECKey
 
 from agent.crypto import jwe
 from agent.crypto.jose import PrivateKey, from_base64url
+from agent.crypto.jwe import Sealed
 from agent.errors import MalformedMessage, Undecryptable
 from tests.support import vectors
 from tests.support.forge import Forge
@@ -200,6 +203,70 @@ def test_any_text_is_a_message_or_our_error(text: bytes | str):
     """Garbage never ends in another exception."""
     with pytest.raises(MalformedMessage):
         jwe.split_sealed(text, cap=200)
+
+
+@tries(100)
+@given(
+    st.integers(0, 5000),
+    st.text("ABCab019-_张\n\U0001f600", min_size=1, max_size=50),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64),
+)
+def test_what_was_taken_apart_travels_whole(size: int, iss: str, aud: str):
+    """Packed and unpacked it is equal, its text is exact, and it opens."""
+    jws = f"a.{'b' * size}.c"
+    text = jwe.seal(jws, to=OPENER.public, cty=TYP, iss=iss, aud=aud)
+    found = jwe.split_sealed(text, cap=CAP)
+    again = Sealed.unpacked(found.packed())
+    assert again == found
+    assert (again.text, again.size) == (text, len(text))
+    assert again.open(OPENER) == jws
+
+
+@tries(300)
+@given(st.data())
+def test_what_was_packed_and_damaged_is_refused_or_opens_nothing(data: st.DataObject):
+    """Cut, longer or turned over anywhere: ValueError, or an error of ours."""
+    packed = jwe.split_sealed(GOOD, cap=CAP).packed()
+    at = data.draw(st.integers(0, len(packed) - 1))
+    more = data.draw(st.binary(min_size=1, max_size=9))
+    odd = data.draw(
+        st.sampled_from(
+            (packed[:at], packed + more, packed[:at] + more + packed[at + 1 :])
+        )
+    )
+    try:
+        found = Sealed.unpacked(odd)
+    except ValueError:
+        return
+    names = (found.kid, found.cty, found.iss, found.aud)
+    if odd != packed and names == (OPENER.public.kid, TYP, ENDS["iss"], ENDS["aud"]):
+        with pytest.raises((MalformedMessage, Undecryptable)):
+            found.open(OPENER)
+
+
+@tries(300)
+@given(st.binary(max_size=4000))
+def test_any_bytes_are_packed_or_a_value_error(data: bytes):
+    """Garbage never ends in another exception."""
+    with contextlib.suppress(ValueError):
+        assert Sealed.unpacked(data).packed() == data
+
+
+@tries(100)
+@given(st.lists(st.integers(0, 400), min_size=5, max_size=5), st.binary(max_size=3000))
+def test_any_sizes_are_packed_or_a_value_error(sizes: list[int], data: bytes):
+    """Also if the sizes are ones that there may be."""
+    with contextlib.suppress(ValueError):
+        Sealed.unpacked(struct.pack(">5H", *sizes) + data)
+
+
+@pytest.mark.parametrize("name", ["iss", "aud", "kid", "cty"])
+def test_half_a_character_is_no_text(name: str):
+    """JSON can write one, but nothing that leaves this process can."""
+    forge = Forge(OPENER.public, JWS, **ENDS)
+    forge.header[name] = "a\udc00/b"
+    with pytest.raises(MalformedMessage):
+        jwe.split_sealed(forge.text(), cap=CAP)
 
 
 _PEER = joserfc_jwe.JWERegistry(

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from agent.audit.events import AdminAction, LookupRefused, ReplayAttempt
 from agent.audit.log import FLOOR
 from agent.crypto.jose import PrivateKey, message_digest
 from agent.lookup.flow import DENIED_KEPT
 from agent.lookup.intake import Bounds
+from agent.lookup.opener.process import Opener
 from agent.wire.keys import TYP as KEYS_TYP
 from agent.wire.keys import KeyStatement
 from agent.wire.lookup import REQUEST_TYP, LookupItem, Reply
@@ -33,17 +35,45 @@ from tests.support.lookup import (
     denied,
     refused,
 )
-from tests.support.requester import AT, Requester, altered, directory_of, forged, item
+from tests.support.opener import opened
+from tests.support.requester import (
+    AT,
+    Party,
+    Requester,
+    altered,
+    directory_of,
+    forged,
+    item,
+)
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 KEY = ZHANG["citizen_id"]
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """The sample department; whatever happens, its source is never asked."""
-    world = World(tmp_path)
+OUR = Party(PROVIDER)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opener() -> AsyncIterator[Opener]:
+    """A process that opens requests, for all of this module."""
+    opener = Opener([OUR.decrypt])
+    async with opened(opener):
+        yield opener
+
+
+@pytest.fixture(params=["daemon", "opener"])
+def world(
+    request: pytest.FixtureRequest, tmp_path: Path, opener: Opener
+) -> Iterator[World]:
+    """The sample department; whatever happens, its source is never asked.
+
+    Every attack ends in the same way whoever opens the requests.
+    """
+    used = opener if request.param == "opener" else None
+    world = World(tmp_path, provider=OUR, opener=used)
     yield world
     assert world.sources.asked == []
+    assert opener.up
 
 
 def header(world: World, **members: object) -> dict[str, object]:
@@ -193,6 +223,16 @@ async def test_altered_on_the_way(world: World):
     async with world.serving():
         found = await world.send(".".join((head, key, iv, turned, tag)))
     assert refused(found)[0] in {400, 422}
+
+
+async def test_half_a_character_in_the_header(world: World):
+    """What cannot be written down anywhere is no name."""
+    jws = world.asker.sign(world.asker.request())
+    async with world.serving():
+        for header in ({"iss": "\ud800"}, {"aud": "x\udfff"}):
+            found = await world.send(world.asker.seal(jws, **header))
+            assert refused(found) == (400, "malformed")
+        assert world.flow.trouble is None
 
 
 async def test_a_bare_signed_message(world: World):

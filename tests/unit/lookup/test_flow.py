@@ -15,6 +15,7 @@ from agent.audit.events import LookupFailed, LookupRepeated
 from agent.crypto import jwe
 from agent.crypto.jose import message_digest
 from agent.errors import (
+    AuditRolledBack,
     AuditWriteFailed,
     InternalFault,
     SourceUnreachable,
@@ -499,6 +500,16 @@ async def test_a_directory_that_is_too_old_answers_nobody(world: World):
         assert (flow.trouble, world.sources.asked) == (None, [])
         world.newer = world.directory
         ok(await world.ask(fields=("name",)))
+
+
+async def test_a_log_that_is_behind_its_witness_answers_nobody(world: World):
+    """Records are missing: the request may be one of them."""
+    world.barred = AuditRolledBack("here 3 records; the witness cosigned 7")
+    async with world.serving() as flow:
+        assert refused(await world.ask()) == (503, "busy")
+        assert world.told(LookupFailed) == [LookupFailed(None, "audit-rolled-back")]
+        assert flow.counts().refused == 1
+    assert world.sources.asked == []
 
 
 async def test_what_an_older_policy_denied_is_judged_by_the_newer_one(world: World):

@@ -13,6 +13,7 @@ from agent.errors import MalformedMessage
 from agent.wire.channel import IN_FLIGHT
 from agent.wire.problem import Problem
 from sandbox.doors import GOING, REPLACED, Channel, Doors, Peer, Unreached
+from sandbox.places import Full, Places
 
 NODE = "11990100MB1234567X/qz1"
 
@@ -130,7 +131,7 @@ async def test_silence_is_no_answer() -> None:
     found = doors(channel(FakeLine()), timeout_s=0)
     for _ in range(IN_FLIGHT + 1):
         with pytest.raises(Unreached) as lost:
-            await found.ask(NODE, "x")
+            await found.ask(NODE, "x", of="a")
         assert lost.value.problem.code == "no-answer"
     assert found.waiting() == {NODE: 0}
 
@@ -139,17 +140,71 @@ async def test_65th_is_told_to_come_again() -> None:
     """429 busy; other providers are not concerned."""
     line, other = FakeLine(), FakeLine()
     found = doors(channel(line), channel(other, "b"))
-    asking = [asyncio.create_task(found.ask(NODE, "x")) for _ in range(IN_FLIGHT)]
+    asking = [
+        asyncio.create_task(found.ask(NODE, "x", of="a")) for _ in range(IN_FLIGHT)
+    ]
     await begun(line, IN_FLIGHT)
     with pytest.raises(Unreached) as full:
-        await found.ask(NODE, "x")
+        await found.ask(NODE, "x", of="a")
     assert (full.value.problem.code, full.value.problem.status) == ("busy", 429)
-    more = asyncio.create_task(found.ask("b", "x"))
+    more = asyncio.create_task(found.ask("b", "x", of="a"))
     await begun(other, 1)
     for task in (*asking, more):
         task.cancel()
     await asyncio.wait([*asking, more])
     assert found.waiting() == {NODE: 0, "b": 0}
+
+
+async def test_one_consumer_does_not_take_every_place() -> None:
+    """Who waits gets the next places; the many of the first one are refused."""
+    line = FakeLine()
+    one = channel(line)
+    found = doors(one)
+
+    def ask(of: str) -> asyncio.Task[object]:
+        return asyncio.create_task(found.ask(NODE, of, of=of))
+
+    greedy = [ask("greedy") for _ in range(IN_FLIGHT)]
+    ids = await begun(line, IN_FLIGHT)
+    others = [ask("b"), ask("b"), ask("c")]
+    await asyncio.sleep(0)
+    with pytest.raises(Unreached) as full:
+        await found.ask(NODE, "x", of="greedy")
+    assert full.value.problem.code == "busy"
+    for key in ids[:2]:
+        one.take(res(key))
+    await begun(line, IN_FLIGHT + 2)
+    asked = [json.loads(text)["body"] for text in line.sent[IN_FLIGHT:]]
+    assert asked == ["b", "c"]
+    with pytest.raises(Unreached):
+        await found.ask(NODE, "x", of="greedy")
+    others[1].cancel()
+    await asyncio.wait({others[1]})
+    one.take(res(ids[2]))
+    await asyncio.wait({greedy[2]})
+    again = ask("greedy")
+    await begun(line, IN_FLIGHT + 3)
+    left = [*greedy[3:], *others, again]
+    for task in left:
+        task.cancel()
+    await asyncio.wait(left)
+    assert found.waiting() == {NODE: 0}
+
+
+async def test_half_of_the_places_are_waited_for_and_no_more() -> None:
+    """The queue is bounded, and a place that comes to somebody gone goes on."""
+    places = Places(4)
+    async with places.one("a"), places.one("a"), places.one("a"):
+        async with places.one("a"):
+            tasks = [asyncio.create_task(places._enter("b")) for _ in range(3)]
+            await asyncio.sleep(0)
+            done, waiting = await asyncio.wait(tasks, timeout=0)
+            assert [type(task.exception()) for task in done] == [Full]
+        gone, stays = (task for task in tasks if task in waiting)
+        gone.cancel()
+        await asyncio.wait({gone, stays})
+        assert (gone.cancelled(), stays.exception()) == (True, None)
+        assert places.taken == 4
 
 
 async def test_newer_channel_replaces_the_older() -> None:
@@ -158,7 +213,7 @@ async def test_newer_channel_replaces_the_older() -> None:
     old, new = channel(old_line), channel(line)
     found = doors(old, new)
     found.leave(old)
-    asking = asyncio.create_task(found.ask(NODE, "x"))
+    asking = asyncio.create_task(found.ask(NODE, "x", of="a"))
     (key,) = await begun(line, 1)
     new.take(res(key))
     assert await asking == "x"
@@ -172,7 +227,7 @@ async def test_end_closes_every_channel() -> None:
     await found.shut()
     assert [line.closed for line in lines] == [[GOING], [GOING]]
     with pytest.raises(Unreached):
-        await found.ask(NODE, "x")
+        await found.ask(NODE, "x", of="a")
 
 
 async def test_nudge_forgets_a_broken_line() -> None:

@@ -7,15 +7,26 @@ import contextlib
 import shutil
 import sqlite3
 import stat
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.errors import AlreadyRunning, AuditDamaged, AuditWriteFailed
 from agent.state.ledger import PAGE, Ledger
 from agent.state.ledger_records import KeptBox, KeptCheckpoint, KeptRequest, Tile
 from agent.state.ledger_schema import STEP_1
-from agent.state.ledger_writing import GONE_AT_ONCE
+from agent.state.ledger_writing import (
+    _ANSWER,
+    _FIND,
+    GONE_AT_ONCE,
+    TOGETHER,
+    Writing,
+)
+from tests.support.tries import tries
 
 
 @pytest.fixture
@@ -151,6 +162,125 @@ def test_deleting_is_bounded(path: Path) -> None:
     assert (gone, left) == ([5, 5, None], 2)
     assert [r.jti for r in ledger.open_requests()] == ["open", "young"]
     ledger.close()
+
+
+def names(n: int) -> list[tuple[str, str]]:
+    """Names of requests, some of which read like SQL or JSON."""
+    return [(f"""o'"\\[{i % 3}]张/{i % 7}""", f"{i:06d}") for i in range(n)]
+
+
+@pytest.mark.parametrize("n", [0, 1, TOGETHER, TOGETHER + 1, 200])
+def test_many_lookups_of_a_transaction_are_as_many_of_their_own(
+    tmp_path: Path, n: int
+) -> None:
+    """Found, begun, answered at once or one by one: the same rows, the same words."""
+    kept = [KeptRequest(*name, f"d{i}", 9 + i) for i, name in enumerate(names(n))]
+    known = [replace(r, leaf=5) for r in kept[: n // 2]]
+    one, many = Ledger(tmp_path / "one.db"), Ledger(tmp_path / "many.db")
+    found: dict[Ledger, list[KeptRequest | None]] = {one: [], many: []}
+    for ledger in (one, many):
+        with ledger.writing() as tx:
+            for r in known:
+                tx.begin(replace(r, leaf=None))
+                tx.answer(r.iss, r.jti, leaf=5)
+    with many.writing() as tx:
+        tx.look_up([(r.iss, r.jti) for r in kept])
+        for i, r in enumerate(kept):
+            found[many].append(one_lookup(tx, r, leaf=100 + i))
+    for i, r in enumerate(kept):
+        with one.writing() as tx:
+            found[one].append(one_lookup(tx, r, leaf=100 + i))
+    rows = [rows_of(ledger) for ledger in (one, many)]
+    one.close()
+    many.close()
+    assert found[many] == found[one] == known + [None] * (n - len(known))
+    assert rows[1] == rows[0]
+    assert [r.leaf for r in rows[0].values()].count(5) == len(known)
+    assert len(rows[0]) == n
+
+
+def one_lookup(tx: Writing, request: KeptRequest, *, leaf: int) -> KeptRequest | None:
+    """What was known of a request; if nothing, it is begun, two of three answered."""
+    found = tx.request(request.iss, request.jti)
+    if found is None:
+        tx.begin(request)
+        if leaf % 3:
+            tx.answer(request.iss, request.jti, leaf=leaf)
+    return found
+
+
+def rows_of(ledger: Ledger) -> dict[tuple[str, str], KeptRequest]:
+    """All requests that are kept."""
+    with ledger.writing() as tx:
+        found = tx._db.execute("SELECT * FROM requests").fetchall()
+    return {(r[0], r[1]): KeptRequest(*r) for r in found}
+
+
+NAMES = st.sampled_from(names(12))
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("look_up"), st.lists(NAMES, max_size=12)),
+        st.tuples(st.just("request"), NAMES),
+        st.tuples(st.just("begin"), NAMES),
+        st.tuples(st.just("answer"), NAMES),
+        st.tuples(st.just("flush"), st.none()),
+        st.tuples(st.just("commit"), st.none()),
+    ),
+    max_size=40,
+)
+
+
+def test_gathered_rows_are_seen_as_if_they_were_written(path: Path) -> None:
+    """In any order of steps, within a transaction and from one to the next."""
+    ledger = Ledger(path)
+
+    @tries(150)
+    @given(STEPS)
+    def holds(steps: list[tuple[str, Any]]) -> None:
+        kept: dict[tuple[str, str], KeptRequest] = {}
+        with ledger.writing() as tx:
+            tx._db.execute("DELETE FROM requests")
+        with contextlib.ExitStack() as stack:
+            tx = stack.enter_context(ledger.writing())
+            for leaf, (step, what) in enumerate(steps):
+                match step:
+                    case "look_up":
+                        tx.look_up(what)
+                    case "request":
+                        assert tx.request(*what) == kept.get(what)
+                    case "begin" if what not in kept:
+                        kept[what] = KeptRequest(*what, f"digest {leaf}", leaf)
+                        tx.begin(kept[what])
+                    case "answer":
+                        tx.answer(*what, leaf=leaf)
+                        if what in kept:
+                            kept[what] = replace(kept[what], leaf=leaf)
+                    case "flush":
+                        tx.flush()
+                    case "commit":
+                        stack.close()
+                        tx = stack.enter_context(ledger.writing())
+        assert rows_of(ledger) == kept
+
+    holds()
+    ledger.close()
+
+
+@pytest.mark.parametrize(("text", "row"), [(_FIND, "(?, ?)"), (_ANSWER, "(?, ?, ?)")])
+@pytest.mark.parametrize("n", [1, TOGETHER])
+def test_requests_are_found_by_their_key(
+    path: Path, text: str, row: str, n: int
+) -> None:
+    """However many there are of them, no statement walks through all."""
+    ledger = Ledger(path)
+    rows = ", ".join([row] * n)
+    with ledger.writing() as tx:
+        plan = tx._db.execute(
+            f"EXPLAIN QUERY PLAN {text.format(rows)}", [""] * row.count("?") * n
+        ).fetchall()
+    ledger.close()
+    steps = [str(step[3]) for step in plan if "requests" in str(step[3])]
+    assert steps == ["SEARCH requests USING PRIMARY KEY (iss=? AND jti=?)"]
 
 
 def test_only_an_erased_day_loses_its_boxes(path: Path) -> None:

@@ -10,6 +10,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from agent.child.frames import frame_of
 from agent.crypto import jwe
 from agent.crypto.jose import PrivateKey
-from agent.crypto.jwe import Parcel
+from agent.crypto.jwe import Parcel, Sealed
 from agent.errors import ConfigInvalid, ListenerDied
 from agent.lookup.door.process import Door, Seams, Watch
 from agent.lookup.door.talk import Opening
@@ -27,6 +29,7 @@ from agent.retry import Backoff
 from agent.wire.lookup import REPLY_CAP, REPLY_TYP, REQUEST_TYP
 from agent.wire.problem import Problem
 from tests.support.door import AUD, Daemon, door_of, listening, opening_of
+from tests.support.lookup import World
 from tests.support.tls import Authority, Pair
 
 NODE, PEER = "11990100MB0000018H/rsj-fep1", "11990100MB0000027F/ybj-fep1"
@@ -46,15 +49,22 @@ class Office:
         """How to listen."""
         return replace(opening_of(self.authority.cert, self.node), **changes)
 
-    async def post(self, port: int, body: str = SEALED) -> tuple[int, str]:
-        """Ask as the exchange; status and body."""
+    def tls(self) -> ssl.SSLContext:
+        """The exchange's."""
         tls = ssl.create_default_context(cafile=self.authority.cert)
         tls.check_hostname = False
         tls.load_cert_chain(self.exchange.cert, self.exchange.key)
+        return tls
+
+    async def post(
+        self, port: int, body: str = SEALED, *, path: str = "/v1/lookups"
+    ) -> tuple[int, str]:
+        """Ask as the exchange; status and body."""
+        line = aiohttp.TCPConnector(ssl=self.tls())
         async with (
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
+            aiohttp.ClientSession(connector=line) as session,
             session.post(
-                f"https://127.0.0.1:{port}/v1/lookups",
+                f"https://127.0.0.1:{port}{path}",
                 data=body.encode(),
                 headers={"Content-Type": "application/jose"},
             ) as found,
@@ -86,11 +96,11 @@ class Flow:
         )
     )
 
-    async def __call__(self, text: str) -> Parcel | Problem:
-        self.asked.append(text)
+    async def __call__(self, sealed: Sealed) -> Parcel | Problem:
+        self.asked.append(sealed.text)
         if self.gate is not None:
             await self.gate.wait()
-        self.done.append(text)
+        self.done.append(sealed.text)
         return self.answer
 
 
@@ -128,6 +138,56 @@ async def test_what_the_daemon_signed_is_sealed_in_the_door(office: Office) -> N
         await until(lambda: codes == ["malformed"])
         assert len(flow.asked) == 2
     assert doors() == []
+
+
+async def test_headers_that_never_end_do_not_keep_the_doors_line(
+    office: Office,
+) -> None:
+    """Slowloris at the real door; one whose answer is slow stays (``lines``)."""
+    flow = Flow(gate=asyncio.Event())
+    assert flow.gate is not None
+    daemon = Daemon(flow)
+    door = door_of(office.opening(idle_s=0.4), daemon)
+    async with listening(door, daemon) as port:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=office.tls()
+        )
+        writer.write(b"POST /v1/lookups HTTP/1.1\r\nHost: x\r\n")
+        slow = asyncio.create_task(office.post(port))
+
+        async def drip() -> None:
+            while True:
+                writer.write(b"X-Y: z\r\n")
+                await asyncio.sleep(0.05)
+
+        dripping = asyncio.create_task(drip())
+        async with asyncio.timeout(10):
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        dripping.cancel()
+        assert not slow.done()
+        flow.gate.set()
+        assert (await slow)[0] == 200
+
+
+async def test_what_the_door_refuses_is_counted_by_the_flow(
+    office: Office, tmp_path: Path
+) -> None:
+    """With what the daemon refuses itself: in today's counts and in the log."""
+    world = World(tmp_path / "world")
+    world.folder.mkdir()
+    async with world.serving() as flow:
+        daemon = Daemon(flow.decided, flow.refused)
+        async with listening(door_of(office.opening(), daemon), daemon) as port:
+            assert (await office.post(port, "hello"))[0] == 400
+            assert (await office.post(port, path="/"))[0] == 404
+            assert (await office.post(port))[0] == 422  # sealed to another key
+            assert (await office.post(port, world.asker.ask()))[0] == 200
+            await until(lambda: flow.counts().refused == 3)
+        await flow.record_refused()
+        (record,) = await world.records("lookup.refused")
+    assert record["codes"] == {"bad-signature": 1, "malformed": 1, "not-found": 1}
+    assert flow.counts().answered + flow.counts().denied == 1
 
 
 async def test_it_has_nothing_to_leave_behind(office: Office) -> None:
@@ -214,7 +274,7 @@ LIES = {
     "no kind": b"\0\0\0\0\x63\0\0\0\0",
     "too long": b"\x7f\xff\xff\xff\x07\0\0\0\1",
     "a code of its own": b"\0\0\0\3\x08\0\0\0\0abc",
-    "a text that is not ASCII": b"\0\0\0\1\x07\0\0\0\1\xff",
+    "no sealed message": b"\0\0\0\1\x07\0\0\0\1\xff",
 }
 ODD = "import socket,sys;s=socket.socket(fileno=int(sys.argv[1]));{};s.recv(9999);"
 
@@ -233,7 +293,8 @@ async def test_a_door_that_lies_is_ended(office: Office, name: str) -> None:
 async def test_a_door_that_floods_is_ended(office: Office) -> None:
     """No more is taken up than it was told."""
     flow = Flow(gate=asyncio.Event())
-    act = "s.sendall(b'\\0\\0\\0\\1\\x07\\0\\0\\0\\1x'*9999);import time;time.sleep(60)"
+    body = jwe.split_sealed(SEALED, cap=REPLY_CAP).packed()
+    act = f"s.sendall({frame_of(7, 1, body)!r}*999);import time;time.sleep(60)"
     fault = await first_fault(office, Daemon(flow), ODD.format(act))
     assert "the protocol does not have" in fault
     assert len(flow.asked) <= 2 * 256 + 1

@@ -10,15 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.child.frames import TOGETHER, Frame, Frames, Outbox
 from agent.crypto.jose import PrivateKey
 from agent.crypto.jwe import Parcel
 from agent.lookup.door.talk import (
-    TOGETHER,
-    Frame,
-    Frames,
     Kind,
     Opening,
-    Outbox,
     opening_body,
     opening_of,
     parcel_body,
@@ -37,23 +34,27 @@ FRAMES = [
 ]
 
 
-def sent(frames: list[Frame]) -> list[bytes]:
+def sent(frames: list[Frame]) -> bytes:
     """What an outbox writes for them."""
     written: list[bytes] = []
     later: list[Callable[[], None]] = []
     outbox = Outbox(written.append, later.append)
     for frame in frames:
         outbox.put(*frame)
-    assert len(later) == 1
-    assert not written
-    later[0]()
-    return written
+    for act in later:
+        act()
+    return b"".join(written)
 
 
 def test_frames_of_one_moment_travel_together() -> None:
-    """One write; the next moment has its own."""
-    (data,) = sent(FRAMES)
-    assert list(Frames(100).of(data)) == FRAMES
+    """Nothing is written before the moment ends; then all, in order."""
+    written: list[bytes] = []
+    later: list[Callable[[], None]] = []
+    Outbox(written.append, later.append).put(*FRAMES[0])
+    assert (written, len(later)) == ([], 1)
+    later[0]()
+    assert len(written) == 1
+    assert list(Frames(100).of(sent(FRAMES))) == FRAMES
 
 
 def test_a_handful_does_not_wait() -> None:
@@ -70,7 +71,7 @@ def test_a_handful_does_not_wait() -> None:
 @given(st.lists(st.integers(0, 40), max_size=6))
 def test_frames_may_be_cut_anywhere(cuts: list[int]) -> None:
     """Whatever the pieces, the frames are the same."""
-    (data,) = sent(FRAMES)
+    data = sent(FRAMES)
     ends = sorted({min(c, len(data)) for c in cuts} | {0, len(data)})
     frames = Frames(100)
     pieces = [data[a:b] for a, b in pairwise(ends)]

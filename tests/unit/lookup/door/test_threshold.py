@@ -16,6 +16,7 @@ import pytest
 
 from agent.crypto import jwe
 from agent.crypto.jose import PrivateKey
+from agent.crypto.jwe import Sealed
 from agent.errors import ConfigInvalid
 from agent.lookup.door.threshold import Hooks, Threshold, listening
 from agent.wire.lookup import REQUEST_CAP, REQUEST_TYP
@@ -62,8 +63,8 @@ class Door:
         async with listening(threshold, opening) as self.port:
             yield self
 
-    async def _ask(self, text: bytes) -> str | Problem:
-        self.asked.append(text)
+    async def _ask(self, sealed: Sealed) -> str | Problem:
+        self.asked.append(sealed.text.encode())
         return self.answer
 
     @asynccontextmanager
