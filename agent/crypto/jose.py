@@ -23,7 +23,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -86,6 +86,7 @@ _PAIRS = json.JSONDecoder(object_pairs_hook=tuple)
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 _COORDINATES = {"EC": ("x", "y"), "OKP": ("x",)}
 _CURVES = {"EC": "P-256", "OKP": "Ed25519"}
+_USUAL_HEADER = 512
 _ES256 = ec.ECDSA(hashes.SHA256())
 _P256 = ec.SECP256R1()
 
@@ -421,7 +422,13 @@ def split(text: str | bytes, *, cap: int) -> Unverified:
     )
 
 
-def _header(segment: str) -> dict[str, str]:
+def _header(segment: str) -> Mapping[str, str]:
+    """What a header says; whoever signs sends the same one each time."""
+    short = len(segment) <= _USUAL_HEADER
+    return _header_known(segment) if short else _header_read(segment)
+
+
+def _header_read(segment: str) -> Mapping[str, str]:
     """Exactly ``alg``, ``kid`` and ``typ``, each once, each a string."""
     pairs = decode_header(segment, at="header")
     if not isinstance(pairs, tuple):  # an array is a list
@@ -432,7 +439,10 @@ def _header(segment: str) -> dict[str, str]:
     for value in header.values():
         if not isinstance(value, str):
             raise MalformedMessage("header: expected text members")
-    return header
+    return MappingProxyType(header)
+
+
+_header_known = lru_cache(maxsize=1024)(_header_read)
 
 
 def verify(message: Unverified, key: PublicKey, *, typ: str) -> Verified:

@@ -290,7 +290,7 @@ class LookupFlow:
         if len(text) > REQUEST_CAP:
             return self.refuse(Problem.of("too-large", f"at most {REQUEST_CAP} B"))
         try:
-            sealed = jwe.split_sealed(text, cap=REQUEST_CAP)
+            sealed = jwe.split_sealed(text, cap=REQUEST_CAP, curve=False)
         except MalformedMessage as e:
             return self.refuse(Problem.of("malformed", e.detail))
         found = await self.decided(sealed)

@@ -112,7 +112,7 @@ class Threshold:
         try:
             _plain(request)
             text = await self._body(request)
-            return jwe.split_sealed(text, cap=REQUEST_CAP)
+            return jwe.split_sealed(text, cap=REQUEST_CAP, curve=False)
         except MalformedMessage as e:
             raise Refused(Problem.of("malformed", e.detail)) from None
 
