@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-_CHUNK = 1 << 17
+_CHUNK = 1 << 14  # a TLS record; malloc asks the kernel for a longer buffer
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.child.frames import read_pieces
 from agent.errors import WorkerDied
 from agent.model.job import LINE_CAP
 
@@ -167,6 +168,7 @@ class Child:
         self._reader, self._writer = await asyncio.open_connection(
             sock=ours, limit=LINE_CAP
         )
+        read_pieces(self._writer.transport)
         self._tasks = [
             asyncio.create_task(self._watch()),
             asyncio.create_task(self._drain_stderr()),

@@ -17,7 +17,7 @@ import socket
 from itertools import count
 from typing import Any
 
-from agent.child.frames import Frame, Frames, Outbox
+from agent.child.frames import Frame, Frames, Outbox, read_pieces
 from agent.child.heap import settle_heap
 from agent.child.inside import settle
 from agent.crypto.jwe import Parcel, Sealed
@@ -57,6 +57,7 @@ class Daemon(asyncio.Protocol):
         """The line is there."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the types
         self._transport = transport
+        read_pieces(transport)
         self._outbox = Outbox(transport.write, self._loop.call_soon)
 
     def connection_lost(self, _exc: Exception | None) -> None:

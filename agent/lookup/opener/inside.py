@@ -15,7 +15,7 @@ import select
 import socket
 from collections.abc import Mapping
 
-from agent.child.frames import TOGETHER, Frames, frame_of
+from agent.child.frames import PIECE, TOGETHER, Frames, frame_of
 from agent.child.heap import settle_heap
 from agent.child.inside import settle
 from agent.crypto.jose import PrivateKey, Unverified, Verified
@@ -29,8 +29,6 @@ from agent.lookup.opener.talk import (
     keys_of,
 )
 from agent.lookup.verify import uncover
-
-_CHUNK = 1 << 18
 
 
 def serve(sock: socket.socket, *, beat_s: float = BEAT_S) -> None:
@@ -65,7 +63,7 @@ def _received(sock: socket.socket, beat_s: float) -> bytes:
     """What the daemon sent; signs of life until it does."""
     while not select.select([sock], [], [], beat_s)[0]:
         sock.sendall(frame_of(Kind.BEAT, 0, b""))
-    return sock.recv(_CHUNK)
+    return sock.recv(PIECE)
 
 
 def _opened(
