@@ -29,7 +29,7 @@ from tests.support.sandbox_process import SandboxProcess, running_sandbox
 
 WORK = "101001/000003"
 CENTRE_TABLE = "101001_000003"
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 _DOCUMENT = """\
 code = "101001/000003"
@@ -168,9 +168,12 @@ class PushingAgent(AgentProcess):
 
     def _ended(self, run: str, *, delivered: bool = True) -> dict[str, Any]:
         query = {"run": run, "wait_s": 20, "delivered": str(delivered).lower()}
-        body: dict[str, Any] = self.client().get("/v1/run", query)
-        assert body["state"] != "running", self.tail()
-        return body
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            body: dict[str, Any] = self.client().get("/v1/run", query)
+            if body["state"] != "running":
+                return body
+            assert time.monotonic() < end, self.tail()
 
     def kept(self) -> Kept:
         """The centre's table, once nothing waits to be loaded."""
