@@ -34,7 +34,7 @@ from agent.audit.events import DaemonReady, DaemonStopping
 from agent.child.heap import settle_heap
 from agent.daemon.assembly import Daemon, assemble
 from agent.daemon.lookups import Lookups
-from agent.daemon.loops import beside
+from agent.daemon.loops import beside, fingerprints
 from agent.daemon.work import Work, load
 from agent.errors import AlreadyRunning, SpoolWriteFailed
 from agent.local import server
@@ -125,11 +125,12 @@ async def live(daemon: Daemon, stop: Stop) -> None:
         server.serving(app, daemon.settings.paths.socket),
         daemon.lookups.serving(),
     ):
+        secrets = fingerprints(daemon.board.settings)
         settle_heap()
         daemon.tell(DaemonReady(VERSION, daemon.resources))
         daemon.notifier.ready()
         serving = asyncio.create_task(daemon.flow.serve())
-        async with beside(serving, daemon, stop.again) as failed:
+        async with beside(serving, daemon, stop.again, secrets=secrets) as failed:
             asked = asyncio.create_task(stop.asked.wait())
             await asyncio.wait({serving, asked, failed}, return_when="FIRST_COMPLETED")
             asked.cancel()

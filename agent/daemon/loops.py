@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -44,7 +44,11 @@ STATUS_S = 10.0
 
 @asynccontextmanager
 async def beside(
-    serving: asyncio.Task[None], daemon: Daemon, again: asyncio.Event
+    serving: asyncio.Task[None],
+    daemon: Daemon,
+    again: asyncio.Event,
+    *,
+    secrets: Mapping[str, str],
 ) -> AsyncIterator[asyncio.Task[None]]:
     """The small loops; the task given ends only if one of them breaks.
 
@@ -52,8 +56,9 @@ async def beside(
         serving: the flow at work.
         daemon: see there.
         again: set when a signal asks to look at the files.
+        secrets: their fingerprints from before the daemon was ready.
     """
-    group = asyncio.create_task(_loops(serving, daemon, again))
+    group = asyncio.create_task(_loops(serving, daemon, again, secrets))
     try:
         yield group
     finally:
@@ -62,12 +67,15 @@ async def beside(
 
 
 async def _loops(
-    serving: asyncio.Task[None], daemon: Daemon, again: asyncio.Event
+    serving: asyncio.Task[None],
+    daemon: Daemon,
+    again: asyncio.Event,
+    secrets: Mapping[str, str],
 ) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_feed(serving, daemon))
-            group.create_task(_watch_secrets(daemon.board, daemon.tell))
+            group.create_task(_watch_secrets(daemon.board, daemon.tell, secrets))
             group.create_task(
                 keep_directory(daemon.directory, daemon.exchange, daemon.tell)
             )
@@ -131,19 +139,19 @@ def _sentence(daemon: Daemon) -> str:
     )
 
 
-async def _watch_secrets(board: Board, tell: Tell) -> None:
+async def _watch_secrets(board: Board, tell: Tell, secrets: Mapping[str, str]) -> None:
     """Tell when a secret's file changes; runs read it anew anyway."""
-    known = _fingerprints(board.settings)
+    known = dict(secrets)
     while True:
         await asyncio.sleep(SECRETS_S)
-        seen = await asyncio.to_thread(_fingerprints, board.settings)
+        seen = await asyncio.to_thread(fingerprints, board.settings)
         for key, value in seen.items():
             if known.get(key, value) != value:
                 tell(SecretChanged(key))
         known.update(seen)
 
 
-def _fingerprints(found: Settings) -> dict[str, str]:
+def fingerprints(found: Settings) -> dict[str, str]:
     """Key -> fingerprint of every secret that can be looked at now."""
     prints: dict[str, str] = {}
     for name in found.sources:
