@@ -119,6 +119,18 @@ class PushingAgent(AgentProcess):
         self._heard = len(self.events("frontier.lost"))
         return self._ended(self._ask({}))
 
+    def follows(self) -> None:
+        """Increments go on from here: one was read that is one.
+
+        Raises:
+            AssertionError: each of three was read in full.
+        """
+        kinds = [self.increment()["kind"]]
+        while kinds[-1] != "incremental":
+            assert len(kinds) < 3, (kinds, self.tail())
+            kinds.append(self.increment()["kind"])
+        self._heard = len(self.events("frontier.lost"))
+
     def named(self) -> list[str]:
         """Why increments could not go on, since everything was last asked for."""
         told = self.events("frontier.lost")[self._heard :]
