@@ -76,7 +76,7 @@ class Frames:
 
 
 class Outbox:
-    """Gathers frames until there is a handful, or the loop has nothing else to run.
+    """Gathers frames until there is a pair, or the loop has nothing else to run.
 
     Args:
         write: sends bytes, without waiting.

@@ -19,7 +19,13 @@ import pytest_asyncio
 
 from agent.audit.events import AdminAction, LookupRefused, ReplayAttempt
 from agent.audit.log import FLOOR
-from agent.crypto.jose import PrivateKey, message_digest
+from agent.crypto.jose import (
+    PrivateKey,
+    base64url,
+    encode_header,
+    from_base64url,
+    message_digest,
+)
 from agent.lookup.flow import DENIED_KEPT
 from agent.lookup.intake import Bounds
 from agent.lookup.opener.process import Opener
@@ -279,6 +285,18 @@ async def test_a_request_of_another_shape(
     data = json.dumps(body).encode()
     jws = forged(header(world), data, key=world.consumer.sign)
     assert refused(await sent(world, jws)) == (400, "malformed"), what
+
+
+async def test_a_one_time_key_that_is_not_on_the_curve(world: World):
+    """It is malformed, whoever it is that opens the request."""
+    first, _, rest = world.asker.ask().partition(".")
+    head = json.loads(from_base64url(first, at="header"))
+    y = from_base64url(head["epk"]["y"], at="y")
+    head["epk"]["y"] = base64url(y[:-1] + bytes([y[-1] ^ 1]))
+    async with world.serving() as flow:
+        found = await flow.answer(f"{encode_header(head)}.{rest}")
+    assert isinstance(found, Problem)
+    assert (found.status, found.code) == (400, "malformed")
 
 
 @pytest.mark.parametrize(
