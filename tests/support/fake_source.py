@@ -24,7 +24,8 @@ from agent.child.inside import settle
 from agent.errors import SecrecyMarker
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
-from agent.pipeline.worker.run import Tools, serve
+from agent.pipeline.worker.run import Tools
+from agent.pipeline.worker.serving import serve
 from agent.pipeline.worker.sieve import Sifted
 from agent.wire.arrow import schema_of
 from connectors.contract import (

@@ -15,7 +15,7 @@ How a mode plugs in
   them, and chooses the kind: what is wanted as ``incremental`` is read as it can be.
 * A frontier moves with the run's final batch, in the transaction that registers it
   (``state.frontier(stream)``); ``Mode.moves = False`` leaves it. What has to follow
-  that transaction belongs into ``flow/reading.py``, ``_Run._registered``.
+  that transaction belongs into ``flow/sealing.py``, ``Sealing._registered``.
 * A failure is an exception; the code of a ``FepError`` reaches the flow. One after
   which only a full read helps belongs into ``flow/start.py``, ``READ_IN_FULL``.
 * The kind must stand in ``agent.model.run.READABLE`` for settings to ask for it.

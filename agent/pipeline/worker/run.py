@@ -15,9 +15,7 @@ a value.
 from __future__ import annotations
 
 import os
-import socket
 import time
-from collections import Counter
 from collections.abc import (
     Callable,
     Generator,
@@ -28,16 +26,16 @@ from collections.abc import (
 )
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.child.inside import DaemonGone, Lines, settle
+from agent.child.inside import DaemonGone
 from agent.errors import FepError, InternalFault
-from agent.model.batch import Quality, Rows
+from agent.model.batch import Quality
 from agent.model.column import Column
 from agent.model.job import (
     AskKeys,
@@ -50,16 +48,12 @@ from agent.model.job import (
     Message,
     Packed,
     Progress,
-    Resume,
     Way,
     Written,
-    decode,
-    encode,
 )
 from agent.pipeline.extract import Piece, Reading, reading
 from agent.pipeline.pack import (
     Load,
-    Part,
     Payload,
     count_ops,
     parts,
@@ -70,8 +64,8 @@ from agent.pipeline.pack import (
 from agent.pipeline.worker.comparing import Scale, compared
 from agent.pipeline.worker.handoff import Handoff, Stopped
 from agent.pipeline.worker.modes import MODES, Ground, Mode, last_key
-from agent.pipeline.worker.sieve import QualitySieve, Sieve
-from agent.registry import find
+from agent.pipeline.worker.sieve import Sieve
+from agent.pipeline.worker.tally import Sums, Tally
 from agent.wire.arrow import row_digest_sum, schema_of
 from connectors.contract import Connector, FoundColumn, Frontier
 
@@ -88,8 +82,6 @@ PAYLOADS_WAITING = 1
 """Payloads that may wait for the daemon's line."""
 
 SALT_BYTES = 8
-
-NO_ROWS, NOTHING_READ = Rows(0, 0, 0), Quality(0, 0, 0)
 
 
 def _salt() -> bytes:
@@ -111,41 +103,6 @@ class Tools:
     sieve: Callable[[Job], Sieve]
     clock: Callable[[], float] = time.monotonic
     salt: Callable[[], bytes] = _salt
-
-
-@dataclass
-class Tally:
-    """What one run has met so far; written by the reading thread alone."""
-
-    frontier: Frontier | None = None
-    tells_changes: bool = False
-    read: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass
-class _Sums:
-    """The parts that are offered, added up."""
-
-    rows: Rows = NO_ROWS
-    quality: Quality = NOTHING_READ
-    reasons: Counter[str] = field(default_factory=Counter)
-    warnings: Counter[str] = field(default_factory=Counter)
-
-    @classmethod
-    def of(cls, done: Resume | None) -> Self:
-        """Those that an earlier try of the same run has registered."""
-        if done is None:
-            return cls()
-        reasons, warnings = Counter(done.reasons), Counter(done.warnings)
-        return cls(done.rows, done.quality, reasons, warnings)
-
-    def add(self, part: Part) -> None:
-        """One more."""
-        self.rows += part.counts
-        self.quality += part.quality
-        self.reasons.update(part.reasons)
-        self.warnings.update(part.warnings)
 
 
 class Run:
@@ -201,7 +158,7 @@ class Run:
                 threads.submit(left.feed, compared(self._scale(), iter(loads)))
             )
         steps.append(threads.submit(payloads.feed, self._payloads(out)))
-        sums = _Sums.of(self._job.resume)
+        sums = Sums.of(self._job.resume)
         with _joined(steps, loads, left, payloads):
             for ready in payloads:
                 sums.add(ready.part)
@@ -212,7 +169,7 @@ class Run:
         loads: Handoff[Load] = Handoff(LOADS_WAITING)
         steps = [threads.submit(loads.feed, self._loads())]
         items = tuple(b.item for b in self._job.items)
-        sums, total = _Sums(), 0
+        sums, total = Sums(), 0
         with _joined(steps, loads):
             for load in loads:
                 counts = count_ops(load.rows)
@@ -354,7 +311,7 @@ class Run:
             warnings=part.warnings,
         )
 
-    def _ended(self, sums: _Sums, *, digest: str | None) -> Ended:
+    def _ended(self, sums: Sums, *, digest: str | None) -> Ended:
         frontier = self._frontier()
         return Ended(
             rows=sums.rows,
@@ -407,32 +364,3 @@ def failure(error: Exception, reasons: Mapping[str, int]) -> Failed:
         where = f"{frame.tb_frame.f_globals.get('__name__')}:{frame.tb_lineno}"
         frame = frame.tb_next
     return Failed("internal", f"{type(error).__name__} at {where}", dict(reasons))
-
-
-def serve(sock: socket.socket, tools: Tools) -> int:
-    """Do the one job that comes through a socket.
-
-    Returns:
-        The exit code: 0 once the last message is sent, 3 if the daemon is gone.
-    """
-    lines = Lines(sock)
-    try:
-        job = decode(lines.receive())
-        if not isinstance(job, Job):
-            raise InternalFault(f"expected a job, got {type(job).__name__}")
-        Run(
-            job,
-            tell=lambda message: lines.send(encode(message)),
-            hear=lambda: decode(lines.receive()),
-            tools=tools,
-        ).go()
-    except DaemonGone:
-        return 3
-    return 0
-
-
-def main(argv: list[str]) -> int:
-    """Serve the job that comes through descriptor ``argv[1]``."""
-    settle()
-    with socket.socket(fileno=int(argv[1])) as sock:
-        return serve(sock, Tools(find=find, sieve=QualitySieve))
