@@ -4,7 +4,8 @@
 Rules
 
 1. A worker's Packed is answered only when the spool has room: that is all the
-   backpressure there is, and it reaches the database.
+   backpressure there is, and it reaches the database. No run begins without room for
+   anything.
 2. The brake is looked at before the final part is sealed: up to then nothing at the
    centre changes.
 3. A file is renamed, its folder synced and the batch registered in one undivided step;
@@ -85,6 +86,8 @@ from agent.wire.batch import LINE_CAP, CatalogRef, DeletesConfirmed
 _ERRORS = {cls.code: cls for cls in all_errors()}
 _BY_DIFFERENCE = (SourceMissing, SourceTypeChanged)
 """What is told together with how the table differs from what the last run saw."""
+FULL_S = 5.0
+"""Pause before a run goes on that found no byte left on the disk, seconds."""
 
 
 class Slots:
@@ -238,14 +241,20 @@ class Reading:
         again, wait_s = None, None
         if _repeats(error):
             self._failures += 1
-            # A wrong password, repeated fast, locks accounts.
-            attempt = 32 if isinstance(error, SourceLogin) else self._failures
-            wait_s = parts.backoff.wait_s(attempt, parts.chance.uniform)
+            wait_s = self._pause_s(error)
             on = start.goes_on(error)
             again = Again(wanted.deletes_confirmed, wanted.kind, wait_s, goes_on=on)
         lane.read_trouble = lane.trouble(error, lane.read_trouble, wait_s)
         await lane.stop(wanted.run, "failed", error, again=again)
         parts.tell(RunFailed(*told))
+
+    def _pause_s(self, error: FepError) -> float:
+        """How long to wait before a run that failed is repeated."""
+        if isinstance(error, SpoolFull):
+            return FULL_S
+        # A wrong password, repeated fast, locks accounts.
+        attempt = 32 if isinstance(error, SourceLogin) else self._failures
+        return self._parts.backoff.wait_s(attempt, self._parts.chance.uniform)
 
     async def _in_full(self, wanted: Wanted, error: FepError) -> None:
         """Nothing but a full read helps; it follows at once."""
@@ -293,6 +302,7 @@ class _Run:
         began = parts.chance.now()
         await undivided(partial(parts.state.start_run, run, at=lane.stamp()))
         parts.tell(RunStarted(lane.resource, run))
+        await self._room(LINE_CAP)
         facts = await self._facts()
         make = partial(parts.make_job, lane.resource, run, self._wanted.kind)
         job = await self._prepared(await undivided(make), facts.catalog.version)
@@ -481,12 +491,17 @@ class _Run:
         return replace(facts, confirmed=DeletesConfirmed(at, count))
 
     async def _room(self, size: int) -> None:
-        """Wait until the spool has room; the worker waits meanwhile."""
+        """Wait until the spool has room, and a while if it has little.
+
+        The worker waits meanwhile.
+        """
         parts = self._parts
         try:
             while not await self._make_room(size):
                 self._tell_blocked()
                 await parts.chance.sleep(parts.limits.room_s)
+            if (strain := parts.spool.strain(size)) > 0:
+                await parts.chance.sleep(strain * parts.limits.slow_s)
         finally:
             self._lane.blocked = None
 
