@@ -122,6 +122,33 @@ class SpoolFull(OwnFault):
     )
 
 
+class SpoolVersion(OwnFault):
+    """The spool folder was written by a version of the agent that we are not."""
+
+    code = "spool-version"
+    exit_code = 78
+    title = Text("The spool is of another version of the agent", "待发目录属于其他版本")
+    remedy = Text(
+        "Install the version that wrote it. Or stop the service and move the folder away:"
+        " what waits there is then read again from the source.",
+        "请安装写入该目录的版本；或停止服务并移走该目录，其中未发送的数据将从源库重新读取。",
+    )
+
+
+class DiskFull(OwnFault):
+    """The disk of the state folder is full, and the reserve was given up."""
+
+    code = "disk-full"
+    title = Text(
+        "The disk is full, the reserve is in use", "磁盘已满，正在使用预留空间"
+    )
+    remedy = Text(
+        "Free space on this disk, and soon: reading waits, while lookups, status and"
+        " sending live on the reserve. Everything goes on by itself.",
+        "请尽快清理该磁盘：读取已暂停，查询、状态与发送依靠预留空间运行；有空间后全部自动恢复。",
+    )
+
+
 class WorkerDied(OwnFault):
     """The worker process of a run ended without a result."""
 
@@ -412,6 +439,20 @@ class BatchRejected(PeerFault):
         "Only this stream waits. Read the code in `fep status RESOURCE`, remove the"
         " cause, then `fep pull RESOURCE`.",
         "仅该数据流暂停。请按 `fep status 资源代码` 所示原因处理后执行 `fep pull 资源代码`。",
+    )
+
+
+class NodeCloned(PeerFault):
+    """Somebody else sends as this node: a copy of this machine, or of its keys."""
+
+    code = "node-cloned"
+    title = Text("Another machine sends as this node", "另有机器以本节点身份发送")
+    remedy = Text(
+        "Everything of this machine is held. Find the copy and stop one of the two for"
+        " good; tell central ops if you know of none. On the one that stays, `fep pull"
+        " RESOURCE` for each resource.",
+        "本机所有数据流已暂停。请查找副本并永久停用两者之一；若不知有副本，请通知中心。"
+        "在保留的机器上对每个资源执行 `fep pull 资源代码`。",
     )
 
 

@@ -276,6 +276,15 @@ class OrphansRemoved(Event):
 
 
 @dataclass(frozen=True)
+class SpoolIncomplete(Event):
+    """Registered files are not there; what still waited is read again."""
+
+    name = "spool.missing"
+    level = "error"
+    files: int
+
+
+@dataclass(frozen=True)
 class SpoolBlocked(Event):
     """The spool is full; reading waits."""
 
@@ -283,6 +292,21 @@ class SpoolBlocked(Event):
     level = "warning"
     used: int
     quota: int
+
+
+@dataclass(frozen=True)
+class BallastChanged(Event):
+    """The reserve of the disk was given up, or made again.
+
+    Args:
+        held: it is there.
+        free: bytes left on the disk.
+    """
+
+    name = "disk.reserve"
+    level = "warning"
+    held: bool
+    free: int
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ Rules
    ahead when it was forgotten, and be right again.
 3. No personal value stands in a record. The exact messages are evidence, encrypted with
    the key of their day; :meth:`AuditLog.erase` destroys the key and leaves the tree.
-4. Lookups leave the last :data:`FLOOR` of the disk to the records of everything else: a
+4. Lookups leave the last of the disk, ``floor``, to the records of everything else: a
    consumer, even one that is refused every time, can fill a disk with its messages, and
    a log that cannot be written stops pushes too.
 5. A checkpoint is signed over durable records only, once a size; a size is never signed
@@ -160,6 +160,7 @@ class AuditLog:
         now: aware UTC.
 
     Attributes:
+        floor: gives the free bytes below which no lookup is begun.
         whole: whether this log must be all that the last life wrote, once the witness
             agrees too: that life closed it, or only the process died and the system did
             not. After anything else the last records may be missing.
@@ -180,6 +181,7 @@ class AuditLog:
         now: Callable[[], datetime],
     ) -> None:
         self.origin = origin
+        self.floor: Callable[[], int] = lambda: FLOOR
         self._ledger = ledger
         self._key = key
         self._day_keys = day_keys
@@ -289,8 +291,9 @@ class AuditLog:
         op = partial(self._begin, request)
         begun = await self._commit.submit(op, about=(iss, jti))
         if begun is None:
+            wanted = self.floor() >> 20
             raise AuditWriteFailed(
-                f"{self._ledger.path}: expected {FLOOR >> 20} MiB free, got less"
+                f"{self._ledger.path}: expected {wanted} MiB free, got less"
             )
         return begun
 
@@ -317,7 +320,7 @@ class AuditLog:
         """Whether lookups may be begun; looked at once in a transaction."""
         if self._room_of is not group:
             self._room_of = group
-            self._room = free_bytes(self._ledger.path.parent) >= FLOOR
+            self._room = free_bytes(self._ledger.path.parent) >= self.floor()
         return self._room
 
     async def settle(

@@ -34,6 +34,7 @@ from agent.model.job import Job, States
 from agent.model.run import RunKind
 from agent.notify import Notifier
 from agent.pipeline import quarantine_folder, state_folder
+from agent.pipeline.ballast import Ballast
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.seams import Chance, Parts
 from agent.pipeline.seal import Sender
@@ -65,6 +66,7 @@ class Daemon:
     lookups: Lookups
     desk: Desk
     state: State
+    ballast: Ballast
     tell: Tell
     notifier: Notifier
     resources: int
@@ -89,7 +91,13 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     )
     directory.load()
     directory.wanted.set()  # a key may have been revoked since it was kept
-    state = State(found.paths.database, new_incarnation=partial(secrets.token_hex, 16))
+    ballast = Ballast(found.paths.ballast, size=swap.reserve(found))
+    ballast.guard()
+    state = State(
+        found.paths.database,
+        new_incarnation=partial(secrets.token_hex, 16),
+        before=ballast.guard,
+    )
     stack.callback(state.close)
     exchange = await stack.enter_async_context(
         Exchange(_endpoint(found, files), now=_now)
@@ -105,6 +113,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         exchange=exchange,
         new_id=chance.new_id,
         tell=tell,
+        ballast=ballast,
     )
     log = await open_log(stack, ground, config=work.digest)
     offers, shut = Live(lambda: board.work.offers), Live(lambda: board.work.shut)
@@ -131,7 +140,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     )
     flow = PushFlow(swap.leaving(work), parts)
     scheduler = Scheduler(flow, state, swap.plans(work), chance)
-    hands = swap.Swap(flow, parts, spool, scheduler, lookups, tell)
+    hands = swap.Swap(flow, parts, spool, ballast, scheduler, lookups, tell)
     record = partial(_record, log)
     reloader = Reloader(board, Hands(hands.apply, record, tell))
     facts = Facts(
@@ -150,6 +159,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             *reloader.troubles(),
             *_troubles(directory, looked_up=bool(board.work.offers)),
             *lookups.troubles(),
+            *_troubles_of_disk(ballast),
         ],
         lookups=lookups.sight(),
         gauges=Gauges(metrics.text, scheduler.view),
@@ -166,6 +176,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         lookups=lookups,
         desk=desk,
         state=state,
+        ballast=ballast,
         tell=tell,
         notifier=Notifier(os.environ.get("NOTIFY_SOCKET")),
         resources=len(work.outgoing),
@@ -259,3 +270,8 @@ def _troubles(directory: TrustedDirectory, *, looked_up: bool) -> list[FepError]
     except FepError as e:
         return [e]
     return []
+
+
+def _troubles_of_disk(ballast: Ballast) -> list[FepError]:
+    found = ballast.trouble()
+    return [] if found is None else [found]

@@ -52,6 +52,7 @@ from agent.lookup.query.gather import Sources
 from agent.lookup.query.process import Seams
 from agent.lookup.query.talk import Opening
 from agent.lookup.relay import Hooks, Relay, Waits
+from agent.pipeline.ballast import Ballast
 from agent.pipeline.uplink.exchange import Exchange
 from agent.retry import Backoff
 from agent.settings import Settings
@@ -76,6 +77,7 @@ class Ground:
         exchange: the open client.
         new_id: uuid7 text.
         tell: where events go.
+        ballast: given up when the disk is full.
     """
 
     settings: Settings
@@ -86,6 +88,7 @@ class Ground:
     exchange: Exchange
     new_id: Callable[[], str]
     tell: Tell
+    ballast: Ballast
 
 
 @dataclass(frozen=True)
@@ -121,13 +124,14 @@ async def open_log(stack: AsyncExitStack, ground: Ground, *, config: str) -> Aud
     paths, node = ground.settings.paths, ground.settings.agent.node
     key = load_audit_key(ground.files)
     log = AuditLog(
-        Ledger(paths.ledger),
+        Ledger(paths.ledger, before=ground.ballast.guard),
         origin=f"{node}/audit",
         key=key,
         day_keys=DayKeys(paths.evidence),
         tell=ground.tell,
         now=now,
     )
+    log.floor = lambda: ground.ballast.floor
     stack.push_async_callback(log.close)
     await log.start(version=VERSION, boot=boot_id(os.environ))
     await log.changed("config", config, ConfigChanged(config))

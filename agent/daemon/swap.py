@@ -13,6 +13,7 @@ from agent.daemon.schedules import Plans, Scheduler
 from agent.daemon.work import Work
 from agent.logs import Teller
 from agent.model.item import Item
+from agent.pipeline.ballast import Ballast
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.seams import Limits, Parts
 from agent.pipeline.spool import Quota, Spool
@@ -57,6 +58,11 @@ def quota(found: Settings) -> Quota:
     return Quota(found.spool.quota_mb * MB, found.spool.free_floor_mb * MB)
 
 
+def reserve(found: Settings) -> int:
+    """Bytes of the ballast."""
+    return found.spool.ballast_mb * MB
+
+
 def backoff(found: Settings) -> Backoff:
     """Waits after failures."""
     return Backoff(found.exchange.retry_base_s, found.exchange.retry_cap_s)
@@ -70,6 +76,7 @@ class Swap:
         flow: of the pushes.
         parts: what it was made of.
         spool: its quota may change.
+        ballast: its size may change.
         scheduler: see there.
         lookups: see there.
         teller: its level may change.
@@ -78,6 +85,7 @@ class Swap:
     flow: PushFlow
     parts: Parts
     spool: Spool
+    ballast: Ballast
     scheduler: Scheduler
     lookups: Lookups
     teller: Teller
@@ -87,6 +95,7 @@ class Swap:
         found = new.settings
         self.teller.use(found.log.level)
         self.spool.quota = quota(found)
+        self.ballast.use(reserve(found))
         self.scheduler.use(plans(new))
         parts = replace(self.parts, limits=limits(found), backoff=backoff(found))
         await self.flow.use(leaving(new), parts)

@@ -15,7 +15,6 @@ Rules
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections import Counter
@@ -26,9 +25,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.errors import InternalFault, SpoolWriteFailed
+from agent.errors import InternalFault
 from agent.model.batch import Quality, Rows
 from agent.model.job import Line
+from agent.pipeline import disk
 from agent.wire import ipc
 from agent.wire.batch import EMPTY_DIGEST, PAYLOAD_CAP, RAW_CAP
 
@@ -171,20 +171,27 @@ def write_down(line: Line, data: pa.Buffer) -> None:
     """Write line 1, LF and payload to a new file, 0600, and sync it.
 
     Raises:
-        SpoolWriteFailed: nothing is left of the file then.
+        SpoolFull: the disk is full; SpoolWriteFailed: it refused otherwise, or could
+            not sync. Nothing is left of the file then.
     """
     try:
         with open(line.path, "xb", buffering=0, opener=_only_ours) as file:
             try:
                 for piece in (line.text.encode("ascii") + b"\n", memoryview(data)):
                     _write_all(file.fileno(), piece)
-                os.fsync(file.fileno())
-            except OSError:
+                _sync(file.fileno(), line)
+            except BaseException:
                 Path(line.path).unlink()
                 raise
     except OSError as e:
-        name = errno.errorcode.get(e.errno or 0, "EIO")
-        raise SpoolWriteFailed(f"{name} while writing part {line.part}") from e
+        raise disk.refusal(e, f"writing part {line.part}") from e
+
+
+def _sync(fd: int, line: Line) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as e:
+        raise disk.failed_sync(e, f"syncing part {line.part}") from e
 
 
 def _only_ours(path: str, flags: int) -> int:

@@ -123,6 +123,11 @@ class Paths(Section):
         return self.state / "spool"
 
     @property
+    def ballast(self) -> Path:
+        """Space that is given up when the disk is full."""
+        return self.state / "ballast"
+
+    @property
     def diff(self) -> Path:
         """What was sent of streams that are compared with it."""
         return self.state / "diff"
@@ -166,10 +171,11 @@ class Push(Section):
 
 
 class Spool(Section):
-    """Bounds of the spool; at either of them reading stops."""
+    """Bounds of the spool, at which reading stops, and the reserve for all else."""
 
     quota_mb: Annotated[int, Field(ge=64, le=10_000_000)] = 4096
     free_floor_mb: Annotated[int, Field(ge=0, le=10_000_000)] = 512
+    ballast_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 64
 
 
 class Quality(Section):

@@ -55,10 +55,17 @@ class State:
     Args:
         path: the database file; made if it is not there.
         new_incarnation: makes 32 lower hex digits, used when the file is made.
+        before: called before each transaction; may make room on the disk.
     """
 
-    def __init__(self, path: Path, *, new_incarnation: Callable[[], str]) -> None:
-        self._connection = Connection(path)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        new_incarnation: Callable[[], str],
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._connection = Connection(path, before=before)
         with self._connection.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO meta VALUES ('incarnation', ?)",
@@ -252,7 +259,7 @@ class State:
             return dict(found.fetchall())
 
     def purgeable(
-        self, *, loaded_before: str, stored_before: str
+        self, *, loaded_before: str, stored_before: str, limit: int = -1
     ) -> tuple[tuple[str, Batch], ...]:
         """(resource, batch) whose file may go: long settled, or dropped."""
         with self._connection.transaction() as db:
@@ -262,8 +269,8 @@ class State:
                 " WHERE b.gone = 0 AND (b.state = 'dropped'"
                 " OR (b.state IN ('loaded', 'rejected') AND b.settled_at <= ?)"
                 " OR (b.state = 'stored' AND b.settled_at <= ?))"
-                " ORDER BY b.settled_at, b.stream, b.epoch, b.seq",
-                [loaded_before, stored_before],
+                " ORDER BY b.settled_at, b.stream, b.epoch, b.seq LIMIT ?",
+                [loaded_before, stored_before, limit],
             )
             return tuple((str(r["resource"]), row.batch(r)) for r in row.many(found))
 

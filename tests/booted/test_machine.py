@@ -58,6 +58,7 @@ checkpoint_s = 1.0
 [spool]
 quota_mb = 64
 free_floor_mb = 4
+ballast_mb = 0
 """
 CITIZEN = {
     "citizen_id": "990102198807231734",
@@ -525,14 +526,14 @@ def test_a_reboot_needs_nobody(site: Site) -> None:
 
 def test_a_disk_that_fills_refuses_lookups_first(site: Site) -> None:
     """The rest is kept for the records of pushes, which go on; with room it answers."""
-    ballast = site.disk / "ballast"
-    _fill(ballast, leave=40_000_000)
+    filler = site.disk / "filler"
+    _fill(filler, leave=40_000_000)
     signed = site.asker.seal({**QUESTION, "exp": int(time.time()) + 110})
     assert site.asker.send(signed).problem == "busy"
     assert site.status()["lookups"]["healthy"] is False
     site.deliver("nearly-full")
 
-    ballast.unlink()
+    filler.unlink()
     site.answers(signed)
 
 
@@ -541,8 +542,8 @@ def test_a_full_disk_loses_nothing(site: Site) -> None:
 
     With room again the service begins anew by itself, and both go on.
     """
-    ballast = site.disk / "ballast"
-    _fill(ballast, leave=2_000_000)
+    filler = site.disk / "filler"
+    _fill(filler, leave=2_000_000)
     site.sql("UPDATE person SET name = 'after-full-' || id")
     site.fep("pull", PERSONS)
     site.machine.wait(
@@ -557,7 +558,7 @@ def test_a_full_disk_loses_nothing(site: Site) -> None:
     assert json.loads(said)["error"]["code"] == "audit-write-failed"
     assert site.status()["lookups"]["audit"]["stopped"] == "audit-write-failed"
 
-    ballast.unlink()
+    filler.unlink()
     (site.disk / "more").unlink()
     signed = site.asker.seal({**QUESTION, "exp": int(time.time()) + 120})
     assert site.asker.send(signed).problem == "busy"  # room alone mends nothing
@@ -574,10 +575,10 @@ def test_a_full_disk_loses_nothing(site: Site) -> None:
     assert site.fep("pull", PERMITS, "--wait")["balanced"] is True
 
 
-def _fill(ballast: Path, *, leave: int) -> None:
+def _fill(filler: Path, *, leave: int) -> None:
     """Write until so many bytes of the file system are left."""
-    with ballast.open("wb") as file:
-        size = shutil.disk_usage(ballast.parent).free - leave
+    with filler.open("wb") as file:
+        size = shutil.disk_usage(filler.parent).free - leave
         try:
             while size > 0:
                 size -= file.write(b"\0" * min(size, 65536))

@@ -83,6 +83,10 @@ def _head(ask: Asked, body: Body) -> Text:
     text.append(ask.say(f"spool {used}", f"待发目录 {used}"), "default")
     if spool["blocked"]:
         text.append(ask.say("  full: reading waits", "  已满，暂停读取"), "red")
+    if spool["slowed"]:
+        text.append(
+            ask.say("  nearly full: reading slows", "  将满，放慢读取"), "yellow"
+        )
     if body["paused"]:
         text.append(ask.say("  everything is paused", "  已全部暂停"), "yellow")
     return text

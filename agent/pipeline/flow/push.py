@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Literal
 
-from agent.audit.events import OrphansRemoved
+from agent.audit.events import OrphansRemoved, SpoolIncomplete
 from agent.errors import (
     BatchRejected,
     Busy,
@@ -39,6 +39,7 @@ from agent.pipeline.flow.status import (
     resource_status,
 )
 from agent.pipeline.flow.sweep import sweep
+from agent.pipeline.spool import Cleaned
 from agent.state import ALL, KeptDue, Run, RunEnd, RunTotals, Stream
 from agent.wire.grammar import format_time, parse_time
 
@@ -88,9 +89,11 @@ class PushFlow:
             SpoolWriteFailed: the disk refused.
             StateDamaged: the state is wrong.
         """
-        removed = await undivided(self._clean)
-        if removed:
-            self._parts.tell(OrphansRemoved(removed))
+        found = await undivided(self._clean)
+        if found.orphans:
+            self._parts.tell(OrphansRemoved(found.orphans))
+        if found.missing:
+            self._parts.tell(SpoolIncomplete(len(found.missing)))
         self._pauses = await undivided(self._parts.state.pauses)
         self._apply_pauses()
         for run in await undivided(self._parts.state.unfinished_runs):
@@ -99,7 +102,7 @@ class PushFlow:
             await undivided(lane.forget_states)
             await self._recover_lane(lane)
 
-    def _clean(self) -> int:
+    def _clean(self) -> Cleaned:
         return self._parts.spool.clean(self._parts.state.files())
 
     async def _recover_run(self, run: Run) -> None:

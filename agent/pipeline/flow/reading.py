@@ -29,6 +29,7 @@ from agent.errors import (
     SecrecyMarker,
     SecretUnreadable,
     SourceLogin,
+    SpoolFull,
     SpoolWriteFailed,
     StateDamaged,
 )
@@ -36,6 +37,9 @@ from agent.pipeline.flow import start
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, defect
 from agent.pipeline.flow.run import Run
 from agent.pipeline.flow.seams import Parts, undivided
+
+FULL_S = 5.0
+"""Pause before a run goes on that found no byte left on the disk, seconds."""
 
 
 class Slots:
@@ -189,14 +193,20 @@ class Reading:
         again, wait_s = None, None
         if _repeats(error):
             self._failures += 1
-            # A wrong password, repeated fast, locks accounts.
-            attempt = 32 if isinstance(error, SourceLogin) else self._failures
-            wait_s = parts.backoff.wait_s(attempt, parts.chance.uniform)
+            wait_s = self._pause_s(error)
             on = start.goes_on(error)
             again = Again(wanted.deletes_confirmed, wanted.kind, wait_s, goes_on=on)
         lane.read_trouble = lane.trouble(error, lane.read_trouble, wait_s)
         await lane.stop(wanted.run, "failed", error, again=again)
         parts.tell(RunFailed(*told))
+
+    def _pause_s(self, error: FepError) -> float:
+        """How long to wait before a run that failed is repeated."""
+        if isinstance(error, SpoolFull):
+            return FULL_S
+        # A wrong password, repeated fast, locks accounts.
+        attempt = 32 if isinstance(error, SourceLogin) else self._failures
+        return self._parts.backoff.wait_s(attempt, self._parts.chance.uniform)
 
     async def _in_full(self, wanted: Wanted, error: FepError) -> None:
         """Nothing but a full read helps; it follows at once."""

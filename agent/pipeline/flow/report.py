@@ -186,12 +186,21 @@ class ResourceStatus:
 
 @dataclass(frozen=True)
 class SpoolStatus:
-    """The spool in bytes; ``blocked`` while it stops reading."""
+    """The spool in bytes.
+
+    Args:
+        used: of batch files.
+        quota: most of them.
+        free: left on the disk.
+        blocked: a run waits for room.
+        slowed: so little is left that each batch waits a little.
+    """
 
     used: int
     quota: int
     free: int
     blocked: bool
+    slowed: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,13 @@ from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.drift import Change, changes
 from agent.pipeline.flow.lane import Lane, Wanted
 from agent.pipeline.flow.pace import Pace
+from agent.pipeline.flow.room import Room
 from agent.pipeline.flow.sealing import Sealing
 from agent.pipeline.flow.seams import Worker, undivided
 from agent.pipeline.seal import RunFacts, Sealed
 from agent.state import Catalog, RunTotals, SeenColumns
 from agent.wire import catalog as wire_catalog
-from agent.wire.batch import CatalogRef
+from agent.wire.batch import LINE_CAP, CatalogRef
 
 _ERRORS = {cls.code: cls for cls in all_errors()}
 _BY_DIFFERENCE = (SourceMissing, SourceTypeChanged)
@@ -64,22 +65,24 @@ class Run:
         self._parts = lane.parts
         self._wanted = wanted
         self._difference: tuple[str, ...] = ()
+        self._room = Room(lane)
         self._pace = Pace(self._parts.chance.now())
 
     async def go(self) -> None:
-        """Read everything, or raise."""
+        """Read everything, or raise; nothing begins without room for anything."""
         lane, parts = self._lane, self._parts
         run = self._wanted.run
         began = parts.chance.now()
         await undivided(partial(parts.state.start_run, run, at=lane.stamp()))
         parts.tell(RunStarted(lane.resource, run))
+        await self._room.wait(LINE_CAP)
         facts = await self._facts()
         make = partial(parts.make_job, lane.resource, run, self._wanted.kind)
         job = await self._prepared(await undivided(make), facts.catalog.version)
         head = (await lane.stream()).head
         self._job, self._version = job, facts.catalog.version
         basis = start.basis(job, facts.catalog.version)
-        self._sealing = Sealing(lane, self._wanted, basis)
+        self._sealing = Sealing(lane, self._wanted, basis, self._room)
         self._centre = Centre(lane, facts.catalog)
         if job.mode == "deletes":
             job = replace(job, centre=await self._centre.counts())

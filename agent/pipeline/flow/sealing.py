@@ -15,15 +15,15 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from agent.audit.events import BatchRegistered, SpoolBlocked
-from agent.errors import ChainMoved, MassDelete, SpoolFull
+from agent.audit.events import BatchRegistered
+from agent.errors import ChainMoved, MassDelete
 from agent.model.job import Gone, Packed, Way
 from agent.model.stream import Head
 from agent.pipeline import seal
 from agent.pipeline.flow import judge
 from agent.pipeline.flow.lane import Lane, Wanted
+from agent.pipeline.flow.room import Room
 from agent.pipeline.flow.seams import undivided
-from agent.pipeline.flow.sweep import make_room
 from agent.pipeline.seal import RunFacts, Sealed
 from agent.state import NewBatch
 from agent.wire.batch import LINE_CAP, DeletesConfirmed
@@ -36,18 +36,19 @@ class Sealing:
         lane: the stream.
         wanted: the run.
         basis: what its frontier rests on.
+        room: waits for it.
 
     Attributes:
         way: how changes are found from this run on, once the worker has said it.
     """
 
-    def __init__(self, lane: Lane, wanted: Wanted, basis: str) -> None:
+    def __init__(self, lane: Lane, wanted: Wanted, basis: str, room: Room) -> None:
         self._lane = lane
         self._parts = lane.parts
         self._wanted = wanted
         self._basis = basis
         self.way: Way | None = None
-        self._blocked = False
+        self._room = room
 
     async def seal(self, packed: Packed, facts: RunFacts, head: Head) -> Sealed:
         """Seal a part, once the brake agrees and there is room.
@@ -60,7 +61,7 @@ class Sealing:
             facts = await self._brake(packed, facts)
         elif packed.rows.delete and self._wanted.deletes_confirmed is not None:
             facts = await self._confirmed(facts, packed.rows.delete)
-        await self._room(packed.size + LINE_CAP)
+        await self._room.wait(packed.size + LINE_CAP)
         manifest = seal.compose(
             head, packed, facts, sender=parts.sender, now=parts.chance.now()
         )
@@ -100,34 +101,6 @@ class Sealing:
         asked = await undivided(partial(self._parts.state.run, facts.run))
         at = lane.stamp() if asked is None else asked.asked_at
         return replace(facts, confirmed=DeletesConfirmed(at, count))
-
-    async def _room(self, size: int) -> None:
-        """Wait until the spool has room; the worker waits meanwhile."""
-        parts = self._parts
-        try:
-            while not await self._make_room(size):
-                self._tell_blocked()
-                await parts.chance.sleep(parts.limits.room_s)
-        finally:
-            self._lane.blocked = None
-
-    async def _make_room(self, size: int) -> bool:
-        room, purged = await undivided(partial(make_room, self._parts, size))
-        for event in purged:
-            self._parts.tell(event)
-        return room
-
-    def _tell_blocked(self) -> None:
-        lane, spool, limits = self._lane, self._parts.spool, self._parts.limits
-        error = SpoolFull(
-            f"{spool.used} of {spool.quota.bytes} bytes used; the disk has {spool.free}"
-            f" left, of which {spool.quota.free_floor} stay free"
-        )
-        lane.blocked = lane.trouble(error, lane.blocked, limits.room_s)
-        if not self._blocked:
-            self._blocked = True
-            self._parts.tell(SpoolBlocked(spool.used, spool.quota.bytes))
-        lane.bell.ring()
 
     async def commit(self, sealed: Sealed) -> None:
         """Name the synced file, register it, and do what follows."""

@@ -104,6 +104,7 @@ class Limits:
         workers: runs that read at the same time.
         poll_s: wait between two questions for a ``loaded`` receipt.
         room_s: wait between two looks at a full spool.
+        slow_s: longest pause before a batch while the spool is nearly full.
         sweep_s: wait between two purges.
         clock_tolerance_s: most difference between the exchange's clock and ours.
         keep_loaded_s: how long a payload stays after ``loaded``.
@@ -113,6 +114,7 @@ class Limits:
     workers: int = 1
     poll_s: float = 2.0
     room_s: float = 1.0
+    slow_s: float = 2.0
     sweep_s: float = 60.0
     clock_tolerance_s: float = 300.0
     keep_loaded_s: float = 24 * 3600.0

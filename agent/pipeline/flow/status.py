@@ -31,6 +31,7 @@ def push_status(
             quota=parts.spool.quota.bytes,
             free=parts.spool.free,
             blocked=blocked,
+            slowed=not blocked and parts.spool.strain(0) > 0,
         ),
         resources=resources,
     )

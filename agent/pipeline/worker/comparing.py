@@ -18,15 +18,15 @@ Rules
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.errors import DigestsUnfit, InternalFault, SpoolWriteFailed
+from agent.errors import DigestsUnfit, InternalFault
 from agent.model.job import Gone, Way
+from agent.pipeline import disk
 from agent.pipeline.diff import Diff
 from agent.pipeline.diff_state import KeyClash, StateUnfit
 from agent.pipeline.pack import Load, count_ops
@@ -72,7 +72,7 @@ def compared(scale: Scale, loads: Iterator[Load]) -> Generator[Load, None, None]
 
     Raises:
         DigestsUnfit: the old state cannot be compared with.
-        SpoolWriteFailed: the new one cannot be written.
+        SpoolFull, SpoolWriteFailed: the new one cannot be written.
     """
     if scale.job.mode == "diff":
         yield from _differing(scale, loads)
@@ -178,5 +178,4 @@ def _written() -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        name = errno.errorcode.get(e.errno or 0, "EIO")
-        raise SpoolWriteFailed(f"{name} while writing a diff state") from e
+        raise disk.refusal(e, "writing a diff state") from e

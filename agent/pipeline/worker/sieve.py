@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from agent.errors import FepError, SpoolWriteFailed
+from agent.errors import FepError
 from agent.model.job import Job
+from agent.pipeline import disk
 from agent.pipeline.quality.check import Checked, Checker, MarkerFound, RuleHalted
 from agent.pipeline.quarantine import Quarantine
 
@@ -65,7 +65,7 @@ class QualitySieve:
 
         Raises:
             SourceTypeChanged: a column that the catalog's type cannot take.
-            SpoolWriteFailed: the quarantine cannot be written.
+            SpoolFull, SpoolWriteFailed: the quarantine cannot be written.
         """
         halt: MarkerFound | RuleHalted | None = None
         try:
@@ -85,16 +85,11 @@ class QualitySieve:
             try:
                 self._quarantine.close()
             except OSError as e:
-                raise _failed(e) from e
+                raise disk.failed_sync(e, "syncing the quarantine") from e
 
     def _keep(self, rows: pa.RecordBatch, checked: Checked) -> None:
         if self._quarantine is not None:
             try:
                 self._quarantine.write(rows, checked.withheld)
             except OSError as e:
-                raise _failed(e) from e
-
-
-def _failed(error: OSError) -> SpoolWriteFailed:
-    name = errno.errorcode.get(error.errno or 0, "EIO")
-    return SpoolWriteFailed(f"{name} while writing the quarantine")
+                raise disk.refusal(e, "writing the quarantine") from e

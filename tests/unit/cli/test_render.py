@@ -94,7 +94,12 @@ BODY: dict[str, Any] = {
     "healthy": True,
     "agent": {"node": "11990100MB0000018H/rsj-fep1"},
     "exchange": {"aud": "yunxi.exchange"},
-    "spool": {"used": 5_000_000, "quota": 4_096_000_000, "blocked": False},
+    "spool": {
+        "used": 5_000_000,
+        "quota": 4_096_000_000,
+        "blocked": False,
+        "slowed": False,
+    },
     "paused": False,
     "lookups": LOOKUPS,
     "troubles": [],
