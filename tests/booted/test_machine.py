@@ -121,6 +121,12 @@ class Site:
         """The daemon's process, as the machine numbers it; 0 if there is none."""
         return int(self.show("MainPID")["MainPID"])
 
+    def rooms(self) -> set[str]:
+        """What runs of the lookup side beside the daemon: ``door``, ``opener``, …"""
+        words = ("systemd-cgls", "--no-pager", "--full", "--unit=fep.service")
+        said = self.machine.run(*words)
+        return set(re.findall(r"agent\.lookup\.([a-z]+)", said))
+
     def active(self) -> bool:
         """Whether the service has said READY."""
         return self.show("ActiveState")["ActiveState"] == "active"
@@ -326,6 +332,9 @@ def test_enrol_and_first_receipt(site: Site, tmp_path: Path) -> None:
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "--quiet", "enable", "--now", "fep")
     assert site.active()
+    before = site.pid()
+    machine.run("systemctl", "reload", "fep")
+    assert (site.active(), site.pid()) == (True, before)
 
     report = site.fep("pull", PERSONS, "--wait")
     assert (report["delivered"], report["balanced"]) == (True, True)
@@ -428,6 +437,8 @@ def test_a_lookup_over_the_listener(site: Site) -> None:
     site.exchange.ask("POST", "/inbound", {"node": NODE, "url": url})
     site.answering(way="listener")
     site.asked()
+    rooms = {"door", "opener", "query"}
+    site.machine.wait(lambda: rooms <= site.rooms(), "every process of this way in")
     signed = site.asker.seal(QUESTION)
     answer = site.asker.send(signed, url=f"{url}/v1/lookups", insecure=True)
     assert (answer.status, answer.problem) == (403, "forbidden")

@@ -43,7 +43,7 @@ class Older:
 
     def bring(self, package: Path) -> str:
         """Carry a file there; its name."""
-        shutil.copy(package, self.root / "root" / package.name)
+        shutil.copy(package, self.root / "srv" / package.name)
         return f"/srv/{package.name}"
 
 
