@@ -73,9 +73,10 @@ from agent.pipeline import seal
 from agent.pipeline.flow import judge, report, start
 from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.drift import Change, changes
-from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, defect
+from agent.pipeline.flow.lane import Again, Lane, Wanted, defect
 from agent.pipeline.flow.pace import Pace
 from agent.pipeline.flow.seams import Parts, Worker, undivided
+from agent.pipeline.flow.slots import Slots
 from agent.pipeline.flow.sweep import make_room
 from agent.pipeline.seal import RunFacts, Sealed
 from agent.state import Catalog, NewBatch, RunTotals, SeenColumns
@@ -85,40 +86,6 @@ from agent.wire.batch import LINE_CAP, CatalogRef, DeletesConfirmed
 _ERRORS = {cls.code: cls for cls in all_errors()}
 _BY_DIFFERENCE = (SourceMissing, SourceTypeChanged)
 """What is told together with how the table differs from what the last run saw."""
-
-
-class Slots:
-    """How many runs read at the same time; the number may change meanwhile.
-
-    Args:
-        most: that many.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._inside = 0
-        self._bell = Bell()
-
-    @property
-    def most(self) -> int:
-        """That many at the same time."""
-        return self._most
-
-    @most.setter
-    def most(self, most: int) -> None:
-        self._most = most
-        self._bell.ring()
-
-    async def __aenter__(self) -> None:
-        """Wait for one that is free."""
-        while self._inside >= self._most:
-            await self._bell.listen().wait()
-        self._inside += 1
-
-    async def __aexit__(self, *_: object) -> None:
-        """Give it back."""
-        self._inside -= 1
-        self._bell.ring()
 
 
 class Reading:
