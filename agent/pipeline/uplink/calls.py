@@ -25,7 +25,6 @@ import aiohttp
 from yarl import URL
 
 from agent.errors import ExchangeUnreachable, ExchangeUntrusted, MalformedMessage
-from agent.model.proxy import Proxy
 from agent.pipeline.uplink.channel import TextChannel, channel, no_redirects
 from agent.pipeline.uplink.endpoint import Endpoint, tls_context
 from agent.pipeline.uplink.faults import translated
@@ -187,8 +186,11 @@ class Calls:
         )
 
     def _proxy(self) -> dict[str, Any]:
-        """Arguments of the library."""
-        return proxied(self._endpoint.proxy())
+        """Arguments of the library for the proxy of now."""
+        proxy = self._endpoint.proxy()
+        if proxy is None:
+            return {}
+        return {"proxy": proxy.url, "proxy_headers": proxy.headers()}
 
     def _note_date(self, headers: Mapping[str, str]) -> None:
         """Remember how far the server's clock is ahead of ours, whole seconds."""
@@ -237,17 +239,6 @@ class _Watched(AbstractAsyncContextManager[TextChannel]):
         if self._ways.used < self._way and self._opened is not None:
             self._opened.end()
             self._opened = None
-
-
-def proxied(proxy: Proxy | None) -> dict[str, Any]:
-    """Arguments of aiohttp for a proxy."""
-    if proxy is None:
-        return {}
-    found: dict[str, Any] = {"proxy": proxy.url}
-    if proxy.user:
-        login = aiohttp.encode_basic_auth(proxy.user, proxy.password, encoding="utf-8")
-        found["proxy_headers"] = {"Proxy-Authorization": login}
-    return found
 
 
 def _socket(info: Any) -> socket.socket:
