@@ -277,7 +277,12 @@ class PeerFault(FepError):
 
 
 class ExchangeUnreachable(PeerFault):
-    """No connection, or none that lasted."""
+    """No connection, or none that lasted.
+
+    Args:
+        detail: what was asked, and what happened.
+        retry_after: seconds after which it makes sense to try again, or None.
+    """
 
     code = "exchange-unreachable"
     title = Text("The exchange cannot be reached", "无法连接交换中心")
@@ -285,6 +290,23 @@ class ExchangeUnreachable(PeerFault):
         "Check the line, the firewall and exchange.url; batches wait and are sent"
         " by themselves.",
         "请检查线路、防火墙和 exchange.url；批次会等待并自动发送。",
+    )
+
+    def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(detail)
+
+
+class ProxyRefused(ExchangeUnreachable):
+    """The proxy on the way does not let us through."""
+
+    code = "proxy-refused"
+    title = Text("The proxy refuses the way to the exchange", "代理服务器拒绝转发")
+    remedy = Text(
+        "Check exchange.proxy: address, user and password file; a changed password is"
+        " taken by itself. Else have the proxy's owner allow the exchange's address.",
+        "请检查 exchange.proxy 的地址、用户与口令文件，口令更换后自动生效；否则请代理管理员放行"
+        "交换中心地址。",
     )
 
 

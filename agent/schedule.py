@@ -90,6 +90,14 @@ def check_window(text: str) -> str:
     return text
 
 
+def inside(window: str, clock: time) -> bool:
+    """Whether a local time of day lies in a window, which may pass midnight."""
+    opens, closes = (time.fromisoformat(part) for part in window.split("-"))
+    if opens > closes:
+        return clock >= opens or clock < closes
+    return opens <= clock < closes
+
+
 @dataclass(frozen=True)
 class Plan:
     """The times of one kind of run of one resource.
@@ -192,14 +200,10 @@ def _late(plan: Plan, moment: datetime, draw: Draw) -> datetime:
 
 def _opening(window: str, local: datetime) -> datetime:
     """When a window is next open at or after a local time, in UTC."""
-    opens, closes = (time.fromisoformat(part) for part in window.split("-"))
-    clock = local.time()
-    inside = opens <= clock < closes
-    if opens > closes:
-        inside = clock >= opens or clock < closes
-    if inside:
+    if inside(window, local.time()):
         return local.astimezone(UTC)
-    day = local.date() + timedelta(days=1 if clock >= opens else 0)
+    opens = time.fromisoformat(window.partition("-")[0])
+    day = local.date() + timedelta(days=1 if local.time() >= opens else 0)
     return datetime.combine(day, opens, local.tzinfo).astimezone(UTC)
 
 

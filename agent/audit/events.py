@@ -268,6 +268,15 @@ class ExchangeTrouble(Event):
 
 
 @dataclass(frozen=True)
+class EndpointChanged(Event):
+    """The exchange is reached by another of its addresses; ``first``: the preferred."""
+
+    name = "exchange.endpoint"
+    url: str
+    first: bool
+
+
+@dataclass(frozen=True)
 class OrphansRemoved(Event):
     """Files that a crash left behind unregistered were deleted at start."""
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from agent import VERSION
-from agent.audit.events import ConfigChanged, Tell
+from agent.audit.events import ConfigChanged, EndpointChanged, Tell
 from agent.audit.log import AuditLog
 from agent.child.process import Guard
 from agent.control.directory import TrustedDirectory
@@ -31,6 +31,7 @@ from agent.errors import FepError, GateClosed
 from agent.local.desk import Desk, Facts, Gauges
 from agent.logs import Metrics, Teller, adopt_libraries
 from agent.model.job import Job, States
+from agent.model.proxy import Proxy
 from agent.model.run import RunKind
 from agent.notify import Notifier
 from agent.pipeline import quarantine_folder, state_folder
@@ -41,6 +42,7 @@ from agent.pipeline.seal import Sender
 from agent.pipeline.spool import Spool
 from agent.pipeline.uplink.endpoint import Endpoint
 from agent.pipeline.uplink.exchange import Exchange
+from agent.pipeline.uplink.ways import Shift
 from agent.pipeline.worker.spawn import WorkerProcess
 from agent.settings import Settings
 from agent.state import State
@@ -99,11 +101,15 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         before=ballast.guard,
     )
     stack.callback(state.close)
+    board = Board(work)
     exchange = await stack.enter_async_context(
-        Exchange(_endpoint(found, files), now=_now)
+        Exchange(
+            _endpoint(board, files),
+            now=_now,
+            ceiling=lambda: board.settings.ceiling(_now()),
+        )
     )
     chance = _chance()
-    board = Board(work)
     ground = Ground(
         settings=found,
         current=lambda: board.settings,
@@ -139,6 +145,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         states=found.paths.diff,
     )
     flow = PushFlow(swap.leaving(work), parts)
+    exchange.ways.listen(partial(_shifted, flow, tell))
     scheduler = Scheduler(flow, state, swap.plans(work), chance)
     hands = swap.Swap(flow, parts, spool, ballast, scheduler, lookups, tell)
     record = partial(_record, log)
@@ -198,15 +205,31 @@ def _chance() -> Chance:
     )
 
 
-def _endpoint(found: Settings, files: IdentityFiles) -> Endpoint:
+def _endpoint(board: Board, files: IdentityFiles) -> Endpoint:
+    found = board.settings
+
+    def proxy() -> Proxy | None:
+        told = board.settings.exchange.proxy
+        return None if told is None else told.now()
+
     return Endpoint(
         url=found.exchange.url,
+        more_urls=found.exchange.more_urls,
+        retry_base_s=found.exchange.retry_base_s,
+        proxy=proxy,
         ca_file=files.ca,
         cert_file=files.tls_certificate,
         key_file=files.tls_key,
         connect_timeout_s=found.exchange.connect_timeout_s,
         read_timeout_s=found.exchange.read_timeout_s,
     )
+
+
+def _shifted(flow: PushFlow, tell: Tell, shift: Shift) -> None:
+    """The exchange is reached again, or by another address: nobody waits any longer."""
+    if shift.what != "back":
+        tell(EndpointChanged(shift.url, first=shift.what == "return"))
+    flow.reachable()
 
 
 def _worker(found: Settings) -> WorkerProcess:

@@ -8,12 +8,13 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from agent import VERSION
@@ -54,9 +55,13 @@ from agent.lookup.query.talk import Opening
 from agent.lookup.relay import Hooks, Relay, Waits
 from agent.pipeline.ballast import Ballast
 from agent.pipeline.uplink.exchange import Exchange
+from agent.pipeline.uplink.line import Line
 from agent.retry import Backoff
 from agent.settings import Settings
 from agent.state.ledger import Ledger
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 WAITING = 4
@@ -270,7 +275,7 @@ def _relay(ground: Ground, flow: LookupFlow, line: Standing) -> Relay:
     return Relay(
         ground.exchange.channel,
         Hooks(
-            answer=flow.answer,
+            answer=_first(ground.exchange.line, flow.answer),
             nudged=nudged,
             opened=opened,
             closed=closed,
@@ -282,6 +287,18 @@ def _relay(ground: Ground, flow: LookupFlow, line: Standing) -> Relay:
             clock=time.monotonic,
         ),
     )
+
+
+def _first(
+    line: Line, answer: Callable[[A], Awaitable[R]]
+) -> Callable[[A], Awaitable[R]]:
+    """The same answers; uploads give way on the line while one is being made."""
+
+    async def answered(asked: A) -> R:
+        with line.lookup():
+            return await answer(asked)
+
+    return answered
 
 
 def _door(ground: Ground, flow: LookupFlow, threshold: Standing) -> Door | None:
@@ -300,7 +317,10 @@ def _door(ground: Ground, flow: LookupFlow, threshold: Standing) -> Door | None:
     )
     opened, closed = told_door(threshold, ground.tell)
     hooks = door.Hooks(
-        answer=flow.decided, refused=flow.refused, opened=opened, closed=closed
+        answer=_first(ground.exchange.line, flow.decided),
+        refused=flow.refused,
+        opened=opened,
+        closed=closed,
     )
     return Door(opening, hooks, door.Seams(uniform=random.SystemRandom().uniform))
 

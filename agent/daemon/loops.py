@@ -162,6 +162,10 @@ def fingerprints(found: Settings) -> dict[str, str]:
         with contextlib.suppress(FepError):
             for key, value in found.source_fingerprint(name).items():
                 prints[f"sources.{name}.{key}"] = value
+    proxy = found.exchange.proxy
+    if proxy is not None and proxy.password is not None:
+        with contextlib.suppress(FepError):
+            prints[proxy.password.key] = proxy.password.fingerprint()
     return prints
 
 

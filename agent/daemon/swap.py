@@ -46,6 +46,7 @@ def limits(found: Settings) -> Limits:
     """Times and numbers of the flow."""
     return Limits(
         workers=found.push.workers,
+        uploads=found.uplink.streams,
         poll_s=found.push.poll_s,
         clock_tolerance_s=found.exchange.clock_tolerance_s,
         keep_loaded_s=found.push.keep_hours_after_loaded * 3600.0,

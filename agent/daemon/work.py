@@ -155,7 +155,9 @@ def _load(config: Path, stands: str) -> Work:
 
 
 LIVE: Mapping[str, frozenset[str]] = {
-    "exchange": frozenset({"retry_base_s", "retry_cap_s", "clock_tolerance_s"}),
+    "exchange": frozenset(
+        {"retry_base_s", "retry_cap_s", "clock_tolerance_s", "proxy"}
+    ),
     "agent": frozenset({"timezone", "catalog", "language"}),
     "lookup": frozenset({"policy", "statement_timeout_s"}),
     "paths": frozenset(),

@@ -7,7 +7,9 @@ Rules
 2. A frame that breaks the format ends the connection; a new one is opened after a wait.
 3. Each request is answered by a task of its own; at most 64 at a time, the next is told
    ``busy``. Replies go out in the order in which they are ready.
-4. A connection that is lost takes its unsent replies with it: the consumer asks again
+4. A line that held and was cut is opened again at once; one that was refused, or closed
+   by the exchange, after a wait that grows.
+5. A connection that is lost takes its unsent replies with it: the consumer asks again
    with the same text and gets the same reply.
 """
 
@@ -27,6 +29,10 @@ from agent.wire.problem import Problem
 
 STEADY_S = 60.0
 """A connection that lasted so long was a good one: waits begin anew, seconds."""
+HELD_S = 1.0
+"""One that lasted so long and was cut is opened again at once, seconds."""
+AT_ONCE_S = 0.05
+"""Longest wait then, so that not every node comes back in the same instant."""
 
 
 class Channel(Protocol):
@@ -39,6 +45,10 @@ class Channel(Protocol):
     async def send(self, text: str) -> None:
         """Send a text frame. Raises PeerFault."""
         ...
+
+
+class _Closed(ExchangeUnreachable):
+    """The exchange has said goodbye: it goes, or another of our name has come."""
 
 
 Answer = Callable[[str], Awaitable[str | Problem]]
@@ -98,6 +108,7 @@ class Relay:
         self._hooks = hooks
         self._waits = waits
         self._at_work: set[asyncio.Task[None]] = set()
+        self._up = False
 
     async def settled(self, deadline_s: float) -> None:
         """Wait until every request of the line has its answer sent, or lost.
@@ -118,16 +129,24 @@ class Relay:
             try:
                 await self._once()
             except FepError as e:
-                if self._waits.clock() - began > STEADY_S:
-                    attempt = 0
-                attempt += 1
-                wait_s = self._waits.backoff.wait_s(attempt, self._waits.uniform)
+                held_s = self._waits.clock() - began
+                cut = self._up and held_s > HELD_S and not isinstance(e, _Closed)
+                attempt = 1 if cut or held_s > STEADY_S else attempt + 1
+                wait_s = self._wait_s(attempt, cut=cut)
                 self._hooks.closed(e, attempt, wait_s)
                 await self._waits.sleep(wait_s)
 
+    def _wait_s(self, attempt: int, *, cut: bool) -> float:
+        waits = self._waits
+        if cut:
+            return waits.uniform(0.0, AT_ONCE_S)
+        return waits.backoff.wait_s(attempt, waits.uniform)
+
     async def _once(self) -> None:
         """One connection, from its opening to its end, which is always an error."""
+        self._up = False
         async with self._connect() as channel:
+            self._up = True
             self._hooks.opened()
             try:
                 await self._serve(channel)
@@ -150,7 +169,7 @@ class Relay:
                 task = asyncio.create_task(self._one(channel, frame))
                 at_work.add(task)
                 task.add_done_callback(at_work.discard)
-        raise ExchangeUnreachable("channel: the exchange has closed it")
+        raise _Closed("channel: the exchange has closed it")
 
     async def _one(self, channel: Channel, frame: Frame) -> None:
         answer = await self._hooks.answer(str(frame.body))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +16,8 @@ from pydantic_core import ErrorDetails
 
 from agent.errors import ConfigInvalid, Fault, SecretUnreadable, nearest, shown
 from agent.settings.model import CODE_EXPECTED, Settings
-from agent.settings.source import Note, Places, Source, source
+from agent.settings.secret import Secret
+from agent.settings.source import Note, Places, Source, secret_of, source
 
 LARGEST = 1024 * 1024
 """Most bytes of a settings file."""
@@ -55,13 +56,17 @@ def load(
     places = Places(folder, Path(credentials) if credentials else None)
     raw = read(path)
     sources = _sources(raw, places, specs, note)
-    if secrets:
-        faults += _unreadable(path, sources)
+    exchange = _exchange(raw.get("exchange"), places, note)
     settings: Settings | None = None
     try:
-        settings = Settings.model_validate({**raw, "sources": sources})
+        found = {**raw, "sources": sources}
+        if exchange is not None:
+            found["exchange"] = exchange
+        settings = Settings.model_validate(found)
     except ValidationError as e:
         faults += [_fault(path, error) for error in e.errors(include_url=False)]
+    if secrets:
+        faults += _unreadable(path, _secrets(sources, exchange))
     if settings is None or faults:
         raise ConfigInvalid(faults=tuple(sorted(faults, key=lambda f: f.key)))
     return _placed(settings, folder)
@@ -119,16 +124,37 @@ def _sources(
     return found
 
 
-def _unreadable(path: Path, sources: Mapping[str, Source]) -> Iterator[Fault]:
+def _exchange(table: object, places: Places, note: Note) -> dict[str, Any] | None:
+    """The exchange's table with the place of the proxy's password; None without."""
+    if not isinstance(table, dict) or not isinstance(table.get("proxy"), dict):
+        return None
+    proxy = dict(table["proxy"])
+    if "password" in proxy:
+        key = "exchange.proxy.password"
+        proxy["password"] = secret_of(key, proxy["password"], places, note)
+    return {**table, "proxy": proxy}
+
+
+def _secrets(
+    sources: Mapping[str, Source], exchange: Mapping[str, Any] | None
+) -> Iterator[Secret]:
+    """Everything that lies in a file of its own."""
     for one in sources.values():
-        for secret in one.secrets.values():
-            try:
-                secret.read()
-            except SecretUnreadable as e:
-                where, _, words = e.detail.partition(": expected ")
-                expected, _, got = words.rpartition(", got ")
-                key = secret.key
-                yield Fault(str(path), key, expected, f"{got} ({secret.path or where})")
+        yield from one.secrets.values()
+    password = None if exchange is None else exchange["proxy"].get("password")
+    if password is not None:
+        yield password
+
+
+def _unreadable(path: Path, secrets: Iterable[Secret]) -> Iterator[Fault]:
+    for secret in secrets:
+        try:
+            secret.read()
+        except SecretUnreadable as e:
+            where, _, words = e.detail.partition(": expected ")
+            expected, _, got = words.rpartition(", got ")
+            key = secret.key
+            yield Fault(str(path), key, expected, f"{got} ({secret.path or where})")
 
 
 def _fault(path: Path, error: ErrorDetails) -> Fault:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -22,9 +23,11 @@ from pydantic import (
     field_validator,
 )
 
+from agent.model.proxy import Proxy as ProxyOfNow
 from agent.model.run import READABLE, ScheduledKind
-from agent.schedule import OFF, Plan, check_times, check_window
-from agent.settings.source import SOURCES_SCHEMA, Source
+from agent.schedule import OFF, Plan, check_times, check_window, inside
+from agent.settings.secret import Secret
+from agent.settings.source import SECRET_SCHEMA, SOURCES_SCHEMA, Source
 
 Severity = Literal["warn", "quarantine", "halt"]
 
@@ -64,6 +67,14 @@ Aud = Annotated[
 Url = Annotated[
     str, _text(r"^https://[^/?#\s@]+(/[^?#\s]*)?$", "an address that begins https://")
 ]
+ProxyUrl = Annotated[
+    str,
+    _text(
+        r"^http://[^/?#\s@]+/?$",
+        "an address such as http://proxy.example:3128, without a login in it",
+    ),
+]
+Window = Annotated[str, AfterValidator(check_window)]
 Digest = Annotated[str, _text(r"^[0-9a-f]{64}$", "64 lower hex digits (SHA-256)")]
 Kid = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$", "a kid of 43 characters")]
 
@@ -143,11 +154,32 @@ class Paths(Section):
         return self.run / "fep.sock"
 
 
+class Proxy(Section):
+    """An HTTP proxy on the way to the exchange; TLS goes through it, end to end."""
+
+    url: ProxyUrl
+    user: Annotated[str, _text(r"^[^:\x00-\x1f]*$", "a name without a colon")] = ""
+    password: Annotated[
+        SkipValidation[Secret | None], WithJsonSchema(SECRET_SCHEMA)
+    ] = None
+
+    def now(self) -> ProxyOfNow:
+        """With its password, read now. Never to be logged.
+
+        Raises:
+            SecretUnreadable: the password.
+        """
+        password = "" if self.password is None else self.password.read()
+        return ProxyOfNow(self.url, self.user, password)
+
+
 class Exchange(Section):
     """The exchange and what is known of it beforehand."""
 
     aud: Aud
     url: Url
+    more_urls: Annotated[tuple[Url, ...], Field(strict=False, max_length=7)] = ()
+    proxy: Proxy | None = None
     ca_sha256: Digest
     kid: Kid
     retry_base_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
@@ -168,6 +200,20 @@ class Push(Section):
     poll_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     keep_hours_after_loaded: Annotated[float, Field(ge=0, le=8760)] = 24.0
     keep_days_after_stored: Annotated[float, Field(ge=1, le=3650)] = 30.0
+
+
+class Bandwidth(Section):
+    """What uploads may use at a time of day."""
+
+    window: Window
+    kb_s: Annotated[int, Field(ge=64, le=10_000_000)]
+
+
+class Uplink(Section):
+    """How batches share the line."""
+
+    streams: Annotated[int, Field(ge=1, le=16)] = 4
+    bandwidth: Annotated[tuple[Bandwidth, ...], Field(strict=False, max_length=16)] = ()
 
 
 class Spool(Section):
@@ -208,7 +254,6 @@ class Lookup(Section):
 
 
 Times = Annotated[str, AfterValidator(check_times)]
-Window = Annotated[str, AfterValidator(check_window)]
 
 
 class Schedule(Section):
@@ -268,6 +313,7 @@ class Settings(Section):
         WithJsonSchema(SOURCES_SCHEMA),
     ]
     push: Push = Push()
+    uplink: Uplink = Uplink()
     spool: Spool = Spool()
     quality: Quality = Quality()
     lookup: Lookup = Lookup()
@@ -282,6 +328,17 @@ class Settings(Section):
         own = self.schedule.get(resource, Schedule())
         said = {name: getattr(own, name) for name in own.model_fields_set}
         return general.model_copy(update=said)
+
+    def ceiling(self, now: datetime) -> float | None:
+        """Most bytes a second that uploads may send at a moment, None for any number.
+
+        The first window that the local time lies in counts.
+        """
+        clock = now.astimezone(ZoneInfo(self.agent.timezone)).time()
+        for limit in self.uplink.bandwidth:
+            if inside(limit.window, clock):
+                return limit.kb_s * 1000.0
+        return None
 
     def plans(self, resource: str) -> dict[ScheduledKind, Plan]:
         """The times of a resource by kind; what is off is left out.

@@ -76,6 +76,10 @@ class Signals:
         self._work.clear()
         self._kick.clear()
 
+    def pause(self) -> None:
+        """The loop waits for others, which is no step of its own."""
+        self.busy_since = None
+
     async def rest(self, seconds: float | None, *, patient: bool = False) -> None:
         """Wait for a signal, at most so long.
 

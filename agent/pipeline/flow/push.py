@@ -18,10 +18,14 @@ from agent.audit.events import OrphansRemoved, SpoolIncomplete
 from agent.errors import (
     BatchRejected,
     Busy,
+    ExchangeUnreachable,
+    ExchangeUntrusted,
     FepError,
     Interrupted,
+    MalformedMessage,
     MassDelete,
     NothingHeld,
+    ProxyRefused,
     ResourceUnknown,
     RunUnknown,
 )
@@ -29,9 +33,10 @@ from agent.model.batch import ANY_NUMBER
 from agent.model.run import RunKind
 from agent.pipeline.flow import judge, report
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted
-from agent.pipeline.flow.reading import Reading, Slots
+from agent.pipeline.flow.reading import Reading
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
 from agent.pipeline.flow.sending import Sending
+from agent.pipeline.flow.slots import Slots
 from agent.pipeline.flow.status import (
     batch_view,
     batch_views,
@@ -50,6 +55,12 @@ LONGEST_SEND_S = 2 * 3600.0
 not count as cut takes an hour."""
 LONGEST_SWEEP_S = 600.0
 """The same of the sweeper, which touches only this machine's disk."""
+
+OF_THE_LINE = frozenset(
+    cls.code
+    for cls in (ExchangeUnreachable, ExchangeUntrusted, ProxyRefused, MalformedMessage)
+)
+"""Troubles that another address, or the same one later, may not have."""
 
 ENDED = frozenset({"read", "held", "failed", "interrupted"})
 
@@ -75,6 +86,7 @@ class PushFlow:
         self._stopped = asyncio.Event()
         self._draining = False
         self._slots = Slots(parts.limits.workers)
+        self._turns = Slots(parts.limits.uploads)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[str, tuple[asyncio.Task[None], asyncio.Task[None]]] = {}
         self._pauses: frozenset[str] = frozenset()
@@ -175,7 +187,7 @@ class PushFlow:
         if lane.resource in self._tasks:
             return
         self._tasks[lane.resource] = (
-            self._group.create_task(Sending(lane).forever()),
+            self._group.create_task(Sending(lane, self._turns).forever()),
             self._group.create_task(Reading(lane, self._slots).forever()),
         )
 
@@ -194,6 +206,7 @@ class PushFlow:
         """
         self._parts = parts
         self._slots.most = parts.limits.workers
+        self._turns.most = parts.limits.uploads
         new = {r.resource: r for r in resources}
         gone = [lane for code, lane in self._lanes.items() if code not in new]
         for lane in gone:
@@ -239,7 +252,7 @@ class PushFlow:
 
     def _start_sending(self, lane: Lane, reading: asyncio.Task[None]) -> None:
         if self._group is not None and not self._stopped.is_set():
-            sending = self._group.create_task(Sending(lane).forever())
+            sending = self._group.create_task(Sending(lane, self._turns).forever())
             self._tasks[lane.resource] = (sending, reading)
 
     async def _join(self, lane: Lane) -> None:
@@ -459,6 +472,13 @@ class PushFlow:
         """The exchange has news: ask for receipts now; waits after failures stay."""
         for lane in self._lanes.values():
             lane.sender.note()
+
+    def reachable(self) -> None:
+        """The exchange can be reached again: who waits for that goes on now."""
+        for lane in self._lanes.values():
+            trouble = lane.send_trouble
+            if trouble is not None and trouble.code in OF_THE_LINE:
+                lane.sender.prod()
 
     def _apply_pauses(self) -> None:
         for lane in self._lanes.values():

@@ -34,46 +34,13 @@ from agent.errors import (
     StateDamaged,
 )
 from agent.pipeline.flow import start
-from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, defect
+from agent.pipeline.flow.lane import Again, Lane, Wanted, defect
 from agent.pipeline.flow.run import Run
 from agent.pipeline.flow.seams import Parts, undivided
+from agent.pipeline.flow.slots import Slots
 
 FULL_S = 5.0
 """Pause before a run goes on that found no byte left on the disk, seconds."""
-
-
-class Slots:
-    """How many runs read at the same time; the number may change meanwhile.
-
-    Args:
-        most: that many.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._inside = 0
-        self._bell = Bell()
-
-    @property
-    def most(self) -> int:
-        """That many at the same time."""
-        return self._most
-
-    @most.setter
-    def most(self, most: int) -> None:
-        self._most = most
-        self._bell.ring()
-
-    async def __aenter__(self) -> None:
-        """Wait for one that is free."""
-        while self._inside >= self._most:
-            await self._bell.listen().wait()
-        self._inside += 1
-
-    async def __aexit__(self, *_: object) -> None:
-        """Give it back."""
-        self._inside -= 1
-        self._bell.ring()
 
 
 class Reading:

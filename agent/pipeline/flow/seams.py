@@ -102,6 +102,7 @@ class Limits:
 
     Args:
         workers: runs that read at the same time.
+        uploads: streams that send at the same time.
         poll_s: wait between two questions for a ``loaded`` receipt.
         room_s: wait between two looks at a full spool.
         slow_s: longest pause before a batch while the spool is nearly full.
@@ -112,6 +113,7 @@ class Limits:
     """
 
     workers: int = 1
+    uploads: int = 4
     poll_s: float = 2.0
     room_s: float = 1.0
     slow_s: float = 2.0

@@ -4,7 +4,8 @@
 Rules
 
 1. One batch of a stream is offered at a time, in chain order, until a receipt that
-   verifies is stored. There is no number of tries after which it is given up.
+   verifies is stored. There is no number of tries after which it is given up. So many
+   streams offer one at the same time; then it is the turn of those that wait.
 2. Nothing unsigned halts a stream. A problem document changes what is asked next; only
    a signed ``rejected`` stops the stream until a person pulls.
 3. The position is asked before the first batch after a start, and whenever the
@@ -34,6 +35,7 @@ from agent.errors import (
     BadSignature,
     BatchRejected,
     ExchangeRefused,
+    ExchangeUnreachable,
     FalseReceipt,
     FepError,
     GateClosed,
@@ -46,6 +48,7 @@ from agent.pipeline import seal
 from agent.pipeline.flow import judge
 from agent.pipeline.flow.lane import Lane, defect
 from agent.pipeline.flow.seams import Parts, undivided
+from agent.pipeline.flow.slots import Slots
 from agent.pipeline.spool import Expected
 from agent.state import Batch, Catalog, Epoch, NewReceipt, Stream
 from agent.wire import batch as wire
@@ -65,10 +68,12 @@ class Sending:
 
     Args:
         lane: the stream.
+        turns: how many streams may offer a batch at the same time, shared by all.
     """
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, turns: Slots) -> None:
         self._lane = lane
+        self._turns = turns
         self._position: Position | None = None
         self._attempt = 0
 
@@ -104,7 +109,7 @@ class Sending:
 
     async def _step(self) -> float | None:
         """Do the next thing; how long to rest then, None until there is work."""
-        lane, state = self._lane, self._parts.state
+        lane = self._lane
         if lane.paused or lane.draining:
             return None
         stream = await lane.stream()
@@ -119,13 +124,26 @@ class Sending:
         if self._clock_in_doubt():
             await self._locate(stream)
             stream = await lane.stream()
-        waiting = await undivided(
-            partial(state.batches, lane.stream_id, ("waiting",), limit=1)
-        )
-        if waiting:
-            await self._offer(stream, waiting[0])
+        if await self._waiting():
+            await self._in_turn()
             return NOW
         return await self._poll(stream)
+
+    async def _waiting(self) -> Sequence[Batch]:
+        """The next batch to be offered, if there is one."""
+        lane, state = self._lane, self._parts.state
+        find = partial(state.batches, lane.stream_id, ("waiting",), limit=1)
+        return await undivided(find)
+
+    async def _in_turn(self) -> None:
+        """Offer the next batch when it is our turn; it may be another one by then."""
+        lane = self._lane
+        lane.sender.pause()
+        async with self._turns:
+            lane.sender.begin()
+            waiting = await self._waiting()
+            if waiting and not (lane.paused or lane.draining):
+                await self._offer(await lane.stream(), waiting[0])
 
     def _clock_in_doubt(self) -> bool:
         offset = self._parts.exchange.clock_offset_s
@@ -375,9 +393,9 @@ class Sending:
         lane, parts = self._lane, self._parts
         self._attempt += 1
         wait_s = parts.backoff.wait_s(self._attempt, parts.chance.uniform)
+        if (told := _retry_after(error)) is not None:
+            wait_s = min(told, parts.backoff.cap_s)
         if isinstance(error, ExchangeRefused):
-            if error.retry_after is not None:
-                wait_s = min(error.retry_after, parts.backoff.cap_s)
             if error.problem in ASK_POSITION:
                 self._position = None
             if error.problem == "catalog-unknown":
@@ -414,6 +432,13 @@ def _left(resource: str, batch: Batch) -> BatchLeft:
         keep=batch.rows.keep,
         size=batch.size,
     )
+
+
+def _retry_after(error: FepError) -> float | None:
+    """Seconds after which another try makes sense, if somebody said so."""
+    if isinstance(error, ExchangeRefused | ExchangeUnreachable):
+        return error.retry_after
+    return None
 
 
 def _keys_in_doubt(error: FepError) -> bool:

@@ -15,8 +15,8 @@ from agent.audit.events import RunStarted
 from agent.errors import ExchangeUnreachable, ResourceUnknown
 from agent.model.item import Item, ItemType
 from agent.pipeline.flow.push import PushFlow
-from agent.pipeline.flow.reading import Slots
 from agent.pipeline.flow.report import ResourceStatus
+from agent.pipeline.flow.slots import Slots
 from tests.support.push import FIRM, ITEMS, PERSON, Resource, World, pull, until
 from tests.support.worker_double import Script
 
