@@ -8,9 +8,9 @@ there is a position to resume from) and one long text does not make a batch too 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.child.source import source_faults, stream_of
@@ -27,6 +27,7 @@ from connectors.contract import (
     SourceError,
     StreamSpec,
 )
+from connectors.tags import TaggedKeys, TaggedPage, TaggingSession, Tags
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,10 +45,12 @@ class Piece:
     Args:
         rows: columns as the connector gave them.
         token: position after the last row where a page ends here, else None.
+        tags: digests of the rows by their source, one a row, or None.
     """
 
     rows: pa.RecordBatch
     token: str | None
+    tags: Tags | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,50 @@ class Reading:
         for part in self.slices:
             for page in self.session.read(part, resume):
                 yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
+
+    def tagging(self) -> str | None:
+        """How the source digests the rows; None if it cannot.
+
+        Raises:
+            SourceError: the source cannot be read.
+        """
+        session = self.session
+        if not isinstance(session, TaggingSession):
+            return None
+        return session.tagging(self.stream)
+
+    def tags(self) -> Iterator[TaggedKeys]:
+        """The key and tag of every row, in order.
+
+        Raises:
+            SourceError: the source cannot be read further.
+        """
+        for part in self.slices:
+            yield from self._tagging_session.tags(part)
+
+    def tagged(
+        self,
+        keys: Sequence[pa.RecordBatch] | None,
+        *,
+        raw_bytes: int,
+        max_rows: int,
+    ) -> Iterator[Piece]:
+        """All rows, or those of some keys, with tags, in pieces as above.
+
+        Raises:
+            SourceError: the source cannot be read further.
+        """
+        for part in self.slices:
+            for page in self._tagging_session.tagged(part, keys):
+                yield from _with_tags(
+                    page, split(page, raw_bytes=raw_bytes, max_rows=max_rows)
+                )
+
+    @property
+    def _tagging_session(self) -> TaggingSession:
+        if not isinstance(self.session, TaggingSession):
+            raise SourceError("failed", "the connector digests no rows")
+        return self.session
 
     def changes(self, since: str, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:
         """Rows that were inserted or changed after a frontier, in pieces as above.
@@ -158,6 +205,14 @@ def split(page: Page, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:
         start += take
         last = start == rows.num_rows
         yield Piece(rows.slice(start - take, take), page.token if last else None)
+
+
+def _with_tags(page: TaggedPage, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    start = 0
+    for piece in pieces:
+        size = piece.rows.num_rows
+        yield replace(piece, tags=page.tags.slice(start, size))
+        start += size
 
 
 def _rows_within(

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,6 +45,7 @@ class Load:
         skipped: source rows of these that need not be sent.
         reasons: quarantine code -> source rows of these.
         warnings: rule name -> rows that are sent with a warning.
+        tags: digests of these rows by their source, one a row, or None.
     """
 
     rows: pa.RecordBatch
@@ -52,6 +54,7 @@ class Load:
     skipped: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     warnings: Mapping[str, int] = field(default_factory=dict)
+    tags: Any = None
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,13 @@ from connectors.contract import (
     SourceError,
     StreamSpec,
 )
-from connectors.postgres import changes
+from connectors.postgres import changes, tags
 from connectors.postgres.catalog import Table, bound, look_up, name_of
 from connectors.postgres.columns import Query, query_of
 from connectors.postgres.discover import draft
 from connectors.postgres.login import connection, our_errors
 from connectors.postgres.rows import FAULTS, Reader, reader
+from connectors.postgres.tags import TAG, Tagging
 from connectors.sql import (
     PAGE_BYTES,
     Mark,
@@ -40,6 +41,7 @@ from connectors.sql import (
     quoted,
     token_of,
 )
+from connectors.tags import TaggedKeys, TaggedPage
 
 UNIT_ROWS = 2048
 """Pages are multiples of this many rows: DuckDB's vectors."""
@@ -81,6 +83,7 @@ class PostgresSession:
     _reader: Reader | None = None
     _floor: str | None = None
     _queries: dict[StreamSpec, Query] = field(default_factory=dict)
+    _taggings: dict[StreamSpec, Tagging | None] = field(default_factory=dict)
 
     def describe(self, stream: StreamSpec) -> Sequence[FoundColumn]:
         """See the contract."""
@@ -148,6 +151,54 @@ class PostgresSession:
         column = whole_number(table, number)
         condition = in_windows(column, windows)
         yield from self._resumed(changes.reduced(query, condition), resume)
+
+    def tagging(self, stream: StreamSpec) -> str | None:
+        """See the contract."""
+        found = self._tagging(stream)
+        return None if found is None else found.name
+
+    def tags(self, part: Slice) -> Iterator[TaggedKeys]:
+        """See the contract."""
+        query = tags.keys_only(self._query(part.stream))
+        sql = query.select("", self._tag(part.stream))
+        with self._diagnosed(sql):
+            for batch in self._rows().batches(sql, self.limits.page_rows):
+                yield TaggedKeys(query.rows_of(batch), batch.column(TAG))
+
+    def tagged(
+        self, part: Slice, keys: Sequence[pa.RecordBatch] | None = None
+    ) -> Iterator[TaggedPage]:
+        """See the contract."""
+        query, tag = self._query(part.stream), self._tag(part.stream)
+        wheres = [""] if keys is None else tags.conditions(query, keys)
+        mark = None
+        for where in wheres:
+            sql = query.select(f" where {where}" if where else "", tag)
+            with self._diagnosed(sql):
+                for batch in self._rows().batches(sql, self._page_rows(query.width)):
+                    rows = query.rows_of(batch)
+                    mark = mark_after(rows.num_rows, partial(query.key_at, rows), mark)
+                    yield TaggedPage(rows, token_of(mark), batch.column(TAG))
+
+    def _tag(self, stream: StreamSpec) -> str:
+        """The tag's column.
+
+        Raises:
+            SourceError: failed: the rows cannot be digested.
+        """
+        found = self._tagging(stream)
+        if found is None:
+            raise SourceError("failed", "the server cannot digest these rows")
+        return found.column
+
+    def _tagging(self, stream: StreamSpec) -> Tagging | None:
+        if stream not in self._taggings:
+            query, found = self._query(stream), None
+            if self.version >= tags.SINCE_VERSION:
+                with connection(self.config, self.limits) as db, our_errors():
+                    found = tags.tagging(db, bound(db, stream), stream, query)
+            self._taggings[stream] = found
+        return self._taggings[stream]
 
     def _resumed(self, query: Query, resume: str | None) -> Iterator[Page]:
         where, mark = "", None

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,15 @@ from agent.errors import InternalFault
 from agent.pipeline.pack import Load
 from agent.pipeline.quality.reasons import DUPLICATE_KEY
 from agent.pipeline.worker.deleting import looked_for
+from agent.pipeline.worker.tagged import (
+    Counsel,
+    KeysRead,
+    Note,
+    Tagging,
+    Wanted,
+    name_of,
+    told,
+)
 from agent.wire.arrow import key_frames
 
 if TYPE_CHECKING:
@@ -55,6 +64,8 @@ class Ground:
         check: the quality stage; pieces go through it in the order of their reading.
         tell: sends a message to the daemon.
         ask: the keys of the centre in some buckets; before the first load only.
+        counsel: answers of who compares the rows with those sent; None if nobody does.
+        count: takes how many rows were met that no load tells of; it may be negative.
     """
 
     job: Job
@@ -62,6 +73,8 @@ class Ground:
     check: Callable[[Piece], Load]
     tell: Callable[[Message], None]
     ask: Callable[[tuple[int, ...]], tuple[tuple[str, ...], ...]]
+    counsel: Counsel | None = None
+    count: Callable[[int], None] = lambda _rows: None
 
     @property
     def items(self) -> Sequence[Item]:
@@ -80,12 +93,18 @@ class Mode:
     """
 
     wire: WireMode
-    loads: Callable[[Ground], Iterator[Load]]
+    loads: Callable[[Ground], Iterator[Load | Note]]
     moves: bool = True
 
 
-def full(ground: Ground) -> Iterator[Load]:
+def full(ground: Ground) -> Iterator[Load | Note]:
     """All rows, or those after the place where the read was cut."""
+    if ground.counsel is not None and (tagging := ground.source.tagging()) is not None:
+        return _with_tags(ground, tagging)
+    return _plain(ground)
+
+
+def _plain(ground: Ground) -> Iterator[Load]:
     job, resume = ground.job, ground.job.resume
     pieces = ground.source.pieces(
         raw_bytes=job.batch_raw_bytes,
@@ -96,6 +115,47 @@ def full(ground: Ground) -> Iterator[Load]:
     if resume is not None and resume.last is not None:
         return _without_again(loads, resume.last, ground.items)
     return loads
+
+
+def _with_tags(ground: Ground, tagging: str) -> Iterator[Load | Note]:
+    yield Tagging(name_of(ground.job, tagging))
+    yield from _tagged(ground, None)
+
+
+def diff(ground: Ground) -> Iterator[Load | Note]:
+    """What may have changed, if the source can tell it by tags; else all rows."""
+    counsel, tagging = ground.counsel, ground.source.tagging()
+    if counsel is None or tagging is None:
+        yield from _plain(ground)
+        return
+    yield Tagging(name_of(ground.job, tagging))
+    wanted = counsel.take()
+    if wanted is not None:
+        met = 0
+        for note in told(ground.source.tags()):
+            yield note
+            if isinstance(note, KeysRead):
+                ground.count(note.found.keys.num_rows)
+                met += note.found.keys.num_rows
+        wanted = counsel.take()
+        again = met if wanted is None else sum(keys.num_rows for keys in wanted)
+        ground.count(-again)
+    yield from _tagged(ground, wanted)
+
+
+def _tagged(ground: Ground, keys: Wanted) -> Iterator[Load]:
+    job = ground.job
+    return map(
+        ground.check,
+        ground.source.tagged(
+            keys, raw_bytes=job.batch_raw_bytes, max_rows=job.max_rows_per_batch
+        ),
+    )
+
+
+def rows_only(loads: Iterable[Load | Note]) -> Iterator[Load]:
+    """What is left for who compares nothing."""
+    return (load for load in loads if isinstance(load, Load))
 
 
 def incremental(ground: Ground) -> Iterator[Load]:
@@ -113,7 +173,7 @@ MODES: Mapping[RunKind, Mode] = {
     "full": Mode("full", full),
     "incremental": Mode("incremental", incremental),
     "deletes": Mode("diff", looked_for, moves=False),
-    "diff": Mode("diff", full),  # ``comparing`` leaves out what was sent before
+    "diff": Mode("diff", diff),  # ``comparing`` leaves out what was sent before
 }
 """What workers can do."""
 

@@ -63,8 +63,9 @@ from agent.pipeline.pack import (
 )
 from agent.pipeline.worker.comparing import Scale, compared
 from agent.pipeline.worker.handoff import Handoff, Stopped
-from agent.pipeline.worker.modes import MODES, Ground, Mode, last_key
+from agent.pipeline.worker.modes import MODES, Ground, Mode, last_key, rows_only
 from agent.pipeline.worker.sieve import Sieve
+from agent.pipeline.worker.tagged import Counsel, Note
 from agent.pipeline.worker.tally import Sums, Tally
 from agent.wire.arrow import row_digest_sum, schema_of
 from connectors.contract import Connector, FoundColumn, Frontier
@@ -129,6 +130,7 @@ class Run:
         self._tools = tools
         self._tally = Tally(read=0 if job.resume is None else job.resume.quality.read)
         self._told_at = tools.clock()
+        self._counsel = Counsel()
 
     def go(self) -> None:
         """Do the job and send its last message.
@@ -147,11 +149,11 @@ class Run:
             self._tell(last)
 
     def _pull(self, threads: ThreadPoolExecutor) -> Ended:
-        loads: Handoff[Load] = Handoff(LOADS_WAITING)
+        loads: Handoff[Load | Note] = Handoff(LOADS_WAITING)
         left: Handoff[Load] = Handoff(COMPARED_WAITING)
         payloads: Handoff[Payload] = Handoff(PAYLOADS_WAITING)
         steps = [threads.submit(loads.feed, self._loads())]
-        out = loads
+        out: Iterable[Load] = rows_only(loads)
         if self._job.states is not None:
             out = left
             steps.append(
@@ -159,19 +161,19 @@ class Run:
             )
         steps.append(threads.submit(payloads.feed, self._payloads(out)))
         sums = Sums.of(self._job.resume)
-        with _joined(steps, loads, left, payloads):
+        with _joined(steps, loads, left, payloads, self._counsel):
             for ready in payloads:
                 sums.add(ready.part)
                 self._deliver(ready, distinct=sums.rows.upsert + sums.rows.keep)
         return self._ended(sums, digest=None)
 
     def _digest(self, threads: ThreadPoolExecutor) -> Ended:
-        loads: Handoff[Load] = Handoff(LOADS_WAITING)
+        loads: Handoff[Load | Note] = Handoff(LOADS_WAITING)
         steps = [threads.submit(loads.feed, self._loads())]
         items = tuple(b.item for b in self._job.items)
         sums, total = Sums(), 0
         with _joined(steps, loads):
-            for load in loads:
+            for load in rows_only(loads):
                 counts = count_ops(load.rows)
                 sums.rows += counts
                 sums.quality += Quality(load.read, load.read - counts.upsert, 0)
@@ -181,7 +183,7 @@ class Run:
                 total += row_digest_sum(sent, items)
         return self._ended(sums, digest=f"{total % 2**128:032x}")
 
-    def _loads(self) -> Generator[Load, None, None]:
+    def _loads(self) -> Generator[Load | Note, None, None]:
         """Read and check; runs in the reading thread."""
         job, tally = self._job, self._tally
         with ExitStack() as stack:
@@ -193,7 +195,9 @@ class Run:
             if job.kind == "pull":
                 self._tell_way(connector, source)
             check = partial(self._checked, sieve)
-            ground = Ground(job, source, check, self._tell, self._ask)
+            ground = Ground(
+                job, source, check, self._tell, self._ask, self._comparing, self._count
+            )
             estimate = source.estimate if self._mode.wire == "full" else None
             for load in self._mode.loads(ground):
                 yield load
@@ -205,7 +209,19 @@ class Run:
             tell=self._tell,
             tells_changes=lambda: self._tally.tells_changes,
             salt=self._tools.salt,
+            counsel=self._counsel,
         )
+
+    @property
+    def _comparing(self) -> Counsel | None:
+        """Answers of the comparing thread; None if it keeps no digests of this run."""
+        job = self._job
+        if job.states is None or job.resume is not None or self._tally.tells_changes:
+            return None
+        return self._counsel
+
+    def _count(self, rows: int) -> None:
+        self._tally.read += rows
 
     @property
     def _mode(self) -> Mode:
@@ -254,12 +270,16 @@ class Run:
         self._tally.reasons.update(sifted.reasons)
         if sifted.halt is not None:
             raise sifted.halt
+        tags = piece.tags
+        if tags is not None and sifted.left is not None:
+            tags = tags.filter(pa.array(sifted.left))
         return Load(
             rows=sifted.rows,
             read=piece.rows.num_rows,
             token=piece.token,
             reasons=sifted.reasons,
             warnings=sifted.warnings,
+            tags=tags,
         )
 
     def _payloads(self, loads: Iterable[Load]) -> Generator[Payload, None, None]:
@@ -337,7 +357,9 @@ class Run:
 
 
 @contextmanager
-def _joined(steps: list[Future[None]], *handoffs: Handoff[Any]) -> Iterator[None]:
+def _joined(
+    steps: list[Future[None]], *handoffs: Handoff[Any] | Counsel
+) -> Iterator[None]:
     """Stop all steps if one fails, and raise what failed first in their order."""
     try:
         yield

@@ -17,6 +17,8 @@ from agent.pipeline.quarantine import Quarantine
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from agent.values.columns import Mask
+
 
 @dataclass(frozen=True)
 class Sifted:
@@ -27,12 +29,14 @@ class Sifted:
         reasons: quarantine code -> source rows of this piece.
         warnings: rule name -> rows of this piece that are sent with a warning.
         halt: why the run must stop here, or None.
+        left: which rows of the piece ``rows`` are made of; None: all of them.
     """
 
     rows: pa.RecordBatch
     reasons: Mapping[str, int]
     warnings: Mapping[str, int]
     halt: FepError | None = None
+    left: Mask | None = None
 
 
 class Sieve(Protocol):
@@ -73,7 +77,9 @@ class QualitySieve:
         except (MarkerFound, RuleHalted) as e:
             halt, checked = e, e.checked
         self._keep(rows, checked)
-        return Sifted(checked.rows, checked.reasons, checked.warnings, halt)
+        return Sifted(
+            checked.rows, checked.reasons, checked.warnings, halt, checked.left
+        )
 
     def close(self) -> None:
         """As :meth:`Sieve.close`.
