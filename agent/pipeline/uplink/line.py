@@ -103,7 +103,7 @@ class Rate:
             self._lower(sample, queue)
             return min(queue, STILL_S)
         if queue < QUEUE_S / 2 and free:
-            self._raise(active)
+            self._raise(sample, active)
         return 0.0
 
     def _measure(self, sample: Sample, active: int) -> None:
@@ -123,8 +123,10 @@ class Rate:
         self._doubling = False
         self._lowered = sample.ended
 
-    def _raise(self, active: int) -> None:
-        step = (1.0 if self._doubling else 0.05) / max(active, 1)
+    def _raise(self, sample: Sample, active: int) -> None:
+        """A little more; a long piece would make a long queue of it."""
+        part = min(1.0, PIECE_S / max(sample.fed - sample.began, 1e-6))
+        step = (1.0 if self._doubling else 0.05) * part / active
         self.bytes_s = (1 + step) * (self.bytes_s or SLOWEST)
         self.paced = self.bytes_s < FAST
 

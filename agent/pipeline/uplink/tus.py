@@ -3,8 +3,8 @@
 
 Rules
 
-1. A cut leaves the Location behind, and the next try goes on from there: GET the
-   receipt, then HEAD the Location, else begin anew.
+1. A cut, or a server that is busy, leaves the Location behind, and the next try goes on
+   from there: GET the receipt, then HEAD the Location, else begin anew.
 2. As long as a try brings the file forward, a cut is followed by another try at once.
    One that brings nothing ends the upload; the caller comes again later.
 3. A Location belongs to the address that gave it. At another one the file begins anew.
@@ -121,8 +121,11 @@ class Tus:
         except ExchangeUnreachable:
             self._cut.add(file.batch)
             raise
-        except ExchangeRefused:
-            self._forget(file.batch)
+        except ExchangeRefused as e:
+            if _of_the_moment(e):
+                self._cut.add(file.batch)
+            else:
+                self._forget(file.batch)
             raise
         self._forget(file.batch)
         return receipt_of(reply)
@@ -233,6 +236,11 @@ class Tus:
                 yield bytes(view[:size]) if size < len(data) else data
                 view = view[size:]
         piece.fed = self._line.clock()
+
+
+def _of_the_moment(error: ExchangeRefused) -> bool:
+    """Whether the server may still have what it got: it is busy, or a proxy spoke."""
+    return error.problem in {"busy", "held"} or error.problem.startswith("http-5")
 
 
 def _same_origin(base: URL, reply: Reply) -> URL:

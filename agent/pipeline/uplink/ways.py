@@ -69,7 +69,7 @@ class Breaker:
 
     def failed(self, *, began: float, now: float) -> None:
         """It was not answered, or by somebody else."""
-        if began <= self._failed_at:
+        if began < self._failed_at:
             return
         self._failures += 1
         self._failed_at = now

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agent.errors import ExchangeUnreachable, FepError, MalformedMessage
-from agent.lookup.relay import Hooks, Relay, Waits
+from agent.lookup.relay import AT_ONCE_S, Hooks, Relay, Waits
 from agent.retry import Backoff
 from agent.wire.channel import IN_FLIGHT, Frame, parse
 from agent.wire.problem import Problem
@@ -232,3 +232,27 @@ async def test_an_exchange_that_does_not_read_cannot_hold_up_the_end() -> None:
         await relay.settled(0)
     task.cancel()
     await asyncio.wait({task})
+
+
+async def test_a_line_that_held_and_was_cut_is_opened_again_at_once(
+    exchange: Exchange,
+) -> None:
+    """Every few seconds, if need be: lookups must not wait for a minute."""
+    for n in range(3):
+        exchange.at += 3.0
+        exchange.lines[n].inbox.put_nowait(ExchangeUnreachable("cut"))
+        await settle()
+    assert exchange.slept == [AT_ONCE_S] * 3
+    assert [attempt for _, attempt, _ in exchange.closed] == [1, 1, 1]
+    assert exchange.opened == 4
+
+
+async def test_a_goodbye_and_a_refusal_are_followed_by_a_wait(
+    exchange: Exchange,
+) -> None:
+    """Two machines of one name would else throw each other out without end."""
+    exchange.at += 3.0
+    exchange.refuses = 1
+    exchange.lines[0].inbox.put_nowait(None)
+    await settle()
+    assert exchange.slept == [1.0, 2.0]
