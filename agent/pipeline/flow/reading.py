@@ -539,6 +539,7 @@ class _Run:
             assumes=() if self._way is None else self._way.assumes,
             reasons=packed.reasons,
             warnings=packed.warnings,
+            line=sealed.text,
         )
         tmp = parts.spool.tmp(self._wanted.run, packed.part)
 
