@@ -128,7 +128,7 @@ class Admin:
     async def reset(self, request: web.Request) -> web.Response:
         """Let a node enrol anew."""
         node = Members(strict.loads(await request.read()), "reset", "node").text("node")
-        await self.write(lambda: self.desk.store.forget_node(node))
+        await self.write(lambda: self.desk.forget(node))
         await self.providers.keys_changed()
         return web.Response(status=204)
 

@@ -29,6 +29,7 @@ from agent.daemon.schedules import Scheduler
 from agent.daemon.work import Board, Live, Work
 from agent.errors import FepError, GateClosed
 from agent.local.desk import Desk, Facts, Gauges
+from agent.local.spooling import SpoolDesk
 from agent.logs import Metrics, Teller, adopt_libraries
 from agent.model.job import Job, States
 from agent.model.proxy import Proxy
@@ -67,6 +68,7 @@ class Daemon:
     exchange: Exchange
     lookups: Lookups
     desk: Desk
+    spool: SpoolDesk
     state: State
     ballast: Ballast
     tell: Tell
@@ -132,7 +134,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         state=state,
         spool=spool,
         signer=signer,
-        keys=lambda: directory,
+        keys=directory.held,
         refresh_directory=partial(_refresh, directory, exchange),
         sender=Sender(
             found.agent.node, found.exchange.aud, agent=f"fep-agent/{VERSION}"
@@ -182,6 +184,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         exchange=exchange,
         lookups=lookups,
         desk=desk,
+        spool=SpoolDesk(flow.tools, directory=files.directory, vouchers=files.vouchers),
         state=state,
         ballast=ballast,
         tell=tell,

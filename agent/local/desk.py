@@ -235,13 +235,14 @@ def _batch(view: Any, *, texts: bool) -> JsonObject:
         "seq": body.pop("seq"),
         "path": view.path,
         **body,
+        **({"manifest": view.line} if texts else {}),
         "receipts": receipts,
     }
 
 
 def _receipt(body: JsonObject, *, texts: bool) -> Iterator[tuple[str, Any]]:
     for name, value in body.items():
-        if name in {"state", "code", "rows", "at", "kept_at"} or (
+        if name in {"state", "code", "rows", "at", "kept_at", "voucher"} or (
             texts and name == "jws"
         ):
             yield name, value

@@ -159,6 +159,36 @@ class AuditDesk(Protocol):
         ...
 
 
+Place = tuple[int, int]
+"""(epoch, seq) of a batch; (0, 0) is before all of them."""
+
+
+class SpoolDesk(Protocol):
+    """Receipts, and the files of the spool; long answers say where to go on."""
+
+    async def receipts(
+        self, resource: str, *, since: str | None, after: Place
+    ) -> JsonObject:
+        """Receipts with their manifests. Raises ResourceUnknown, UsageFault."""
+        ...
+
+    async def voucher(self, digest: str | None) -> JsonObject:
+        """A directory that was kept, or the one in use. Raises BatchUnknown."""
+        ...
+
+    async def look(self, resource: str, *, after: Place) -> JsonObject:
+        """Files compared with what was registered. Raises ResourceUnknown."""
+        ...
+
+    async def mend(self, resource: str, batches: object) -> JsonObject:
+        """Lead batches down their safe path. Raises Busy, PeerFault."""
+        ...
+
+    async def replay(self, resource: str, since: object, *, do: bool) -> JsonObject:
+        """Send again what the exchange lost. Raises Busy, PeerFault."""
+        ...
+
+
 @dataclass(frozen=True)
 class People:
     """What people may do beside the flow, and where that is put down.
@@ -167,17 +197,20 @@ class People:
         record: adds to the audit log; durable when it returns.
         policies: the lookup policy.
         audit: the audit log.
+        spool: receipts and files.
     """
 
     record: Callable[[AdminAction], Awaitable[int]]
     policies: PolicyDesk
     audit: AuditDesk
+    spool: SpoolDesk
 
 
 def application(operations: Operations, people: People) -> web.Application:
     """The routes of the local interface."""
     routes = _Routes(operations, people)
     audit = _AuditRoutes(people)
+    spool = _SpoolRoutes(people)
     app = web.Application(middlewares=[_errors_as_documents], client_max_size=BODY_CAP)
     app.add_routes(
         [
@@ -192,6 +225,11 @@ def application(operations: Operations, people: People) -> web.Application:
             web.post("/v1/resume", routes.resume),
             web.get("/v1/policy", routes.policy),
             web.post("/v1/policy/activate", routes.activate),
+            web.get("/v1/receipts", spool.receipts),
+            web.get("/v1/voucher", spool.voucher),
+            web.get("/v1/spool/verify", spool.verify),
+            web.post("/v1/spool/repair", spool.repair),
+            web.post("/v1/spool/replay", spool.replay),
             web.post("/v1/audit/search", audit.search),
             web.get("/v1/audit/prove", audit.prove),
             web.post("/v1/audit/evidence", audit.evidence),
@@ -364,6 +402,49 @@ class _AuditRoutes:
     async def checkpoints(self, request: web.Request) -> web.Response:
         since, size = _numbers(request, "since", "size")
         return _json(await self._desk.checkpoints(since, size=size))
+
+
+class _SpoolRoutes:
+    """One method a route of receipts and files."""
+
+    def __init__(self, people: People) -> None:
+        self._people = people
+        self._desk = people.spool
+
+    async def receipts(self, request: web.Request) -> web.Response:
+        resource = _needed(request.query.get("resource"), "resource")
+        since = request.query.get("since")
+        found = await self._desk.receipts(resource, since=since, after=_after(request))
+        return _json(found)
+
+    async def voucher(self, request: web.Request) -> web.Response:
+        return _json(await self._desk.voucher(request.query.get("digest")))
+
+    async def verify(self, request: web.Request) -> web.Response:
+        resource = _needed(request.query.get("resource"), "resource")
+        return _json(await self._desk.look(resource, after=_after(request)))
+
+    async def repair(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        resource = _needed(body.get("resource"), "resource")
+        await _recorded(self._people, request, "spool repair", resource)
+        return _json(await self._desk.mend(resource, body.get("batches")))
+
+    async def replay(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        resource = _needed(body.get("resource"), "resource")
+        do = body.get("do", False) is True
+        if do:
+            await _recorded(self._people, request, "spool replay", resource)
+        found = await self._desk.replay(resource, body.get("since"), do=do)
+        return _json(found)
+
+
+def _after(request: web.Request) -> Place:
+    """The place behind which an answer begins; before all without one."""
+    query = request.query
+    epoch = _number(query.get("epoch", "0"), "epoch")
+    return epoch, _number(query.get("seq", "0"), "seq")
 
 
 async def _recorded(

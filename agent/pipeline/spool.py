@@ -68,13 +68,19 @@ class Quota:
 
 @dataclass(frozen=True)
 class Expected:
-    """What was registered about a file."""
+    """What was registered about a file.
+
+    Args:
+        line: exact text of line 1; None if it was not kept. Its digest alone says
+            nothing of the signature.
+    """
 
     file: str
     size: int
     digest: str
     content_size: int
     content_digest: str
+    line: str | None = None
 
 
 @dataclass(frozen=True)
@@ -265,6 +271,8 @@ class Spool:
         for what, w, g in zip(_COMPARED, wanted, got, strict=True):
             if w != g:
                 raise SpoolDamaged(f"{path}: {what}: expected {w}, got {g}")
+        if expected.line is not None and line != expected.line.encode("ascii"):
+            raise SpoolDamaged(f"{path}: line 1: expected the signature as it was made")
         return path
 
     def remove(self, names: Iterable[str]) -> None:

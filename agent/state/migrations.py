@@ -187,5 +187,56 @@ STEP_5 = (
 )
 """What a frontier is of and how changes are found; where a run that was cut goes on."""
 
-STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5)
+STEP_6 = (
+    """
+    CREATE TABLE manifests (
+        stream INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        line TEXT NOT NULL,
+        PRIMARY KEY (stream, epoch, seq),
+        FOREIGN KEY (stream, epoch, seq) REFERENCES batches (stream, epoch, seq)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE receipts_2 (
+        stream INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('stored', 'loaded', 'rejected')),
+        code TEXT,
+        n_upsert INTEGER,
+        n_delete INTEGER,
+        n_keep INTEGER,
+        at TEXT NOT NULL,
+        jws TEXT NOT NULL,
+        kept_at TEXT NOT NULL,
+        voucher TEXT,
+        PRIMARY KEY (stream, epoch, seq, state, at),
+        FOREIGN KEY (stream, epoch, seq) REFERENCES batches (stream, epoch, seq)
+    )
+    """,
+    "INSERT INTO receipts_2 SELECT *, NULL FROM receipts ORDER BY rowid",
+    "DROP TABLE receipts",
+    "ALTER TABLE receipts_2 RENAME TO receipts",
+    """
+    CREATE TABLE counts (
+        stream INTEGER PRIMARY KEY REFERENCES streams (id),
+        run TEXT NOT NULL REFERENCES runs (id),
+        rows INTEGER NOT NULL,
+        at TEXT NOT NULL
+    )
+    """,
+)
+"""Receipts as evidence: with line 1 of their batch, and the directory that vouched for
+their key; of a batch that was sent again, every one. What the centre counted."""
+
+STEPS: tuple[tuple[str, ...], ...] = (
+    STEP_1,
+    STEP_2,
+    STEP_3,
+    STEP_4,
+    STEP_5,
+    STEP_6,
+)
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

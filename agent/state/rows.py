@@ -107,7 +107,7 @@ def batch(r: Record) -> Batch:
 
 
 def receipt_values(new: NewReceipt) -> list[Any]:
-    """The columns of ``receipts`` from ``epoch`` to ``jws``."""
+    """The columns of ``receipts`` from ``epoch`` to ``jws``; see its insertion."""
     rows = new.rows
     counts = (
         (None, None, None) if rows is None else (rows.upsert, rows.delete, rows.keep)
@@ -126,6 +126,7 @@ def kept_receipt(r: Record) -> KeptReceipt:
         at=r["at"],
         jws=r["jws"],
         kept_at=r["kept_at"],
+        voucher=r["voucher"],
     )
 
 
@@ -163,11 +164,18 @@ def sums(records: Sequence[Record]) -> Sums:
     return Sums(
         batches=len(records),
         open_upsert=upserts("waiting", "stored"),
-        loaded_upsert=sum(r["receipted"] or 0 for r in records),
+        loaded_upsert=sum(
+            r["receipted"] or 0 for r in records if r["state"] == "loaded"
+        ),
         lost_upsert=upserts("rejected", "dropped"),
         rows=sum((_rows(r) for r in records), Rows(0, 0, 0)),
         quality=sum((_quality(r) for r in records), Quality(0, 0, 0)),
         states=dict(by_state),
+        uneven=sum(
+            r["n_read"] != r["n_upsert"] + r["n_quarantined"] + r["n_skipped"]
+            for r in records
+        ),
+        overkept=sum(r["n_keep"] > r["n_quarantined"] for r in records),
     )
 
 

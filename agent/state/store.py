@@ -21,7 +21,7 @@ from agent.model.column import Column
 from agent.model.job import Resume
 from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
-from agent.state import cuts
+from agent.state import cuts, proofs
 from agent.state import rows as row
 from agent.state.database import Connection
 from agent.state.records import (
@@ -29,12 +29,15 @@ from agent.state.records import (
     BatchState,
     Catalog,
     Complete,
+    Count,
     Epoch,
     KeptDue,
     KeptFrontier,
     KeptReceipt,
     NewBatch,
     NewReceipt,
+    Place,
+    Proof,
     Run,
     RunEnd,
     RunState,
@@ -171,6 +174,7 @@ class State:
                 " 'waiting', 0, ?, NULL)",
                 row.batch_values(new),
             )
+            proofs.keep_line(db, new)
             cuts.advance(db, new)
 
     def batch(self, stream: int, epoch: int, seq: int) -> Batch | None:
@@ -294,8 +298,8 @@ class State:
         """
         with self._connection.transaction() as db:
             db.execute(
-                "INSERT OR IGNORE INTO receipts VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-                [stream, *row.receipt_values(new), at],
+                "INSERT OR IGNORE INTO receipts VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                [stream, *row.receipt_values(new), at, new.voucher],
             )
             changed = db.execute(
                 "UPDATE batches SET state = ?1, settled_at = ?2"
@@ -327,6 +331,56 @@ class State:
                 [stream, epoch, seq],
             )
             return tuple(row.kept_receipt(r) for r in row.many(found))
+
+    def line(self, stream: int, epoch: int, seq: int) -> str | None:
+        """Line 1 of a batch as it was signed, or None if it was not kept."""
+        with self._connection.transaction() as db:
+            return proofs.line(db, stream, epoch, seq)
+
+    def proofs(
+        self, stream: int, *, since: str, after: Place, limit: int
+    ) -> tuple[Proof, ...]:
+        """Receipts signed since then with their manifests, by batch, oldest first.
+
+        Given are those of the next ``limit`` batches behind ``after``.
+        """
+        with self._connection.transaction() as db:
+            return proofs.proofs(db, stream, since=since, after=after, limit=limit)
+
+    def stream_of(self, key: StreamKey) -> int | None:
+        """Number of a stream that there is, though its resource may be gone."""
+        with self._connection.transaction() as db:
+            return proofs.stream_of(db, key)
+
+    def kept_files(self, stream: int, *, after: Place, limit: int) -> tuple[Batch, ...]:
+        """Batches behind a place whose files must be there, in chain order."""
+        with self._connection.transaction() as db:
+            return proofs.kept_files(db, stream, after=after, limit=limit)
+
+    def offered(self, stream: int, *, after: Place) -> tuple[Batch, ...]:
+        """Batches behind a place that were not given up, in chain order."""
+        with self._connection.transaction() as db:
+            return proofs.offered(db, stream, after=after)
+
+    def sealed_since(self, stream: int, *, since: str, limit: int) -> tuple[Batch, ...]:
+        """Batches that were sealed since then and not given up, in chain order."""
+        with self._connection.transaction() as db:
+            return proofs.sealed_since(db, stream, since=since, limit=limit)
+
+    def wait_again(self, stream: int, after: Place) -> int:
+        """Batches behind a place are to be sent again as they are; how many."""
+        with self._connection.transaction() as db:
+            return proofs.wait_again(db, stream, after)
+
+    def count(self, stream: int) -> Count | None:
+        """What the centre counted last, or None."""
+        with self._connection.transaction() as db:
+            return proofs.count(db, stream)
+
+    def keep_count(self, stream: int, new: Count) -> None:
+        """What the centre counted, in place of what was kept."""
+        with self._connection.transaction() as db:
+            proofs.keep_count(db, stream, new)
 
     # --- runs ---------------------------------------------------------------------
 
@@ -426,6 +480,17 @@ class State:
             records = row.many(found)
             return row.run(records[0]) if records else None
 
+    def last_whole(self, stream: int) -> Run | None:
+        """The newest run of a stream that has read the whole table, or None."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT * FROM runs WHERE stream = ? AND state = 'read'"
+                " AND kind IN ('full', 'diff') ORDER BY rowid DESC LIMIT 1",
+                [stream],
+            )
+            records = row.many(found)
+            return row.run(records[0]) if records else None
+
     def unfinished_runs(self) -> tuple[Run, ...]:
         """Runs that were queued or reading when the process ended, oldest first."""
         with self._connection.transaction() as db:
@@ -440,7 +505,10 @@ class State:
             found = db.execute(
                 "SELECT b.*, r.n_upsert AS receipted FROM batches b"
                 " LEFT JOIN receipts r ON r.stream = b.stream AND r.epoch = b.epoch"
-                " AND r.seq = b.seq AND r.state = 'loaded' WHERE b.run = ?",
+                " AND r.seq = b.seq AND r.state = 'loaded' AND r.rowid ="
+                " (SELECT max(n.rowid) FROM receipts n WHERE n.stream = b.stream"
+                " AND n.epoch = b.epoch AND n.seq = b.seq AND n.state = 'loaded')"
+                " WHERE b.run = ?",
                 [run],
             )
             return row.sums(row.many(found))

@@ -17,7 +17,7 @@ from agent.crypto.jose import PrivateKey, PublicKey, split, verify
 from agent.errors import ExchangeRefused, UnknownKey
 from agent.model.batch import BatchId, Rows
 from agent.wire import batch as wire
-from agent.wire import catalog, position, receipt
+from agent.wire import catalog, position, receipt, reconcile
 from agent.wire.batch import Manifest
 from agent.wire.grammar import format_time
 from agent.wire.position import Position
@@ -75,6 +75,7 @@ class ExchangeDouble:
     clock_offset_s: float | None = None
     refuse_seq: dict[int, str] = field(default_factory=dict)
     loaded_rows: dict[str, int] = field(default_factory=dict)
+    too_many: int = 0
 
     def __post_init__(self) -> None:
         self._before: dict[str, deque[BaseException]] = defaultdict(deque)
@@ -87,6 +88,10 @@ class ExchangeDouble:
     def fail(self, method: str, *errors: BaseException) -> None:
         """The next calls fail before anything happens."""
         self._before[method].extend(errors)
+
+    def mend(self, method: str) -> None:
+        """No further call fails."""
+        self._before[method].clear()
 
     def fail_after(self, method: str, *errors: BaseException) -> None:
         """The next calls do their work, then the answer is lost."""
@@ -102,7 +107,28 @@ class ExchangeDouble:
         for batch in [b for b in self.batches if b.resource == resource]:
             del self.batches[batch]
 
+    def rewind(self, resource: str, epoch: int, seq: int) -> None:
+        """Lose what was stored behind a batch, as after a restore of a backup."""
+        gone = [
+            b
+            for b in self.batches
+            if b.resource == resource and (b.epoch, b.seq) > (epoch, seq)
+        ]
+        for batch in gone:
+            del self.batches[batch]
+        last = next(
+            k
+            for b, k in self.batches.items()
+            if (b.resource, b.epoch, b.seq) == (resource, epoch, seq)
+        )
+        ref = last.manifest.stream
+        loaded = (epoch, seq) if last.state == "loaded" else (0, 0)
+        self.places[resource] = Place(epoch, seq, last.digest, ref.incarnation, loaded)
+
     # --- keys -----------------------------------------------------------------------
+
+    voucher = "5a" * 32
+    """What vouches for the key."""
 
     def receipt_key(self, kid: str) -> PublicKey:
         """As a directory would answer."""
@@ -145,6 +171,33 @@ class ExchangeDouble:
         catalog.parse(verify(message, self.sign_key, typ=catalog.TYP).payload)
         self.catalogs.add(message.digest)
         self._leave("put_catalog", "")
+
+    async def reconcile(self, request: str) -> str:
+        """What it counted, without looking at a bucket."""
+        self._enter("reconcile")
+        message = split(request, cap=reconcile.REQUEST_CAP)
+        verified = verify(message, self.sign_key, typ=reconcile.TYP_REQUEST)
+        asked = reconcile.parse_request(verified.payload)
+        if (asked.epoch, asked.seq) != self.places[asked.resource].loaded:
+            raise ExchangeRefused("a later batch is loaded", problem="stale-epoch")
+        rows = self.loaded_rows.get(asked.resource, 0) + self.too_many
+        found = reconcile.Response(
+            iss=self.aud,
+            aud=asked.iss,
+            irt=asked.jti,
+            req_sha256=message.digest,
+            iat=int(self.now().timestamp()),
+            resource=asked.resource,
+            epoch=asked.epoch,
+            seq=asked.seq,
+            catalog=asked.catalog,
+            bits=0,
+            rows=rows,
+            buckets=((rows, "0" * 32),),
+            detail=None,
+        )
+        text = self.key.sign(reconcile.TYP_RESPONSE, found.payload())
+        return self._leave("reconcile", text) or ""
 
     async def upload(self, path: Path, size: int, *, batch: BatchId) -> str | None:
         """Take a batch."""

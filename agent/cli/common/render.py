@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli.common import lookups
+from agent.cli.common import accounts, lookups
 from agent.cli.common.context import Asked
 from agent.cli.common.language import pick
 from agent.errors import all_errors
@@ -141,14 +141,13 @@ def _notes(ask: Asked, body: Body) -> Iterator[Text]:
         if r["trouble"] is not None:
             yield from _trouble(ask, r["resource"], r["trouble"])
         run = r["run"]
-        if run is None:
-            continue
-        if run["reasons"]:
+        if run is not None and run["reasons"]:
             mark = ask.say("quarantined: ", "隔离原因：")
             why = ask.say(", ", "，").join(_reasons(ask, run["reasons"]))
             yield Text(f"{r['resource']} {mark}{why}", "yellow")
-        if run["balanced"] is False:
-            yield equation(ask, run)
+        for one in r["accounts"]:
+            if one["ok"] is False:
+                yield accounts.line(ask, r["resource"], one)
 
 
 _KINDS = {
@@ -284,6 +283,25 @@ def batches(ask: Asked, found: Sequence[Body]) -> Table:
             size(b["size"]),
             moment(b["sealed_at"]),
             ask.say("purged", "已清理") if b["gone"] else b["path"].rpartition("/")[2],
+        )
+    return table
+
+
+def receipts(ask: Asked, found: Sequence[Body]) -> Table:
+    """Receipts, oldest first."""
+    heads = ask.say(
+        "epoch|seq|state|code|rows|signed|kept", "纪元|序号|状态|代码|行数|签署|保存"
+    )
+    table = _table(heads, right=(0, 1, 4))
+    for r in found:
+        table.add_row(
+            str(r["epoch"]),
+            str(r["seq"]),
+            state(ask, r["state"]),
+            r["code"] or "",
+            "" if r["rows"] is None else f"{sum(r['rows'].values()):,}",
+            moment(r["at"]),
+            moment(r["kept_at"]),
         )
     return table
 

@@ -55,6 +55,19 @@ class Centre:
         response = await self._ask(None)
         return tuple(count for count, _ in response.buckets)
 
+    async def rows(self) -> tuple[int, int]:
+        """Rows of the table, and the exchange's clock then, seconds since 1970.
+
+        Raises:
+            PeerFault: there is no answer now, or a false one.
+        """
+        lane = self._lane
+        state = lane.parts.state
+        self._at = await undivided(partial(state.last_loaded, lane.stream_id))
+        self._bits = 0
+        response = await self._ask(None)
+        return response.rows, response.iat
+
     async def keys(self, buckets: Sequence[int]) -> Texts:
         """The canonical texts of the keys in some buckets.
 

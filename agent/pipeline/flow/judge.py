@@ -28,7 +28,12 @@ BRAKE_PERCENT = 5
 
 
 class ExchangeKeys(Protocol):
-    """The exchange's keys of purpose ``receipt``, by kid."""
+    """The exchange's keys of purpose ``receipt``, by kid, as one directory has them."""
+
+    @property
+    def voucher(self) -> str | None:
+        """SHA-256 of the text that vouches for them; None if it could not be kept."""
+        ...
 
     def receipt_key(self, kid: str) -> PublicKey:
         """The key with which the exchange signs receipts and positions.

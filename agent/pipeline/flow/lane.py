@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from agent.errors import FepError, InternalFault, MassDelete
 from agent.model.batch import ANY_NUMBER, BatchId
@@ -123,6 +123,14 @@ class Again:
     goes_on: bool = False
 
 
+@dataclass(frozen=True)
+class Errand:
+    """What a person asks of the sending loop, and who waits for the answer."""
+
+    run: Callable[[Any], Awaitable[object]]
+    answer: asyncio.Future[Any]
+
+
 class Lane:
     """One resource on its way.
 
@@ -154,6 +162,7 @@ class Lane:
         self.send_trouble: Trouble | None = None
         self.read_trouble: Trouble | None = None
         self.turn = asyncio.Lock()
+        self.errand: Errand | None = None
         self.sender = Signals(parts.chance.sleep, parts.chance.clock)
         self.reader = Signals(parts.chance.sleep, parts.chance.clock)
 

@@ -44,6 +44,7 @@ from agent.pipeline.flow.status import (
     resource_status,
 )
 from agent.pipeline.flow.sweep import sweep
+from agent.pipeline.flow.tools import SpoolTools
 from agent.pipeline.spool import Cleaned
 from agent.state import ALL, KeptDue, Run, RunEnd, RunTotals, Stream
 from agent.wire.grammar import format_time, parse_time
@@ -492,6 +493,11 @@ class PushFlow:
             return self._lanes[resource]
         except KeyError:
             raise ResourceUnknown(resource) from None
+
+    @property
+    def tools(self) -> SpoolTools:
+        """What people ask about the spool."""
+        return SpoolTools(self._lane, lambda: self._parts)
 
     # --- what people see ------------------------------------------------------------
 

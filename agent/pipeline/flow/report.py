@@ -1,14 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the push flow stands, as frozen values that turn into JSON by ``asdict``.
 
-The counting equation (wire.md §2), per run::
-
-    read = loaded + in_flight + quarantined + skipped
-
-``read`` and ``quarantined`` are the worker's, ``in_flight`` is the state's sum over
-registered batches, ``loaded`` is what the exchange signed: three sources, so that an
-error of one shows. Rows that were withheld but kept at the centre at an older version
-are a part of ``quarantined``, counted as ``stale``.
+The counting equations are those of ``accounts``; ``balanced`` is the one of the run:
+read = loaded + in_flight + quarantined + skipped.
 """
 
 from __future__ import annotations
@@ -18,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from agent.model.run import RunKind
+from agent.pipeline.flow.accounts import Account, of_run
 from agent.state import Batch, KeptReceipt, Run, Sums
 
 ResourceState = Literal["idle", "running", "waiting", "held", "paused", "trouble"]
@@ -73,7 +68,8 @@ class RunReport:
         in_flight: rows sealed, not yet loaded, that may still load.
         lost: rows sealed in batches that were rejected or dropped.
         quarantined: source rows withheld.
-        stale: withheld rows whose key was sent, so that the centre keeps what it has.
+        stale: withheld rows whose key was sent, so that the centre keeps what it has;
+            a part of ``quarantined``.
         skipped: source rows left out without a fault.
         balanced: whether the counting equation holds; None before the run has ended.
         delivered: whether every batch of the run is loaded.
@@ -161,6 +157,8 @@ class ResourceStatus:
             everything; None before its first snapshot.
         lag_s: seconds since then by our clock.
         increments: how changes are found, or None if only a full read finds them.
+        accounts: the equations of the newest run that has read everything, and of the
+            resource.
     """
 
     resource: str
@@ -177,11 +175,17 @@ class ResourceStatus:
     complete_to: str | None = None
     lag_s: float | None = None
     increments: IncrementStatus | None = None
+    accounts: tuple[Account, ...] = ()
 
     @property
     def healthy(self) -> bool:
-        """Whether nobody need look at it."""
-        return self.state not in {"held", "trouble"} and self.balanced is not False
+        """Whether nobody need look at it: also not because counts do not add up."""
+        even = all(account.ok is not False for account in self.accounts)
+        return (
+            self.state not in {"held", "trouble"}
+            and self.balanced is not False
+            and even
+        )
 
 
 @dataclass(frozen=True)
@@ -223,23 +227,20 @@ class PushStatus:
 
 @dataclass(frozen=True)
 class BatchView:
-    """A registered batch and its receipts, for people."""
+    """A registered batch, its receipts and its line 1, for people."""
 
     resource: str
     path: str
     batch: Batch
     receipts: tuple[KeptReceipt, ...]
+    line: str | None = None
 
 
 def run_report(run: Run, resource: str, sums: Sums) -> RunReport:
     """The report of a run from what the state holds."""
     totals = run.totals
     quality = sums.quality if totals is None else totals.quality
-    balanced = None
-    if totals is not None:
-        accounted = sums.loaded_upsert + sums.open_upsert
-        accounted += quality.quarantined + quality.skipped
-        balanced = totals.quality.read == accounted
+    balanced = next(a.ok for a in of_run(run, sums) if a.name == "run")
     return RunReport(
         run=run.id,
         resource=resource,

@@ -133,6 +133,7 @@ class Sealing:
             assumes=() if self.way is None else self.way.assumes,
             reasons=packed.reasons,
             warnings=packed.warnings,
+            line=sealed.text,
         )
         tmp = parts.spool.tmp(self._wanted.run, packed.part)
 

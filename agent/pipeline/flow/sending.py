@@ -21,8 +21,8 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from agent.audit.events import (
     BatchLeft,
@@ -39,28 +39,28 @@ from agent.errors import (
     FalseReceipt,
     FepError,
     GateClosed,
+    PeerFault,
     SpoolDamaged,
     SpoolWriteFailed,
     StateDamaged,
 )
 from agent.model.batch import Reason
-from agent.pipeline import seal
-from agent.pipeline.flow import judge
-from agent.pipeline.flow.lane import Lane, defect
+from agent.pipeline.flow import files, judge
+from agent.pipeline.flow.centre import Centre
+from agent.pipeline.flow.errands import Hands
+from agent.pipeline.flow.lane import Errand, Lane, defect
 from agent.pipeline.flow.seams import Parts, undivided
 from agent.pipeline.flow.slots import Slots
-from agent.pipeline.spool import Expected
-from agent.state import Batch, Catalog, Epoch, NewReceipt, Stream
-from agent.wire import batch as wire
-from agent.wire import catalog as wire_catalog
+from agent.state import Batch, Count, Epoch, NewReceipt, Run, Stream
+from agent.wire.grammar import format_time, parse_time
 from agent.wire.position import Position
-from agent.wire.receipt import Receipt
 
 ASK_POSITION = frozenset({"chain-gap", "stale-epoch", "fork"})
 ASK_DIRECTORY = frozenset(
     {"bad-signature", "key-revoked", "not-owner", "wrong-exchange"}
 )
 NOW = 0.0
+DAY_S = 24 * 3600.0
 
 
 class Sending:
@@ -76,6 +76,7 @@ class Sending:
         self._turns = turns
         self._position: Position | None = None
         self._attempt = 0
+        self._to_count: Batch | None = None
 
     @property
     def _parts(self) -> Parts:
@@ -112,22 +113,30 @@ class Sending:
         lane = self._lane
         if lane.paused or lane.draining:
             return None
-        stream = await lane.stream()
-        if stream.halt_code is not None:
-            return await self._unhalt(stream)
-        if stream.head.epoch == 0:
-            if lane.wanted is None:
-                return None
-            await self._locate(stream)
+        if lane.errand is not None:
+            await self._run(lane.errand)
             return NOW
+        stream = await lane.stream()
+        if stream.halt_code is not None or stream.head.epoch == 0:
+            return await self._begin(stream)
         self._open_gate()
         if self._clock_in_doubt():
             await self._locate(stream)
             stream = await lane.stream()
+        await self._count()
         if await self._waiting():
             await self._in_turn()
             return NOW
         return await self._poll(stream)
+
+    async def _begin(self, stream: Stream) -> float | None:
+        """A stream that is new, or was rejected, begins an epoch."""
+        if stream.halt_code is not None:
+            return await self._unhalt(stream)
+        if self._lane.wanted is None:
+            return None
+        await self._locate(stream)
+        return NOW
 
     async def _waiting(self) -> Sequence[Batch]:
         """The next batch to be offered, if there is one."""
@@ -153,6 +162,24 @@ class Sending:
         if not self._lane.ready:
             self._lane.ready = True
             self._lane.reader.note()
+
+    async def _run(self, errand: Errand) -> None:
+        """What a person asked for; who asked is told how it ended."""
+        self._lane.errand = None
+        hands = Hands(self._lane, self._ask, self._reopen, self._stand)
+        try:
+            answer = await errand.run(hands)
+        except (SpoolWriteFailed, StateDamaged) as e:
+            _tell(errand, e)
+            raise
+        except FepError as e:
+            _tell(errand, e)
+        else:
+            if not errand.answer.done():
+                errand.answer.set_result(answer)
+
+    def _stand(self, position: Position) -> None:
+        self._position = position
 
     async def _unhalt(self, stream: Stream) -> float | None:
         """A rejected stream goes on when a person has pulled."""
@@ -235,15 +262,8 @@ class Sending:
             await self._locate(stream)
             return
         try:
-            expected = Expected(
-                file=batch.file,
-                size=batch.size,
-                digest=batch.digest,
-                content_size=batch.content_size,
-                content_digest=batch.content_digest,
-            )
-            path = await undivided(partial(parts.spool.check, expected))
-            await undivided(partial(self._check_gate, path))
+            path = await undivided(partial(files.check, parts, batch))
+            await undivided(partial(files.check_gate, lane, batch))
         except (SpoolDamaged, GateClosed) as e:
             lane.send_trouble = lane.trouble(e, lane.send_trouble, None)
             parts.tell(ExchangeTrouble(lane.resource, e.code, e.detail, 0, 0.0))
@@ -265,33 +285,12 @@ class Sending:
             text = await parts.exchange.receipt(identity)
         if text is None:
             raise FalseReceipt(f"{batch.epoch}/{batch.seq}: uploaded, but no receipt")
-        await self._keep(batch, self._read(batch, text), text)
-
-    def _check_gate(self, path: Path) -> None:
-        """Judge a batch by the documents of today, not by those of its sealing.
-
-        Raises:
-            GateClosed: it holds an item that is not shared now.
-        """
-        lane = self._lane
-        manifest = wire.parse(seal.payload_of(wire.read_line1(path).decode("ascii")))
-        version = manifest.catalog.version
-        catalog = self._parts.state.catalog(lane.stream_id, version)
-        if catalog is None or not self._may_leave(catalog):
-            stream = manifest.stream
-            raise GateClosed(
-                f"{lane.resource}: batch {stream.epoch}/{stream.seq}, sealed as version"
-                f" {version}, holds an item that is not shared any more"
-            )
-
-    def _may_leave(self, catalog: Catalog) -> bool:
-        items = wire_catalog.parse(seal.payload_of(catalog.jws)).items
-        return judge.still_shared(items, self._lane.leaving.items)
+        await self._keep(batch, self._read(batch, text))
 
     async def _send_catalogs(self) -> None:
         lane, state = self._lane, self._parts.state
         for catalog in await undivided(partial(state.unsent_catalogs, lane.stream_id)):
-            if not self._may_leave(catalog):
+            if not files.may_leave(lane, catalog):
                 continue
             await self._parts.exchange.put_catalog(catalog.jws)
             await undivided(
@@ -308,18 +307,16 @@ class Sending:
 
     # --- receipts -----------------------------------------------------------------
 
-    def _read(self, batch: Batch, text: str) -> Receipt:
-        return judge.read_receipt(
+    def _read(self, batch: Batch, text: str) -> NewReceipt:
+        """A receipt of a batch that verifies, and what vouches for its key."""
+        keys = self._parts.keys()
+        receipt = judge.read_receipt(
             text,
             batch=self._lane.batch_id(batch.epoch, batch.seq),
             digest=batch.digest,
-            keys=self._parts.keys(),
+            keys=keys,
         )
-
-    async def _keep(self, batch: Batch, receipt: Receipt, text: str) -> None:
-        """Store a verified receipt and act on it."""
-        lane, parts = self._lane, self._parts
-        new = NewReceipt(
+        return NewReceipt(
             epoch=batch.epoch,
             seq=batch.seq,
             state=receipt.state,
@@ -327,15 +324,22 @@ class Sending:
             rows=receipt.rows,
             at=receipt.at,
             jws=text,
+            voucher=keys.voucher,
         )
+
+    async def _keep(self, batch: Batch, receipt: NewReceipt) -> None:
+        """Store a verified receipt and act on it."""
+        lane, parts = self._lane, self._parts
         await undivided(
-            partial(parts.state.keep_receipt, lane.stream_id, new, at=lane.stamp())
+            partial(parts.state.keep_receipt, lane.stream_id, receipt, at=lane.stamp())
         )
         parts.tell(
             ReceiptKept(
                 lane.resource, batch.epoch, batch.seq, receipt.state, receipt.code
             )
         )
+        if receipt.state == "loaded" and batch.final:
+            self._to_count = batch
         if receipt.state == "rejected":
             lane.ready = False
             lane.abort("halted")
@@ -359,32 +363,54 @@ class Sending:
             return None
         oldest = batches[0]
         final = next((b for b in batches if b.final and b.run == oldest.run), oldest)
-        news = await self._news(final)
-        if news is None:
+        receipt = await self._news(final)
+        if receipt is None:
             await self._locate(stream)
-        if news is None or news[0].state == "stored":
+        if receipt is None or receipt.state == "stored":
             return parts.limits.poll_s
-        receipt, text = news
         others = [b for b in batches if b.run == final.run and b != final]
         if receipt.code == "stale-epoch":
             # The final part is only stale; an earlier one says why, and counts.
             await self._keep_news(others)
-        await self._keep(final, receipt, text)
+        await self._keep(final, receipt)
         if receipt.state == "loaded":
             await self._keep_news(others)
         return NOW
 
-    async def _news(self, batch: Batch) -> tuple[Receipt, str] | None:
-        """The newest receipt of a batch, verified, and its text."""
+    async def _news(self, batch: Batch) -> NewReceipt | None:
+        """The newest receipt of a batch, verified."""
         identity = self._lane.batch_id(batch.epoch, batch.seq)
         text = await self._parts.exchange.receipt(identity)
-        return None if text is None else (self._read(batch, text), text)
+        return None if text is None else self._read(batch, text)
 
     async def _keep_news(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
             news = await self._news(batch)
-            if news is not None and news[0].state != "stored":
-                await self._keep(batch, *news)
+            if news is not None and news.state != "stored":
+                await self._keep(batch, news)
+
+    async def _count(self) -> None:
+        """Ask what the centre holds now that a whole read is loaded; once, if it says.
+
+        Nothing waits for the answer. Without one the equation of the resource is not
+        known; where differences are looked for daily, often enough is once a day.
+        """
+        final, self._to_count = self._to_count, None
+        if final is None:
+            return
+        lane, state = self._lane, self._parts.state
+        run = await undivided(partial(state.run, final.run))
+        before = await undivided(partial(state.count, lane.stream_id))
+        if run is None or not _counts(run, before, lane.stamp()):
+            return
+        try:
+            said = await undivided(partial(files.manifest_of, self._parts, final))
+            rows, at = await Centre(lane, said.catalog).rows()
+        except (PeerFault, SpoolDamaged):
+            return
+        new = Count(run.id, rows, format_time(datetime.fromtimestamp(at, UTC)))
+        await undivided(partial(state.keep_count, lane.stream_id, new))
+        lane.bell.ring()
 
     # --- failures -----------------------------------------------------------------
 
@@ -419,6 +445,18 @@ class Sending:
             self._parts.tell(
                 ExchangeTrouble(None, e.code, e.detail, self._attempt, 0.0)
             )
+
+
+def _counts(run: Run, before: Count | None, now: str) -> bool:
+    """Whether a run is worth a count: its read was whole, and the last one is old."""
+    if run.kind == "diff" and before is not None:
+        return (parse_time(now) - parse_time(before.at)).total_seconds() > DAY_S
+    return run.kind in {"full", "diff"}
+
+
+def _tell(errand: Errand, error: FepError) -> None:
+    if not errand.answer.done():
+        errand.answer.set_exception(error)
 
 
 def _left(resource: str, batch: Batch) -> BatchLeft:

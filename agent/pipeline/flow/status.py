@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from agent.errors import BatchRejected, MassDelete, SchemaDrift, SecrecyMarker
 from agent.pipeline.flow import report
+from agent.pipeline.flow.accounts import Account, of_resource, of_run
 from agent.pipeline.flow.lane import Lane
 from agent.pipeline.flow.seams import Parts
 from agent.state import Batch, Complete, KeptFrontier, Run, Stream
@@ -73,7 +74,22 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
         complete_to=None if complete is None else complete.as_of,
         lag_s=_lag_s(lane, complete),
         increments=_increments(state.frontier(stream.id)),
+        accounts=_accounts(lane, ended),
     )
+
+
+def _accounts(lane: Lane, ended: Run | None) -> tuple[Account, ...]:
+    """Whether the newest run that read everything, and the resource, add up."""
+    state = lane.parts.state
+    if ended is None:
+        return ()
+    count = state.count(lane.stream_id)
+    whole = state.last_whole(lane.stream_id)
+    if count is not None:
+        whole = state.run(count.run) or whole
+    sums = None if whole is None else state.sums(whole.id)
+    of_this = of_run(ended, state.sums(ended.id))
+    return (*of_this, of_resource(whole, sums, count))
 
 
 def _increments(frontier: KeptFrontier | None) -> report.IncrementStatus | None:
@@ -104,6 +120,7 @@ def batch_view(lane: Lane, batch: Batch) -> report.BatchView:
         path=str(parts.spool.path(batch.file)),
         batch=batch,
         receipts=parts.state.receipts_of(batch.stream, batch.epoch, batch.seq),
+        line=parts.state.line(batch.stream, batch.epoch, batch.seq),
     )
 
 
