@@ -12,6 +12,7 @@ Rules
 """
 
 from agent.state import alone as alone
+from agent.state.reconciles import KeptComparison, KeptRecall
 from agent.state.records import (
     Batch,
     Catalog,
@@ -38,8 +39,10 @@ __all__ = [
     "Catalog",
     "Complete",
     "Epoch",
+    "KeptComparison",
     "KeptDue",
     "KeptFrontier",
+    "KeptRecall",
     "KeptReceipt",
     "NewBatch",
     "NewReceipt",

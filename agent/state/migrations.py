@@ -187,5 +187,36 @@ STEP_5 = (
 )
 """What a frontier is of and how changes are found; where a run that was cut goes on."""
 
-STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5)
+STEP_6 = (
+    """
+    CREATE TABLE reconciles (
+        run TEXT PRIMARY KEY,
+        stream INTEGER NOT NULL REFERENCES streams (id),
+        report TEXT,
+        at TEXT,
+        found TEXT,
+        reply TEXT
+    )
+    """,
+    "CREATE INDEX reconciles_of_stream ON reconciles (stream, at)",
+    """
+    CREATE TABLE recalls (
+        stream INTEGER PRIMARY KEY REFERENCES streams (id),
+        run TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        at TEXT NOT NULL,
+        proven_at TEXT
+    )
+    """,
+)
+"""What comparisons with the centre found, and which resources are recalled."""
+
+STEPS: tuple[tuple[str, ...], ...] = (
+    STEP_1,
+    STEP_2,
+    STEP_3,
+    STEP_4,
+    STEP_5,
+    STEP_6,
+)
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

@@ -56,8 +56,8 @@ from agent.errors import (
 )
 from agent.model.job import (
     AskKeys,
-    CentreKeys,
     Columns,
+    Compared,
     Ended,
     Failed,
     Gone,
@@ -70,7 +70,7 @@ from agent.model.job import (
 )
 from agent.model.stream import Head
 from agent.pipeline import seal
-from agent.pipeline.flow import judge, report, start
+from agent.pipeline.flow import judge, reconcile, report, start
 from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.drift import Change, changes
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, defect
@@ -150,7 +150,8 @@ class Reading:
         while True:
             lane.reader.begin()
             wanted = lane.wanted
-            if wanted is None or not lane.ready or lane.paused or lane.draining:
+            still = not lane.ready or lane.paused or lane.draining
+            if wanted is None or still or lane.barred(wanted.kind):
                 await lane.reader.rest(None)
             elif (wait_s := self._wait_s(wanted.not_before)) > 0:
                 await lane.reader.rest(wait_s, patient=True)
@@ -299,12 +300,18 @@ class _Run:
         head = (await lane.stream()).head
         self._job, self._version = job, facts.catalog.version
         self._centre = Centre(lane, facts.catalog)
-        if job.mode == "deletes":
-            job = replace(job, centre=await self._centre.counts())
-        async with parts.worker() as worker:
-            await worker.start(job)
-            ended = await self._talk(worker, facts, head)
+        if job.mode == "compare" and lane.recalled is not None:
+            await reconcile.prove(lane, run, lane.recalled, self._centre)
+            ended = reconcile.nothing_read(lane.stamp())
+        else:
+            job = await reconcile.informed(job, self._wanted, lane, self._centre)
+            self._job = job
+            async with parts.worker() as worker:
+                await worker.start(job)
+                ended = await self._talk(worker, facts, head)
         await self._end(ended, (parts.chance.now() - began).total_seconds())
+        if job.mode == "recall":
+            await lane.want(kind="compare")
 
     async def _prepared(self, job: Job, version: int) -> Job:
         """The job with what the state knows of its stream; the state knows it then.
@@ -331,10 +338,10 @@ class _Run:
                 case Progress(read=read, estimate=estimate):
                     parts = 0 if sealed is None else sealed.packed.part
                     self._progress(read, estimate, parts)
-                case Columns() | Way() | Gone():
+                case Columns() | Way() | Gone() | Compared():
                     await self._learn(message)
                 case AskKeys(buckets=buckets):
-                    await worker.send(CentreKeys(await self._centre.keys(buckets)))
+                    await worker.send(await self._centre.keys(buckets))
                 case Packed() as packed:
                     sealed = await self._seal(packed, facts, head)
                     tmp = self._parts.spool.tmp(facts.run, packed.part)
@@ -351,7 +358,7 @@ class _Run:
                     raise WorkerDied(f"unexpected {type(message).__name__}")
         raise WorkerDied("the worker ended without a last word")
 
-    async def _learn(self, said: Columns | Way | Gone) -> None:
+    async def _learn(self, said: Columns | Way | Gone | Compared) -> None:
         """What the worker found of the source.
 
         Raises:
@@ -364,6 +371,8 @@ class _Run:
                 self._way = way
             case Gone() as gone:
                 self._check_deletes(gone)
+            case Compared() as found:
+                await reconcile.keep(self._lane, self._wanted.run, found)
 
     async def _compare(self, seen: Columns) -> None:
         """Go on if the table is as the last run saw it, or holds no less.
@@ -435,7 +444,9 @@ class _Run:
 
     async def _seal(self, packed: Packed, facts: RunFacts, head: Head) -> Sealed:
         parts = self._parts
-        if packed.final and packed.mode == "full":
+        if self._job.mode == "recall":
+            facts = await self._confirmed(facts, sum(self._job.centre or ()))
+        elif packed.final and packed.mode == "full":
             facts = await self._brake(packed, facts)
         elif packed.rows.delete and self._wanted.deletes_confirmed is not None:
             facts = await self._confirmed(facts, packed.rows.delete)

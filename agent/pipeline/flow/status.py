@@ -5,14 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agent.errors import BatchRejected, MassDelete, SchemaDrift, SecrecyMarker
+from agent.errors import (
+    BatchRejected,
+    MassDelete,
+    RecallHeld,
+    SchemaDrift,
+    SecrecyMarker,
+)
 from agent.pipeline.flow import report
 from agent.pipeline.flow.lane import Lane
 from agent.pipeline.flow.seams import Parts
 from agent.state import Batch, Complete, KeptFrontier, Run, Stream
 from agent.wire.grammar import parse_time
 
-HELD = frozenset({MassDelete.code, SecrecyMarker.code, SchemaDrift.code})
+HELD = frozenset(
+    {MassDelete.code, RecallHeld.code, SecrecyMarker.code, SchemaDrift.code}
+)
 """Of these a run waits for a person."""
 
 
@@ -46,7 +54,7 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
     stored = report.Amount(*state.amount(stream.id, "stored"))
     receipts = state.receipts(stream.id, limit=1)
     trouble = _trouble(lane, stream, newest)
-    complete = state.complete(stream.id)
+    complete = None if lane.recalled is not None else state.complete(stream.id)
     return report.ResourceStatus(
         resource=lane.resource,
         state=_state(
@@ -72,7 +80,25 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
         complete_to=None if complete is None else complete.as_of,
         lag_s=_lag_s(lane, complete),
         increments=_increments(state.frontier(stream.id)),
+        reconciled=_reconciled(lane),
+        recalled=_recalled(lane),
     )
+
+
+def _reconciled(lane: Lane) -> report.Reconciled | None:
+    state = lane.parts.state
+    kept = state.reconciles.last(lane.stream_id)
+    run = None if kept is None else state.run(kept.run)
+    if kept is None or run is None:
+        return None
+    return report.reconciled(kept, run, state.sums(run.id))
+
+
+def _recalled(lane: Lane) -> report.Recall | None:
+    found = lane.recalled
+    if found is None:
+        return None
+    return report.Recall(found.rows, found.at, found.proven_at)
 
 
 def _increments(frontier: KeptFrontier | None) -> report.IncrementStatus | None:
@@ -153,4 +179,6 @@ def _state(
     if lane.reading is not None:
         return "running"
     busy = open_batches > 0 or lane.wanted is not None or lane.reread
-    return "waiting" if busy else "idle"
+    if busy:
+        return "waiting"
+    return "idle" if lane.recalled is None else "recalled"
