@@ -868,6 +868,32 @@ class MassDelete(OperatorFault):
         super().__init__(detail)
 
 
+class RecallHeld(MassDelete):
+    """A recall waits until a person agrees to the number of rows."""
+
+    code = "recall-unconfirmed"
+    title = Text("The recall waits for your word", "撤回待确认")
+    remedy = Text(
+        "To delete them all at the centre: `fep pull RESOURCE --recall"
+        " --confirm-deletes`; it confirms this number and no more. Else do nothing.",
+        "确需全部撤回：`fep pull 资源代码 --recall --confirm-deletes`，仅确认此数量；"
+        "否则无须处理。",
+    )
+
+
+class NothingLoaded(OperatorFault):
+    """The exchange has loaded nothing of a resource that it is to be asked about."""
+
+    code = "nothing-loaded"
+    title = Text(
+        "The exchange has loaded nothing of this resource", "中心尚无该资源的数据"
+    )
+    remedy = Text(
+        "Send it first: `fep pull RESOURCE --wait`.",
+        "请先上送：`fep pull 资源代码 --wait`。",
+    )
+
+
 class NothingHeld(OperatorFault):
     """Deletes were confirmed, but no run waits for that."""
 

@@ -424,6 +424,50 @@ class BatchLeft(Recorded):
 
 
 @dataclass(frozen=True)
+class RowsCompared(Recorded):
+    """The centre's rows were compared with the source's; before any repair.
+
+    Args:
+        rows: rows of the source that would be sent.
+        centre: rows of the centre.
+        missing: the centre has them not.
+        stale: the centre has other values.
+        extra: only the centre has them.
+        late: they changed after what was sent last.
+        withheld: the centre keeps an older version.
+        left: buckets that were not looked into.
+    """
+
+    name = "rows.compared"
+    resource: str
+    run: str
+    rows: int
+    centre: int
+    missing: int
+    stale: int
+    extra: int
+    late: int
+    withheld: int
+    left: int
+
+
+@dataclass(frozen=True)
+class ResourceRecalled(Recorded):
+    """The exchange signed that it has no rows of a resource after its recall.
+
+    Args:
+        run: that asked the exchange.
+        rows: that a person agreed to delete.
+    """
+
+    name = "resource.recalled"
+    level = "warning"
+    resource: str
+    run: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class ConfigChanged(Recorded):
     """The agent started with other settings or catalog documents than before.
 

@@ -10,13 +10,10 @@ import typer
 from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
 from agent.cli.common.resources import complete_resource
-from agent.local.client import LocalClient
+from agent.cli.common.waiting import ended
 from agent.model.batch import ANY_NUMBER
 
 app = typer.Typer(add_completion=False)
-
-POLL_S = 20
-"""Seconds for which the daemon may hold one question about a run."""
 
 
 @app.command(
@@ -69,8 +66,22 @@ def pull(
             ),
         ),
     ] = False,
+    recall: Annotated[
+        bool,
+        typer.Option(
+            "--recall",
+            help=say(
+                "Take all rows of the resource back from the centre. The first call"
+                " says how many; with --confirm-deletes they go, and nothing is read"
+                " until `fep resume RESOURCE`.",
+                "撤回中心该资源的全部数据。首次执行给出数量；加 --confirm-deletes"
+                " 后删除，此后不再读取，直至 `fep resume 资源代码`。",
+            ),
+        ),
+    ] = False,
 ) -> None:
     """Ask for a run."""
+    kind = "recall" if recall else kind
     ask = asked(ctx)
     client = ask.client()
     asks = {"resource": resource, "confirm_deletes": confirm_deletes, "kind": kind}
@@ -78,19 +89,10 @@ def pull(
     if not ask.json and body["deletes_confirmed"] is not None:
         print(confirmed(ask, body["deletes_confirmed"]))
     if wait:
-        body = _ended(client, body["run"])
+        body = ended(ask, client, body["run"], resource)
     _show(ask, body)
     if wait and not body["delivered"]:
         raise typer.Exit(1)
-
-
-def _ended(client: LocalClient, run: str) -> dict[str, Any]:
-    """The report of a run, once it is loaded or will never be."""
-    query = {"run": run, "wait_s": POLL_S, "delivered": "true"}
-    while True:
-        body: dict[str, Any] = client.get("/v1/run", query)
-        if body["state"] != "running":
-            return body
 
 
 def confirmed(ask: Asked, number: int) -> str:

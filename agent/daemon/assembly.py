@@ -141,10 +141,12 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         ),
         tell=tell,
         record_left=log.batch_left,
+        record=log.append,
         chance=chance,
         limits=swap.limits(found),
         backoff=swap.backoff(found),
         states=found.paths.diff,
+        reports=found.paths.reports,
     )
     flow = PushFlow(swap.leaving(work), parts)
     exchange.ways.listen(partial(_shifted, flow, tell))

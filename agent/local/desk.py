@@ -21,7 +21,12 @@ class Push(Protocol):
     """The push flow as people see it; its values are dataclasses."""
 
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False, kind: RunKind = "full"
+        self,
+        resource: str,
+        *,
+        confirm_deletes: bool = False,
+        kind: RunKind = "full",
+        report: str | None = None,
     ) -> str:
         """Ask for a run; its id."""
         ...
@@ -179,18 +184,23 @@ class Desk:
         }
 
     async def pull(
-        self, resource: str, *, confirm_deletes: bool, kind: RunKind = "full"
+        self,
+        resource: str,
+        *,
+        confirm_deletes: bool,
+        kind: RunKind = "full",
+        report: str | None = None,
     ) -> JsonObject:
         """Ask for a run; its id and the number of deletes that it may bring.
 
         Raises:
             GateClosed: the resource may not leave.
-            ResourceUnknown, NothingHeld, Busy: as the flow says.
+            ResourceUnknown, NothingHeld, NothingLoaded, Busy: as the flow says.
         """
         if (why := self._facts.kept.get(resource)) is not None:
             raise GateClosed(f"{resource}: {why}")
         run = await self._push.request_pull(
-            resource, confirm_deletes=confirm_deletes, kind=kind
+            resource, confirm_deletes=confirm_deletes, kind=kind, report=report
         )
         confirmed = (await self._push.look(run)).deletes_confirmed
         return {"run": run, "resource": resource, "deletes_confirmed": confirmed}

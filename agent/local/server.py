@@ -32,13 +32,14 @@ from agent.errors import (
     InternalFault,
     MalformedMessage,
     NothingHeld,
+    NothingLoaded,
     OperatorFault,
     RecordUnknown,
     ResourceUnknown,
     RunUnknown,
     UsageFault,
 )
-from agent.model.run import READABLE, SCHEDULED, RunKind
+from agent.model.run import COMPARING, READABLE, RunKind
 from agent.wire import strict
 from agent.wire.grammar import RESOURCE
 
@@ -49,6 +50,7 @@ WAIT_CAP_S = 25.0
 
 JsonObject = dict[str, Any]
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -72,14 +74,20 @@ class Operations(Protocol):
         ...
 
     async def pull(
-        self, resource: str, *, confirm_deletes: bool, kind: RunKind
+        self,
+        resource: str,
+        *,
+        confirm_deletes: bool,
+        kind: RunKind,
+        report: str | None,
     ) -> JsonObject:
         """Ask for a run; its id and the number of deletes that it may bring.
 
         Raises:
             ResourceUnknown: there is no such resource.
             NothingHeld: there are no deletes to confirm.
-            Busy: it is paused or being pulled.
+            NothingLoaded: the exchange has nothing to compare with, or to recall.
+            Busy: it is paused, recalled or being pulled.
         """
         ...
 
@@ -329,9 +337,11 @@ class _Routes:
         resource = _needed(body.get("resource"), "resource")
         confirm = body.get("confirm_deletes", False)
         kind = _kind(body.get("kind", "full"))
-        action = "pull --confirm-deletes" if confirm else "pull"
-        await _recorded(self._people, request, action, resource)
-        found = await self._ops.pull(resource, confirm_deletes=confirm, kind=kind)
+        report = _report(body.get("report"), kind)
+        await _recorded(self._people, request, _action(kind, confirm=confirm), resource)
+        found = await self._ops.pull(
+            resource, confirm_deletes=confirm, kind=kind, report=report
+        )
         return _json(found)
 
     async def pause(self, request: web.Request) -> web.Response:
@@ -477,7 +487,7 @@ def _status(error: FepError) -> int:
             | EvidenceGone()
         ):
             return 404
-        case Busy() | NothingHeld():
+        case Busy() | NothingHeld() | NothingLoaded():
             return 409
         case InternalFault():
             return 500
@@ -514,10 +524,31 @@ async def _body(request: web.Request) -> JsonObject:
 
 
 def _kind(value: object) -> RunKind:
-    known = {kind: kind for kind in SCHEDULED if kind in READABLE}
-    if value not in known:
+    known = {str(kind): kind for kind in sorted(READABLE)}
+    if not isinstance(value, str) or value not in known:
         raise UsageFault(f"kind: expected one of {', '.join(known)}")
     return known[value]
+
+
+def _action(kind: RunKind, *, confirm: bool) -> str:
+    """What a person asked for, as the audit log says it."""
+    ordinary = {"full", "incremental", "deletes"}
+    words = "pull" if kind in ordinary else kind
+    return f"{words} --confirm-deletes" if confirm else words
+
+
+def _report(value: object, kind: RunKind) -> str | None:
+    """The name of a file; it stands in a folder of our own."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise UsageFault(
+            "report: expected a file name of letters, digits, dots, hyphens and"
+            " underscores, at most 100, without a folder"
+        )
+    if kind not in COMPARING:
+        raise UsageFault("report: only of a comparison")
+    return value
 
 
 def _needed(value: str | None, name: str) -> str:

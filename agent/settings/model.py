@@ -144,6 +144,11 @@ class Paths(Section):
         return self.state / "diff"
 
     @property
+    def reports(self) -> Path:
+        """Keys in which the centre differed, where a person asked for them."""
+        return self.state / "reconcile"
+
+    @property
     def quarantine(self) -> Path:
         """Withheld rows."""
         return self.state / "quarantine"
@@ -262,10 +267,11 @@ class Schedule(Section):
     full: Times = OFF
     incremental: Times = OFF
     deletes: Times = OFF
+    reconcile: Times = OFF
     off_peak: Annotated[tuple[Window, ...], Field(strict=False, max_length=16)] = ()
     jitter_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
 
-    @field_validator("incremental", "deletes")
+    @field_validator("incremental", "deletes", "reconcile")
     @classmethod
     def _readable(cls, times: str, info: ValidationInfo) -> str:
         """Times that nothing would happen at are a fault."""
@@ -350,6 +356,7 @@ class Settings(Section):
         times: tuple[tuple[ScheduledKind, str, tuple[str, ...]], ...] = (
             ("full", found.full, windows),
             ("deletes", found.deletes, windows),
+            ("reconcile", found.reconcile, windows),
             ("incremental", found.incremental, ()),
         )
         zone, jitter = self.agent.timezone, found.jitter_s

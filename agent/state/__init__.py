@@ -12,6 +12,7 @@ Rules
 """
 
 from agent.state import alone as alone
+from agent.state.reconciles import KeptComparison, KeptRecall
 from agent.state.records import (
     Batch,
     Catalog,
@@ -42,8 +43,10 @@ __all__ = [
     "Complete",
     "Count",
     "Epoch",
+    "KeptComparison",
     "KeptDue",
     "KeptFrontier",
+    "KeptRecall",
     "KeptReceipt",
     "NewBatch",
     "NewReceipt",

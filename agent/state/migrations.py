@@ -231,6 +231,30 @@ STEP_6 = (
 """Receipts as evidence: with line 1 of their batch, and the directory that vouched for
 their key; of a batch that was sent again, every one. What the centre counted."""
 
+STEP_7 = (
+    """
+    CREATE TABLE reconciles (
+        run TEXT PRIMARY KEY,
+        stream INTEGER NOT NULL REFERENCES streams (id),
+        report TEXT,
+        at TEXT,
+        found TEXT,
+        reply TEXT
+    )
+    """,
+    "CREATE INDEX reconciles_of_stream ON reconciles (stream, at)",
+    """
+    CREATE TABLE recalls (
+        stream INTEGER PRIMARY KEY REFERENCES streams (id),
+        run TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        at TEXT NOT NULL,
+        proven_at TEXT
+    )
+    """,
+)
+"""What comparisons with the centre found, and which resources are recalled."""
+
 STEPS: tuple[tuple[str, ...], ...] = (
     STEP_1,
     STEP_2,
@@ -238,5 +262,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
     STEP_4,
     STEP_5,
     STEP_6,
+    STEP_7,
 )
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

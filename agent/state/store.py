@@ -24,6 +24,7 @@ from agent.model.stream import Head
 from agent.state import cuts, proofs
 from agent.state import rows as row
 from agent.state.database import Connection
+from agent.state.reconciles import Reconciles
 from agent.state.records import (
     Batch,
     BatchState,
@@ -78,6 +79,11 @@ class State:
     def close(self) -> None:
         """Close the database; the state cannot be used afterwards."""
         self._connection.close()
+
+    @property
+    def reconciles(self) -> Reconciles:
+        """What comparisons with the centre found, and what is recalled."""
+        return Reconciles(self._connection)
 
     # --- streams ------------------------------------------------------------------
 

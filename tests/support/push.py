@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agent.audit.events import BatchLeft, Event
+from agent.audit.events import BatchLeft, Event, Recorded
 from agent.crypto.jose import PrivateKey
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
@@ -93,6 +93,7 @@ class World:
         self.bound: tuple[str, ...] = ()
         self.refreshes = 0
         self.left: list[BatchLeft] = []
+        self.recorded: list[Recorded] = []
         self.log_fails: BaseException | None = None
         self.refresh_fails: BaseException | None = None
         self._numbers = itertools.count(1)
@@ -137,6 +138,10 @@ class World:
         if event not in self.left:
             self.left.append(event)
 
+    async def record(self, event: Recorded) -> None:
+        """The audit log."""
+        self.recorded.append(event)
+
     def open_state(self) -> State:
         """The state of this folder."""
         return State(
@@ -163,6 +168,7 @@ class World:
             refresh_directory=self.refresh,
             sender=Sender(NODE, AUD, "fep/test"),
             record_left=self.record_left,
+            record=self.record,
             tell=self.events.append,
             chance=Chance(
                 now=self.clock.now,

@@ -14,6 +14,7 @@ from agent.errors import WorkerDied
 from agent.model.batch import Quality, Rows
 from agent.model.column import Column
 from agent.model.job import (
+    CentreKeys,
     Columns,
     Ended,
     Failed,
@@ -91,7 +92,8 @@ class WorkerDouble:
         self._script.runs.append(job.run)
         self._script.jobs.append(job)
 
-    async def send(self, message: Line) -> None:
+    async def send(self, message: Line | CentreKeys) -> None:
+        assert isinstance(message, Line)
         await self._line.put(message)
 
     async def messages(self) -> AsyncIterator[Message]:

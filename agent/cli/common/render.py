@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli.common import accounts, lookups
+from agent.cli.common import accounts, comparing, lookups
 from agent.cli.common.context import Asked
 from agent.cli.common.language import pick
 from agent.errors import all_errors
@@ -31,6 +31,7 @@ _STATES = {
     "waiting": ("sending", "发送中", "cyan"),
     "held": ("held", "待处理", "yellow"),
     "paused": ("paused", "已暂停", "yellow"),
+    "recalled": ("recalled", "已撤回", "yellow"),
     "trouble": ("trouble", "异常", "red"),
     "queued": ("queued", "排队", "cyan"),
     "reading": ("reading", "读取中", "cyan"),
@@ -138,6 +139,7 @@ def _notes(ask: Asked, body: Body) -> Iterator[Text]:
         yield from _trouble(ask, "", trouble)
     for r in body["resources"]:
         yield from _times(ask, r)
+        yield from comparing.lines(ask, r, moment=moment)
         if r["trouble"] is not None:
             yield from _trouble(ask, r["resource"], r["trouble"])
         run = r["run"]
@@ -154,6 +156,7 @@ _KINDS = {
     "full": ("full", "全量"),
     "incremental": ("changes", "增量"),
     "deletes": ("deletes", "删除检查"),
+    "reconcile": ("comparison", "对账"),
 }
 _BLIND = "max-transaction="
 """Assumed where the account may not see the transactions of others."""
@@ -161,6 +164,7 @@ _WAITS = {
     "paused": ("paused", "已暂停"),
     "busy": ("after this run", "待本次任务结束"),
     "halted": ("rejected: pull first", "被驳回，须先处理"),
+    "recalled": ("recalled", "已撤回"),
     "window": ("outside of its window", "未到允许时段"),
 }
 
@@ -169,7 +173,7 @@ def _times(ask: Asked, r: Body) -> Iterator[Text]:
     """How far a run is, how old the centre's copy is, and when the next run begins."""
     found = []
     if r["progress"] is not None:
-        found.append(_progress(ask, r["progress"]))
+        found.append(progress(ask, r["progress"]))
     if r["lag_s"] is not None:
         since, lag = moment(r["complete_to"]), span(ask, r["lag_s"])
         found.append(
@@ -201,17 +205,18 @@ def _assumed(ask: Asked, assumes: Sequence[str]) -> str:
     return words
 
 
-def _progress(ask: Asked, progress: Body) -> str:
-    words = ask.say(f"{progress['read']:,} rows read", f"已读 {progress['read']:,} 行")
-    if progress["estimate"] is not None:
-        about = f"{progress['estimate']:,}"
+def progress(ask: Asked, seen: Body) -> str:
+    """How far a run is."""
+    words = ask.say(f"{seen['read']:,} rows read", f"已读 {seen['read']:,} 行")
+    if seen["estimate"] is not None:
+        about = f"{seen['estimate']:,}"
         words += ask.say(f" of about {about}", f"，共约 {about} 行")
-    if progress["rate"] is not None:
+    if seen["rate"] is not None:
         words += ask.say(
-            f", {progress['rate']:,.0f} a second", f"，每秒 {progress['rate']:,.0f} 行"
+            f", {seen['rate']:,.0f} a second", f"，每秒 {seen['rate']:,.0f} 行"
         )
-    if progress["eta_s"] is not None:
-        left = span(ask, progress["eta_s"])
+    if seen["eta_s"] is not None:
+        left = span(ask, seen["eta_s"])
         words += ask.say(f", about {left} left", f"，约剩 {left}")
     return words
 
@@ -239,6 +244,8 @@ def _run(ask: Asked, run: Body) -> Iterator[Text]:
     yield head.append_text(state(ask, run["state"]))
     if run["balanced"] is not None:
         yield equation(ask, run)
+    if run["found"] is not None:
+        yield comparing.found(ask, run["found"])
     for why in _reasons(ask, run["reasons"]):
         yield Text(f"  {ask.say('quarantined', '隔离')} {why}", "yellow")
     for why in _reasons(ask, run["warnings"]):

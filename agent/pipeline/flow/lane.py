@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from agent.errors import FepError, InternalFault, MassDelete
 from agent.model.batch import ANY_NUMBER, BatchId
-from agent.model.run import RunKind
+from agent.model.run import COMPARING, RunKind
 from agent.pipeline import state_folder
 from agent.pipeline.flow import start
 from agent.pipeline.flow.report import Progress, RunOutcome, Trouble
@@ -141,6 +141,7 @@ class Lane:
 
     Attributes:
         turn: held by who asks for a run, so that two who ask make one.
+        recalled: what a person agreed to recall; nothing else is read then.
     """
 
     def __init__(self, leaving: Leaving, parts: Parts, bell: Bell) -> None:
@@ -161,6 +162,7 @@ class Lane:
         self.progress: Progress | None = None
         self.send_trouble: Trouble | None = None
         self.read_trouble: Trouble | None = None
+        self.recalled = parts.state.reconciles.recall(self.stream_id)
         self.turn = asyncio.Lock()
         self.errand: Errand | None = None
         self.sender = Signals(parts.chance.sleep, parts.chance.clock)
@@ -211,6 +213,7 @@ class Lane:
         deletes_confirmed: int | None = None,
         kind: RunKind = "full",
         due: KeptDue | None = None,
+        report: str | None = None,
     ) -> str:
         """Put a run down to be read; after a restart it is still wanted.
 
@@ -218,8 +221,14 @@ class Lane:
             deletes_confirmed: so many keys may go by a person's word.
             kind: what to read.
             due: for a run that was due, when the next one will be.
+            report: name of the file that a comparison is to write.
         """
+        if self.recalled is not None and kind not in COMPARING:
+            deletes_confirmed, kind = self.recalled.rows, "recall"
         run = self._new_run(deletes_confirmed, kind)
+        if report is not None:
+            ask = self.parts.state.reconciles.ask
+            await undivided(partial(ask, run.id, self.stream_id, report=report))
         await undivided(partial(self.parts.state.add_run, run, due=due))
         self.take(run)
         return run.id
@@ -272,6 +281,10 @@ class Lane:
         not_before = begin if wait_s > 0 else None
         self.wanted = Wanted(run.id, run.deletes_confirmed, run.kind, not_before)
         self.changed()
+
+    def barred(self, kind: RunKind) -> bool:
+        """Whether a run of a kind may not be read because of a recall."""
+        return self.recalled is not None and kind not in {"recall", "compare"}
 
     def abort(self, reason: Abort) -> None:
         """End the run that reads now, if there is one."""

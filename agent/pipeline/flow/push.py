@@ -25,13 +25,14 @@ from agent.errors import (
     MalformedMessage,
     MassDelete,
     NothingHeld,
+    NothingLoaded,
     ProxyRefused,
     ResourceUnknown,
     RunUnknown,
 )
 from agent.model.batch import ANY_NUMBER
-from agent.model.run import RunKind
-from agent.pipeline.flow import judge, report
+from agent.model.run import COMPARING, RunKind
+from agent.pipeline.flow import judge, reconcile, report
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted
 from agent.pipeline.flow.reading import Reading
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
@@ -49,7 +50,7 @@ from agent.pipeline.spool import Cleaned
 from agent.state import ALL, KeptDue, Run, RunEnd, RunTotals, Stream
 from agent.wire.grammar import format_time, parse_time
 
-Hindrance = Literal["paused", "busy", "halted"]
+Hindrance = Literal["paused", "busy", "halted", "recalled"]
 """Why a run that is due cannot begin: it begins once this is over."""
 LONGEST_SEND_S = 2 * 3600.0
 """Longest step of a sender that turns: the largest batch on the slowest line that does
@@ -339,15 +340,29 @@ class PushFlow:
         async with lane.turn:
             if lane.draining or lane.paused:
                 return "paused"
+            if lane.recalled is not None:
+                return "recalled"
             if lane.reading is not None or lane.wanted is not None:
                 return "busy"
             if (await lane.stream()).halt_code is not None:
                 return "halted"
+            if kind == "reconcile" and not await self._loaded(lane):
+                return "busy"
             await lane.want(kind=kind, due=due)
         return None
 
+    async def _loaded(self, lane: Lane) -> bool:
+        """Whether the exchange has loaded anything of it, ever."""
+        loaded = partial(self._parts.state.last_loaded, lane.stream_id)
+        return await undivided(loaded) != (0, 0)
+
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False, kind: RunKind = "full"
+        self,
+        resource: str,
+        *,
+        confirm_deletes: bool = False,
+        kind: RunKind = "full",
+        report: str | None = None,
     ) -> str:
         """Ask for a run; its id. A run that only waits to be repeated starts now.
 
@@ -356,25 +371,66 @@ class PushFlow:
             confirm_deletes: let as many keys go as the newest held run said, or any
                 number where the exchange has rejected deletes that it counted itself.
             kind: what to read; what waits already is read as it is.
+            report: name of a file for the keys that differ, of kinds that compare.
 
         Raises:
             ResourceUnknown: there is no such resource.
             NothingHeld: there are no deletes to confirm.
-            Busy: it is paused, or a run of it reads or is queued.
+            NothingLoaded: the exchange has nothing to compare with, or to recall.
+            Busy: it is paused or recalled, or a run of it reads or is queued.
         """
         lane = self._lane(resource)
         async with lane.turn:
+            self._check_idle(lane, kind)
+            if kind == "recall":
+                return await self._recall(lane, confirm_deletes=confirm_deletes)
+            if kind in COMPARING and not confirm_deletes:
+                return await self._compare(lane, kind, report)
             return await self._ask(lane, confirm_deletes=confirm_deletes, kind=kind)
 
-    async def _ask(self, lane: Lane, *, confirm_deletes: bool, kind: RunKind) -> str:
+    def _check_idle(self, lane: Lane, kind: RunKind) -> None:
         resource = lane.resource
+        if lane.paused:
+            raise Busy(f"{resource} is paused")
+        if lane.barred(kind):
+            raise Busy(f"{resource} is recalled; `fep resume {resource}` ends that")
+        if lane.reading is not None:
+            raise Busy(f"a run of {resource} is reading")
+
+    async def _recall(self, lane: Lane, *, confirm_deletes: bool) -> str:
+        """Ask how many rows would go or, once a person agreed, let them go."""
+        await self._check_loaded(lane)
+        rows = None
+        if confirm_deletes:
+            held, rows = await undivided(partial(reconcile.held_recall, lane))
+            await reconcile.begin_recall(lane, held, rows)
+        await reconcile.make_way(lane)
+        lane.read_trouble = None
+        run = await lane.want(deletes_confirmed=rows, kind="recall")
+        lane.prod()
+        return run
+
+    async def _compare(self, lane: Lane, kind: RunKind, report: str | None) -> str:
+        """Ask for a comparison, which is not begun beside another run."""
+        await self._check_loaded(lane)
+        if lane.wanted is not None and lane.wanted.kind != kind:
+            raise Busy(f"a run of {lane.resource} is queued")
+        if report is not None and lane.wanted is not None:
+            raise Busy(f"a comparison of {lane.resource} is queued already")
+        lane.read_trouble = None
+        if lane.wanted is None:
+            await lane.want(kind=kind, report=report)
+        lane.prod()
+        return lane.wanted.run if lane.wanted else ""
+
+    async def _check_loaded(self, lane: Lane) -> None:
+        if not await self._loaded(lane):
+            raise NothingLoaded(lane.resource)
+
+    async def _ask(self, lane: Lane, *, confirm_deletes: bool, kind: RunKind) -> str:
         confirmed: int | None = None
         if confirm_deletes:
             confirmed, kind = await undivided(partial(self._held_deletes, lane))
-        if lane.paused:
-            raise Busy(f"{resource} is paused")
-        if lane.reading is not None:
-            raise Busy(f"a run of {resource} is reading")
         lane.read_trouble = None
         wanted = lane.wanted
         if wanted is None:
@@ -400,7 +456,8 @@ class PushFlow:
             # the exchange counted them and told no number
             return ANY_NUMBER, "full"
         newest = state.last_run(lane.stream_id, ("held", "read"))
-        if newest is None or newest.keys_gone is None:
+        recall = newest is not None and newest.kind == "recall"
+        if newest is None or newest.keys_gone is None or recall:
             raise NothingHeld(f"{lane.resource}: no run is held for its deletes")
         return newest.keys_gone, newest.kind
 
@@ -422,10 +479,15 @@ class PushFlow:
                 continue
             done = found.state in ENDED
             if done and delivered and found.state == "read":
-                done = found.delivered or found.lost > 0
+                done = found.delivered or await self._lost(found.run)
             if done:
                 return found
             await heard.wait()
+
+    async def _lost(self, run: str) -> bool:
+        """Whether a batch of a run will never be loaded."""
+        sums = await undivided(partial(self._parts.state.sums, run))
+        return bool(sums.states.get("rejected") or sums.states.get("dropped"))
 
     async def look(self, run: str) -> report.RunReport:
         """The report of a run as it is now.
@@ -440,7 +502,14 @@ class PushFlow:
         lane = None if found is None else self._lane_of(found)
         if found is None or lane is None:
             raise RunUnknown(run)
-        return report.run_report(found, lane.resource, self._parts.state.sums(run))
+        state = self._parts.state
+        compared = state.reconciles.of(run) if found.kind in COMPARING else None
+        return report.run_report(
+            found,
+            lane.resource,
+            state.sums(run),
+            None if compared is None else compared.found,
+        )
 
     def pause(self, resource: str | None = None) -> None:
         """Stop reading and sending one resource, or all; kept over restarts.
@@ -458,10 +527,14 @@ class PushFlow:
     def resume(self, resource: str | None = None) -> None:
         """Go on with one resource, or all; waits after failures end too.
 
+        A recall ends where its resource is named: then everything is sent anew.
+
         Raises:
             ResourceUnknown: there is no such resource.
         """
         name = ALL if resource is None else self._lane(resource).resource
+        if resource is not None:
+            reconcile.end_recall(self._lane(resource))
         self._parts.state.resume(name)
         self._pauses = self._parts.state.pauses()
         self._apply_pauses()

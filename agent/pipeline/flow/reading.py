@@ -72,7 +72,8 @@ class Reading:
         while True:
             lane.reader.begin()
             wanted = lane.wanted
-            if wanted is None or not lane.ready or lane.paused or lane.draining:
+            still = not lane.ready or lane.paused or lane.draining
+            if wanted is None or still or lane.barred(wanted.kind):
                 await lane.reader.rest(None)
             elif (wait_s := self._wait_s(wanted.not_before)) > 0:
                 await lane.reader.rest(wait_s, patient=True)

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from agent.model.job import Compared
 from agent.model.run import RunKind
 from agent.pipeline.flow.accounts import Account, of_run
-from agent.state import Batch, KeptReceipt, Run, Sums
+from agent.state import Batch, KeptComparison, KeptReceipt, Run, Sums
 
-ResourceState = Literal["idle", "running", "waiting", "held", "paused", "trouble"]
+ResourceState = Literal[
+    "idle", "running", "waiting", "held", "paused", "recalled", "trouble"
+]
 RunOutcome = Literal["queued", "reading", "read", "held", "failed", "interrupted"]
 
 
@@ -76,6 +79,7 @@ class RunReport:
         successor: the run that repeats this one, or None.
         keys_gone: so many keys would have gone, where it is held for that; else None.
         deletes_confirmed: so many may go by a person's word, or None.
+        found: what a comparison found, or None.
     """
 
     run: str
@@ -103,6 +107,39 @@ class RunReport:
     successor: str | None
     keys_gone: int | None
     deletes_confirmed: int | None
+    found: Compared | None = None
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """The newest comparison with the centre.
+
+    Args:
+        run: that compared.
+        at: when.
+        found: what differed.
+        repaired: whether all of that is loaded at the centre by now, or was nothing.
+    """
+
+    run: str
+    at: str
+    found: Compared
+    repaired: bool
+
+
+@dataclass(frozen=True)
+class Recall:
+    """A resource is recalled: the centre's rows go, and nothing is read.
+
+    Args:
+        rows: that a person agreed to delete.
+        since: when that was.
+        proven_at: when the exchange signed that it has none, or None.
+    """
+
+    rows: int
+    since: str
+    proven_at: str | None
 
 
 @dataclass(frozen=True)
@@ -159,6 +196,8 @@ class ResourceStatus:
         increments: how changes are found, or None if only a full read finds them.
         accounts: the equations of the newest run that has read everything, and of the
             resource.
+        reconciled: the newest comparison with the centre, or None.
+        recalled: since when nothing is read, or None.
     """
 
     resource: str
@@ -176,6 +215,8 @@ class ResourceStatus:
     lag_s: float | None = None
     increments: IncrementStatus | None = None
     accounts: tuple[Account, ...] = ()
+    reconciled: Reconciled | None = None
+    recalled: Recall | None = None
 
     @property
     def healthy(self) -> bool:
@@ -236,7 +277,9 @@ class BatchView:
     line: str | None = None
 
 
-def run_report(run: Run, resource: str, sums: Sums) -> RunReport:
+def run_report(
+    run: Run, resource: str, sums: Sums, found: Compared | None = None
+) -> RunReport:
     """The report of a run from what the state holds."""
     totals = run.totals
     quality = sums.quality if totals is None else totals.quality
@@ -261,10 +304,19 @@ def run_report(run: Run, resource: str, sums: Sums) -> RunReport:
         warnings={} if totals is None else totals.warnings,
         batches=sums.batches,
         balanced=balanced,
-        delivered=totals is not None and set(sums.states) == {"loaded"},
+        delivered=totals is not None and set(sums.states) <= {"loaded"},
         code=run.code,
         detail=run.detail,
         successor=run.successor,
         keys_gone=run.keys_gone,
         deletes_confirmed=run.deletes_confirmed,
+        found=found,
     )
+
+
+def reconciled(kept: KeptComparison, run: Run, sums: Sums) -> Reconciled:
+    """The newest comparison, and what became of it."""
+    sent = run_report(run, "", sums)
+    repairs = run.kind == "reconcile" and not kept.found.left
+    repaired = kept.found.clean or (repairs and sent.delivered)
+    return Reconciled(kept.run, kept.at, kept.found, repaired)

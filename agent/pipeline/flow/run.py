@@ -20,8 +20,8 @@ from agent.errors import (
 )
 from agent.model.job import (
     AskKeys,
-    CentreKeys,
     Columns,
+    Compared,
     Ended,
     Failed,
     Gone,
@@ -34,7 +34,7 @@ from agent.model.job import (
 )
 from agent.model.stream import Head
 from agent.pipeline import seal
-from agent.pipeline.flow import report, start
+from agent.pipeline.flow import reconcile, report, start
 from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.drift import Change, changes
 from agent.pipeline.flow.lane import Lane, Wanted
@@ -81,15 +81,19 @@ class Run:
         job = await self._prepared(await undivided(make), facts.catalog.version)
         head = (await lane.stream()).head
         self._job, self._version = job, facts.catalog.version
-        basis = start.basis(job, facts.catalog.version)
-        self._sealing = Sealing(lane, self._wanted, basis, self._room)
         self._centre = Centre(lane, facts.catalog)
-        if job.mode == "deletes":
-            job = replace(job, centre=await self._centre.counts())
-        async with parts.worker() as worker:
-            await worker.start(job)
-            ended = await self._talk(worker, facts, head)
+        if job.mode == "compare" and lane.recalled is not None:
+            await reconcile.prove(lane, run, lane.recalled, self._centre)
+            ended = reconcile.nothing_read(lane.stamp())
+        else:
+            job = await reconcile.informed(job, self._wanted, lane, self._centre)
+            self._sealing = self._to_seal(job)
+            async with parts.worker() as worker:
+                await worker.start(job)
+                ended = await self._talk(worker, facts, head)
         await self._end(ended, (parts.chance.now() - began).total_seconds())
+        if job.mode == "recall":
+            await lane.want(kind="compare")
 
     async def _prepared(self, job: Job, version: int) -> Job:
         """The job with what the state knows of its stream; the state knows it then.
@@ -109,6 +113,11 @@ class Run:
 
         return await undivided(prepared)
 
+    def _to_seal(self, job: Job) -> Sealing:
+        basis = start.basis(job, self._version)
+        recalled = sum(job.centre or ()) if job.mode == "recall" else None
+        return Sealing(self._lane, self._wanted, basis, self._room, recalled)
+
     async def _talk(self, worker: Worker, facts: RunFacts, head: Head) -> Ended:
         sealed: Sealed | None = None
         async for message in worker.messages():
@@ -116,10 +125,10 @@ class Run:
                 case Progress(read=read, estimate=estimate):
                     parts = 0 if sealed is None else sealed.packed.part
                     self._progress(read, estimate, parts)
-                case Columns() | Way() | Gone():
+                case Columns() | Way() | Gone() | Compared():
                     await self._learn(message)
                 case AskKeys(buckets=buckets):
-                    await worker.send(CentreKeys(await self._centre.keys(buckets)))
+                    await worker.send(await self._centre.keys(buckets))
                 case Packed() as packed:
                     sealed = await self._sealing.seal(packed, facts, head)
                     tmp = self._parts.spool.tmp(facts.run, packed.part)
@@ -135,7 +144,7 @@ class Run:
                     raise WorkerDied(f"unexpected {type(message).__name__}")
         raise WorkerDied("the worker ended without a last word")
 
-    async def _learn(self, said: Columns | Way | Gone) -> None:
+    async def _learn(self, said: Columns | Way | Gone | Compared) -> None:
         """What the worker found of the source.
 
         Raises:
@@ -148,6 +157,8 @@ class Run:
                 self._sealing.way = way
             case Gone() as gone:
                 self._sealing.check_deletes(gone)
+            case Compared() as found:
+                await reconcile.keep(self._lane, self._wanted.run, found)
 
     async def _compare(self, seen: Columns) -> None:
         """Go on if the table is as the last run saw it, or holds no less.

@@ -37,18 +37,27 @@ class Sealing:
         wanted: the run.
         basis: what its frontier rests on.
         room: waits for it.
+        recalled: so many rows go, in a run that recalls them all; else None.
 
     Attributes:
         way: how changes are found from this run on, once the worker has said it.
     """
 
-    def __init__(self, lane: Lane, wanted: Wanted, basis: str, room: Room) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        wanted: Wanted,
+        basis: str,
+        room: Room,
+        recalled: int | None = None,
+    ) -> None:
         self._lane = lane
         self._parts = lane.parts
         self._wanted = wanted
         self._basis = basis
         self.way: Way | None = None
         self._room = room
+        self._recalled = recalled
 
     async def seal(self, packed: Packed, facts: RunFacts, head: Head) -> Sealed:
         """Seal a part, once the brake agrees and there is room.
@@ -57,7 +66,9 @@ class Sealing:
             MassDelete: the run would delete too much.
         """
         parts = self._parts
-        if packed.final and packed.mode == "full":
+        if self._recalled is not None:
+            facts = await self._confirmed(facts, self._recalled)
+        elif packed.final and packed.mode == "full":
             facts = await self._brake(packed, facts)
         elif packed.rows.delete and self._wanted.deletes_confirmed is not None:
             facts = await self._confirmed(facts, packed.rows.delete)

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from agent.audit.events import BatchLeft, Tell
+from agent.audit.events import BatchLeft, Recorded, Tell
 from agent.model.batch import BatchId
 from agent.model.item import Item
 from agent.model.job import CentreKeys, Job, Line, Message
@@ -164,10 +164,13 @@ class Parts:
         tell: where events go.
         record_left: puts into the audit log, once, that a batch is about to leave;
             durable when it returns. Raises AuditWriteFailed: then it may not leave.
+        record: puts a record into the audit log; durable when it returns. Raises
+            AuditWriteFailed.
         chance: time, randomness and ids.
         limits: times and numbers.
         backoff: waits after failures.
         states: folder of what diffs compare with; None where nothing is compared.
+        reports: folder for the keys that comparisons find; None where nobody may ask.
     """
 
     exchange: ExchangeClient
@@ -181,10 +184,12 @@ class Parts:
     sender: Sender
     tell: Tell
     record_left: Callable[[BatchLeft], Awaitable[None]]
+    record: Callable[[Recorded], Awaitable[object]]
     chance: Chance
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)
     states: Path | None = None
+    reports: Path | None = None
 
 
 async def undivided(work: Callable[[], T]) -> T:

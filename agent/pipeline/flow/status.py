@@ -5,7 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agent.errors import BatchRejected, MassDelete, SchemaDrift, SecrecyMarker
+from agent.errors import (
+    BatchRejected,
+    MassDelete,
+    RecallHeld,
+    SchemaDrift,
+    SecrecyMarker,
+)
 from agent.pipeline.flow import report
 from agent.pipeline.flow.accounts import Account, of_resource, of_run
 from agent.pipeline.flow.lane import Lane
@@ -13,7 +19,9 @@ from agent.pipeline.flow.seams import Parts
 from agent.state import Batch, Complete, KeptFrontier, Run, Stream
 from agent.wire.grammar import parse_time
 
-HELD = frozenset({MassDelete.code, SecrecyMarker.code, SchemaDrift.code})
+HELD = frozenset(
+    {MassDelete.code, RecallHeld.code, SecrecyMarker.code, SchemaDrift.code}
+)
 """Of these a run waits for a person."""
 
 
@@ -48,7 +56,7 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
     stored = report.Amount(*state.amount(stream.id, "stored"))
     receipts = state.receipts(stream.id, limit=1)
     trouble = _trouble(lane, stream, newest)
-    complete = state.complete(stream.id)
+    complete = None if lane.recalled is not None else state.complete(stream.id)
     return report.ResourceStatus(
         resource=lane.resource,
         state=_state(
@@ -75,6 +83,8 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
         lag_s=_lag_s(lane, complete),
         increments=_increments(state.frontier(stream.id)),
         accounts=_accounts(lane, ended),
+        reconciled=_reconciled(lane),
+        recalled=_recalled(lane),
     )
 
 
@@ -90,6 +100,22 @@ def _accounts(lane: Lane, ended: Run | None) -> tuple[Account, ...]:
     sums = None if whole is None else state.sums(whole.id)
     of_this = of_run(ended, state.sums(ended.id))
     return (*of_this, of_resource(whole, sums, count))
+
+
+def _reconciled(lane: Lane) -> report.Reconciled | None:
+    state = lane.parts.state
+    kept = state.reconciles.last(lane.stream_id)
+    run = None if kept is None else state.run(kept.run)
+    if kept is None or run is None:
+        return None
+    return report.reconciled(kept, run, state.sums(run.id))
+
+
+def _recalled(lane: Lane) -> report.Recall | None:
+    found = lane.recalled
+    if found is None:
+        return None
+    return report.Recall(found.rows, found.at, found.proven_at)
 
 
 def _increments(frontier: KeptFrontier | None) -> report.IncrementStatus | None:
@@ -171,4 +197,6 @@ def _state(
     if lane.reading is not None:
         return "running"
     busy = open_batches > 0 or lane.wanted is not None or lane.reread
-    return "waiting" if busy else "idle"
+    if busy:
+        return "waiting"
+    return "idle" if lane.recalled is None else "recalled"

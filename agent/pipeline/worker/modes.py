@@ -33,6 +33,7 @@ from agent.errors import InternalFault
 from agent.pipeline.pack import Load
 from agent.pipeline.quality.reasons import DUPLICATE_KEY
 from agent.pipeline.worker.deleting import looked_for
+from agent.pipeline.worker.reconciling import compared, repaired
 from agent.pipeline.worker.tagged import (
     Counsel,
     KeysRead,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from agent.model.batch import Mode as WireMode
     from agent.model.item import Item
-    from agent.model.job import Job, Message
+    from agent.model.job import CentreKeys, Job, Message
     from agent.model.run import RunKind
     from agent.pipeline.extract import Piece, Reading
 
@@ -64,6 +65,9 @@ class Ground:
         check: the quality stage; pieces go through it in the order of their reading.
         tell: sends a message to the daemon.
         ask: the keys of the centre in some buckets; before the first load only.
+        again: the quality stage anew, for another pass over the same snapshot; what it
+            withholds is not counted once more.
+        beat: tells that the reading goes on; for what gives no load for long.
         counsel: answers of who compares the rows with those sent; None if nobody does.
         count: takes how many rows were met that no load tells of; it may be negative.
     """
@@ -72,7 +76,9 @@ class Ground:
     source: Reading
     check: Callable[[Piece], Load]
     tell: Callable[[Message], None]
-    ask: Callable[[tuple[int, ...]], tuple[tuple[str, ...], ...]]
+    ask: Callable[[tuple[int, ...]], CentreKeys]
+    again: Callable[[], Callable[[Piece], Load]]
+    beat: Callable[[], None]
     counsel: Counsel | None = None
     count: Callable[[int], None] = lambda _rows: None
 
@@ -90,11 +96,15 @@ class Mode:
         wire: mode of its batches.
         loads: checked rows, piece by piece.
         moves: whether the stream's frontier moves with it.
+        quiet: whether a run without rows makes no batch.
+        blind: whether it needs no source; it gives no loads then.
     """
 
     wire: WireMode
     loads: Callable[[Ground], Iterator[Load | Note]]
     moves: bool = True
+    quiet: bool = False
+    blind: bool = False
 
 
 def full(ground: Ground) -> Iterator[Load | Note]:
@@ -169,11 +179,19 @@ def incremental(ground: Ground) -> Iterator[Load]:
     return map(ground.check, pieces)
 
 
+def nothing(_: Ground) -> Iterator[Load]:
+    """No row at all: a snapshot of them takes everything from the centre."""
+    return iter(())
+
+
 MODES: Mapping[RunKind, Mode] = {
     "full": Mode("full", full),
     "incremental": Mode("incremental", incremental),
     "deletes": Mode("diff", looked_for, moves=False),
     "diff": Mode("diff", diff),  # ``comparing`` leaves out what was sent before
+    "reconcile": Mode("repair", repaired, moves=False, quiet=True),
+    "compare": Mode("repair", compared, moves=False, quiet=True),
+    "recall": Mode("full", nothing, moves=False, blind=True),
 }
 """What workers can do."""
 

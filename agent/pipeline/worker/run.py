@@ -164,6 +164,8 @@ class Run:
         with _joined(steps, loads, left, payloads, self._counsel):
             for ready in payloads:
                 sums.add(ready.part)
+                if self._mode.quiet and not ready.part.rows.num_rows:
+                    continue
                 self._deliver(ready, distinct=sums.rows.upsert + sums.rows.keep)
         return self._ended(sums, digest=None)
 
@@ -186,6 +188,9 @@ class Run:
     def _loads(self) -> Generator[Load | Note, None, None]:
         """Read and check; runs in the reading thread."""
         job, tally = self._job, self._tally
+        if self._mode.blind:
+            tally.frontier = Frontier("", job.as_of or "", "")
+            return
         with ExitStack() as stack:
             sieve = self._tools.sieve(job)
             stack.callback(sieve.close)
@@ -195,8 +200,17 @@ class Run:
             if job.kind == "pull":
                 self._tell_way(connector, source)
             check = partial(self._checked, sieve)
+            beat = partial(self._progress, source.estimate)
             ground = Ground(
-                job, source, check, self._tell, self._ask, self._comparing, self._count
+                job,
+                source,
+                check,
+                self._tell,
+                self._ask,
+                self._again,
+                beat,
+                counsel=self._comparing,
+                count=self._count,
             )
             estimate = source.estimate if self._mode.wire == "full" else None
             for load in self._mode.loads(ground):
@@ -249,13 +263,25 @@ class Run:
             self._tally.tells_changes = True
             self._tell(Way(found.method, found.assumes))
 
-    def _ask(self, buckets: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
+    def _again(self) -> Callable[[Piece], Load]:
+        """The quality stage for another pass; the first one has counted."""
+        sieve = self._tools.sieve(self._job)
+
+        def check(piece: Piece) -> Load:
+            sifted = sieve.sift(piece.rows)
+            if sifted.halt is not None:
+                raise sifted.halt
+            return Load(sifted.rows, 0, None)
+
+        return check
+
+    def _ask(self, buckets: tuple[int, ...]) -> CentreKeys:
         """What the centre has; nobody waits for a line before the first load."""
         self._tell(AskKeys(buckets))
         answer = self._hear()
         if not isinstance(answer, CentreKeys):
             raise InternalFault(f"expected keys, got {type(answer).__name__}")
-        return answer.texts
+        return answer
 
     def _seen(self, found: Sequence[FoundColumn], fit: bool) -> None:
         columns = (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from agent.errors import FepError
 from agent.model.job import Job
+from agent.model.run import COMPARING
 from agent.pipeline import disk
 from agent.pipeline.quality.check import Checked, Checker, MarkerFound, RuleHalted
 from agent.pipeline.quarantine import Quarantine
@@ -52,7 +53,7 @@ class Sieve(Protocol):
 
 
 class QualitySieve:
-    """The rules of a job's items; kind ``digest`` leaves no quarantine.
+    """The rules of a job's items; what sends no row that it read leaves no quarantine.
 
     Args:
         job: items, time zone, severities and the quarantine's path.
@@ -60,8 +61,9 @@ class QualitySieve:
 
     def __init__(self, job: Job) -> None:
         self._checker = Checker(job.items, timezone=job.timezone, severity=job.severity)
+        keeps = job.kind == "pull" and job.mode not in COMPARING
         self._quarantine = (
-            Quarantine(Path(job.quarantine), job.items) if job.kind == "pull" else None
+            Quarantine(Path(job.quarantine), job.items) if keeps else None
         )
 
     def sift(self, rows: pa.RecordBatch) -> Sifted:

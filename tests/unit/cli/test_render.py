@@ -29,6 +29,7 @@ RUN: dict[str, Any] = {
     "in_flight": 950,
     "quarantined": 50,
     "skipped": 0,
+    "found": None,
     "reasons": {"required": 40, "key_missing": 10},
     "warnings": {"citizen_id": 7},
     "balanced": True,
@@ -54,6 +55,8 @@ RESOURCE: dict[str, Any] = {
     "complete_to": None,
     "lag_s": None,
     "increments": None,
+    "reconciled": None,
+    "recalled": None,
     "schedule": [],
 }
 AT = "2026-11-21T08:00:00Z"

@@ -87,7 +87,12 @@ class Flow:
         return self._status.resources[0]
 
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False, kind: str = "full"
+        self,
+        resource: str,
+        *,
+        confirm_deletes: bool = False,
+        kind: str = "full",
+        report: str | None = None,
     ) -> str:
         self.asked.append((resource, confirm_deletes))
         return "r1"

@@ -55,7 +55,7 @@ class Desk:
         return "fep_up 1\n"
 
     async def pull(
-        self, resource: str, *, confirm_deletes: bool, kind: str
+        self, resource: str, *, confirm_deletes: bool, kind: str, report: str | None
     ) -> dict[str, Any]:
         if resource in self.paused:
             raise Busy(f"{resource} is paused")
