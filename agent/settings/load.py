@@ -8,7 +8,8 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -170,7 +171,9 @@ def _fault(path: Path, error: ErrorDetails) -> Fault:
         key = key.removesuffix(".[key]")
         return Fault(str(path), key, CODE_EXPECTED, shown(error["input"]))
     if error["type"] == "string_pattern_mismatch":
-        expected = _field(error["loc"]).description or expected
+        expected = _described(error["loc"]) or expected
+        if key == "exchange.proxy.url":  # there may be a password in it
+            return Fault(str(path), key, expected, "another text")
     if error["type"] in {"model_type", "mapping_type", "dict_type"}:
         # Whatever stands in place of a table may be something out of it.
         return Fault(str(path), key, f"a table [{key}]", type(error["input"]).__name__)
@@ -182,18 +185,43 @@ def _section(loc: tuple[int | str, ...]) -> tuple[str, ...]:
     return tuple(_model(loc).model_fields)
 
 
-def _field(loc: tuple[int | str, ...]) -> FieldInfo:
-    return _model(loc[:-1]).model_fields[str(loc[-1])]
+def _described(loc: tuple[int | str, ...]) -> str | None:
+    """What is expected at a place of the file, if the model says it in words."""
+    found = _at(loc)
+    if isinstance(found, FieldInfo):
+        return found.description
+    infos = (info for info in get_args(found)[1:] if isinstance(info, FieldInfo))
+    return next((info.description for info in infos), None)
 
 
 def _model(loc: tuple[int | str, ...]) -> type[BaseModel]:
+    found = _plain(_at(loc))
+    return found if isinstance(found, type) else BaseModel
+
+
+def _at(loc: tuple[int | str, ...]) -> Any:
+    """What the model says of a place of the file: a field, or an annotation."""
     found: Any = Settings
     for part in loc:
-        if isinstance(found, type) and issubclass(found, BaseModel):
-            found = found.model_fields[str(part)].annotation
+        plain = _plain(found)
+        if isinstance(plain, type) and issubclass(plain, BaseModel):
+            found = plain.model_fields[str(part)]
+        elif get_origin(plain) is tuple:
+            found = get_args(plain)[0]
         else:  # a mapping of tables, by names of the writer
-            found = (*get_args(found), BaseModel)[1]
-    return found if isinstance(found, type) else BaseModel
+            found = (*get_args(plain), BaseModel)[1]
+    return found
+
+
+def _plain(found: Any) -> Any:
+    """The type itself, of a field, an annotation, or one that may be left out."""
+    if isinstance(found, FieldInfo):
+        found = found.annotation
+    if get_origin(found) is Annotated:
+        found = get_args(found)[0]
+    if get_origin(found) is UnionType:
+        found = get_args(found)[0]
+    return found
 
 
 def _placed(settings: Settings, folder: Path) -> Settings:
