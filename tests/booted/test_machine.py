@@ -451,17 +451,13 @@ def test_a_lookup_over_the_listener(site: Site) -> None:
 
 def test_the_service_reaches_the_exchange_and_nobody_else(site: Site) -> None:
     """The allow-list written from the settings is enforced by the kernel."""
-    listener = f"import socket; s = socket.create_server(({STRANGER!r}, 8443)); input()"
-    within = [
-        "ip",
-        "netns",
-        "exec",
-        site.machine.beside,
-        sys.executable,
-        "-c",
-        listener,
-    ]
-    with subprocess.Popen(within, stdin=subprocess.PIPE) as stranger:
+    listener = f"import socket; s = socket.create_server(({STRANGER!r}, 8443));"
+    listener += " print(flush=True); input()"
+    within = ("ip", "netns", "exec", site.machine.beside, sys.executable, "-c")
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*within, listener], stdin=pipe, stdout=pipe) as stranger:
+        assert stranger.stdout is not None
+        assert stranger.stdout.readline() == b"\n"
         try:
             free = [_reaches(site, a, confined=False) for a in (NEIGHBOUR, STRANGER)]
             held = [_reaches(site, a, confined=True) for a in (NEIGHBOUR, STRANGER)]
@@ -625,8 +621,9 @@ def test_upgrade_and_back_keep_settings_keys_and_spool(
         lambda: site.status()["resources"][0]["waiting"]["batches"] > 0,
         "a batch to wait",
     )
+    running = site.pid()
     site.install(*later)
-    site.machine.wait(site.active, "the upgraded service")
+    site.wait_restarted(running)
     new = site.fep("version", "--daemon")
     assert new["daemon"] == new["agent"] == f"{old['agent']}+next"
     find = "import pymysql; from agent.registry import find; print(find('mysql').api)"
@@ -637,8 +634,9 @@ def test_upgrade_and_back_keep_settings_keys_and_spool(
 
     site.exchange.start()
     site.machine.wait(lambda: "over-upgrade" in site.centre(), "the batch to arrive")
+    running = site.pid()
     site.install(*files)
-    site.machine.wait(site.active, "the service of before")
+    site.wait_restarted(running)
     assert site.fep("version", "--daemon") == old
     site.deliver("after-downgrade")
     site.answering()
