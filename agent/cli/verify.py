@@ -83,7 +83,7 @@ def verify(
 
     path = Path(file)
     if not path.is_file():
-        raise UsageFault(f"{file}: expected a batch, a receipt or a pack, got no file")
+        raise UsageFault(f"{file}: expected a batch file, a receipt or a pack")
     ask = asked(ctx)
     if is_pack(path):
         verdict = examine_pack(path, _trust(ask, directory, kid))
@@ -111,7 +111,8 @@ def _single(path: Path, ask: Asked, directory: str | None, kid: str | None) -> V
     trust = _trust(ask, directory, kid)
     history, faults = trusted(trust.directories, aud=trust.aud, kid=trust.kid)
     if not history.directories:
-        why = "; ".join(filter(None, faults)) or "expected --directory, too"
+        own = "--directory" if kid is not None else str(_files(ask).directory)
+        why = "; ".join(filter(None, faults)) or f"expected {own}"
         raise NotEnrolled(f"no directory counts: {why}")
     verdict = examine(path, history)
     if verdict.genuine or directory is not None or kid is not None:

@@ -5,7 +5,9 @@ Rules (wire.md §1, Keys)
 
 1. A directory counts if the pinned key signed it, or a receipt key of the same exchange
    that another one that counts has, and that was not revoked when it signed. So one pin
-   leads over any number of rotations, forward and back.
+   leads over any number of rotations, forward and back, while each directory has the
+   key that signs the next. Of one whose key was revoked by then, only what it revokes
+   is believed: a thief can make evidence fail, and not hold.
 2. A key is taken from the newest directory that has it. Keys are never removed, but a
    node that enrolled anew begins another chain, and only older directories have its old
    one.
@@ -35,9 +37,11 @@ class History:
 
     Args:
         directories: none is no fault: then no key is known.
+        doubtful: of these only what they revoke is believed, rule 1.
     """
 
     directories: tuple[Directory, ...]
+    doubtful: tuple[Directory, ...] = ()
 
     @property
     def known_to(self) -> datetime | None:
@@ -52,9 +56,7 @@ class History:
             UnknownKey: no directory has it.
             KeyRevoked: it was revoked by then.
         """
-        key = next(self._receipt_keys(aud, kid), None)
-        if key is None:
-            raise UnknownKey(f"directory: {aud} has no receipt key {kid}")
+        key = self.receipt_key(aud, kid)
         self._refuse(kid, self._key_ends(aud, kid), at)
         return key
 
@@ -80,12 +82,18 @@ class History:
         self._refuse(kid, self._ends(node, kid), at)
         return key
 
-    def _receipt_keys(self, aud: str, kid: str) -> Iterator[PublicKey]:
+    def receipt_key(self, aud: str, kid: str) -> PublicKey:
+        """A receipt key of an exchange, revoked or not.
+
+        Raises:
+            UnknownKey: no directory has it.
+        """
         for one in self.directories:
             for entry in one.exchange.exchanges:
                 for key, _ in entry.keys if entry.aud == aud else ():
                     if key.kid == kid and key.purpose == "receipt":
-                        yield key
+                        return key
+        raise UnknownKey(f"directory: {aud} has no receipt key {kid}")
 
     def _refuse(self, kid: str, ends: Iterator[datetime], at: datetime | None) -> None:
         for end in ends:
@@ -95,7 +103,7 @@ class History:
 
     def _key_ends(self, aud: str, kid: str) -> Iterator[datetime]:
         """When a key of an exchange ended."""
-        for one in self.directories:
+        for one in (*self.directories, *self.doubtful):
             if kid in one.revoked.kids:
                 yield parse_time(one.revoked.kids[kid])
                 continue
@@ -106,7 +114,7 @@ class History:
 
     def _ends(self, node: str, kid: str) -> Iterator[datetime]:
         """When a node's key, or the node, ended."""
-        for one in self.directories:
+        for one in (*self.directories, *self.doubtful):
             if kid in one.revoked.kids:
                 yield parse_time(one.revoked.kids[kid])
             entry = one.node(node)
@@ -147,6 +155,7 @@ def trusted(
         except FepError as e:
             faults.append(f"{e.code}: {e.detail}")
     counted: list[Directory] = []
+    signers: list[str] = []
     seen = -1
     while seen != len(counted):
         seen = len(counted)
@@ -157,9 +166,23 @@ def trusted(
             if by is not None and _verified(message, by):
                 faults[i] = None
                 counted.append(claimed)
+                signers.append(message.kid)
                 aud = aud or _of(claimed, kid)
-    newest_first = sorted(counted, key=lambda d: d.iat, reverse=True)
-    return History(tuple(newest_first)), tuple(faults)
+    return _judged(counted, signers, aud or ""), tuple(faults)
+
+
+def _judged(counted: list[Directory], signers: list[str], aud: str) -> History:
+    """What holds of directories once all that they revoke is known."""
+    known = History(tuple(counted))
+    good, doubtful = [], []
+    for one, signer in zip(counted, signers, strict=True):
+        try:
+            known.exchange_key(aud, signer, datetime.fromtimestamp(one.iat, UTC))
+            good.append(one)
+        except KeyRevoked:
+            doubtful.append(one)
+    good.sort(key=lambda d: d.iat, reverse=True)
+    return History(tuple(good), tuple(doubtful))
 
 
 def _signer(
@@ -170,16 +193,15 @@ def _signer(
     aud: str | None,
     kid: str,
 ) -> PublicKey | None:
-    """The key that may have signed a directory, rule 1."""
+    """The key that may have signed a directory; whether it was revoked comes later."""
     mine = aud or _of(claimed, kid)
     if mine is None:
         return None
     # The pinned key is found in the directory itself, by its thumbprint.
     pool = (*counted, claimed) if message.kid == kid else tuple(counted)
-    at = datetime.fromtimestamp(claimed.iat, UTC)
     try:
-        return History(pool).exchange_key(mine, message.kid, at)
-    except UnknownKey:  # or revoked by then
+        return History(pool).receipt_key(mine, message.kid)
+    except UnknownKey:
         return None
 
 

@@ -180,6 +180,7 @@ class Desk:
             "name": name,
             "healthy": found.healthy,
             **body,
+            "accounts": list(body["accounts"]),
             "schedule": list(self._gauges.times(found.resource)),
         }
 

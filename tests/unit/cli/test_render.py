@@ -11,7 +11,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from agent.cli.common import render
+from agent.cli.common import accounts, render
 from agent.cli.common.context import Asked
 from agent.cli.pull import confirmed
 from agent.model.batch import ANY_NUMBER
@@ -58,6 +58,7 @@ RESOURCE: dict[str, Any] = {
     "reconciled": None,
     "recalled": None,
     "schedule": [],
+    "accounts": [],
 }
 AT = "2026-11-21T08:00:00Z"
 UP: dict[str, Any] = {
@@ -110,6 +111,27 @@ BODY: dict[str, Any] = {
 }
 
 
+EN = Asked(Path("x"), json=False, lang="en")
+ZH = Asked(Path("x"), json=False, lang="zh")
+UNKNOWN: dict[str, Any] = {
+    "name": "resource",
+    "ok": None,
+    "sign": "=",
+    "left": {},
+    "right": {},
+    "run": "r1",
+    "at": None,
+    "stale": None,
+    "why": "not-loaded",
+}
+RED: dict[str, Any] = {
+    **UNKNOWN,
+    "name": "run",
+    "ok": False,
+    "left": {"read": 20000},
+    "right": {"loaded": 18999, "in_flight": 950, "quarantined": 50, "skipped": 0},
+    "why": None,
+}
 COLOURS: Any = {True: "standard", False: None}
 
 
@@ -222,11 +244,36 @@ def test_books_that_balance_need_no_word() -> None:
 
 def test_books_that_do_not_balance_are_red() -> None:
     """The equation is printed with ≠ in bold red."""
-    run = {**RUN, "loaded": 18999, "balanced": False}
-    text = shown(changed(run=run), ansi=True)
+    text = shown(changed(accounts=[RED, UNKNOWN]), ansi=True)
     line = next(x for x in text.splitlines() if "≠" in x)
     assert line.startswith("\x1b[1;31m")
     assert "read 20,000 ≠ loaded 18,999 + in flight 950 + quarantined 50" in line
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"), [(EN, "not known before it is"), (ZH, "未知")]
+)
+def test_what_is_not_known_is_neither_green_nor_red(asked: Asked, words: str) -> None:
+    """Why it is not known stands in place of numbers."""
+    text = accounts.line(asked, "1/1", UNKNOWN)
+    assert words in text.plain
+    assert text.style == ""
+
+
+def test_a_resource_that_adds_up_says_how_many_are_old_and_when() -> None:
+    """Rows that the centre keeps at an older version, and the time of its count."""
+    even = {
+        **UNKNOWN,
+        "ok": True,
+        "left": {"source": 20},
+        "right": {"centre": 17, "never_sent": 3, "in_flight": 0},
+        "stale": 1,
+        "at": AT,
+    }
+    text = accounts.line(EN, "1/1", even)
+    assert "source rows 20 = centre's rows 17 + never sent 3 + in flight 0" in str(text)
+    assert "1 at an older version; counted 11-21" in str(text)
+    assert text.style == "green"
 
 
 def test_a_full_spool_is_said() -> None:
