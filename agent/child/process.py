@@ -46,6 +46,7 @@ _SMALL = {
     "MALLOC_ARENA_MAX": "2",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 """Libraries of a child make no threads of their own: waiting ones of OpenBLAS burn a
 core, and each further malloc arena keeps memory."""

@@ -72,7 +72,7 @@ from agent.wire.arrow import OP, deleted_rows
 SPILL_ROWS = 262_144
 """New keys in memory."""
 
-RANGE_ROWS = 131_072
+RANGE_ROWS = 32_768
 """Keys that are merged at a time, about; also those of a compressed block."""
 
 Canon = Callable[[pa.RecordBatch, Sequence[Item]], Digests]
