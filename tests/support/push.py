@@ -93,6 +93,7 @@ class World:
         self.bound: tuple[str, ...] = ()
         self.refreshes = 0
         self.left: list[BatchLeft] = []
+        self.number: str | None = None
         self.log_fails: BaseException | None = None
         self.refresh_fails: BaseException | None = None
         self._numbers = itertools.count(1)
@@ -122,6 +123,7 @@ class World:
             quarantine="",
             statement_timeout_s=1,
             mode=mode,
+            number=self.number,
         )
 
     async def refresh(self) -> None:
