@@ -187,6 +187,17 @@ class FrontierGone(Event):
 
 
 @dataclass(frozen=True)
+class NumberUnfit(Event):
+    """A table cannot be followed by its growing number; its rows are compared."""
+
+    name = "number.unfit"
+    level = "warning"
+    resource: str
+    run: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class ColumnsChanged(Event):
     """A table was changed at the source, and its resource goes on."""
 

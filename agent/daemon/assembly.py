@@ -276,6 +276,7 @@ def _job(board: Board, resource: str, run: str, mode: RunKind) -> Job:
         mode=mode,
         states=States(str(state_folder.file(found.paths.diff, resource, run))),
         stamp=leaving.stamp,
+        number=leaving.number,
     )
 
 

@@ -4,11 +4,12 @@
 One socket, one JSON object a line, at most :data:`LINE_CAP` bytes. The daemon sends one
 :class:`Job`; the worker answers with the table's :class:`Columns` if its connector can
 say them, the :class:`Way` in which changes are found if there is one (at the latest
-before the last batch), what it asks of the centre (:class:`AskKeys` ->
-:class:`CentreKeys`), what it :class:`Compared`, how many keys are :class:`Gone` before
-one is deleted, any number of :class:`Progress` and, batch after batch: :class:`Packed`
--> :class:`Line` -> :class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A
-daemon that does not answer a Packed holds the worker back: that is the backpressure.
+before the last batch), that the table's number is :class:`Unfit` for it, what it asks of
+the centre (:class:`AskKeys` -> :class:`CentreKeys`), what it :class:`Compared`, how many
+keys are :class:`Gone` before one is deleted, any number of :class:`Progress` and, batch
+after batch: :class:`Packed` -> :class:`Line` -> :class:`Written`. It ends with
+:class:`Ended` or :class:`Failed`. A daemon that does not answer a Packed holds the worker
+back: that is the backpressure.
 Secrets travel here only, never in argv or environment.
 """
 
@@ -101,6 +102,7 @@ class Job:
         quarantine: path of this run's quarantine file; made only if needed, 0600.
         statement_timeout_s: passed to the connector.
         stamp: column that the database sets to its clock with every change, or None.
+        number: column of numbers that grow from row to row, or None.
         since: frontier at which the last run of the stream ended; not in mode ``full``.
         resume: where a full read goes on, or None to begin.
         states: files of what was sent; None where nothing is compared.
@@ -126,6 +128,7 @@ class Job:
     statement_timeout_s: int
     mode: RunKind = "full"
     stamp: str | None = None
+    number: str | None = None
     since: str | None = None
     resume: Resume | None = None
     states: States | None = None
@@ -162,6 +165,19 @@ class Way:
 
     method: str
     assumes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """The rows are to be followed by their number, and cannot be.
+
+    They are compared with digests instead, where that can be.
+
+    Args:
+        reason: its name, a colon, and what was found.
+    """
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -327,6 +343,7 @@ Message = (
     Job
     | Columns
     | Way
+    | Unfit
     | Gone
     | AskKeys
     | CentreKeys

@@ -8,12 +8,15 @@ there is a position to resume from) and one long text does not make a batch too 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.child.source import source_faults, stream_of
+from agent.pipeline import numbered
+from agent.pipeline.numbered import Taken
 from connectors.contract import (
     Connector,
     DescribingSession,
@@ -21,6 +24,7 @@ from connectors.contract import (
     Frontier,
     IncrementalSession,
     Limits,
+    NumberedSession,
     Page,
     Session,
     Slice,
@@ -62,6 +66,8 @@ class Reading:
         frontier: the point up to which the rows will be complete.
         estimate: rows to expect, or None.
         slices: what to read, in order.
+        taken: what the table's numbers say, if changes are found by them.
+        unfit: why they are not, though they are to be; or None.
     """
 
     session: Session
@@ -69,6 +75,8 @@ class Reading:
     frontier: Frontier
     estimate: int | None
     slices: tuple[Slice, ...]
+    taken: Taken | None = None
+    unfit: str | None = None
 
     def pieces(
         self, *, raw_bytes: int, max_rows: int, resume: str | None = None
@@ -138,11 +146,18 @@ class Reading:
             SourceError: the source cannot be read further, or tells no changes.
             FrontierLost: the frontier says nothing of this source.
         """
-        session = self.session
+        for page in self._changed(since):
+            yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
+
+    def _changed(self, since: str) -> Iterator[Page]:
+        session, taken = self.session, self.taken
+        if taken is not None and isinstance(session, NumberedSession):
+            if not taken.windows:
+                return iter(())
+            return session.numbered(self.stream, taken.windows)
         if not isinstance(session, IncrementalSession):
             raise SourceError("failed", "the connector tells no changes")
-        for page in session.changes(self.stream, since, self.frontier.value):
-            yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
+        return session.changes(self.stream, since, self.frontier.value)
 
 
 @contextmanager
@@ -163,16 +178,36 @@ def reading(
     Raises:
         SourceFault: the source cannot be opened or, inside the block, not be read.
     """
-    stream = stream_of(job.table, job.items, job.stamp)
+    stream = stream_of(job.table, job.items, job.stamp, job.number)
     limits = Limits(
         statement_timeout_s=job.statement_timeout_s,
         page_rows=min(job.max_rows_per_batch, Limits.page_rows),
         timezone=job.timezone,
     )
     with source_faults(), connector.open(job.source, limits) as session:
-        frontier = session.frontier(stream)
-        slices = _planned(session, stream, seen)
-        yield Reading(session, stream, frontier, _sum(slices), slices)
+        numbers = numbered.session_of(session, connector, job, stream)
+        if numbers is not None:
+            yield _by_number(numbers, stream, job, seen)
+        else:
+            frontier = session.frontier(stream)
+            slices = _planned(session, stream, seen)
+            yield Reading(session, stream, frontier, _sum(slices), slices)
+
+
+def _by_number(
+    session: NumberedSession, stream: StreamSpec, job: Job, seen: Seen | None
+) -> Reading:
+    """A session at the ledger of its snapshot; the columns are told before.
+
+    Raises:
+        SourceError, FrontierLost: as of ``numbered.look``.
+    """
+    slices = _planned(session, stream, seen)
+    rows = _sum(slices)
+    looked = numbered.look(session, stream, job, rows=rows, sleep=time.sleep)
+    return Reading(
+        session, stream, looked.frontier, rows, slices, looked.taken, looked.unfit
+    )
 
 
 def _planned(

@@ -17,6 +17,8 @@ from connectors.contract import (
     Caps,
     FoundColumn,
     Frontier,
+    FrontierLost,
+    Highest,
     Increments,
     Limits,
     Page,
@@ -24,7 +26,7 @@ from connectors.contract import (
     SourceError,
     StreamSpec,
 )
-from connectors.postgres import changes, tags
+from connectors.postgres import changes, numbers, tags
 from connectors.postgres.catalog import Table, bound, look_up, name_of
 from connectors.postgres.columns import Query, query_of
 from connectors.postgres.discover import draft
@@ -38,7 +40,6 @@ from connectors.sql import (
     in_windows,
     mark_after,
     mark_of,
-    quoted,
     token_of,
 )
 from connectors.tags import TaggedKeys, TaggedPage
@@ -125,12 +126,25 @@ class PostgresSession:
         stamp = changes.stamp_floor(table, stream.stamp, old, new)
         yield from self._resumed(changes.changed(query, old, new, stamp), resume)
 
-    def oldest_writer(self) -> str | None:
+    def oldest_writer(self, stream: StreamSpec) -> str | None:
         """See the contract."""
         if self._reader is not None:
             raise SourceError("failed", "the snapshot was taken already")
+        name = name_of(stream.table, str(self.config["database"]))
         with connection(self.config, self.limits) as db, our_errors():
-            return changes.oldest_start(db)
+            return numbers.oldest_writer(db, name)
+
+    def highest(self, stream: StreamSpec) -> Highest:
+        """See the contract."""
+        with connection(self.config, self.limits) as db, our_errors():
+            return numbers.highest(db, bound(db, stream), str(stream.number))
+
+    def goes_on(self, since: str, until: str) -> None:
+        """See the contract."""
+        old, new = changes.parsed(since), changes.parsed(until)
+        changes.judge(old, new)
+        if new.as_of < old.as_of:
+            raise FrontierLost("clock", f"it was {old.as_of}, now it is {new.as_of}")
 
     def server_time(self) -> str:
         """See the contract."""
@@ -140,7 +154,6 @@ class PostgresSession:
     def numbered(
         self,
         stream: StreamSpec,
-        number: str,
         windows: Sequence[tuple[int, int | None]],
         resume: str | None = None,
     ) -> Iterator[Page]:
@@ -148,7 +161,7 @@ class PostgresSession:
         query = self._query(stream)
         with connection(self.config, self.limits) as db, our_errors():
             table = bound(db, stream)
-        column = whole_number(table, number)
+        column = numbers.whole(table, str(stream.number))
         condition = in_windows(column, windows)
         yield from self._resumed(changes.reduced(query, condition), resume)
 
@@ -307,23 +320,6 @@ def planned(
                 "right", f"{config['user']} may not select the columns of {table}"
             ) from None
     return query
-
-
-def whole_number(table: Table, name: str) -> str:
-    """SQL of a column of whole numbers.
-
-    Raises:
-        SourceError: missing, type.
-    """
-    column = table.columns.get(name)
-    at = ".".join(table.name)
-    if column is None:
-        raise SourceError("missing", f"{at} has no column {name}")
-    if column.family != "integer":
-        raise SourceError(
-            "type", f"{at}.{name}: expected a whole number, got {column.native}"
-        )
-    return f"t.{quoted(name)}"
 
 
 def promised(db: psycopg.Connection[Any], stream: StreamSpec) -> Increments | None:

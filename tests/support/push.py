@@ -94,6 +94,7 @@ class World:
         self.refreshes = 0
         self.left: list[BatchLeft] = []
         self.recorded: list[Recorded] = []
+        self.number: str | None = None
         self.log_fails: BaseException | None = None
         self.refresh_fails: BaseException | None = None
         self._numbers = itertools.count(1)
@@ -123,6 +124,7 @@ class World:
             quarantine="",
             statement_timeout_s=1,
             mode=mode,
+            number=self.number,
         )
 
     async def refresh(self) -> None:

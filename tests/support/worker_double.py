@@ -23,6 +23,7 @@ from agent.model.job import (
     Message,
     Packed,
     Progress,
+    Unfit,
     Way,
     Written,
 )
@@ -51,6 +52,7 @@ class Script:
         odd: the next runs say just this, out of turn.
         changes: the parts of an increment; none is an empty one.
         way: what runs say of how changes are found.
+        unfit: what runs say of the table's number.
         jobs: what was asked of the runs.
         columns: what runs say of the table, if anything; it fits unless they fail.
         hold: waited for before part ``hold_at``.
@@ -64,6 +66,7 @@ class Script:
     columns: tuple[Column, ...] | None = None
     changes: Sequence[Chunk] = ()
     way: Way | None = None
+    unfit: Unfit | None = None
     jobs: list[Job] = field(default_factory=list)
     hold: asyncio.Event | None = None
     hold_at: int = 1
@@ -108,8 +111,8 @@ class WorkerDouble:
         if script.odd:
             yield script.odd.pop()
             return
-        if script.way is not None:
-            yield script.way
+        for said in filter(None, (script.unfit, script.way)):
+            yield said
         job = script.jobs[-1]
         chunks = script.chunks
         if job.mode == "incremental":

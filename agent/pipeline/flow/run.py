@@ -6,7 +6,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from agent.audit.events import ColumnsChanged, RowsQuarantined, RunEnded, RunStarted
+from agent.audit.events import (
+    ColumnsChanged,
+    NumberUnfit,
+    RowsQuarantined,
+    RunEnded,
+    RunStarted,
+)
 from agent.crypto.jose import message_digest
 from agent.errors import (
     CatalogInvalid,
@@ -29,6 +35,7 @@ from agent.model.job import (
     Line,
     Packed,
     Progress,
+    Unfit,
     Way,
     Written,
 )
@@ -125,7 +132,7 @@ class Run:
                 case Progress(read=read, estimate=estimate):
                     parts = 0 if sealed is None else sealed.packed.part
                     self._progress(read, estimate, parts)
-                case Columns() | Way() | Gone() | Compared():
+                case Columns() | Way() | Unfit() | Gone() | Compared():
                     await self._learn(message)
                 case AskKeys(buckets=buckets):
                     await worker.send(await self._centre.keys(buckets))
@@ -144,7 +151,7 @@ class Run:
                     raise WorkerDied(f"unexpected {type(message).__name__}")
         raise WorkerDied("the worker ended without a last word")
 
-    async def _learn(self, said: Columns | Way | Gone | Compared) -> None:
+    async def _learn(self, said: Columns | Way | Unfit | Gone | Compared) -> None:
         """What the worker found of the source.
 
         Raises:
@@ -155,6 +162,9 @@ class Run:
                 await self._compare(columns)
             case Way() as way:
                 self._sealing.way = way
+            case Unfit(reason=reason):
+                lane, run = self._lane, self._wanted.run
+                self._parts.tell(NumberUnfit(lane.resource, run, reason))
             case Gone() as gone:
                 self._sealing.check_deletes(gone)
             case Compared() as found:

@@ -65,7 +65,8 @@ def goes_on(error: FepError) -> bool:
 
 def basis(job: Job, version: int) -> str:
     """What has to be the same for a frontier, or a place in a read, to mean a thing."""
-    return " ".join([job.connector, ".".join(job.table), f"v{version}"])
+    number = [] if job.number is None else [f"#{job.number}"]
+    return " ".join([job.connector, ".".join(job.table), f"v{version}", *number])
 
 
 def kind_of(wanted: RunKind, frontier: KeptFrontier | None, base: str) -> RunKind:

@@ -48,10 +48,12 @@ from agent.model.job import (
     Message,
     Packed,
     Progress,
+    Unfit,
     Way,
     Written,
 )
 from agent.pipeline.extract import Piece, Reading, reading
+from agent.pipeline.numbered import METHOD
 from agent.pipeline.pack import (
     Load,
     Payload,
@@ -258,6 +260,12 @@ class Run:
 
     def _tell_way(self, connector: Connector, source: Reading) -> None:
         """How changes are found, for people and for the next run."""
+        if source.unfit is not None:
+            self._tell(Unfit(source.unfit))
+        if source.taken is not None:
+            self._tally.tells_changes = True
+            self._tell(Way(METHOD, source.taken.assumes))
+            return
         caps = connector.capabilities(self._job.source, source.stream)
         if (found := caps.increments) is not None:
             self._tally.tells_changes = True
