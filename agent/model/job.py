@@ -4,12 +4,12 @@
 One socket, one JSON object a line, at most :data:`LINE_CAP` bytes. The daemon sends one
 :class:`Job`; the worker answers with the table's :class:`Columns` if its connector can
 say them, the :class:`Way` in which changes are found if there is one (at the latest
-before the last batch), that the table's number is :class:`Unfit` for it, what it asks of
-the centre (:class:`AskKeys` -> :class:`CentreKeys`), what it :class:`Compared`, how many
-keys are :class:`Gone` before one is deleted, any number of :class:`Progress` and, batch
-after batch: :class:`Packed` -> :class:`Line` -> :class:`Written`. It ends with
-:class:`Ended` or :class:`Failed`. A daemon that does not answer a Packed holds the worker
-back: that is the backpressure.
+before the last batch), that the table's number is :class:`Unfit` for it, what it asks
+of the centre (:class:`AskKeys` -> :class:`CentreKeys`), what it :class:`Compared`, how
+many keys are :class:`Gone` before one is deleted, any number of :class:`Progress` and,
+batch after batch: :class:`Packed` -> :class:`Line` -> :class:`Written`. It ends with
+:class:`Ended` or :class:`Failed`. A daemon that does not answer a Packed holds the
+worker back: that is the backpressure.
 Secrets travel here only, never in argv or environment.
 """
 
