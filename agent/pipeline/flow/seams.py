@@ -19,6 +19,7 @@ from agent.audit.events import BatchLeft, Tell
 from agent.model.batch import BatchId
 from agent.model.item import Item
 from agent.model.job import CentreKeys, Job, Line, Message
+from agent.model.rejected import RejectedBatch
 from agent.model.run import RunKind
 from agent.pipeline.flow.judge import ExchangeKeys
 from agent.pipeline.seal import Sender, Signer
@@ -144,6 +145,11 @@ class Chance:
     clock: Callable[[], float] = time.monotonic
 
 
+async def keep_nothing(_: RejectedBatch) -> int:
+    """Where nobody looks at rejected rows."""
+    return 0
+
+
 @dataclass(frozen=True)
 class Parts:
     """Everything that a push flow needs.
@@ -166,6 +172,7 @@ class Parts:
         limits: times and numbers.
         backoff: waits after failures.
         states: folder of what diffs compare with; None where nothing is compared.
+        give_back: puts rows of a rejected batch into quarantine; how many there were.
     """
 
     exchange: ExchangeClient
@@ -183,6 +190,7 @@ class Parts:
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)
     states: Path | None = None
+    give_back: Callable[[RejectedBatch], Awaitable[int]] = keep_nothing
 
 
 async def undivided(work: Callable[[], T]) -> T:

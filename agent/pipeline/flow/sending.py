@@ -30,6 +30,7 @@ from agent.audit.events import (
     EpochOpened,
     ExchangeTrouble,
     ReceiptKept,
+    RowsReturned,
 )
 from agent.errors import (
     BadSignature,
@@ -43,7 +44,9 @@ from agent.errors import (
     SpoolWriteFailed,
     StateDamaged,
 )
+from agent.model import rejected
 from agent.model.batch import Reason
+from agent.model.item import Item
 from agent.pipeline import seal
 from agent.pipeline.flow import judge
 from agent.pipeline.flow.lane import Lane, defect
@@ -319,6 +322,8 @@ class Sending:
     async def _keep(self, batch: Batch, receipt: Receipt, text: str) -> None:
         """Store a verified receipt and act on it."""
         lane, parts = self._lane, self._parts
+        if receipt.state == "rejected":
+            await self._give_back(batch, receipt)
         new = NewReceipt(
             epoch=batch.epoch,
             seq=batch.seq,
@@ -343,6 +348,54 @@ class Sending:
             error = BatchRejected(f"{receipt.code}: batch {batch.epoch}/{batch.seq}")
             parts.tell(ExchangeTrouble(lane.resource, error.code, error.detail, 0, 0.0))
         lane.bell.ring()
+
+    async def _give_back(self, batch: Batch, receipt: Receipt) -> None:
+        """Rows that the exchange refuses come back with its reason.
+
+        Before the receipt is kept, so that a crash in between does it again. Where it
+        cannot be done the stream is halted all the same.
+        """
+        lane, parts = self._lane, self._parts
+        ops = rejected.OPS.get(receipt.code or "")
+        if ops is None:
+            return
+        path = parts.spool.path(batch.file)
+        try:
+            items = await undivided(partial(self._sealed_items, path))
+            found = rejected.RejectedBatch(
+                file=str(path),
+                resource=lane.resource,
+                epoch=batch.epoch,
+                seq=batch.seq,
+                items=items,
+                code=receipt.code or "",
+                ops=ops,
+            )
+            rows = await parts.give_back(found)
+        except (FepError, OSError) as e:
+            error = (
+                e if isinstance(e, FepError) else SpoolDamaged(f"{path}: {e.strerror}")
+            )
+            parts.tell(ExchangeTrouble(lane.resource, error.code, error.detail, 0, 0.0))
+        else:
+            parts.tell(
+                RowsReturned(
+                    lane.resource, batch.epoch, batch.seq, receipt.code or "", rows
+                )
+            )
+
+    def _sealed_items(self, path: Path) -> tuple[Item, ...]:
+        """The items of the catalog by which a batch was sealed.
+
+        Raises:
+            SpoolDamaged: the catalog is not known any more.
+        """
+        manifest = wire.parse(seal.payload_of(wire.read_line1(path).decode("ascii")))
+        version = manifest.catalog.version
+        catalog = self._parts.state.catalog(self._lane.stream_id, version)
+        if catalog is None:
+            raise SpoolDamaged(f"{path}: catalog {version} is not known")
+        return wire_catalog.parse(seal.payload_of(catalog.jws)).items
 
     async def _drop_wanted(self) -> None:
         """A run that was to repeat itself waits for a person now."""
