@@ -288,6 +288,19 @@ class EndpointChanged(Event):
 
 
 @dataclass(frozen=True)
+class RowsReturned(Event):
+    """Rows of a batch that the exchange rejected were put into quarantine."""
+
+    name = "rows.returned"
+    level = "warning"
+    resource: str
+    epoch: int
+    seq: int
+    code: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class OrphansRemoved(Event):
     """Files that a crash left behind unregistered were deleted at start."""
 

@@ -44,6 +44,7 @@ from agent.pipeline.spool import Spool
 from agent.pipeline.uplink.endpoint import Endpoint
 from agent.pipeline.uplink.exchange import Exchange
 from agent.pipeline.uplink.ways import Shift
+from agent.pipeline.worker.giving import give_back
 from agent.pipeline.worker.spawn import WorkerProcess
 from agent.settings import Settings
 from agent.state import State
@@ -147,6 +148,11 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         backoff=swap.backoff(found),
         states=found.paths.diff,
         reports=found.paths.reports,
+        give_back=lambda rejected: give_back(
+            rejected,
+            found.paths.quarantine,
+            rss_bytes=board.settings.push.worker_memory_mb * MB,
+        ),
     )
     flow = PushFlow(swap.leaving(work), parts)
     exchange.ways.listen(partial(_shifted, flow, tell))

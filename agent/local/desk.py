@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from agent import VERSION
 from agent.errors import BatchUnknown, FepError, GateClosed, all_errors
 from agent.local.lookups import Sight
+from agent.local.rejections import explained
 from agent.model.run import RunKind
 
 JsonObject = dict[str, Any]
@@ -261,6 +262,9 @@ def _receipt(body: JsonObject, *, texts: bool) -> Iterator[tuple[str, Any]]:
 
 def _named(trouble: JsonObject) -> JsonObject:
     """A trouble with the title and the next step of its code."""
+    if (words := explained(trouble["code"], trouble["detail"])) is not None:
+        title, remedy = words.title._asdict(), words.remedy._asdict()
+        return {**trouble, "title": title, "remedy": remedy}
     for cls in all_errors():
         if cls.code == trouble["code"]:
             return {

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,8 +31,9 @@ STEADY_S = 60.0
 """A connection that lasted so long was a good one: waits begin anew, seconds."""
 HELD_S = 1.0
 """One that lasted so long and was cut is opened again at once, seconds."""
-AT_ONCE_S = 0.05
-"""Longest wait then, so that not every node comes back in the same instant."""
+AT_ONCE_S = (0.05, 0.25, 1.0)
+"""Longest waits before the first tries then, so that not every node comes back in the
+same instant, seconds."""
 
 
 class Channel(Protocol):
@@ -123,28 +124,20 @@ class Relay:
 
     async def forever(self) -> None:
         """Connect, serve, wait, connect again; until cancelled."""
-        attempt = 0
+        pauses = _Pauses(self._waits)
         while True:
-            began = self._waits.clock()
+            began, self._up = self._waits.clock(), False
             try:
                 await self._once()
             except FepError as e:
-                held_s = self._waits.clock() - began
-                cut = self._up and held_s > HELD_S and not isinstance(e, _Closed)
-                attempt = 1 if cut or held_s > STEADY_S else attempt + 1
-                wait_s = self._wait_s(attempt, cut=cut)
-                self._hooks.closed(e, attempt, wait_s)
+                held_s = self._waits.clock() - began if self._up else 0.0
+                cut = isinstance(e, ExchangeUnreachable) and not isinstance(e, _Closed)
+                wait_s = pauses.after(held_s=held_s, up=self._up, cut=cut)
+                self._hooks.closed(e, pauses.attempt, wait_s)
                 await self._waits.sleep(wait_s)
-
-    def _wait_s(self, attempt: int, *, cut: bool) -> float:
-        waits = self._waits
-        if cut:
-            return waits.uniform(0.0, AT_ONCE_S)
-        return waits.backoff.wait_s(attempt, waits.uniform)
 
     async def _once(self) -> None:
         """One connection, from its opening to its end, which is always an error."""
-        self._up = False
         async with self._connect() as channel:
             self._up = True
             self._hooks.opened()
@@ -177,6 +170,37 @@ class Relay:
             await channel.send(_answer(frame, answer))
         except FepError:
             return  # the reading side sees the same end, and tells it
+
+
+class _Pauses:
+    """How long to wait after one connection and before the next.
+
+    Attributes:
+        attempt: how many in a row have failed.
+    """
+
+    def __init__(self, waits: Waits) -> None:
+        self._waits = waits
+        self._soon: Iterator[float] | None = None
+        self.attempt = 0
+
+    def after(self, *, held_s: float, up: bool, cut: bool) -> float:
+        """Seconds to wait.
+
+        Args:
+            held_s: how long the connection was open.
+            up: whether it was.
+            cut: whether the line broke; else somebody ended it.
+        """
+        if not cut:
+            self._soon = iter(())
+        elif up and (self._soon is None or held_s > HELD_S):
+            self._soon, self.attempt = iter(AT_ONCE_S), 0
+        self.attempt = 1 if held_s > STEADY_S else self.attempt + 1
+        soon_s = None if self._soon is None else next(self._soon, None)
+        if soon_s is not None:
+            return self._waits.uniform(0.0, soon_s)
+        return self._waits.backoff.wait_s(self.attempt, self._waits.uniform)
 
 
 def _answer(frame: Frame, answer: str | Problem) -> str:

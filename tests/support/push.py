@@ -16,6 +16,7 @@ from agent.audit.events import BatchLeft, Event, Recorded
 from agent.crypto.jose import PrivateKey
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
+from agent.model.rejected import RejectedBatch
 from agent.model.run import RunKind
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus, RunReport
@@ -96,6 +97,8 @@ class World:
         self.recorded: list[Recorded] = []
         self.number: str | None = None
         self.log_fails: BaseException | None = None
+        self.returned: list[RejectedBatch] = []
+        self.give_fails: BaseException | None = None
         self.refresh_fails: BaseException | None = None
         self._numbers = itertools.count(1)
 
@@ -144,6 +147,13 @@ class World:
         """The audit log."""
         self.recorded.append(event)
 
+    async def give_back(self, rejected: RejectedBatch) -> int:
+        """The quarantine, or a child that dies."""
+        self.returned.append(rejected)
+        if self.give_fails is not None:
+            raise self.give_fails
+        return 7
+
     def open_state(self) -> State:
         """The state of this folder."""
         return State(
@@ -183,6 +193,7 @@ class World:
             ),
             limits=self.limits,
             backoff=Backoff(base_s=5, cap_s=600),
+            give_back=self.give_back,
         )
 
     @asynccontextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.errors import GateClosed, MalformedMessage, SpoolDamaged
+from agent.model.item import Item
 from agent.pipeline import seal
 from agent.pipeline.flow import judge
 from agent.pipeline.flow.lane import Lane
@@ -69,6 +70,19 @@ def check_gate(lane: Lane, batch: Batch) -> None:
             f"{lane.resource}: batch {batch.epoch}/{batch.seq}, sealed as version"
             f" {version}, holds an item that is not shared any more"
         )
+
+
+def sealed_items(lane: Lane, batch: Batch) -> tuple[Item, ...]:
+    """The items of the catalog by which a batch was sealed.
+
+    Raises:
+        SpoolDamaged: nobody can say any more what they were.
+    """
+    version = manifest_of(lane.parts, batch).catalog.version
+    catalog = lane.parts.state.catalog(lane.stream_id, version)
+    if catalog is None:
+        raise SpoolDamaged(f"{batch.file}: its catalog, version {version}, is unknown")
+    return wire_catalog.parse(seal.payload_of(catalog.jws)).items
 
 
 def may_leave(lane: Lane, catalog: Catalog) -> bool:

@@ -19,6 +19,7 @@ from agent.audit.events import BatchLeft, Recorded, Tell
 from agent.model.batch import BatchId
 from agent.model.item import Item
 from agent.model.job import CentreKeys, Job, Line, Message
+from agent.model.rejected import RejectedBatch
 from agent.model.run import RunKind
 from agent.pipeline.flow.judge import ExchangeKeys
 from agent.pipeline.seal import Sender, Signer
@@ -146,6 +147,11 @@ class Chance:
     clock: Callable[[], float] = time.monotonic
 
 
+async def keep_nothing(_: RejectedBatch) -> int:
+    """Where nobody looks at rejected rows."""
+    return 0
+
+
 @dataclass(frozen=True)
 class Parts:
     """Everything that a push flow needs.
@@ -171,6 +177,7 @@ class Parts:
         backoff: waits after failures.
         states: folder of what diffs compare with; None where nothing is compared.
         reports: folder for the keys that comparisons find; None where nobody may ask.
+        give_back: puts rows of a rejected batch into quarantine; how many there were.
     """
 
     exchange: ExchangeClient
@@ -190,6 +197,7 @@ class Parts:
     backoff: Backoff = field(default_factory=Backoff)
     states: Path | None = None
     reports: Path | None = None
+    give_back: Callable[[RejectedBatch], Awaitable[int]] = keep_nothing
 
 
 async def undivided(work: Callable[[], T]) -> T:

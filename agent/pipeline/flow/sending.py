@@ -49,6 +49,7 @@ from agent.pipeline.flow import files, judge
 from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.errands import Hands
 from agent.pipeline.flow.lane import Errand, Lane, defect
+from agent.pipeline.flow.returning import give_back
 from agent.pipeline.flow.seams import Parts, undivided
 from agent.pipeline.flow.slots import Slots
 from agent.state import Batch, Count, Epoch, NewReceipt, Run, Stream
@@ -330,6 +331,8 @@ class Sending:
     async def _keep(self, batch: Batch, receipt: NewReceipt) -> None:
         """Store a verified receipt and act on it."""
         lane, parts = self._lane, self._parts
+        if receipt.state == "rejected":
+            await give_back(lane, batch, receipt.code or "")
         await undivided(
             partial(parts.state.keep_receipt, lane.stream_id, receipt, at=lane.stamp())
         )

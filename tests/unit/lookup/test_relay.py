@@ -159,7 +159,8 @@ async def test_a_broken_line_is_opened_again(
     exchange.lines[0].inbox.put_nowait(end)
     await settle()
     assert exchange.opened == 2
-    assert [(n, s) for _, n, s in exchange.closed] == [(1, 1.0)]
+    wait_s = AT_ONCE_S[0] if isinstance(end, ExchangeUnreachable) else 1.0
+    assert [(n, s) for _, n, s in exchange.closed] == [(1, wait_s)]
     exchange.lines[1].request("a")
     await settle()
     assert [f.id for f in exchange.lines[1].sent] == ["a"]
@@ -242,7 +243,7 @@ async def test_a_line_that_held_and_was_cut_is_opened_again_at_once(
         exchange.at += 3.0
         exchange.lines[n].inbox.put_nowait(ExchangeUnreachable("cut"))
         await settle()
-    assert exchange.slept == [AT_ONCE_S] * 3
+    assert exchange.slept == [AT_ONCE_S[0]] * 3
     assert [attempt for _, attempt, _ in exchange.closed] == [1, 1, 1]
     assert exchange.opened == 4
 
@@ -256,3 +257,26 @@ async def test_a_goodbye_and_a_refusal_are_followed_by_a_wait(
     exchange.lines[0].inbox.put_nowait(None)
     await settle()
     assert exchange.slept == [1.0, 2.0]
+
+
+async def test_a_line_that_is_not_back_at_once_is_tried_soon(
+    exchange: Exchange,
+) -> None:
+    """Three times, then with waits that grow."""
+    exchange.at += 3.0
+    exchange.refuses = 4
+    exchange.lines[0].inbox.put_nowait(ExchangeUnreachable("cut"))
+    await settle()
+    assert exchange.slept == [*AT_ONCE_S, 8.0, 8.0]
+    assert exchange.opened == 2
+
+
+async def test_a_line_that_breaks_as_soon_as_it_is_open_is_not_hammered(
+    exchange: Exchange,
+) -> None:
+    """Each time it opens and does not hold, the wait is longer."""
+    exchange.lines += [Line(), Line()]
+    for n in range(5):
+        exchange.lines[n].inbox.put_nowait(ExchangeUnreachable("cut"))
+        await settle()
+    assert exchange.slept == [*AT_ONCE_S, 8.0, 8.0]

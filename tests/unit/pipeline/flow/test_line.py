@@ -81,8 +81,9 @@ async def test_who_waits_for_a_turn_is_not_taken_for_hung(tmp_path: Path) -> Non
             await until(flow, lambda s: s.waiting.batches == 2, one.resource)
         await slow.busy(1)
         world.clock.move(LONGEST_SEND_S + 1)
-        while flow.stuck() == "the sweeper of the spool":  # it had just begun
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(5):
+            while flow.stuck() == "the sweeper of the spool":  # it had just begun
+                await flow.changes.listen().wait()
         assert flow.stuck() == f"sending {slow.order[0]}"
         slow.gate.set()
         await asyncio.gather(*pulls)
