@@ -91,6 +91,7 @@ class World:
         self.scripts = {r.resource: Script() for r in self.resources}
         self.exchange = ExchangeDouble(AUD, NODE, KEY.public, self.clock.now)
         self.bound: tuple[str, ...] = ()
+        self.reports: Path | None = None
         self.refreshes = 0
         self.left: list[BatchLeft] = []
         self.recorded: list[Recorded] = []
@@ -181,6 +182,7 @@ class World:
             ),
             limits=self.limits,
             backoff=Backoff(base_s=5, cap_s=600),
+            reports=self.reports,
         )
 
     @asynccontextmanager

@@ -68,6 +68,7 @@ from agent.model.job import (
     Way,
     Written,
 )
+from agent.model.run import COMPARING
 from agent.model.stream import Head
 from agent.pipeline import seal
 from agent.pipeline.flow import judge, reconcile, report, start
@@ -177,7 +178,8 @@ class Reading:
             return
         lane.wanted = None
         lane.aborted = None
-        lane.reread = False
+        if wanted.kind not in COMPARING:
+            lane.reread = False
         lane.reading = asyncio.ensure_future(_Run(lane, wanted).go())
         lane.changed()
         task = lane.reading
