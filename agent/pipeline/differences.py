@@ -12,8 +12,8 @@ Rules (wire.md §3, Reconcile)
    the centre keeps of it is no difference (``k`` of wire.md §2).
 4. Whether a missing or stale row is only *late*, which means that it changed after what
    was sent last, is for who knows the source to say.
-5. Memory: the centre's keys of one group of buckets, and the keys that differ. What is
-   beyond :data:`MOST` of these is left for the next run, and told.
+5. Memory: the centre's keys of one group of buckets, and the keys that differ. Where
+   these are too many, the rest is left for the next run, and told.
 """
 
 from __future__ import annotations
@@ -25,12 +25,25 @@ from agent.crypto.frames import bucket, digest_text
 
 DETAIL = 64
 """Most buckets whose keys the centre tells at once."""
-ASK_ROWS = 4096
-"""Rows of the centre to ask for at once, about: a reply stays far below 4 MiB."""
-GROUP_ROWS = 262_144
-"""Rows of the centre that are compared in one pass over the source, about."""
-MOST = 500_000
-"""Most keys that differ before the rest is left."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much is in memory at once.
+
+    Args:
+        ask_rows: rows of the centre to ask for at once, about: a reply stays far below
+            4 MiB.
+        group_rows: rows of the centre that are compared in one pass, about.
+        most: keys that differ before the rest is left.
+    """
+
+    ask_rows: int = 4096
+    group_rows: int = 262_144
+    most: int = 500_000
+
+
+USUAL = Bounds()
 
 Key = bytes
 """Canonical key: the frames of its items."""

@@ -180,6 +180,7 @@ def test_a_recall_takes_everything_and_the_exchange_signs_that_it_has_none(
     assert manifest["deletes_confirmed"]["count"] == 6490
 
     place.agent.wait_for("resource.recalled", resource=PERSONS, rows=6490)
+    place.agent.wait_for("run.ended", resource=PERSONS, read=0, upsert=0)
     shown = place.status()
     assert shown["state"] == "recalled"
     assert shown["recalled"]["proven_at"] is not None

@@ -13,17 +13,51 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from agent.crypto.frames import bucket, digest_text
 from agent.crypto.jose import PrivateKey, PublicKey, split, verify
 from agent.errors import ExchangeRefused, UnknownKey
 from agent.model.batch import BatchId, Rows
+from agent.model.item import Item, ItemType
 from agent.wire import batch as wire
 from agent.wire import catalog, position, receipt, reconcile
 from agent.wire.batch import Manifest
 from agent.wire.grammar import format_time
+from agent.wire.key_text import frames_of
 from agent.wire.position import Position
 from agent.wire.receipt import Receipt
 
 Rewrite = Callable[[str], str | None]
+Table = dict[int, str]
+"""Rows by their one key of type I -> digest of each, 32 hex digits."""
+
+
+def holding(table: Table, asked: reconcile.Request, digest: str) -> reconcile.Response:
+    """What an exchange with these rows says."""
+    item = Item("id", ItemType.I, None, None, True, "1")
+    counts, sums = [0] * (1 << asked.bits), [0] * (1 << asked.bits)
+    detail = []
+    for number, row in table.items():
+        place = bucket(frames_of([str(number)], [item]), asked.bits)
+        counts[place] += 1
+        sums[place] += int(row, 16)
+        if place in (asked.detail or ()):
+            detail.append(reconcile.Key(place, (str(number),), row))
+    told = map(digest_text, sums)
+    return reconcile.Response(
+        iss=asked.aud,
+        aud=asked.iss,
+        irt=asked.jti,
+        req_sha256=digest,
+        iat=asked.iat,
+        resource=asked.resource,
+        epoch=asked.epoch,
+        seq=asked.seq,
+        catalog=asked.catalog,
+        bits=asked.bits,
+        rows=len(table),
+        buckets=tuple(zip(counts, told, strict=True)),
+        detail=None if asked.detail is None else tuple(detail),
+    )
 
 
 @dataclass
@@ -76,6 +110,7 @@ class ExchangeDouble:
     refuse_seq: dict[int, str] = field(default_factory=dict)
     loaded_rows: dict[str, int] = field(default_factory=dict)
     too_many: int = 0
+    rows: dict[str, Table] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._before: dict[str, deque[BaseException]] = defaultdict(deque)
@@ -173,19 +208,30 @@ class ExchangeDouble:
         self._leave("put_catalog", "")
 
     async def reconcile(self, request: str) -> str:
-        """What it counted, without looking at a bucket."""
+        """What :attr:`rows` holds, else a bare count; for the last loaded batch only."""
         self._enter("reconcile")
         message = split(request, cap=reconcile.REQUEST_CAP)
         verified = verify(message, self.sign_key, typ=reconcile.TYP_REQUEST)
         asked = reconcile.parse_request(verified.payload)
-        if (asked.epoch, asked.seq) != self.places[asked.resource].loaded:
-            raise ExchangeRefused("a later batch is loaded", problem="stale-epoch")
+        loaded = self.places[asked.resource].loaded
+        if (asked.epoch, asked.seq) != loaded:
+            later = (asked.epoch, asked.seq) > loaded
+            problem = "busy" if later else "stale-epoch"
+            raise ExchangeRefused("not that batch", problem=problem)
+        if asked.resource in self.rows or asked.bits:
+            held = holding(self.rows.get(asked.resource, {}), asked, message.digest)
+        else:
+            held = self._counted(asked, message.digest)
+        text = self.key.sign(reconcile.TYP_RESPONSE, held.payload())
+        return self._leave("reconcile", text) or ""
+
+    def _counted(self, asked: reconcile.Request, digest: str) -> reconcile.Response:
         rows = self.loaded_rows.get(asked.resource, 0) + self.too_many
-        found = reconcile.Response(
+        return reconcile.Response(
             iss=self.aud,
             aud=asked.iss,
             irt=asked.jti,
-            req_sha256=message.digest,
+            req_sha256=digest,
             iat=int(self.now().timestamp()),
             resource=asked.resource,
             epoch=asked.epoch,
@@ -196,8 +242,6 @@ class ExchangeDouble:
             buckets=((rows, "0" * 32),),
             detail=None,
         )
-        text = self.key.sign(reconcile.TYP_RESPONSE, found.payload())
-        return self._leave("reconcile", text) or ""
 
     async def upload(self, path: Path, size: int, *, batch: BatchId) -> str | None:
         """Take a batch."""
@@ -274,6 +318,8 @@ class ExchangeDouble:
             kept.state = "loaded"
         place.loaded = (final.manifest.stream.epoch, final.manifest.stream.seq)
         self.loaded_rows[resource] = sum(k.manifest.rows.upsert for k in parts)
+        if not self.loaded_rows[resource]:
+            self.rows[resource] = {}
 
     def reject(self, resource: str, code: str) -> None:
         """Reject the newest final part, as after looking at its rows."""

@@ -92,6 +92,7 @@ class World:
         self.scripts = {r.resource: Script() for r in self.resources}
         self.exchange = ExchangeDouble(AUD, NODE, KEY.public, self.clock.now)
         self.bound: tuple[str, ...] = ()
+        self.reports: Path | None = None
         self.refreshes = 0
         self.left: list[BatchLeft] = []
         self.recorded: list[Recorded] = []
@@ -194,6 +195,7 @@ class World:
             limits=self.limits,
             backoff=Backoff(base_s=5, cap_s=600),
             give_back=self.give_back,
+            reports=self.reports,
         )
 
     @asynccontextmanager

@@ -14,10 +14,13 @@ from agent.errors import WorkerDied
 from agent.model.batch import Quality, Rows
 from agent.model.column import Column
 from agent.model.job import (
+    AskKeys,
     CentreKeys,
     Columns,
+    Compared,
     Ended,
     Failed,
+    Gone,
     Job,
     Line,
     Message,
@@ -27,6 +30,7 @@ from agent.model.job import (
     Way,
     Written,
 )
+from agent.model.run import COMPARING
 
 AS_OF = "2026-11-21T08:00:00Z"
 
@@ -56,6 +60,10 @@ class Script:
         jobs: what was asked of the runs.
         columns: what runs say of the table, if anything; it fits unless they fail.
         hold: waited for before part ``hold_at``.
+        found: what a comparison tells.
+        gone: how many deletes it brings, told after that.
+        repairs: the parts that it sends.
+        asks: buckets of which it asks the keys first; ``keys`` has the answer.
     """
 
     chunks: Sequence[Chunk] = (Chunk(3), Chunk(2))
@@ -70,6 +78,11 @@ class Script:
     jobs: list[Job] = field(default_factory=list)
     hold: asyncio.Event | None = None
     hold_at: int = 1
+    found: Compared | None = None
+    gone: Gone | None = None
+    repairs: Sequence[Chunk] = ()
+    asks: tuple[int, ...] = ()
+    keys: list[CentreKeys] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     killed: int = 0
     on_written: Callable[[int], None] | None = None
@@ -96,8 +109,10 @@ class WorkerDouble:
         self._script.jobs.append(job)
 
     async def send(self, message: Line | CentreKeys) -> None:
-        assert isinstance(message, Line)
-        await self._line.put(message)
+        if isinstance(message, CentreKeys):
+            self._script.keys.append(message)
+        else:
+            await self._line.put(message)
 
     async def messages(self) -> AsyncIterator[Message]:
         script = self._script
@@ -114,9 +129,9 @@ class WorkerDouble:
         for said in filter(None, (script.unfit, script.way)):
             yield said
         job = script.jobs[-1]
-        chunks = script.chunks
-        if job.mode == "incremental":
-            chunks = script.changes or (Chunk(0, size=0),)
+        chunks = _chunks(job, script)
+        for said in _compares(job, script):
+            yield said
         done = 0 if job.resume is None else job.resume.parts
         yield Progress(0, sum(c.upsert for c in chunks))
         for number, chunk in enumerate(chunks[done:], done + 1):
@@ -134,6 +149,24 @@ class WorkerDouble:
             yield Written(number)
         self._ended = True
         yield _ended(chunks)
+
+
+def _chunks(job: Job, script: Script) -> Sequence[Chunk]:
+    """The parts of a run by its mode."""
+    if job.mode == "incremental":
+        return script.changes or (Chunk(0, size=0),)
+    if job.mode == "recall":
+        return (Chunk(0),)
+    return script.repairs if job.mode in COMPARING else script.chunks
+
+
+def _compares(job: Job, script: Script) -> list[Message]:
+    """What a comparison says before its first part."""
+    if job.mode not in COMPARING:
+        return []
+    asks = [AskKeys(script.asks)] if script.asks else []
+    said = (*asks, script.found, script.gone)
+    return [message for message in said if message is not None]
 
 
 def _write_new(path: Path, data: bytes) -> None:
@@ -160,6 +193,10 @@ def _of(job: Job, number: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
     }
     if job.mode == "full":
         return {**said, "base": None if final else frontier}
+    if job.mode == "recall":
+        return {**said, "frontier": None}
+    if job.mode in COMPARING:
+        return {**said, "frontier": None, "mode": "repair", "distinct": None}
     mode = "incremental" if chunks[0].upsert else "unchanged"
     return {**said, "mode": mode, "distinct": None}
 

@@ -2,7 +2,8 @@
 """What the centre holds of a stream, as it signs it (wire.md §3, Reconcile).
 
 It answers for its last loaded batch only. What is on its way makes it refuse: it is
-asked a few times more, then the run that asks is tried again.
+asked a few times more, about the batch that its signed position names, then the run
+that asks is tried again.
 """
 
 from __future__ import annotations
@@ -80,18 +81,10 @@ class Centre:
         state, stream = self._lane.parts.state, self._lane.stream_id
         rows = 0 if whole else await undivided(partial(state.last_distinct, stream))
         self._bits = min(max((rows or 0) // AIM_ROWS, 1).bit_length() - 1, MOST_BITS)
-        for tries in range(TRIES):
-            self._at = await undivided(partial(state.last_loaded, stream))
-            if self._at == (0, 0):
-                raise ExchangeRefused("nothing is loaded yet", problem="busy")
-            try:
-                response, text = await self._ask(None)
-            except ExchangeRefused as e:
-                if e.problem not in PASSING or tries == TRIES - 1:
-                    raise
-                await self._pause()
-            else:
-                break
+        self._at = await undivided(partial(state.last_loaded, stream))
+        if self._at == (0, 0):
+            raise ExchangeRefused("nothing is loaded yet", problem="busy")
+        response, text = await self._patiently()
         self._first = response.buckets
         counts, sums = zip(*response.buckets, strict=True)
         return Holding(counts, sums, text)
@@ -131,8 +124,37 @@ class Centre:
             tuple(key.texts for key in found), tuple(key.digest for key in found)
         )
 
-    async def _pause(self) -> None:
-        await self._lane.parts.chance.sleep(self._lane.parts.limits.poll_s)
+    async def _patiently(self) -> tuple[reconcile.Response, str]:
+        """Ask until it answers for the batch that it says it loaded last.
+
+        Which that is, its signed position says: it may have been restored.
+        """
+        for _ in range(TRIES - 1):
+            try:
+                return await self._ask(None)
+            except ExchangeRefused as e:
+                if e.problem not in PASSING:
+                    raise
+            loaded = await self._loaded()
+            if loaded == self._at:
+                parts = self._lane.parts
+                await parts.chance.sleep(parts.limits.poll_s)
+            self._at = loaded
+        return await self._ask(None)
+
+    async def _loaded(self) -> tuple[int, int]:
+        lane, parts = self._lane, self._lane.parts
+        key, nonce = lane.key, parts.chance.new_nonce()
+        text = await parts.exchange.position(lane.resource, nonce)
+        found = judge.read_position(
+            text,
+            stream=(key.producer, key.aud, key.resource),
+            nonce=nonce,
+            keys=parts.keys(),
+            now=parts.chance.now(),
+            tolerance_s=parts.limits.clock_tolerance_s,
+        )
+        return found.loaded
 
     async def _ask(
         self, detail: tuple[int, ...] | None

@@ -33,6 +33,7 @@ from agent.errors import (
     SpoolWriteFailed,
     StateDamaged,
 )
+from agent.model.run import COMPARING
 from agent.pipeline.flow import start
 from agent.pipeline.flow.lane import Again, Lane, Wanted, defect
 from agent.pipeline.flow.run import Run
@@ -99,7 +100,8 @@ class Reading:
             return
         lane.wanted = None
         lane.aborted = None
-        lane.reread = False
+        if wanted.kind not in COMPARING:
+            lane.reread = False
         lane.reading = asyncio.ensure_future(Run(lane, wanted).go())
         lane.changed()
         task = lane.reading

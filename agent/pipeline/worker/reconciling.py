@@ -38,7 +38,7 @@ from agent.model.job import Compared, Gone
 from agent.pipeline import differences
 from agent.pipeline.diff import Diff
 from agent.pipeline.diff_state import KeyClash, StateUnfit
-from agent.pipeline.differences import Found, Key, Match
+from agent.pipeline.differences import USUAL, Bounds, Found, Key, Match
 from agent.pipeline.pack import Load
 from agent.wire.arrow import OP, deleted_rows, key_frames, row_digests, schema_of
 from agent.wire.key_text import frames_of, key_columns, texts_of
@@ -67,19 +67,23 @@ def compared(ground: Ground) -> Iterator[Load]:
         InternalFault: the daemon did not ask the centre.
         SpoolWriteFailed: the report cannot be written.
     """
-    comparison = _Comparison(ground)
+    comparison = _Comparison(ground, USUAL)
     comparison.go()
     yield comparison.unsent(0)
 
 
-def repaired(ground: Ground) -> Iterator[Load]:
+def repaired(ground: Ground, *, bounds: Bounds = USUAL) -> Iterator[Load]:
     """What is missing or stale at the centre, then a ``d`` row for what is extra.
+
+    Args:
+        ground: open.
+        bounds: how much is in memory at once.
 
     Raises:
         InternalFault: the daemon did not ask the centre.
         SpoolWriteFailed: the report cannot be written.
     """
-    comparison = _Comparison(ground)
+    comparison = _Comparison(ground, bounds)
     found = comparison.go()
     if found.extra:
         ground.tell(Gone(len(found.extra), comparison.centre))
@@ -103,11 +107,11 @@ class _Counts:
 class _Comparison:
     """One comparison, pass by pass."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, bounds: Bounds) -> None:
         job = ground.job
         if job.centre is None or job.sums is None:
             raise InternalFault("a comparison needs what the centre holds")
-        self._ground = ground
+        self._ground, self._bounds = ground, bounds
         self._counts, self._sums = job.centre, job.sums
         self._keys: Sequence[Item] = tuple(i for i in ground.items if i.key)
         self._met = _Counts()
@@ -125,10 +129,10 @@ class _Comparison:
         tally = self._tally()
         differing = tally.differing(self._counts, self._sums)
         passes = list(
-            differences.groups(differing, self._counts, rows=differences.GROUP_ROWS)
+            differences.groups(differing, self._counts, rows=self._bounds.group_rows)
         )
         for number, group in enumerate(passes):
-            if self._found.size > differences.MOST:
+            if self._found.size > self._bounds.most:
                 self._left = sum(map(len, passes[number:]))
                 break
             self._match(group, tally.bits)
@@ -171,7 +175,7 @@ class _Comparison:
         asks = differences.groups(
             group,
             self._counts,
-            rows=differences.ASK_ROWS,
+            rows=self._bounds.ask_rows,
             most=differences.DETAIL,
         )
         for asked in asks:
