@@ -318,6 +318,14 @@ class SpoolIncomplete(Event):
 
 
 @dataclass(frozen=True)
+class DigestsRemoved(Event):
+    """Digests of resources that have left the catalogue were deleted."""
+
+    name = "digests.removed"
+    resources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SpoolBlocked(Event):
     """The spool is full; reading waits."""
 

@@ -117,6 +117,7 @@ async def live(daemon: Daemon, stop: Stop) -> None:
         FepError: a part cannot go on, such as SpoolWriteFailed.
     """
     await daemon.flow.recover()
+    await daemon.flow.forget_all_but(daemon.board.work.known)
     await daemon.lookups.flow.recover()
     app = server.application(daemon.desk, _people(daemon))
     _make_run_folder(daemon.settings.paths.run)

@@ -100,6 +100,7 @@ class Swap:
         self.scheduler.use(plans(new))
         parts = replace(self.parts, limits=limits(found), backoff=backoff(found))
         await self.flow.use(leaving(new), parts)
+        await self.flow.forget_all_but(new.known)
         await self._policy(old, new)
         await self._sources(old.settings, found)
 

@@ -45,6 +45,11 @@ class Work:
     shut: Mapping[str, str]
     digest: str
 
+    @property
+    def known(self) -> frozenset[str]:
+        """All codes of the catalogue, those too whose gate is shut."""
+        return frozenset(o.resource for o in self.outgoing) | self.kept.keys()
+
 
 class Board:
     """The work that holds now; what must follow a change reads it here.

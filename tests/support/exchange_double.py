@@ -208,7 +208,7 @@ class ExchangeDouble:
         self._leave("put_catalog", "")
 
     async def reconcile(self, request: str) -> str:
-        """What :attr:`rows` holds, else a bare count; for the last loaded batch only."""
+        """What :attr:`rows` holds, else a count; for the last loaded batch only."""
         self._enter("reconcile")
         message = split(request, cap=reconcile.REQUEST_CAP)
         verified = verify(message, self.sign_key, typ=reconcile.TYP_REQUEST)

@@ -34,6 +34,7 @@ from agent.model.batch import ANY_NUMBER
 from agent.model.run import COMPARING, RunKind
 from agent.pipeline.flow import judge, reconcile, report
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted
+from agent.pipeline.flow.leftover import remove_digests
 from agent.pipeline.flow.reading import Reading
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
 from agent.pipeline.flow.sending import Sending
@@ -307,6 +308,20 @@ class PushFlow:
             if now - (lane.sender.busy_since or now) > LONGEST_SEND_S:
                 return f"sending {lane.resource}"
         return None
+
+    async def forget_all_but(self, known: Collection[str]) -> None:
+        """Delete what was kept to compare resources with that are not known any more.
+
+        Args:
+            known: all codes of the catalogue, those too whose gate is shut.
+
+        Raises:
+            SpoolWriteFailed: the disk refused.
+            StateDamaged: the state is wrong.
+        """
+        removed = await undivided(partial(remove_digests, self._parts, known))
+        if removed is not None:
+            self._parts.tell(removed)
 
     # --- what people ask for --------------------------------------------------------
 
