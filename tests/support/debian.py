@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".work" / "booted"
 BOOTS = ("bookworm", "systemd", "systemd-sysv", "dbus", "iproute2")
 """A system that boots."""
-OLDER = ("bullseye", "rpm", "libstdc++6")
-"""One with an older C library and the other packager."""
+OLDER = ("bullseye", "rpm", "libstdc++6", "systemd", "systemd-sysv", "dbus")
+"""One with an older C library, the other packager, and systemd 247."""
 ROOM_MB = 3000
 """What a system of one's own is written at most."""
 
