@@ -21,6 +21,10 @@ ROOM_MB = 3000
 """What a system of one's own is written at most."""
 
 
+class NotDone(AssertionError):
+    """A program that should have ended long ago."""
+
+
 def run(*words: str | Path, timeout: float = 120, check: bool = True) -> str:
     """A program to its end; what it printed, errors too."""
     try:
@@ -36,7 +40,7 @@ def run(*words: str | Path, timeout: float = 120, check: bool = True) -> str:
         )
     except subprocess.TimeoutExpired as e:
         said = (e.output or b"").decode("utf-8", "replace")
-        raise AssertionError(f"{words}: not done in {timeout} s\n{said}") from None
+        raise NotDone(f"{words}: not done in {timeout} s\n{said}") from None
     if check and done.returncode != 0:
         raise AssertionError(f"{words}: {done.returncode}\n{done.stdout[-4000:]}")
     return done.stdout
