@@ -15,10 +15,14 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".work" / "booted"
 BOOTS = ("bookworm", "systemd", "systemd-sysv", "dbus", "iproute2")
 """A system that boots."""
-OLDER = ("bullseye", "rpm", "libstdc++6")
-"""One with an older C library and the other packager."""
+OLDER = ("bullseye", "rpm", "libstdc++6", "systemd", "systemd-sysv", "dbus")
+"""One with an older C library, the other packager, and systemd 247."""
 ROOM_MB = 3000
 """What a system of one's own is written at most."""
+
+
+class NotDone(AssertionError):
+    """A program that should have ended long ago."""
 
 
 def run(*words: str | Path, timeout: float = 120, check: bool = True) -> str:
@@ -36,7 +40,7 @@ def run(*words: str | Path, timeout: float = 120, check: bool = True) -> str:
         )
     except subprocess.TimeoutExpired as e:
         said = (e.output or b"").decode("utf-8", "replace")
-        raise AssertionError(f"{words}: not done in {timeout} s\n{said}") from None
+        raise NotDone(f"{words}: not done in {timeout} s\n{said}") from None
     if check and done.returncode != 0:
         raise AssertionError(f"{words}: {done.returncode}\n{done.stdout[-4000:]}")
     return done.stdout
