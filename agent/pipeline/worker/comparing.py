@@ -103,10 +103,10 @@ def _differing(scale: Scale, loads: Steps) -> Iterator[Load]:
     try:
         tagging, loads = _tagging(loads)
         with _written(), _diff(scale, _known(scale), tagging) as diff:
-            if tagging is not None:
-                yield from _chosen(scale, diff, loads)
-            for load in _rows(loads):
-                yield _left(load, diff)
+            if tagging is None:
+                yield from _all_left(loads, diff)
+            else:
+                yield from _chosen_left(scale, loads, diff)
             gone = diff.gone()
             if gone:
                 scale.tell(Gone(gone, diff.known))
@@ -135,24 +135,47 @@ def _rows(loads: Steps) -> Iterator[Load]:
         yield load
 
 
-def _chosen(scale: Scale, diff: Diff, loads: Steps) -> Iterator[Load]:
+def _all_left(loads: Steps, diff: Diff) -> Iterator[Load]:
+    for load in _rows(loads):
+        yield _left(load, diff)
+
+
+def _chosen_left(scale: Scale, loads: Steps, diff: Diff) -> Iterator[Load]:
     """Take the keys, if they help, and say which rows to read; the others are counted.
 
-    After that the rows follow.
+    Raises:
+        NotGiven: rows did not come although they are there.
     """
     meeting = diff.meeting()
+    scale.counsel.give(None if meeting is None else ())
     if meeting is None:
-        scale.counsel.give(None)
+        yield from _all_left(loads, diff)
         return
-    scale.counsel.give(())
     choice = _choice(scale, meeting, loads)
     wanted = choice.wanted()
     if wanted is None:
         diff.forget()
-    else:
-        meeting.over()
-        yield _known_already(scale, choice.read - choice.chosen)
+        scale.counsel.give(None)
+        yield from _all_left(loads, diff)
+        return
+    meeting.over()
+    yield _known_already(scale, choice.read - choice.chosen)
     scale.counsel.give(wanted)
+    yield from _asked_left(loads, diff, meeting, due=choice.chosen)
+
+
+def _asked_left(
+    loads: Steps, diff: Diff, meeting: Meeting, *, due: int
+) -> Iterator[Load]:
+    """What is left of rows that were asked for, of which so many have to come."""
+    read = silent = 0
+    for load in _rows(loads):
+        read += load.read
+        silent += load.read - load.rows.num_rows
+        yield _left(load, diff)
+    if read < due:
+        raise NotGiven(f"the source did not give {due - read} rows that it has")
+    meeting.check(silent)
 
 
 def _choice(scale: Scale, meeting: Meeting, loads: Steps) -> Choice:
