@@ -133,6 +133,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         ),
         tell=tell,
         record_left=log.batch_left,
+        record=log.append,
         chance=chance,
         limits=swap.limits(found),
         backoff=swap.backoff(found),

@@ -187,5 +187,17 @@ STEP_5 = (
 )
 """What a frontier is of and how changes are found; where a run that was cut goes on."""
 
-STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5)
+STEP_6 = (
+    "ALTER TABLE epochs ADD COLUMN cause TEXT",
+    """
+    CREATE TABLE disk (
+        at TEXT PRIMARY KEY,
+        free INTEGER NOT NULL,
+        used INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+"""What made an epoch needed, and how full the disk was from time to time."""
+
+STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6)
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

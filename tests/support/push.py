@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agent.audit.events import BatchLeft, Event
+from agent.audit.events import BatchLeft, Event, Recorded
 from agent.crypto.jose import PrivateKey
+from agent.errors import ChainMoved
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
 from agent.model.run import RunKind
@@ -134,8 +135,20 @@ class World:
         """The audit log, or a disk that refuses."""
         if self.log_fails is not None:
             raise self.log_fails
-        if event not in self.left:
-            self.left.append(event)
+        for known in self.left:
+            if (known.epoch, known.seq) == (event.epoch, event.seq) and (
+                known.resource == event.resource
+            ):
+                if known.digest != event.digest:
+                    raise ChainMoved("another manifest of it has left")
+                return
+        self.left.append(event)
+
+    async def record(self, event: Recorded) -> None:
+        """The audit log, or a disk that refuses."""
+        if self.log_fails is not None:
+            raise self.log_fails
+        self.events.append(event)
 
     def open_state(self) -> State:
         """The state of this folder."""
@@ -163,6 +176,7 @@ class World:
             refresh_directory=self.refresh,
             sender=Sender(NODE, AUD, "fep/test"),
             record_left=self.record_left,
+            record=self.record,
             tell=self.events.append,
             chance=Chance(
                 now=self.clock.now,

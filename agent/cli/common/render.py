@@ -138,6 +138,7 @@ def _notes(ask: Asked, body: Body) -> Iterator[Text]:
         yield from _trouble(ask, "", trouble)
     for r in body["resources"]:
         yield from _times(ask, r)
+        yield from _begun(ask, r)
         if r["trouble"] is not None:
             yield from _trouble(ask, r["resource"], r["trouble"])
         run = r["run"]
@@ -151,6 +152,26 @@ def _notes(ask: Asked, body: Body) -> Iterator[Text]:
             yield equation(ask, run)
 
 
+_CAUSES = {
+    "spool-lost": (
+        "what waited on this machine was lost: it was read again",
+        "本机待发数据丢失，已重新读取",
+    ),
+    "restored": (
+        "this machine's state went back to an old copy: everything was read again",
+        "本机状态恢复为旧备份，已全部重新读取",
+    ),
+    "exchange-restored": (
+        "the exchange went back to an old copy: what it had lost was sent again",
+        "交换中心恢复为旧备份，已重新发送其丢失的数据",
+    ),
+    "cloned": (
+        "another machine sent as this node, until a person chose this one",
+        "曾有另一台机器以本节点身份发送，现由人工指定本机",
+    ),
+}
+CAUSE_DAYS = 7
+"""So long after an epoch was begun its cause is shown."""
 _KINDS = {
     "full": ("full", "全量"),
     "incremental": ("changes", "增量"),
@@ -187,6 +208,18 @@ def _times(ask: Asked, r: Body) -> Iterator[Text]:
         found.append(words)
     if found:
         yield Text(f"{r['resource']} {ask.say('; ', '；').join(found)}")
+
+
+def _begun(ask: Asked, r: Body) -> Iterator[Text]:
+    """Why the stream had to begin anew, for some days."""
+    from datetime import UTC, datetime, timedelta
+
+    cause, at = r["stream"]["cause"], r["stream"]["opened_at"]
+    if cause not in _CAUSES:
+        return
+    if datetime.now(UTC) - datetime.fromisoformat(at) < timedelta(days=CAUSE_DAYS):
+        words = ask.say(*_CAUSES[cause])
+        yield Text(f"{r['resource']} {moment(at)} {words} [{cause}]", "yellow")
 
 
 def _assumed(ask: Asked, assumes: Sequence[str]) -> str:

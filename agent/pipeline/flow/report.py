@@ -111,13 +111,18 @@ class RunReport:
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """The chain: last registered batch, last loaded one, and what halts it."""
+    """The chain: last registered batch, last loaded one, and what halts it.
+
+    ``cause`` is why the epoch was begun, at ``opened_at``.
+    """
 
     epoch: int
     seq: int
     loaded_epoch: int
     loaded_seq: int
     halted: str | None
+    cause: str | None = None
+    opened_at: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agent.errors import BatchRejected, MassDelete, SchemaDrift, SecrecyMarker
+from agent.errors import MassDelete, SchemaDrift, SecrecyMarker
 from agent.pipeline.flow import report
-from agent.pipeline.flow.lane import Lane
+from agent.pipeline.flow.lane import Lane, why_halted
 from agent.pipeline.flow.seams import Parts
 from agent.state import Batch, Complete, KeptFrontier, Run, Stream
 from agent.wire.grammar import parse_time
@@ -112,25 +112,25 @@ def _report(lane: Lane, run: Run) -> report.RunReport:
 
 
 def _stream_status(lane: Lane, stream: Stream) -> report.StreamStatus:
-    epoch, seq = lane.parts.state.last_loaded(stream.id)
+    state = lane.parts.state
+    epoch, seq = state.last_loaded(stream.id)
+    opened = state.opened(stream.id, stream.head.epoch)
     return report.StreamStatus(
         epoch=stream.head.epoch,
         seq=stream.head.seq,
         loaded_epoch=epoch,
         loaded_seq=seq,
         halted=stream.halt_code,
+        cause=None if opened is None else opened.cause,
+        opened_at=None if opened is None else opened.at,
     )
 
 
 def _trouble(lane: Lane, stream: Stream, newest: Run | None) -> report.Trouble | None:
     """The worst that is known: a halt, the disk, then reading, then sending."""
     if stream.halt_code is not None:
-        return report.Trouble(
-            code=BatchRejected.code,
-            detail=f"{stream.halt_code}: {stream.halt_detail}",
-            since=stream.halt_at or "",
-            next_try=None,
-        )
+        why = why_halted(stream)
+        return report.Trouble(why.code, why.detail, stream.halt_at or "", None)
     if lane.blocked is not None:
         return lane.blocked
     if lane.read_trouble is not None:

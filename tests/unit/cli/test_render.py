@@ -55,6 +55,7 @@ RESOURCE: dict[str, Any] = {
     "lag_s": None,
     "increments": None,
     "schedule": [],
+    "stream": {"cause": "first", "opened_at": "2026-11-21T08:00:00Z"},
 }
 AT = "2026-11-21T08:00:00Z"
 UP: dict[str, Any] = {
