@@ -60,6 +60,21 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class DiskSample:
+    """How full the disk was.
+
+    Args:
+        at: when, wire grammar.
+        free: bytes left on it.
+        used: bytes of batch files.
+    """
+
+    at: str
+    free: int
+    used: int
+
+
+@dataclass(frozen=True)
 class Opened:
     """Why and when the epoch of a stream was opened."""
 

@@ -21,7 +21,7 @@ from agent.model.column import Column
 from agent.model.job import Resume
 from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
-from agent.state import cuts, halts
+from agent.state import cuts, disk, halts
 from agent.state import rows as row
 from agent.state.database import Connection
 from agent.state.records import (
@@ -29,6 +29,7 @@ from agent.state.records import (
     BatchState,
     Catalog,
     Complete,
+    DiskSample,
     Epoch,
     KeptDue,
     KeptFrontier,
@@ -570,6 +571,18 @@ class State:
                 [stream, kind, other],
             ).fetchone()
             return None if found is None else str(found[0])
+
+    # --- the disk -----------------------------------------------------------------
+
+    def note_disk(self, sample: DiskSample, *, oldest: str) -> None:
+        """Keep how full the disk is, and nothing from before ``oldest``."""
+        with self._connection.transaction() as db:
+            disk.add(db, sample, oldest=oldest)
+
+    def disk(self, since: str) -> tuple[DiskSample, ...]:
+        """How full it was from a moment on, oldest first."""
+        with self._connection.transaction() as db:
+            return disk.samples(db, since)
 
     # --- catalogs, pauses ---------------------------------------------------------
 

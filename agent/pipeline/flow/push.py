@@ -37,7 +37,7 @@ from agent.pipeline.flow.status import (
     push_status,
     resource_status,
 )
-from agent.pipeline.flow.sweep import sweep
+from agent.pipeline.flow.sweep import note_disk, sweep
 from agent.pipeline.spool import Cleaned
 from agent.state import ALL, KeptDue, Run, RunEnd, RunTotals, Stream
 from agent.wire.grammar import format_time, parse_time
@@ -277,6 +277,7 @@ class PushFlow:
             self._sweeping_since = self._parts.chance.clock()
             for event in await undivided(partial(sweep, self._parts)):
                 self._parts.tell(event)
+            await undivided(partial(note_disk, self._parts))
             self._sweeping_since = None
             self.changes.ring()
             await self._parts.chance.sleep(self._parts.limits.sweep_s)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from agent.model.run import RunKind
+from agent.pipeline.flow.forecast import UNKNOWN, Forecast
 from agent.state import Batch, KeptReceipt, Run, Sums
 
 ResourceState = Literal["idle", "running", "waiting", "held", "paused", "trouble"]
@@ -199,6 +200,7 @@ class SpoolStatus:
         free: left on the disk.
         blocked: a run waits for room.
         slowed: so little is left that each batch waits a little.
+        forecast: when the disk will be full.
     """
 
     used: int
@@ -206,6 +208,7 @@ class SpoolStatus:
     free: int
     blocked: bool
     slowed: bool = False
+    forecast: Forecast = UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from agent.errors import MassDelete, SchemaDrift, SecrecyMarker
 from agent.pipeline.flow import report
+from agent.pipeline.flow.forecast import SPAN, Forecast, forecast
 from agent.pipeline.flow.lane import Lane, why_halted
 from agent.pipeline.flow.seams import Parts
 from agent.state import Batch, Complete, KeptFrontier, Run, Stream
-from agent.wire.grammar import parse_time
+from agent.wire.grammar import format_time, parse_time
 
 HELD = frozenset({MassDelete.code, SecrecyMarker.code, SchemaDrift.code})
 """Of these a run waits for a person."""
@@ -32,8 +33,17 @@ def push_status(
             free=parts.spool.free,
             blocked=blocked,
             slowed=not blocked and parts.spool.strain(0) > 0,
+            forecast=_forecast(parts),
         ),
         resources=resources,
+    )
+
+
+def _forecast(parts: Parts) -> Forecast:
+    since = format_time(parts.chance.now() - SPAN)
+    spool = parts.spool
+    return forecast(
+        parts.state.disk(since), free=spool.free, floor=spool.quota.free_floor
     )
 
 
