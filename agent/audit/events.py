@@ -256,6 +256,26 @@ class EpochOpened(Event):
 
 
 @dataclass(frozen=True)
+class StreamMoved(Recorded):
+    """What the exchange has of a stream is not what it should have.
+
+    Args:
+        resource: of the stream.
+        cause: ``spool-lost``, ``restored``, ``exchange-restored``, ``overtaken`` or
+            ``cloned``.
+        ours: epoch/seq of the last batch that we know it to have.
+        theirs: epoch/seq of the last one that it signed.
+    """
+
+    name = "stream.moved"
+    level = "error"
+    resource: str
+    cause: str
+    ours: str
+    theirs: str
+
+
+@dataclass(frozen=True)
 class CatalogSent(Event):
     """The exchange knows this version of a resource's catalog statement."""
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ from agent.crypto.tree import EMPTY_ROOT, consistency_path, inclusion_path
 from agent.errors import (
     AuditDamaged,
     AuditWriteFailed,
+    ChainMoved,
     EvidenceGone,
     FepError,
     InternalFault,
@@ -366,6 +368,8 @@ class AuditLog:
 
         Raises:
             AuditWriteFailed, AuditDamaged: it could not be written.
+            ChainMoved: another manifest of its identity has left before, though the
+                state does not remember it: it is an old copy.
         """
         tail = leaf.tail(event)
         place = (event.resource, event.epoch, event.seq)
@@ -373,6 +377,11 @@ class AuditLog:
         def op(group: Group) -> None:
             if not group.tx.pushed(*place):
                 group.tx.add_pushed(*place, leaf=group.record(event, tail))
+                return
+            before = group.tx.left_as(*place)
+            if before is not None and json.loads(before)["digest"] != event.digest:
+                name = f"{event.resource} {event.epoch}/{event.seq}"
+                raise ChainMoved(f"{name}: another manifest of it has left before")
 
         await self._commit.submit(op)
 

@@ -21,7 +21,7 @@ from agent.child.process import Guard
 from agent.control.directory import TrustedDirectory
 from agent.control.identity import IdentityFiles, check_pin, load_sign_key
 from agent.crypto.certificates import Certificate
-from agent.daemon import swap
+from agent.daemon import retention, swap
 from agent.daemon.lookup_assembly import Ground, Open, make_lookups, open_log
 from agent.daemon.lookups import Lookups
 from agent.daemon.reload import Hands, Reloader
@@ -179,7 +179,11 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             *_troubles_of_disk(ballast),
         ],
         lookups=lookups.sight(),
-        gauges=Gauges(metrics.text, scheduler.view),
+        gauges=Gauges(
+            metrics.text,
+            scheduler.view,
+            lambda: retention.table(board.settings, spool=spool.used),
+        ),
         now=_now,
     )
     return Daemon(

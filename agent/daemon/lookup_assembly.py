@@ -210,7 +210,7 @@ def make_lookups(
         door=_door(ground, flow, threshold),
         opener=opener,
         threshold=threshold,
-        evidence_days=found.audit.evidence_days,
+        evidence_days=lambda: ground.current().keep.evidence_days,
         offers=opened.offers,
         tell=tell,
     )

@@ -191,7 +191,7 @@ async def keep_directory(
 async def _purge_quarantine(board: Board) -> None:
     while True:
         found = board.settings
-        before = time.time() - found.quarantine.keep_days * 86_400
+        before = time.time() - found.keep.quarantine_days * 86_400
         await asyncio.to_thread(
             partial(quarantine_folder.purge, found.paths.quarantine, before=before)
         )

@@ -49,8 +49,8 @@ def limits(found: Settings) -> Limits:
         uploads=found.uplink.streams,
         poll_s=found.push.poll_s,
         clock_tolerance_s=found.exchange.clock_tolerance_s,
-        keep_loaded_s=found.push.keep_hours_after_loaded * 3600.0,
-        keep_stored_s=found.push.keep_days_after_stored * 86_400.0,
+        keep_loaded_s=found.keep.loaded_hours * 3600.0,
+        keep_stored_s=found.keep.stored_days * 86_400.0,
     )
 
 

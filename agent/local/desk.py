@@ -95,10 +95,12 @@ class Gauges:
     Args:
         metrics: counters as text.
         times: when a resource is read next, by kind.
+        retention: what is kept for how long.
     """
 
     metrics: Callable[[], str]
     times: Callable[[str], Sequence[JsonObject]]
+    retention: Callable[[], Sequence[JsonObject]] = tuple
 
 
 class Desk:
@@ -166,6 +168,7 @@ class Desk:
             },
             "paused": push.paused,
             "spool": asdict(push.spool),
+            "retention": list(self._gauges.retention()),
             "lookups": lookups,
             "troubles": troubles,
             "resources": [self._resource(r) for r in shown],

@@ -203,8 +203,6 @@ class Push(Section):
     worker_memory_mb: Annotated[int, Field(ge=256, le=65_536)] = 1024
     statement_timeout_s: Annotated[int, Field(ge=1, le=86_400)] = 3600
     poll_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
-    keep_hours_after_loaded: Annotated[float, Field(ge=0, le=8760)] = 24.0
-    keep_days_after_stored: Annotated[float, Field(ge=1, le=3650)] = 30.0
 
 
 class Bandwidth(Section):
@@ -288,17 +286,19 @@ Code = Annotated[
 
 
 class Audit(Section):
-    """How long evidence is kept, and how often the log is witnessed."""
+    """How often the audit log is witnessed."""
 
-    evidence_days: Annotated[int, Field(ge=1, le=36_500)] = 1095
     checkpoint_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
     checkpoint_records: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
 
 
-class Quarantine(Section):
-    """How long withheld rows are kept."""
+class Keep(Section):
+    """How long what is on this machine's disk stays; receipts stay for ever."""
 
-    keep_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    loaded_hours: Annotated[float, Field(ge=0, le=87_600)] = 24.0
+    stored_days: Annotated[float, Field(ge=1, le=3650)] = 30.0
+    quarantine_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    evidence_days: Annotated[int, Field(ge=1, le=36_500)] = 1095
 
 
 class Log(Section):
@@ -324,7 +324,7 @@ class Settings(Section):
     quality: Quality = Quality()
     lookup: Lookup = Lookup()
     audit: Audit = Audit()
-    quarantine: Quarantine = Quarantine()
+    keep: Keep = Keep()
     log: Log = Log()
     schedule: Mapping[Code, Schedule] = {}
 

@@ -255,6 +255,18 @@ STEP_7 = (
 )
 """What comparisons with the centre found, and which resources are recalled."""
 
+STEP_8 = (
+    "ALTER TABLE epochs ADD COLUMN cause TEXT",
+    """
+    CREATE TABLE disk (
+        at TEXT PRIMARY KEY,
+        free INTEGER NOT NULL,
+        used INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+"""What made an epoch needed, and how full the disk was from time to time."""
+
 STEPS: tuple[tuple[str, ...], ...] = (
     STEP_1,
     STEP_2,
@@ -263,5 +275,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
     STEP_5,
     STEP_6,
     STEP_7,
+    STEP_8,
 )
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

@@ -50,10 +50,37 @@ class Stream:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch to open: the new head and the signed position that it rests on."""
+    """An epoch to open: the new head and the signed position that it rests on.
+
+    ``cause`` is what made it needed, more exactly than the head's reason.
+    """
 
     head: Head
     position: str
+    at: str
+    cause: str = ""
+
+
+@dataclass(frozen=True)
+class DiskSample:
+    """How full the disk was.
+
+    Args:
+        at: when, wire grammar.
+        free: bytes left on it.
+        used: bytes of batch files.
+    """
+
+    at: str
+    free: int
+    used: int
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Why and when the epoch of a stream was opened."""
+
+    cause: str
     at: str
 
 

@@ -21,7 +21,7 @@ from agent.model.column import Column
 from agent.model.job import Resume
 from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
-from agent.state import cuts, proofs
+from agent.state import cuts, disk, halts, proofs
 from agent.state import rows as row
 from agent.state.database import Connection
 from agent.state.reconciles import Reconciles
@@ -31,12 +31,14 @@ from agent.state.records import (
     Catalog,
     Complete,
     Count,
+    DiskSample,
     Epoch,
     KeptDue,
     KeptFrontier,
     KeptReceipt,
     NewBatch,
     NewReceipt,
+    Opened,
     Place,
     Proof,
     Run,
@@ -94,10 +96,22 @@ class State:
             found = db.execute("SELECT value FROM meta WHERE name = 'incarnation'")
             return str(found.fetchone()[0])
 
-    def renew_incarnation(self, value: str) -> None:
-        """Begin a new life: the exchange proved that this state is an old copy."""
+    def renew_incarnation(self, value: str, *, after: str) -> str:
+        """Begin a new life: the exchange proved that this state is an old copy.
+
+        Args:
+            value: of the new life.
+            after: of the life that ends; another stream may have ended it already.
+
+        Returns:
+            The incarnation that holds now.
+        """
         with self._connection.transaction() as db:
-            db.execute("UPDATE meta SET value = ? WHERE name = 'incarnation'", [value])
+            db.execute(
+                "UPDATE meta SET value = ? WHERE name = 'incarnation' AND value = ?",
+                [value, after],
+            )
+            return self.incarnation
 
     def stream(self, key: StreamKey) -> Stream:
         """The stream of this identity; it is made if it is new."""
@@ -129,7 +143,8 @@ class State:
                 [*_head(head), stream],
             )
             db.execute(
-                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO epochs (stream, epoch, reason, prev, incarnation,"
+                " position, opened_at, cause) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     stream,
                     head.epoch,
@@ -138,6 +153,7 @@ class State:
                     head.incarnation,
                     epoch.position,
                     epoch.at,
+                    epoch.cause,
                 ],
             )
             db.execute(
@@ -154,6 +170,21 @@ class State:
                 [stream, epoch],
             ).fetchone()
             return None if found is None else found[0]
+
+    def opened(self, stream: int, epoch: int) -> Opened | None:
+        """Why and when an epoch was begun."""
+        with self._connection.transaction() as db:
+            return halts.opened(db, stream, epoch)
+
+    def receipted(self, stream: int) -> tuple[int, int]:
+        """(epoch, seq) of the newest batch with a receipt, (0, 0) if there is none."""
+        with self._connection.transaction() as db:
+            return halts.receipted(db, stream)
+
+    def halt_all(self, code: str, detail: str, *, at: str) -> None:
+        """Every stream waits for a person."""
+        with self._connection.transaction() as db:
+            halts.halt_all(db, code, detail, at)
 
     # --- batches ------------------------------------------------------------------
 
@@ -614,6 +645,18 @@ class State:
                 [stream, kind, other],
             ).fetchone()
             return None if found is None else str(found[0])
+
+    # --- the disk -----------------------------------------------------------------
+
+    def note_disk(self, sample: DiskSample, *, oldest: str) -> None:
+        """Keep how full the disk is, and nothing from before ``oldest``."""
+        with self._connection.transaction() as db:
+            disk.add(db, sample, oldest=oldest)
+
+    def disk(self, since: str) -> tuple[DiskSample, ...]:
+        """How full it was from a moment on, oldest first."""
+        with self._connection.transaction() as db:
+            return disk.samples(db, since)
 
     # --- catalogs, pauses ---------------------------------------------------------
 

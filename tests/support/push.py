@@ -14,6 +14,7 @@ from typing import Any
 
 from agent.audit.events import BatchLeft, Event, Recorded
 from agent.crypto.jose import PrivateKey
+from agent.errors import ChainMoved
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
 from agent.model.rejected import RejectedBatch
@@ -141,12 +142,21 @@ class World:
         """The audit log, or a disk that refuses."""
         if self.log_fails is not None:
             raise self.log_fails
-        if event not in self.left:
-            self.left.append(event)
+        for known in self.left:
+            if (known.epoch, known.seq) == (event.epoch, event.seq) and (
+                known.resource == event.resource
+            ):
+                if known.digest != event.digest:
+                    raise ChainMoved("another manifest of it has left")
+                return
+        self.left.append(event)
 
     async def record(self, event: Recorded) -> None:
-        """The audit log."""
+        """The audit log, or a disk that refuses."""
+        if self.log_fails is not None:
+            raise self.log_fails
         self.recorded.append(event)
+        self.events.append(event)
 
     async def give_back(self, rejected: RejectedBatch) -> int:
         """The quarantine, or a child that dies."""

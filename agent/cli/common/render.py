@@ -69,7 +69,8 @@ def status(ask: Asked, body: Body, *, width: int) -> RenderableType:
     """The whole status as one thing to print on so many columns."""
     resources = _resources(ask, body["resources"], width=width)
     answers = lookups.lines(ask, body["lookups"], moment=moment)
-    return Group(_head(ask, body), resources, *answers, *_notes(ask, body))
+    notes = (*_disk(ask, body), *_notes(ask, body))
+    return Group(_head(ask, body), resources, *answers, *notes)
 
 
 def _head(ask: Asked, body: Body) -> Text:
@@ -91,6 +92,45 @@ def _head(ask: Asked, body: Body) -> Text:
     if body["paused"]:
         text.append(ask.say("  everything is paused", "  已全部暂停"), "yellow")
     return text
+
+
+def _disk(ask: Asked, body: Body) -> Iterator[Text]:
+    """When the disk will be full, and how long what is on it stays."""
+    spool, expected = body["spool"], body["spool"]["forecast"]
+    free = ask.say(
+        f"disk {size(spool['free'])} free", f"磁盘剩余 {size(spool['free'])}"
+    )
+    rate, days = expected["per_day"], expected["days"]
+    if rate is None:
+        when = ask.say(
+            "unknown when full: too little history", "何时写满未知：历史不足"
+        )
+    elif days is None:
+        when = ask.say("not filling", "占用未增长")
+    else:
+        when = ask.say(
+            f"reading stops in about {days:,.0f} days at {size(rate)} a day",
+            f"按每天 {size(rate)} 增长，约 {days:,.0f} 天后停止读取",
+        )
+    soon = days is not None and days < SOON_DAYS
+    yield Text(f"{free}{ask.say('; ', '；')}{when}", "yellow" if soon else "default")
+    kept = [_kept(ask, row) for row in body["retention"]]
+    if kept:
+        yield Text(ask.say("kept: ", "保留：") + ask.say("; ", "；").join(kept))
+
+
+def _kept(ask: Asked, row: Body) -> str:
+    name = ask.say(*_KEPT.get(row["what"], (row["what"], row["what"])))
+    if row["what"] == "log":
+        return f"{name} {ask.say('by journald', '由 journald 管理')}"
+    seconds = row["keep_s"]
+    long = ask.say("for ever", "永久")
+    if seconds is not None:
+        days, hours = divmod(round(seconds / 3600), 24)
+        long = ask.say(f"{days} d", f"{days} 天") if not hours else ""
+        long = long or ask.say(f"{seconds / 3600:g} h", f"{seconds / 3600:g} 小时")
+    used = "" if row["bytes"] is None else f" ({size(row['bytes'])})"
+    return f"{name} {long}{used}"
 
 
 def _resources(ask: Asked, resources: Sequence[Body], *, width: int) -> Table:
@@ -140,6 +180,7 @@ def _notes(ask: Asked, body: Body) -> Iterator[Text]:
     for r in body["resources"]:
         yield from _times(ask, r)
         yield from comparing.lines(ask, r, moment=moment)
+        yield from _begun(ask, r)
         if r["trouble"] is not None:
             yield from _trouble(ask, r["resource"], r["trouble"])
         run = r["run"]
@@ -152,6 +193,36 @@ def _notes(ask: Asked, body: Body) -> Iterator[Text]:
                 yield accounts.line(ask, r["resource"], one)
 
 
+_CAUSES = {
+    "spool-lost": (
+        "what waited on this machine was lost: it was read again",
+        "本机待发数据丢失，已重新读取",
+    ),
+    "restored": (
+        "this machine's state went back to an old copy: everything was read again",
+        "本机状态恢复为旧备份，已全部重新读取",
+    ),
+    "exchange-restored": (
+        "the exchange went back to an old copy: what it had lost was sent again",
+        "交换中心恢复为旧备份，已重新发送其丢失的数据",
+    ),
+    "cloned": (
+        "another machine sent as this node, until a person chose this one",
+        "曾有另一台机器以本节点身份发送，现由人工指定本机",
+    ),
+}
+CAUSE_DAYS = 7
+"""So long after an epoch was begun its cause is shown."""
+_KEPT = {
+    "loaded": ("batches once loaded", "已入库批次"),
+    "stored": ("batches only stored", "仅收妥批次"),
+    "receipts": ("receipts", "签名回执"),
+    "quarantine": ("quarantine", "隔离记录"),
+    "evidence": ("evidence of lookups", "查询证据"),
+    "log": ("log", "日志"),
+}
+SOON_DAYS = 14
+"""A disk that is full within these is worth a look."""
 _KINDS = {
     "full": ("full", "全量"),
     "incremental": ("changes", "增量"),
@@ -190,6 +261,18 @@ def _times(ask: Asked, r: Body) -> Iterator[Text]:
         found.append(words)
     if found:
         yield Text(f"{r['resource']} {ask.say('; ', '；').join(found)}")
+
+
+def _begun(ask: Asked, r: Body) -> Iterator[Text]:
+    """Why the stream had to begin anew, for some days."""
+    from datetime import UTC, datetime, timedelta
+
+    cause, at = r["stream"]["cause"], r["stream"]["opened_at"]
+    if cause not in _CAUSES:
+        return
+    if datetime.now(UTC) - datetime.fromisoformat(at) < timedelta(days=CAUSE_DAYS):
+        words = ask.say(*_CAUSES[cause])
+        yield Text(f"{r['resource']} {moment(at)} {words} [{cause}]", "yellow")
 
 
 def _assumed(ask: Asked, assumes: Sequence[str]) -> str:

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent.errors import FepError, GateClosed, SpoolDamaged
-from agent.model.batch import Reason
-from agent.pipeline.flow import files
+from agent.pipeline.flow import files, judge
 from agent.pipeline.flow.lane import Lane
 from agent.pipeline.flow.seams import undivided
 from agent.state import Batch, Place, Stream
@@ -50,7 +49,7 @@ class Hands:
 
     lane: Lane
     ask: Callable[[], Awaitable[tuple[Position, str]]]
-    reopen: Callable[[Stream, tuple[Position, str], Reason], Awaitable[None]]
+    reopen: Callable[[Stream, tuple[Position, str], judge.Cause], Awaitable[None]]
     stand: Callable[[Position], None]
 
 
@@ -181,7 +180,7 @@ async def mend(hands: Hands, places: Sequence[Place]) -> Mended:
     await undivided(removed)
     if len(settled) == len(found):
         return Mended(len(settled), None)
-    await hands.reopen(await lane.stream(), await hands.ask(), "spool_lost")
+    await hands.reopen(await lane.stream(), await hands.ask(), "spool-lost")
     return Mended(len(settled), (await lane.stream()).head.epoch)
 
 
@@ -251,7 +250,7 @@ async def replay(hands: Hands, since: str, *, do: bool) -> Replay:
     stream = await lane.stream()
     if found.action == "read":
         fits = await undivided(partial(_stands, lane, asked[0]))
-        await hands.reopen(stream, asked, "spool_lost" if fits else "restored")
+        await hands.reopen(stream, asked, "exchange-restored" if fits else "restored")
         return found
     behind = found.position
     again = partial(lane.parts.state.wait_again, lane.stream_id, behind)

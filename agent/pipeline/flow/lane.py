@@ -8,13 +8,19 @@ holds signals, the run that is wanted, and what status shows of this moment.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
-from agent.errors import FepError, InternalFault, MassDelete
+from agent.errors import (
+    BatchRejected,
+    FepError,
+    InternalFault,
+    MassDelete,
+    NodeCloned,
+)
 from agent.model.batch import ANY_NUMBER, BatchId
 from agent.model.run import COMPARING, RunKind
 from agent.pipeline import state_folder
@@ -138,13 +144,26 @@ class Lane:
         leaving: the resource, as the gate lets it leave.
         parts: what the flow is made of.
         bell: rung at every change.
+        every: all lanes by resource, as they are at any time.
 
     Attributes:
         turn: held by who asks for a run, so that two who ask make one.
         recalled: what a person agreed to recall; nothing else is read then.
+        seen: whether a position of the exchange fitted, in this life of the daemon.
+        halted_by: what ended the run that reads, if :attr:`aborted` is ``halted``.
     """
 
-    def __init__(self, leaving: Leaving, parts: Parts, bell: Bell) -> None:
+    def __init__(
+        self,
+        leaving: Leaving,
+        parts: Parts,
+        bell: Bell,
+        *,
+        every: Mapping[str, Lane] | None = None,
+    ) -> None:
+        self.every = {leaving.resource: self} if every is None else every
+        self.seen = False
+        self.halted_by: FepError = BatchRejected("a batch of it was rejected meanwhile")
         self.leaving = leaving
         self.parts = parts
         self.bell = bell
@@ -286,6 +305,16 @@ class Lane:
         """Whether a run of a kind may not be read because of a recall."""
         return self.recalled is not None and kind not in {"recall", "compare"}
 
+    async def halt(self, error: FepError) -> None:
+        """Nothing is read or sent any more until a person pulls."""
+        self.ready = False
+        self.halted_by = error
+        self.abort("halted")
+        wanted, self.wanted = self.wanted, None
+        if wanted is not None:
+            await self.stop(wanted.run, "failed", error)
+        self.changed()
+
     def abort(self, reason: Abort) -> None:
         """End the run that reads now, if there is one."""
         if self.reading is not None and self.aborted is None:
@@ -305,6 +334,13 @@ class Lane:
             since=before.since if before is not None and same else format_time(now),
             next_try=None if next_try is None else format_time(next_try),
         )
+
+
+def why_halted(stream: Stream) -> FepError:
+    """What a halted stream waits on."""
+    if stream.halt_code == NodeCloned.code:
+        return NodeCloned(stream.halt_detail or "")
+    return BatchRejected(f"{stream.halt_code}: {stream.halt_detail}")
 
 
 def defect(doing: str, error: BaseException) -> InternalFault:

@@ -16,7 +16,6 @@ from typing import Literal
 
 from agent.audit.events import OrphansRemoved, SpoolIncomplete
 from agent.errors import (
-    BatchRejected,
     Busy,
     ExchangeUnreachable,
     ExchangeUntrusted,
@@ -33,7 +32,7 @@ from agent.errors import (
 from agent.model.batch import ANY_NUMBER
 from agent.model.run import COMPARING, RunKind
 from agent.pipeline.flow import judge, reconcile, report
-from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted
+from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, why_halted
 from agent.pipeline.flow.leftover import remove_digests
 from agent.pipeline.flow.reading import Reading
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
@@ -45,7 +44,7 @@ from agent.pipeline.flow.status import (
     push_status,
     resource_status,
 )
-from agent.pipeline.flow.sweep import sweep
+from agent.pipeline.flow.sweep import note_disk, sweep
 from agent.pipeline.flow.tools import SpoolTools
 from agent.pipeline.spool import Cleaned
 from agent.state import ALL, KeptDue, Run, RunEnd, RunTotals, Stream
@@ -85,7 +84,8 @@ class PushFlow:
     def __init__(self, resources: Sequence[Leaving], parts: Parts) -> None:
         self._parts = parts
         self.changes = Bell()
-        self._lanes = {r.resource: Lane(r, parts, self.changes) for r in resources}
+        self._lanes: dict[str, Lane] = {}
+        self._lanes |= {r.resource: self._lane_for(r) for r in resources}
         self._stopped = asyncio.Event()
         self._draining = False
         self._slots = Slots(parts.limits.workers)
@@ -94,6 +94,9 @@ class PushFlow:
         self._tasks: dict[str, tuple[asyncio.Task[None], asyncio.Task[None]]] = {}
         self._pauses: frozenset[str] = frozenset()
         self._sweeping_since: float | None = None
+
+    def _lane_for(self, leaving: Leaving) -> Lane:
+        return Lane(leaving, self._parts, self.changes, every=self._lanes)
 
     # --- life ---------------------------------------------------------------------
 
@@ -130,8 +133,7 @@ class PushFlow:
             end = RunEnd("failed", "gone", "no such resource now", _at(self._parts))
             await undivided(partial(state.stop_run, run.id, end))
         elif _rejected_since(run, await lane.stream()):
-            error = BatchRejected("a batch of this stream was rejected meanwhile")
-            await lane.stop(run.id, "failed", error)
+            await lane.stop(run.id, "failed", why_halted(await lane.stream()))
         elif run.state == "queued" and lane.wanted is None:
             lane.take(run)
         else:
@@ -219,7 +221,7 @@ class PushFlow:
             lane.parts = parts
             await self._rebind(lane, new[lane.resource])
         for code in [c for c in new if c not in self._lanes]:
-            await self._join(Lane(new[code], parts, self.changes))
+            await self._join(self._lane_for(new[code]))
         await self._end(gone)
         self.changes.ring()
 
@@ -291,6 +293,7 @@ class PushFlow:
             self._sweeping_since = self._parts.chance.clock()
             for event in await undivided(partial(sweep, self._parts)):
                 self._parts.tell(event)
+            await undivided(partial(note_disk, self._parts))
             self._sweeping_since = None
             self.changes.ring()
             await self._parts.chance.sleep(self._parts.limits.sweep_s)

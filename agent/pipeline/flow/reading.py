@@ -17,7 +17,6 @@ from functools import partial
 
 from agent.audit.events import FrontierGone, RunFailed, RunHeld
 from agent.errors import (
-    BatchRejected,
     CatalogInvalid,
     ChainMoved,
     ConfigInvalid,
@@ -142,8 +141,7 @@ class Reading:
         """The sending loop or a pause cut it; nothing was wrong with the source."""
         lane = self._lane
         if lane.aborted == "halted":
-            error = BatchRejected("a batch of this stream was rejected meanwhile")
-            await lane.stop(wanted.run, "failed", error)
+            await lane.stop(wanted.run, "failed", lane.halted_by)
         else:
             again = Again(wanted.deletes_confirmed, wanted.kind, goes_on=True)
             cut = Interrupted(lane.aborted or "stopped")

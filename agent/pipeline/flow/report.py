@@ -14,6 +14,7 @@ from typing import Literal
 from agent.model.job import Compared
 from agent.model.run import RunKind
 from agent.pipeline.flow.accounts import Account, of_run
+from agent.pipeline.flow.forecast import UNKNOWN, Forecast
 from agent.state import Batch, KeptComparison, KeptReceipt, Run, Sums
 
 ResourceState = Literal[
@@ -144,13 +145,18 @@ class Recall:
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """The chain: last registered batch, last loaded one, and what halts it."""
+    """The chain: last registered batch, last loaded one, and what halts it.
+
+    ``cause`` is why the epoch was begun, at ``opened_at``.
+    """
 
     epoch: int
     seq: int
     loaded_epoch: int
     loaded_seq: int
     halted: str | None
+    cause: str | None = None
+    opened_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -239,6 +245,7 @@ class SpoolStatus:
         free: left on the disk.
         blocked: a run waits for room.
         slowed: so little is left that each batch waits a little.
+        forecast: when the disk will be full.
     """
 
     used: int
@@ -246,6 +253,7 @@ class SpoolStatus:
     free: int
     blocked: bool
     slowed: bool = False
+    forecast: Forecast = UNKNOWN
 
 
 @dataclass(frozen=True)

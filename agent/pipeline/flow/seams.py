@@ -109,6 +109,9 @@ class Limits:
         slow_s: longest pause before a batch while the spool is nearly full.
         sweep_s: wait between two purges.
         clock_tolerance_s: most difference between the exchange's clock and ours.
+        fresh_s: so long after a signed word of the exchange batches of a stream leave
+            without asking for its position.
+        look_s: wait between two looks at the position of a stream at rest.
         keep_loaded_s: how long a payload stays after ``loaded``.
         keep_stored_s: how long it stays after ``stored`` without ``loaded``.
     """
@@ -120,6 +123,8 @@ class Limits:
     slow_s: float = 2.0
     sweep_s: float = 60.0
     clock_tolerance_s: float = 300.0
+    fresh_s: float = 2.0
+    look_s: float = 3600.0
     keep_loaded_s: float = 24 * 3600.0
     keep_stored_s: float = 7 * 24 * 3600.0
 
@@ -170,8 +175,8 @@ class Parts:
         tell: where events go.
         record_left: puts into the audit log, once, that a batch is about to leave;
             durable when it returns. Raises AuditWriteFailed: then it may not leave.
-        record: puts a record into the audit log; durable when it returns. Raises
-            AuditWriteFailed.
+            Raises ChainMoved: another manifest of its identity has left.
+        record: puts any other event into the audit log. Raises AuditWriteFailed.
         chance: time, randomness and ids.
         limits: times and numbers.
         backoff: waits after failures.

@@ -8,9 +8,12 @@ Rules
    streams offer one at the same time; then it is the turn of those that wait.
 2. Nothing unsigned halts a stream. A problem document changes what is asked next; only
    a signed ``rejected`` stops the stream until a person pulls.
-3. The position is asked before the first batch after a start, and whenever the
-   exchange says that the chain does not fit. Only a signed position opens an epoch.
-4. A new epoch drops what the old one left unfinished; the source is read again.
+3. The position is asked after a start, after a rest, now and then during one, and
+   whenever the exchange says that the chain does not fit: a batch leaves only while its
+   signed word is fresh. Only a signed position opens an epoch.
+4. A new epoch drops what the old one left unfinished; the source is read again. That
+   our state, or the exchange, went back to an old copy is in the audit log before.
+   Where a second machine is at work as this node, everything waits for a person.
 5. The gate may have narrowed while a batch waited. What holds an item that is not
    shared any more is never offered: a new epoch drops it, and its file goes.
 6. Nothing leaves before the audit log has a record of it.
@@ -30,21 +33,23 @@ from agent.audit.events import (
     EpochOpened,
     ExchangeTrouble,
     ReceiptKept,
+    StreamMoved,
 )
 from agent.errors import (
     BadSignature,
     BatchRejected,
+    ChainMoved,
     ExchangeRefused,
     ExchangeUnreachable,
     FalseReceipt,
     FepError,
     GateClosed,
+    NodeCloned,
     PeerFault,
     SpoolDamaged,
     SpoolWriteFailed,
     StateDamaged,
 )
-from agent.model.batch import Reason
 from agent.pipeline.flow import files, judge
 from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.errands import Hands
@@ -76,6 +81,7 @@ class Sending:
         self._lane = lane
         self._turns = turns
         self._position: Position | None = None
+        self._heard_at = 0.0
         self._attempt = 0
         self._to_count: Batch | None = None
 
@@ -121,17 +127,16 @@ class Sending:
         if stream.halt_code is not None or stream.head.epoch == 0:
             return await self._begin(stream)
         self._open_gate()
-        if self._clock_in_doubt():
-            await self._locate(stream)
-            stream = await lane.stream()
         await self._count()
         if await self._waiting():
             await self._in_turn()
             return NOW
+        if await self._placed(stream, self._parts.limits.look_s) is None:
+            return NOW
         return await self._poll(stream)
 
     async def _begin(self, stream: Stream) -> float | None:
-        """A stream that is new, or was rejected, begins an epoch."""
+        """A stream that is new, or was halted, begins an epoch with a run."""
         if stream.halt_code is not None:
             return await self._unhalt(stream)
         if self._lane.wanted is None:
@@ -152,8 +157,25 @@ class Sending:
         async with self._turns:
             lane.sender.begin()
             waiting = await self._waiting()
-            if waiting and not (lane.paused or lane.draining):
-                await self._offer(await lane.stream(), waiting[0])
+            if not waiting or lane.paused or lane.draining:
+                return
+            stream = await lane.stream()
+            position = await self._placed(stream, self._parts.limits.fresh_s)
+            if position is not None:
+                await self._offer(stream, waiting[0], position)
+
+    async def _placed(self, stream: Stream, most_s: float) -> Position | None:
+        """The position that our chain goes on from; None if something has moved.
+
+        Args:
+            stream: as it is.
+            most_s: so long after the exchange's last signed word it is asked again.
+        """
+        age_s = self._parts.chance.clock() - self._heard_at
+        doubted = self._clock_in_doubt() or age_s >= most_s
+        if self._position is not None and not doubted:
+            return self._position
+        return await self._locate(stream)
 
     def _clock_in_doubt(self) -> bool:
         offset = self._parts.exchange.clock_offset_s
@@ -167,7 +189,7 @@ class Sending:
     async def _run(self, errand: Errand) -> None:
         """What a person asked for; who asked is told how it ended."""
         self._lane.errand = None
-        hands = Hands(self._lane, self._ask, self._reopen, self._stand)
+        hands = Hands(self._lane, self._ask, self._reopen, self._settle_on)
         try:
             answer = await errand.run(hands)
         except (SpoolWriteFailed, StateDamaged) as e:
@@ -179,15 +201,14 @@ class Sending:
             if not errand.answer.done():
                 errand.answer.set_result(answer)
 
-    def _stand(self, position: Position) -> None:
-        self._position = position
-
     async def _unhalt(self, stream: Stream) -> float | None:
-        """A rejected stream goes on when a person has pulled."""
+        """A halted stream goes on when a person has pulled."""
         self._lane.ready = False
         if self._lane.wanted is None:
             return None
-        await self._reopen(stream, await self._ask(), "rejected")
+        cloned = stream.halt_code == NodeCloned.code
+        cause: judge.Cause = "cloned" if cloned else "rejected"
+        await self._reopen(stream, await self._ask(), cause)
         return NOW
 
     # --- position -----------------------------------------------------------------
@@ -208,15 +229,53 @@ class Sending:
         )
         return found, text
 
-    async def _locate(self, stream: Stream) -> None:
-        """Compare the exchange's position with our chain; open an epoch if need be."""
+    async def _locate(self, stream: Stream) -> Position | None:
+        """Compare the exchange's position with our chain; open an epoch if need be.
+
+        Returns:
+            The position, if it is in our chain.
+        """
         found, text = await self._ask()
         standing = await undivided(partial(self._standing, stream, found))
-        reason = judge.why_reopen(standing, found)
-        if reason is None:
-            self._position = found
+        moved = judge.what_moved(standing, found)
+        if moved is None:
+            self._settle_on(found)
+            return found
+        if moved != "first":
+            await self._record(moved, standing, found)
+        if moved == "cloned":
+            await self._halt_all(standing, found)
         else:
-            await self._reopen(stream, (found, text), reason)
+            await self._reopen(stream, (found, text), moved)
+        return None
+
+    def _settle_on(self, found: Position) -> None:
+        """The position is in our chain, or our chain goes on from it."""
+        self._position = found
+        self._heard_at = self._parts.chance.clock()
+        self._lane.seen = True
+
+    async def _record(
+        self, moved: judge.Moved, ours: judge.Standing, theirs: Position
+    ) -> None:
+        """Put into the audit log that either side is not what it was."""
+        known, told = _place(*ours.receipted), _place(theirs.epoch, theirs.seq)
+        event = StreamMoved(self._lane.resource, moved, known, told)
+        await self._parts.record(event)
+
+    async def _halt_all(self, ours: judge.Standing, theirs: Position) -> None:
+        """A second machine sends as this node: only a person knows which is to stay."""
+        lane, parts = self._lane, self._parts
+        error = NodeCloned(
+            f"{lane.resource}: this machine's last batch there is"
+            f" {_place(*ours.receipted)}, the exchange has"
+            f" {_place(theirs.epoch, theirs.seq)} of another one"
+        )
+        halt = partial(parts.state.halt_all, error.code, error.detail, at=lane.stamp())
+        await undivided(halt)
+        parts.tell(ExchangeTrouble(lane.resource, error.code, error.detail, 0, 0.0))
+        for every in list(lane.every.values()):
+            await every.halt(error)
 
     def _standing(self, stream: Stream, found: Position) -> judge.Standing:
         state, head = self._parts.state, stream.head
@@ -227,26 +286,26 @@ class Sending:
             base=state.epoch_base(stream.id, head.epoch),
             at_position=None if same is None else same.digest,
             next_open=waiting[0].seq if waiting else head.seq + 1,
+            receipted=state.receipted(stream.id),
+            seen=self._lane.seen,
         )
 
     async def _reopen(
-        self, stream: Stream, asked: tuple[Position, str], reason: Reason
+        self, stream: Stream, asked: tuple[Position, str], cause: judge.Cause
     ) -> None:
         """Begin a new epoch on the position; what the old one left is read again."""
         lane, parts = self._lane, self._parts
         found, text = asked
         state = parts.state
-        if reason == "restored":
-            fresh = parts.chance.new_incarnation()
-            await undivided(partial(state.renew_incarnation, fresh))
-        incarnation = await undivided(lambda: state.incarnation)
+        incarnation = await self._incarnation(stream, cause)
+        reason = judge.REASONS[cause]
         head = judge.next_head(
             stream.head, found, reason=reason, incarnation=incarnation
         )
-        epoch = Epoch(head=head, position=text, at=lane.stamp())
+        epoch = Epoch(head=head, position=text, at=lane.stamp(), cause=cause)
         lane.reread = True
         await undivided(partial(state.open_epoch, lane.stream_id, epoch))
-        self._position = found
+        self._settle_on(found)
         parts.tell(EpochOpened(lane.resource, head.epoch, head.reason or reason))
         if lane.reading is not None:
             lane.abort("epoch")
@@ -254,32 +313,41 @@ class Sending:
             await lane.want()
         lane.changed()
 
+    async def _incarnation(self, stream: Stream, cause: judge.Cause) -> str:
+        """Of the new epoch: a new one once, for all streams that find the same."""
+        state = self._parts.state
+        if cause not in judge.NEW_LIFE:
+            return await undivided(lambda: state.incarnation)
+        fresh = self._parts.chance.new_incarnation()
+        ours = stream.head.incarnation
+        return await undivided(partial(state.renew_incarnation, fresh, after=ours))
+
     # --- batches ------------------------------------------------------------------
 
-    async def _offer(self, stream: Stream, batch: Batch) -> None:
+    async def _offer(self, stream: Stream, batch: Batch, position: Position) -> None:
         """Bring one batch to a receipt."""
         lane, parts = self._lane, self._parts
-        if self._position is None:
-            await self._locate(stream)
-            return
         try:
             path = await undivided(partial(files.check, parts, batch))
             await undivided(partial(files.check_gate, lane, batch))
         except (SpoolDamaged, GateClosed) as e:
             lane.send_trouble = lane.trouble(e, lane.send_trouble, None)
             parts.tell(ExchangeTrouble(lane.resource, e.code, e.detail, 0, 0.0))
-            await self._reopen(stream, await self._ask(), "spool_lost")
+            await self._reopen(stream, await self._ask(), "spool-lost")
             return
         await self._send_catalogs()
         identity = lane.batch_id(batch.epoch, batch.seq)
         text = None
-        if (batch.epoch, batch.seq) <= (self._position.epoch, self._position.seq):
+        if (batch.epoch, batch.seq) <= (position.epoch, position.seq):
             text = await parts.exchange.receipt(identity)
         lane.sending = True
         try:
             if text is None:
                 await parts.record_left(_left(lane.resource, batch))
                 text = await parts.exchange.upload(path, batch.size, batch=identity)
+        except ChainMoved:  # our state is older than the log of what has left
+            await self._reopen(stream, await self._ask(), "restored")
+            return
         finally:
             lane.sending = False
         if text is None:
@@ -336,6 +404,7 @@ class Sending:
         await undivided(
             partial(parts.state.keep_receipt, lane.stream_id, receipt, at=lane.stamp())
         )
+        self._heard_at = parts.chance.clock()
         parts.tell(
             ReceiptKept(
                 lane.resource, batch.epoch, batch.seq, receipt.state, receipt.code
@@ -344,26 +413,19 @@ class Sending:
         if receipt.state == "loaded" and batch.final:
             self._to_count = batch
         if receipt.state == "rejected":
-            lane.ready = False
-            lane.abort("halted")
-            await self._drop_wanted()
+            await lane.halt(
+                BatchRejected("a batch of this stream was rejected meanwhile")
+            )
             error = BatchRejected(f"{receipt.code}: batch {batch.epoch}/{batch.seq}")
             parts.tell(ExchangeTrouble(lane.resource, error.code, error.detail, 0, 0.0))
         lane.bell.ring()
-
-    async def _drop_wanted(self) -> None:
-        """A run that was to repeat itself waits for a person now."""
-        wanted, self._lane.wanted = self._lane.wanted, None
-        if wanted is not None:
-            error = BatchRejected("a batch of this stream was rejected meanwhile")
-            await self._lane.stop(wanted.run, "failed", error)
 
     async def _poll(self, stream: Stream) -> float | None:
         """Ask for news of what is stored and may be loaded by now."""
         lane, parts = self._lane, self._parts
         batches = await undivided(partial(parts.state.settling, lane.stream_id))
         if not batches:
-            return None
+            return parts.limits.look_s
         oldest = batches[0]
         final = next((b for b in batches if b.final and b.run == oldest.run), oldest)
         receipt = await self._news(final)
@@ -460,6 +522,10 @@ def _counts(run: Run, before: Count | None, now: str) -> bool:
 def _tell(errand: Errand, error: FepError) -> None:
     if not errand.answer.done():
         errand.answer.set_exception(error)
+
+
+def _place(epoch: int, seq: int) -> str:
+    return f"{epoch}/{seq}"
 
 
 def _left(resource: str, batch: Batch) -> BatchLeft:

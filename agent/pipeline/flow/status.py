@@ -5,19 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agent.errors import (
-    BatchRejected,
-    MassDelete,
-    RecallHeld,
-    SchemaDrift,
-    SecrecyMarker,
-)
+from agent.errors import MassDelete, RecallHeld, SchemaDrift, SecrecyMarker
 from agent.pipeline.flow import report
 from agent.pipeline.flow.accounts import Account, of_resource, of_run
-from agent.pipeline.flow.lane import Lane
+from agent.pipeline.flow.forecast import SPAN, Forecast, forecast
+from agent.pipeline.flow.lane import Lane, why_halted
 from agent.pipeline.flow.seams import Parts
 from agent.state import Batch, Complete, KeptFrontier, Run, Stream
-from agent.wire.grammar import parse_time
+from agent.wire.grammar import format_time, parse_time
 
 HELD = frozenset(
     {MassDelete.code, RecallHeld.code, SecrecyMarker.code, SchemaDrift.code}
@@ -41,8 +36,17 @@ def push_status(
             free=parts.spool.free,
             blocked=blocked,
             slowed=not blocked and parts.spool.strain(0) > 0,
+            forecast=_forecast(parts),
         ),
         resources=resources,
+    )
+
+
+def _forecast(parts: Parts) -> Forecast:
+    since = format_time(parts.chance.now() - SPAN)
+    spool = parts.spool
+    return forecast(
+        parts.state.disk(since), free=spool.free, floor=spool.quota.free_floor
     )
 
 
@@ -155,25 +159,25 @@ def _report(lane: Lane, run: Run) -> report.RunReport:
 
 
 def _stream_status(lane: Lane, stream: Stream) -> report.StreamStatus:
-    epoch, seq = lane.parts.state.last_loaded(stream.id)
+    state = lane.parts.state
+    epoch, seq = state.last_loaded(stream.id)
+    opened = state.opened(stream.id, stream.head.epoch)
     return report.StreamStatus(
         epoch=stream.head.epoch,
         seq=stream.head.seq,
         loaded_epoch=epoch,
         loaded_seq=seq,
         halted=stream.halt_code,
+        cause=None if opened is None else opened.cause,
+        opened_at=None if opened is None else opened.at,
     )
 
 
 def _trouble(lane: Lane, stream: Stream, newest: Run | None) -> report.Trouble | None:
     """The worst that is known: a halt, the disk, then reading, then sending."""
     if stream.halt_code is not None:
-        return report.Trouble(
-            code=BatchRejected.code,
-            detail=f"{stream.halt_code}: {stream.halt_detail}",
-            since=stream.halt_at or "",
-            next_try=None,
-        )
+        why = why_halted(stream)
+        return report.Trouble(why.code, why.detail, stream.halt_at or "", None)
     if lane.blocked is not None:
         return lane.blocked
     if lane.read_trouble is not None:

@@ -17,7 +17,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from agent.audit.events import BatchPurged
+from agent.pipeline.flow import forecast
 from agent.pipeline.flow.seams import Parts
+from agent.state import DiskSample
 from agent.wire.grammar import format_time
 
 _NEVER = ""
@@ -38,6 +40,16 @@ def sweep(parts: Parts) -> Purged:
         stored_before=_ago(now, limits.keep_stored_s),
         enough=lambda: False,
     )
+
+
+def note_disk(parts: Parts) -> None:
+    """Remember how full the disk is, once an hour."""
+    now = parts.chance.now()
+    if parts.state.disk(format_time(now - forecast.EVERY)):
+        return
+    spool = parts.spool
+    sample = DiskSample(format_time(now), free=spool.free, used=spool.used)
+    parts.state.note_disk(sample, oldest=format_time(now - forecast.SPAN))
 
 
 def make_room(parts: Parts, size: int) -> tuple[bool, Purged]:

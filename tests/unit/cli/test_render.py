@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ RESOURCE: dict[str, Any] = {
     "recalled": None,
     "schedule": [],
     "accounts": [],
+    "stream": {"cause": "first", "opened_at": "2026-11-21T08:00:00Z"},
 }
 AT = "2026-11-21T08:00:00Z"
 UP: dict[str, Any] = {
@@ -103,10 +105,13 @@ BODY: dict[str, Any] = {
         "quota": 4_096_000_000,
         "blocked": False,
         "slowed": False,
+        "free": 120_000_000_000,
+        "forecast": {"per_day": None, "days": None, "since": None},
     },
     "paused": False,
     "lookups": LOOKUPS,
     "troubles": [],
+    "retention": [],
     "resources": [RESOURCE],
 }
 
@@ -280,6 +285,48 @@ def test_a_full_spool_is_said() -> None:
     """That reading waits stands in the head."""
     spool = {**BODY["spool"], "blocked": True}
     assert "full: reading waits" in shown({**BODY, "spool": spool})
+
+
+@pytest.mark.parametrize(
+    ("per_day", "days", "words"),
+    [
+        (None, None, "unknown when full: too little history"),
+        (-5, None, "not filling"),
+        (3_000_000_000, 39.6, "reading stops in about 40 days at 3.0 GB a day"),
+    ],
+)
+def test_when_the_disk_is_full_is_said(
+    per_day: int | None, days: float | None, words: str
+) -> None:
+    """Or that nobody knows."""
+    expected = {"per_day": per_day, "days": days, "since": None}
+    spool = {**BODY["spool"], "forecast": expected}
+    assert f"disk 120.0 GB free; {words}" in shown({**BODY, "spool": spool})
+
+
+def test_how_long_things_stay_is_said() -> None:
+    """Hours, days, for ever, or by somebody else."""
+    rows = (
+        ("loaded", 86_400.0 / 2, 5_000_000),
+        ("quarantine", 90 * 86_400.0, 0),
+        ("receipts", None, 1_500_000),
+        ("log", None, None),
+    )
+    table = [{"what": w, "keep_s": s, "bytes": b, "setting": ""} for w, s, b in rows]
+    assert (
+        "kept: batches once loaded 12 h (5.0 MB); quarantine 90 d (0 B);"
+        " receipts for ever (1.5 MB); log by journald"
+    ) in shown({**BODY, "retention": table})
+
+
+def test_why_a_stream_began_anew_is_said_for_a_week() -> None:
+    """What anybody would ask about; a first epoch needs no word."""
+    now = datetime.now(UTC)
+    for days, told in ((1, True), (8, False)):
+        at = (now - timedelta(days=days)).isoformat()
+        stream = {"cause": "exchange-restored", "opened_at": at}
+        text = shown(changed(stream=stream))
+        assert ("the exchange went back to an old copy" in text) is told
 
 
 def test_a_resource_that_never_ran_is_empty_not_wrong() -> None:

@@ -74,7 +74,8 @@ def test_an_incarnation_is_made_once(tmp_path: Path) -> None:
     opened(tmp_path / "state.db").close()
     state = State(tmp_path / "state.db", new_incarnation=lambda: "b" * 32)
     assert state.incarnation == "a" * 32
-    state.renew_incarnation("c" * 32)
+    assert state.renew_incarnation("c" * 32, after="a" * 32) == "c" * 32
+    assert state.renew_incarnation("d" * 32, after="a" * 32) == "c" * 32
     assert state.incarnation == "c" * 32
     state.close()
 
