@@ -146,8 +146,16 @@ class ExchangeDouble:
         self.catalogs.add(message.digest)
         self._leave("put_catalog", "")
 
-    async def upload(self, path: Path, size: int, *, batch: BatchId) -> str | None:
+    async def upload(
+        self,
+        path: Path,
+        size: int,
+        *,
+        batch: BatchId,
+        moved: Callable[[], None] = lambda: None,
+    ) -> str | None:
         """Take a batch."""
+        moved()
         self.uploads_now += 1
         self.most_uploads = max(self.most_uploads, self.uploads_now)
         try:

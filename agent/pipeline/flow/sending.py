@@ -261,7 +261,9 @@ class Sending:
         try:
             if text is None:
                 await parts.record_left(_left(lane.resource, batch))
-                text = await parts.exchange.upload(path, batch.size, batch=identity)
+                text = await parts.exchange.upload(
+                    path, batch.size, batch=identity, moved=lane.sender.moved
+                )
         finally:
             lane.sending = False
         if text is None:
