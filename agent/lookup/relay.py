@@ -29,7 +29,7 @@ from agent.wire.problem import Problem
 
 STEADY_S = 60.0
 """A connection that lasted so long was a good one: waits begin anew, seconds."""
-HELD_S = 1.0
+HELD_S = 0.25
 """One that lasted so long and was cut is opened again at once, seconds."""
 AT_ONCE_S = (0.05, 0.25, 1.0)
 """Longest waits before the first tries then, so that not every node comes back in the

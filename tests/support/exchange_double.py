@@ -243,8 +243,16 @@ class ExchangeDouble:
             detail=None,
         )
 
-    async def upload(self, path: Path, size: int, *, batch: BatchId) -> str | None:
+    async def upload(
+        self,
+        path: Path,
+        size: int,
+        *,
+        batch: BatchId,
+        moved: Callable[[], None] = lambda: None,
+    ) -> str | None:
         """Take a batch."""
+        moved()
         self.uploads_now += 1
         self.most_uploads = max(self.most_uploads, self.uploads_now)
         try:

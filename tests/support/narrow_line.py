@@ -220,6 +220,11 @@ class LineProcess:
         self._process.stdin.flush()
         return dict(json.loads(self._read()))
 
+    def end(self) -> None:
+        """It is gone for good."""
+        self._process.terminate()
+        self._process.wait()
+
 
 @contextmanager
 def narrow_line(

@@ -53,7 +53,8 @@ class Signals:
     """Two ways to end one loop's wait: there is work, or a person wants it now.
 
     Attributes:
-        busy_since: when the loop last began a step; None while it rests.
+        busy_since: when the loop last began a step, or came forward in it; None while
+            it rests.
     """
 
     def __init__(
@@ -81,6 +82,10 @@ class Signals:
         self.busy_since = self._clock()
         self._work.clear()
         self._kick.clear()
+
+    def moved(self) -> None:
+        """The step that the loop is in has come forward."""
+        self.busy_since = self._clock()
 
     def pause(self) -> None:
         """The loop waits for others, which is no step of its own."""

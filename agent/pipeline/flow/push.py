@@ -53,8 +53,7 @@ from agent.wire.grammar import format_time, parse_time
 Hindrance = Literal["paused", "busy", "halted", "recalled"]
 """Why a run that is due cannot begin: it begins once this is over."""
 LONGEST_SEND_S = 2 * 3600.0
-"""Longest step of a sender that turns: the largest batch on the slowest line that does
-not count as cut takes an hour."""
+"""Longest step of a sender that turns; each piece that the exchange has is one."""
 LONGEST_SWEEP_S = 600.0
 """The same of the sweeper, which touches only this machine's disk."""
 

@@ -54,9 +54,12 @@ class ExchangeClient(Protocol):
         """The signed reply to a signed question about what the centre holds."""
         ...
 
-    async def upload(self, path: Path, size: int, *, batch: BatchId) -> str | None:
+    async def upload(
+        self, path: Path, size: int, *, batch: BatchId, moved: Callable[[], None]
+    ) -> str | None:
         """Bring a file to its end; the receipt, or None if the server has none.
 
+        ``moved`` is called whenever the exchange has more of it.
         After :class:`ExchangeUnreachable` the next call goes on where it was cut.
         """
         ...

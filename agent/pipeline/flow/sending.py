@@ -344,7 +344,9 @@ class Sending:
         try:
             if text is None:
                 await parts.record_left(_left(lane.resource, batch))
-                text = await parts.exchange.upload(path, batch.size, batch=identity)
+                text = await parts.exchange.upload(
+                    path, batch.size, batch=identity, moved=lane.sender.moved
+                )
         except ChainMoved:  # our state is older than the log of what has left
             await self._reopen(stream, await self._ask(), "restored")
             return

@@ -137,8 +137,21 @@ class Exchange:
         """What the exchange, as the witness of our log, answers to a checkpoint."""
         return await self._ask("POST", "/v1/witness/add-checkpoint", body=body)
 
-    async def upload(self, path: Path, size: int, *, batch: BatchId) -> str | None:
+    async def upload(
+        self,
+        path: Path,
+        size: int,
+        *,
+        batch: BatchId,
+        moved: Callable[[], None] = lambda: None,
+    ) -> str | None:
         """Bring a file to its end at the exchange.
+
+        Args:
+            path: the file.
+            size: its bytes.
+            batch: what it is.
+            moved: called whenever the exchange has more of it.
 
         Returns:
             The receipt; None from a plain tus server, which has no such header.
@@ -151,7 +164,7 @@ class Exchange:
             MalformedMessage: an answer that breaks the protocol.
             SpoolDamaged: the file cannot be read.
         """
-        return await self._tus.upload(path, size, batch=batch)
+        return await self._tus.upload(path, size, batch=batch, moved=moved)
 
     async def _ask(
         self,

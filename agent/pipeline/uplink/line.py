@@ -191,10 +191,10 @@ class Line:
     @property
     def slowest(self) -> float:
         """An upload that gets less than this many bytes a second counts as cut."""
-        ceiling = self._ceiling()
-        if ceiling is None:
-            return SLOWEST
-        return min(SLOWEST, YIELD * ceiling / (2 * max(self._active, 1)))
+        learnt = self._rate.bytes_s if self._rate.paced else None
+        limits = [limit for limit in (learnt, self._ceiling()) if limit is not None]
+        share = YIELD * min(limits, default=float("inf")) / max(self._active, 1)
+        return min(SLOWEST, share / 2)
 
     def piece(self) -> int:
         """How large the next piece of an upload should be, bytes."""

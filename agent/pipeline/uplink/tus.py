@@ -49,7 +49,14 @@ class _File:
     path: Path
     size: int
     batch: BatchId
+    moved: Callable[[], None]
     known: int = 0
+
+    def has(self, offset: int) -> None:
+        """The server says that it has so much."""
+        if offset > self.known:
+            self.known = offset
+            self.moved()
 
 
 @dataclass
@@ -93,9 +100,11 @@ class Tus:
         self._locations: dict[BatchId, URL] = {}
         self._cut: set[BatchId] = set()
 
-    async def upload(self, path: Path, size: int, *, batch: BatchId) -> str | None:
+    async def upload(
+        self, path: Path, size: int, *, batch: BatchId, moved: Callable[[], None]
+    ) -> str | None:
         """Bring a file to its end; see :meth:`Exchange.upload`."""
-        file = _File(path, size, batch)
+        file = _File(path, size, batch, moved)
         with self._line.uploading():
             failures = 0
             while True:
@@ -166,7 +175,7 @@ class Tus:
             return None
         expect(reply, 200, 204)
         offset = offset_of(reply, most=file.size)
-        file.known = max(file.known, offset)
+        file.has(offset)
         return offset
 
     async def _pieces(self, way: int, file: _File, location: URL, offset: int) -> Reply:
@@ -178,7 +187,7 @@ class Tus:
             if got != end:
                 raise MalformedMessage(f"tus: expected offset {end}, got {got}")
             offset = got
-            file.known = max(file.known, offset)
+            file.has(offset)
             if offset == file.size:
                 return reply
 

@@ -143,6 +143,15 @@ async def test_an_upload_that_the_server_forgot_begins_anew(tmp_path: Path) -> N
     assert bytes(server.uploads["/v1/batches/2"]) == path.read_bytes()
 
 
+async def test_every_piece_that_arrived_is_told(tmp_path: Path) -> None:
+    """So that a watchdog knows that a long upload is none that hangs."""
+    server, (path, size) = TusDouble(), file(tmp_path, BIG)
+    told: list[int] = []
+    async with connected(server) as exchange:
+        await exchange.upload(path, size, batch=BATCH, moved=lambda: told.append(1))
+    assert len(told) == sum(1 for method, _ in sent(server) if method == "PATCH")
+
+
 async def test_a_plain_tus_server_gives_no_receipt(tmp_path: Path) -> None:
     """The upload is complete; the answer is None."""
     server, (path, size) = TusDouble(receipt=None), file(tmp_path, BIG)
