@@ -198,7 +198,7 @@ def _resumed(at: Frontier, base: str, stream: StreamSpec) -> Looked:
         kept(base)
     except FrontierLost:
         return Looked(at, None)
-    return Looked(at, Taken((), _assumes(stream, told=True)))
+    return Looked(at, Taken((), _assumes(stream)))
 
 
 def _changed(session: NumberedSession, stream: StreamSpec, since: str) -> Looked:
@@ -218,7 +218,7 @@ def _changed(session: NumberedSession, stream: StreamSpec, since: str) -> Looked
         raise FrontierLost(f"recreated: the row with the number {old.high} is gone")
     taken = Taken(
         joined(_within(runs, old.windows)),
-        _assumes(stream, told=before.oldest is not None),
+        _assumes(stream),
     )
     return Looked(_frontier(at, new), taken)
 
@@ -265,7 +265,7 @@ def _read(
         new, _ = _advanced(session, stream, before, windows)
     except TooManyGaps as e:
         raise Unfit(f"gaps-many: {e}") from e
-    taken = Taken((), _assumes(stream, told=oldest is not None))
+    taken = Taken((), _assumes(stream))
     return Looked(_frontier(at, new), taken)
 
 
@@ -298,19 +298,13 @@ def _frontier(at: Frontier, ledger: Ledger) -> Frontier:
     return replace(at, value=Kept(at.value, ledger).text(), note=note)
 
 
-def _assumes(stream: StreamSpec, *, told: bool) -> tuple[str, ...]:
-    """What is relied on and not proven.
-
-    Args:
-        stream: what is read.
-        told: somebody tells which transactions are open.
-    """
-    relied = [
+def _assumes(stream: StreamSpec) -> tuple[str, ...]:
+    """What is relied on and not proven."""
+    return (
         "changes=inserts-only",
         f"number-taken-and-used-in-one-transaction={stream.number}",
-    ]
-    relied.append("clock-steps<3s" if told else f"gaps-wait={KEEP.days}d")
-    return tuple(relied)
+        "clock-steps<3s",
+    )
 
 
 def joined(windows: Iterable[Window]) -> tuple[Window, ...]:

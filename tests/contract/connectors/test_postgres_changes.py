@@ -370,6 +370,14 @@ def test_a_failover_to_a_replica_with_fewer_ids_is_noticed() -> None:
     assert caught.value.reason == "failover"
 
 
+def test_a_replica_does_not_tell_of_the_writers_of_the_primary() -> None:
+    """A floor by its own sessions would leave out what commits late; there is none."""
+    with stoppable() as machine:
+        assert json.loads(frontier(machine.server, STAMPED))["floor"] is not None
+        machine.stand_by(machine.kept_now("replica"))
+        assert json.loads(frontier(machine.server, STAMPED))["floor"] is None
+
+
 def test_transaction_ids_may_wrap_around() -> None:
     """Increments go on while the 32-bit ids of rows start again from the beginning."""
     with stoppable() as machine:
