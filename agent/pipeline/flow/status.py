@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 from agent.errors import BatchRejected, MassDelete, SchemaDrift, SecrecyMarker
 from agent.pipeline.flow import report
 from agent.pipeline.flow.accounts import Account, of_resource, of_run
 from agent.pipeline.flow.lane import Lane
 from agent.pipeline.flow.seams import Parts
-from agent.state import Batch, Complete, KeptFrontier, Run, Stream
+from agent.state import Batch, Complete, KeptFrontier, Run, Stream, Sums
 from agent.wire.grammar import parse_time
 
+Adds = Callable[[str], Sums]
+"""Adds up the batches of a run."""
 HELD = frozenset({MassDelete.code, SecrecyMarker.code, SchemaDrift.code})
 """Of these a run waits for a person."""
 
@@ -40,6 +43,7 @@ def push_status(
 def resource_status(lane: Lane) -> report.ResourceStatus:
     """One resource."""
     state = lane.parts.state
+    sums = cache(state.sums)  # of one run they are wanted more than once
     stream = state.stream(lane.key)
     newest = state.last_run(stream.id)
     ended = state.last_run(stream.id, ("read",))
@@ -53,7 +57,7 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
         state=_state(
             lane, stream, trouble, open_batches=waiting.batches + stored.batches
         ),
-        run=None if newest is None else _report(lane, newest),
+        run=None if newest is None else _report(lane, newest, sums),
         progress=lane.progress,
         stream=_stream_status(lane, stream),
         waiting=waiting,
@@ -68,16 +72,16 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
             at=receipts[0].at,
         ),
         trouble=trouble,
-        balanced=None if ended is None else _report(lane, ended).balanced,
+        balanced=None if ended is None else _report(lane, ended, sums).balanced,
         last_success=None if complete is None else complete.at,
         complete_to=None if complete is None else complete.as_of,
         lag_s=_lag_s(lane, complete),
         increments=_increments(state.frontier(stream.id)),
-        accounts=_accounts(lane, ended),
+        accounts=_accounts(lane, ended, sums),
     )
 
 
-def _accounts(lane: Lane, ended: Run | None) -> tuple[Account, ...]:
+def _accounts(lane: Lane, ended: Run | None, sums: Adds) -> tuple[Account, ...]:
     """Whether the newest run that read everything, and the resource, add up."""
     state = lane.parts.state
     if ended is None:
@@ -86,9 +90,9 @@ def _accounts(lane: Lane, ended: Run | None) -> tuple[Account, ...]:
     whole = state.last_whole(lane.stream_id)
     if count is not None:
         whole = state.run(count.run) or whole
-    sums = None if whole is None else state.sums(whole.id)
-    of_this = of_run(ended, state.sums(ended.id))
-    return (*of_this, of_resource(whole, sums, count))
+    of_this = of_run(ended, sums(ended.id))
+    of_all = None if whole is None else sums(whole.id)
+    return (*of_this, of_resource(whole, of_all, count))
 
 
 def _increments(frontier: KeptFrontier | None) -> report.IncrementStatus | None:
@@ -123,8 +127,8 @@ def batch_view(lane: Lane, batch: Batch) -> report.BatchView:
     )
 
 
-def _report(lane: Lane, run: Run) -> report.RunReport:
-    return report.run_report(run, lane.resource, lane.parts.state.sums(run.id))
+def _report(lane: Lane, run: Run, sums: Adds) -> report.RunReport:
+    return report.run_report(run, lane.resource, sums(run.id))
 
 
 def _stream_status(lane: Lane, stream: Stream) -> report.StreamStatus:

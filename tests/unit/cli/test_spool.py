@@ -67,6 +67,9 @@ class Tools:
         n = after[1]
         return self._proofs[n : n + 1], (1, n + 1) if n == 0 else None
 
+    async def resources(self) -> Sequence[str]:
+        return [RESOURCE]
+
     async def look(self, _resource: str, *, after: tuple[int, int]) -> Looked:
         if after == (0, 0):
             return Looked(2, 200, (LOADED,), (1, 2))
