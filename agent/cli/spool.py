@@ -169,7 +169,9 @@ def export(
     """Write an evidence pack."""
     ask = asked(ctx)
     client, begin = ask.client(), moment(since)
-    codes = [resource] if resource is not None else _codes(client)
+    codes: list[str] = [] if resource is None else [resource]
+    if resource is None:
+        codes = client.get("/v1/receipts/resources")["resources"]
     found = (r for code in codes for r in _receipts(client, code, begin))
 
     def directory(digest: str | None) -> str:

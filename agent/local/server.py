@@ -180,6 +180,10 @@ class SpoolDesk(Protocol):
         """Receipts with their manifests. Raises ResourceUnknown, UsageFault."""
         ...
 
+    async def resources(self) -> JsonObject:
+        """Codes of what may have receipts."""
+        ...
+
     async def voucher(self, digest: str | None) -> JsonObject:
         """A directory that was kept, or the one in use. Raises BatchUnknown."""
         ...
@@ -234,6 +238,7 @@ def application(operations: Operations, people: People) -> web.Application:
             web.get("/v1/policy", routes.policy),
             web.post("/v1/policy/activate", routes.activate),
             web.get("/v1/receipts", spool.receipts),
+            web.get("/v1/receipts/resources", spool.resources),
             web.get("/v1/voucher", spool.voucher),
             web.get("/v1/spool/verify", spool.verify),
             web.post("/v1/spool/repair", spool.repair),
@@ -426,6 +431,9 @@ class _SpoolRoutes:
         since = request.query.get("since")
         found = await self._desk.receipts(resource, since=since, after=_after(request))
         return _json(found)
+
+    async def resources(self, _request: web.Request) -> web.Response:
+        return _json(await self._desk.resources())
 
     async def voucher(self, request: web.Request) -> web.Response:
         return _json(await self._desk.voucher(request.query.get("digest")))

@@ -30,6 +30,10 @@ class Tools(Protocol):
         """Receipts with their manifests, and where to go on."""
         ...
 
+    async def resources(self) -> Sequence[str]:
+        """What was ever to be sent."""
+        ...
+
     async def look(self, resource: str, *, after: Place) -> Any:
         """Compare files with what was registered."""
         ...
@@ -64,6 +68,10 @@ class SpoolDesk:
         begin = "0001-01-01T00:00:00Z" if since is None else _time(since)
         found, more = await self._tools.proofs(resource, since=begin, after=after)
         return {"receipts": [_proof(resource, p) for p in found], "next": more}
+
+    async def resources(self) -> JsonObject:
+        """Codes of what has receipts, though it may not leave any more."""
+        return {"resources": list(await self._tools.resources())}
 
     async def voucher(self, digest: str | None) -> JsonObject:
         """A directory that was kept; None: the one in use.

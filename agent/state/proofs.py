@@ -58,6 +58,15 @@ def stream_of(db: Database, key: StreamKey) -> int | None:
     return None if found is None else int(found[0])
 
 
+def resources(db: Database, producer: str, aud: str) -> tuple[str, ...]:
+    """What was ever to be sent, in order of its code."""
+    found = db.execute(
+        "SELECT resource FROM streams WHERE producer = ? AND aud = ? ORDER BY resource",
+        [producer, aud],
+    )
+    return tuple(str(r[0]) for r in found.fetchall())
+
+
 def kept_files(
     db: Database, stream: int, *, after: Place, limit: int
 ) -> tuple[Batch, ...]:

@@ -389,6 +389,11 @@ class State:
         with self._connection.transaction() as db:
             return proofs.stream_of(db, key)
 
+    def resources(self, producer: str, aud: str) -> tuple[str, ...]:
+        """What was ever to be sent, though it may not leave any more."""
+        with self._connection.transaction() as db:
+            return proofs.resources(db, producer, aud)
+
     def kept_files(self, stream: int, *, after: Place, limit: int) -> tuple[Batch, ...]:
         """Batches behind a place whose files must be there, in chain order."""
         with self._connection.transaction() as db:

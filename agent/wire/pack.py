@@ -20,7 +20,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Self
 
 from agent.errors import MalformedMessage
 from agent.wire.grammar import resource_file_part
@@ -29,8 +29,8 @@ MAGIC = b"PK\x03\x04"
 """How the file begins."""
 MOST = 1_000_000
 """Most entries that are looked at."""
-_ODD = (NotImplementedError, RuntimeError, EOFError, struct.error)
-"""What zipfile raises of other compressions, passwords and cut files."""
+_ODD = (NotImplementedError, RuntimeError, EOFError, OSError, struct.error)
+"""What zipfile raises of other compressions, passwords, cut files and false places."""
 _CAPS = {"manifests": 64 * 1024, "receipts": 2048, "directories": 16 * 1024 * 1024}
 _README = "README.txt"
 _README_CAP = 64 * 1024
@@ -70,7 +70,7 @@ With the agent's program, without line or service: fep verify PACK --kid KID
 
 
 class Writer:
-    """Writes a pack.
+    """Writes a pack; a block that ends ends the file.
 
     Args:
         file: an empty file, open for writing.
@@ -98,8 +98,12 @@ class Writer:
         digest = hashlib.sha256(text.encode()).hexdigest()
         self._once(f"directories/{digest}.jws", text)
 
-    def close(self) -> None:
-        """End the file."""
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the file, whatever happened; half of it is for who made it to remove."""
         self._zip.close()
 
     def _once(self, name: str, text: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from agent.crypto.jose import PrivateKey, message_digest
@@ -60,23 +61,30 @@ class Rotations:
     revoked: dict[str, str] = field(default_factory=dict)
     digests: dict[int, str] = field(default_factory=dict)
 
+    @cached_property
+    def statements(self) -> tuple[str, ...]:
+        """The node's two, as it signed them once."""
+        keys = ((self.a, 2026), (self.b, 2027))
+        found = (
+            KeyStatement(NODE, n, (key.public,), at(year, 1))
+            for n, (key, year) in enumerate(keys, 1)
+        )
+        return tuple(self.a.sign("fep-keys+jws", one.payload()) for one in found)
+
     # --- directories ----------------------------------------------------------------
 
     def directory(self, year: int) -> Directory:
         """What the exchange said in the middle of a year."""
-        first = KeyStatement(NODE, 1, (self.a.public,), at(2026, 1))
-        statements = [self.a.sign("fep-keys+jws", first.payload())]
+        statements = self.statements[: 1 if year < 2027 else 2]
         keys = [KeyStatus(self.a.public.kid, "active", at(2026, 1), None)]
         if year >= 2027:
-            second = KeyStatement(NODE, 2, (self.b.public,), at(2027, 1))
-            statements.append(self.a.sign("fep-keys+jws", second.payload()))
             old = KeyStatus(self.a.public.kid, "retired", at(2027, 1), at(2027, 2))
             keys = [old, KeyStatus(self.b.public.kid, "active", at(2027, 1), None)]
         x: Status = "active" if year < 2028 else "retired"
         own: list[tuple[PrivateKey, Status]] = [(self.x, x)]
         own += [(self.y, "active")] if year >= 2028 else []
         entry = ExchangeEntry(AUD, (), tuple((k.public, s) for k, s in own))
-        node = NodeEntry(NODE, "active", tuple(statements), tuple(keys))
+        node = NodeEntry(NODE, "active", statements, tuple(keys))
         department = DepartmentFile(USCC, (node,), {RESOURCE: NODE})
         revoked = {k: t for k, t in self.revoked.items() if t <= at(year)}
         return Directory(
@@ -159,15 +167,13 @@ class Contents:
 
     def write(self, path: Path) -> Path:
         """The pack."""
-        with path.open("wb") as file:
-            pack = Writer(file)
+        with path.open("wb") as file, Writer(file) as pack:
             for seq, text in self.manifests.items():
                 pack.manifest(RESOURCE, 1, seq, text)
             for n, (seq, state, text) in enumerate(self.receipts, 1):
                 pack.receipt((RESOURCE, 1, seq), state, n, text)
             for text in self.directories:
                 pack.directory(text)
-            pack.close()
         return path
 
 

@@ -59,8 +59,7 @@ def write_pack(
     digests: set[str] = set()
     numbers: Counter[tuple[str, int, int]] = Counter()
     try:
-        with path.open("xb") as file:
-            pack = Writer(file)
+        with path.open("xb") as file, Writer(file) as pack:
             for one in receipts:
                 batch = (one["resource"], one["epoch"], one["seq"])
                 numbers[batch] += 1
@@ -70,7 +69,6 @@ def write_pack(
                 states[one["state"]] += 1
                 digests |= {one["voucher"]} - {None}
             missing = _directories(pack, sorted(digests), directory)
-            pack.close()
     except OSError as e:
         raise UsageFault(f"{path}: {e.strerror}") from None
     except BaseException:

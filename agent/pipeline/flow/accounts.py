@@ -108,8 +108,8 @@ def of_resource(run: Run | None, sums: Sums | None, count: Count | None) -> Acco
         return Account("resource", None, "=", {}, {}, None, why="reading")
     quality = run.totals.quality
     here = {"source": quality.read}
-    if count is None or count.run != run.id:
-        why: Why = "not-counted" if not sums.open_upsert else "not-loaded"
+    if count is None or count.run != run.id or sums.open_upsert:
+        why: Why = "not-loaded" if sums.open_upsert else "not-counted"
         return Account("resource", None, "=", here, {}, run.id, why=why)
     good = quality.read - quality.quarantined
     most = sums.rows.keep if run.kind == "full" else quality.quarantined
@@ -117,7 +117,7 @@ def of_resource(run: Run | None, sums: Sums | None, count: Count | None) -> Acco
     there = {
         "centre": count.rows,
         "never_sent": quality.quarantined - stale,
-        "in_flight": sums.open_upsert,
+        "in_flight": 0,  # else the count would be older than what is loaded now
     }
     ok = quality.read == sum(there.values())
     return Account("resource", ok, "=", here, there, run.id, at=count.at, stale=stale)

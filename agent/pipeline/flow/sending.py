@@ -457,10 +457,10 @@ class Sending:
                 await self._keep(batch, news)
 
     async def _count(self) -> None:
-        """Ask what the centre holds now that a whole read is loaded; once, if it says.
+        """Ask what the centre holds now that a whole read is loaded; one try.
 
-        Nothing waits for the answer. Without one the equation of the resource is not
-        known; where differences are looked for daily, often enough is once a day.
+        Without an answer the equation of the resource is not known, and nothing else
+        is wrong. Of reads that only send differences one a day is counted.
         """
         final, self._to_count = self._to_count, None
         if final is None:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 from agent.errors import MassDelete, RecallHeld, SchemaDrift, SecrecyMarker
 from agent.pipeline.flow import report
@@ -11,9 +12,11 @@ from agent.pipeline.flow.accounts import Account, of_resource, of_run
 from agent.pipeline.flow.forecast import SPAN, Forecast, forecast
 from agent.pipeline.flow.lane import Lane, why_halted
 from agent.pipeline.flow.seams import Parts
-from agent.state import Batch, Complete, KeptFrontier, Run, Stream
+from agent.state import Batch, Complete, KeptFrontier, Run, Stream, Sums
 from agent.wire.grammar import format_time, parse_time
 
+Adds = Callable[[str], Sums]
+"""Adds up the batches of a run."""
 HELD = frozenset(
     {MassDelete.code, RecallHeld.code, SecrecyMarker.code, SchemaDrift.code}
 )
@@ -53,6 +56,7 @@ def _forecast(parts: Parts) -> Forecast:
 def resource_status(lane: Lane) -> report.ResourceStatus:
     """One resource."""
     state = lane.parts.state
+    sums = cache(state.sums)  # of one run they are wanted more than once
     stream = state.stream(lane.key)
     newest = state.last_run(stream.id)
     ended = state.last_run(stream.id, ("read",))
@@ -66,7 +70,7 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
         state=_state(
             lane, stream, trouble, open_batches=waiting.batches + stored.batches
         ),
-        run=None if newest is None else _report(lane, newest),
+        run=None if newest is None else _report(lane, newest, sums),
         progress=lane.progress,
         stream=_stream_status(lane, stream),
         waiting=waiting,
@@ -81,18 +85,18 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
             at=receipts[0].at,
         ),
         trouble=trouble,
-        balanced=None if ended is None else _report(lane, ended).balanced,
+        balanced=None if ended is None else _report(lane, ended, sums).balanced,
         last_success=None if complete is None else complete.at,
         complete_to=None if complete is None else complete.as_of,
         lag_s=_lag_s(lane, complete),
         increments=_increments(state.frontier(stream.id)),
-        accounts=_accounts(lane, ended),
+        accounts=_accounts(lane, ended, sums),
         reconciled=_reconciled(lane),
         recalled=_recalled(lane),
     )
 
 
-def _accounts(lane: Lane, ended: Run | None) -> tuple[Account, ...]:
+def _accounts(lane: Lane, ended: Run | None, sums: Adds) -> tuple[Account, ...]:
     """Whether the newest run that read everything, and the resource, add up."""
     state = lane.parts.state
     if ended is None:
@@ -101,9 +105,9 @@ def _accounts(lane: Lane, ended: Run | None) -> tuple[Account, ...]:
     whole = state.last_whole(lane.stream_id)
     if count is not None:
         whole = state.run(count.run) or whole
-    sums = None if whole is None else state.sums(whole.id)
-    of_this = of_run(ended, state.sums(ended.id))
-    return (*of_this, of_resource(whole, sums, count))
+    of_this = of_run(ended, sums(ended.id))
+    of_all = None if whole is None else sums(whole.id)
+    return (*of_this, of_resource(whole, of_all, count))
 
 
 def _reconciled(lane: Lane) -> report.Reconciled | None:
@@ -154,8 +158,8 @@ def batch_view(lane: Lane, batch: Batch) -> report.BatchView:
     )
 
 
-def _report(lane: Lane, run: Run) -> report.RunReport:
-    return report.run_report(run, lane.resource, lane.parts.state.sums(run.id))
+def _report(lane: Lane, run: Run, sums: Adds) -> report.RunReport:
+    return report.run_report(run, lane.resource, sums(run.id))
 
 
 def _stream_status(lane: Lane, stream: Stream) -> report.StreamStatus:

@@ -55,6 +55,12 @@ class SpoolTools:
         places = sorted({(p.receipt.epoch, p.receipt.seq) for p in found})
         return found, places[-1] if len(places) == PAGE else None
 
+    async def resources(self) -> tuple[str, ...]:
+        """What was ever to be sent, though it may not leave any more."""
+        state, sender = self._parts().state, self._parts().sender
+        find = partial(state.resources, sender.producer, sender.aud)
+        return await undivided(find)
+
     async def look(self, resource: str, *, after: Place) -> Looked:
         """Compare files with what was registered, as many as take a moment.
 

@@ -133,6 +133,9 @@ class Tools:
         kept = KeptReceipt(1, 7, "loaded", None, None, since, "a.b.c", since, "5a")
         return [Proof(kept, "d.e.f")], after if after != (1, 7) else None
 
+    async def resources(self) -> Sequence[str]:
+        return [CODE, "9/9"]
+
     async def look(self, resource: str, *, after: tuple[int, int]) -> Any:
         return Mended(after[0], after[1])
 
@@ -446,6 +449,7 @@ async def test_receipts_come_with_their_manifest_and_their_voucher(
     (one,) = body["receipts"]
     assert (one["jws"], one["manifest"], one["voucher"]) == ("a.b.c", "d.e.f", "5a")
     assert (one["at"], body["next"]) == ("0001-01-01T00:00:00Z", [1, 3])
+    assert (await office.get("/v1/receipts/resources"))["resources"] == [CODE, "9/9"]
     with pytest.raises(UsageFault, match="since"):
         await office.get("/v1/receipts", resource=CODE, since="yesterday")
 

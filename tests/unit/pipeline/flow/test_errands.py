@@ -203,6 +203,23 @@ async def test_a_later_since_than_the_loss_reads_again(world: World) -> None:
         assert "is lost too" in str(found.why)
 
 
+async def test_what_stood_on_a_rejected_batch_is_read_again(world: World) -> None:
+    """Its chain leads over a batch that was given up and must not leave again."""
+    async with world.serving() as flow:
+        await pull(flow)
+        world.exchange.loading = False
+        await flow.request_pull(PERSON)
+        await until(flow, lambda s: s.stored.batches == 3)
+        world.exchange.reject(PERSON, "bad-payload")
+        await until(flow, lambda s: s.stream.halted is not None)
+        world.exchange.loading = True
+        await pull(flow)
+        world.exchange.rewind(PERSON, 1, 3)
+        found = await flow.tools.replay(PERSON, LONG_AGO, do=False)
+        assert (found.action, found.position) == ("read", (1, 3))
+        assert "given up" in str(found.why)
+
+
 async def test_an_exchange_on_another_chain_reads_again(world: World) -> None:
     """It has a batch of ours that we never sealed: nothing of ours chains to it."""
     async with world.serving() as flow:
@@ -255,12 +272,26 @@ async def test_receipts_are_kept_with_manifest_and_voucher(world: World) -> None
         assert [p.receipt.seq for p in rest] == [3]
 
 
+async def test_a_rejection_is_evidence_too(world: World) -> None:
+    """With line 1 of what was rejected, and what vouches for who rejected it."""
+    world.exchange.refuse_seq[2] = "bad-payload"
+    async with world.serving() as flow:
+        await flow.request_pull(PERSON)
+        await until(flow, lambda s: s.stream.halted is not None)
+        found, _ = await flow.tools.proofs(PERSON, since=LONG_AGO, after=(1, 1))
+    (proof,) = found
+    assert (proof.receipt.state, proof.receipt.code) == ("rejected", "bad-payload")
+    assert proof.line is not None
+    assert proof.receipt.voucher == world.exchange.voucher
+
+
 async def test_receipts_outlive_their_resource(world: World) -> None:
     """A resource that may not leave any more keeps its evidence."""
     async with world.serving() as flow:
         await pull(flow)
     world.resources = ()
     async with world.serving() as flow:
+        assert await flow.tools.resources() == (PERSON,)
         found, _ = await flow.tools.proofs(PERSON, since=LONG_AGO, after=(0, 0))
         assert len(found) == 5
         with pytest.raises(ResourceUnknown):
