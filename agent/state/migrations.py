@@ -198,7 +198,7 @@ STEP_6 = (
         reply TEXT
     )
     """,
-    "CREATE INDEX reconciles_of_stream ON reconciles (stream, at)",
+    "CREATE INDEX reconciles_of_stream ON reconciles (stream)",
     """
     CREATE TABLE recalls (
         stream INTEGER PRIMARY KEY REFERENCES streams (id),
