@@ -602,6 +602,6 @@ class _Run:
             return InternalFault(f"{failed.code}: {failed.detail}")
 
     def _tell_quarantined(self, reasons: dict[str, int]) -> None:
-        if reasons:
+        if reasons and self._job.mode not in COMPARING:  # which quarantine nothing
             told = RowsQuarantined(self._lane.resource, self._wanted.run, reasons)
             self._parts.tell(told)
