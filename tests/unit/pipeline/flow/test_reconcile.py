@@ -20,7 +20,7 @@ from agent.pipeline.flow.centre import TRIES
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus, RunReport
 from agent.state import KeptDue
-from tests.support.push import PERSON, World, pull, until
+from tests.support.push import PERSON, Resource, World, pull, until
 from tests.support.worker_double import Chunk
 
 DUE = "2026-11-22T00:00:00Z"
@@ -337,6 +337,18 @@ async def test_a_recall_that_the_exchange_forgot_is_made_again(tmp_path: Path) -
     assert [job.mode for job in world.scripts[PERSON].jobs[1:]] == ["recall", "recall"]
     (kept,) = world.exchange.batches.values()
     assert kept.manifest.rows.upsert == 0
+
+
+async def test_a_resource_is_recalled_whose_document_has_changed(
+    tmp_path: Path,
+) -> None:
+    """The centre's table follows an older version; nothing has to be sent before."""
+    world = await loaded(tmp_path)
+    world.resources = (Resource(PERSON, version=7),)
+    async with world.serving() as flow:
+        assert (await recalled(flow)).delivered
+    assert modes(world) == ["full", "full"]
+    assert list(world.exchange.batches.values())[-1].manifest.catalog.version == 7
 
 
 async def test_more_rows_than_agreed_ask_again(tmp_path: Path) -> None:
