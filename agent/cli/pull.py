@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import typer
@@ -11,9 +12,15 @@ from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
 from agent.cli.common.resources import complete_resource
 from agent.cli.common.waiting import ended
+from agent.local.client import LocalClient
 from agent.model.batch import ANY_NUMBER
 
 app = typer.Typer(add_completion=False)
+
+PROOF_S = 60.0
+"""Longest wait for the exchange's word after a recall, seconds."""
+LOOK_S = 0.2
+"""Seconds between two looks for it."""
 
 
 @app.command(
@@ -93,6 +100,29 @@ def pull(
     _show(ask, body)
     if wait and not body["delivered"]:
         raise typer.Exit(1)
+    if wait and recall:
+        _prove(ask, client, resource)
+
+
+def _prove(ask: Asked, client: LocalClient, resource: str) -> None:
+    """Wait for the exchange's word that it has no rows; exit 1 if it does not come."""
+    end = time.monotonic() + PROOF_S
+    while True:
+        (found,) = client.get("/v1/status", {"resource": resource})["resources"]
+        recalled = found["recalled"]
+        proven = recalled is not None and recalled["proven_at"] is not None
+        if proven and found["state"] == "recalled":
+            break
+        if time.monotonic() > end:
+            raise typer.Exit(1)
+        time.sleep(LOOK_S)
+    if not ask.json:
+        print(
+            ask.say(
+                "The exchange signed that it has no rows of it.",
+                "中心已签名证明该资源无数据。",
+            )
+        )
 
 
 def confirmed(ask: Asked, number: int) -> str:

@@ -242,7 +242,7 @@ STEP_7 = (
         reply TEXT
     )
     """,
-    "CREATE INDEX reconciles_of_stream ON reconciles (stream, at)",
+    "CREATE INDEX reconciles_of_stream ON reconciles (stream)",
     """
     CREATE TABLE recalls (
         stream INTEGER PRIMARY KEY REFERENCES streams (id),

@@ -94,7 +94,7 @@ class Reconciles:
 
     def last(self, stream: int) -> KeptComparison | None:
         """The newest comparison of a stream that came to an end, or None."""
-        return self._kept("stream = ? ORDER BY at DESC, rowid DESC LIMIT 1", stream)
+        return self._kept("stream = ? ORDER BY rowid DESC LIMIT 1", stream)
 
     def of(self, run: str) -> KeptComparison | None:
         """What a run found, or None."""

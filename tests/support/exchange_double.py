@@ -213,6 +213,8 @@ class ExchangeDouble:
         message = split(request, cap=reconcile.REQUEST_CAP)
         verified = verify(message, self.sign_key, typ=reconcile.TYP_REQUEST)
         asked = reconcile.parse_request(verified.payload)
+        if asked.catalog not in self.catalogs:
+            raise ExchangeRefused("PUT it", problem="catalog-unknown")
         loaded = self.places[asked.resource].loaded
         if (asked.epoch, asked.seq) != loaded:
             later = (asked.epoch, asked.seq) > loaded

@@ -28,6 +28,8 @@ MOST_BITS = 15
 """Of 15 bits the counts of all buckets fit into a reply."""
 AIM_ROWS = 64
 """Rows of a bucket to aim for."""
+SPARE_BITS = 2
+"""So many times twice as full buckets may be before it is asked by more bits."""
 TRIES = 30
 """So often it is asked again, or looked whether everything is loaded."""
 PASSING = frozenset({"busy", "stale-epoch"})
@@ -80,11 +82,15 @@ class Centre:
         """
         state, stream = self._lane.parts.state, self._lane.stream_id
         rows = 0 if whole else await undivided(partial(state.last_distinct, stream))
-        self._bits = min(max((rows or 0) // AIM_ROWS, 1).bit_length() - 1, MOST_BITS)
+        self._bits = _bits_for(rows or 0)
         self._at = await undivided(partial(state.last_loaded, stream))
         if self._at == (0, 0):
             raise ExchangeRefused("nothing is loaded yet", problem="busy")
         response, text = await self._patiently()
+        wanted = _bits_for(response.rows)
+        if not whole and wanted > self._bits + SPARE_BITS:  # increments made it grow
+            self._bits = wanted
+            response, text = await self._patiently()
         self._first = response.buckets
         counts, sums = zip(*response.buckets, strict=True)
         return Holding(counts, sums, text)
@@ -188,6 +194,10 @@ class Centre:
         ) or found.bits != self._bits:
             raise FalseReceipt("the reply to a reconcile request answers another one")
         return found, reply
+
+
+def _bits_for(rows: int) -> int:
+    return min(max(rows // AIM_ROWS, 1).bit_length() - 1, MOST_BITS)
 
 
 def _fits(texts: Sequence[str], items: Sequence[Item]) -> bool:

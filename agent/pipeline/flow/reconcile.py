@@ -24,17 +24,28 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.audit.events import ResourceRecalled, RowsCompared
-from agent.errors import InternalFault, Interrupted, NothingHeld, RecallHeld
+from agent.errors import (
+    ExchangeRefused,
+    InternalFault,
+    Interrupted,
+    NothingHeld,
+    RecallHeld,
+)
 from agent.model.batch import Quality, Rows
 from agent.model.job import Compared, Ended
 from agent.model.run import COMPARING
 from agent.pipeline.flow.centre import Centre, settled
 from agent.pipeline.flow.seams import undivided
 from agent.state import KeptComparison, KeptRecall
+from agent.wire.batch import CatalogRef
 
 if TYPE_CHECKING:
     from agent.model.job import Job
     from agent.pipeline.flow.lane import Lane, Wanted
+
+
+CATALOGS = 100
+"""Most versions back that are tried."""
 
 
 async def informed(job: Job, wanted: Wanted, lane: Lane, centre: Centre) -> Job:
@@ -52,7 +63,7 @@ async def informed(job: Job, wanted: Wanted, lane: Lane, centre: Centre) -> Job:
         report = await undivided(partial(_report, lane, wanted.run))
         return replace(job, centre=holds.counts, sums=holds.sums, report=report)
     if job.mode == "recall":
-        return await _agreed(job, wanted, lane, centre)
+        return await _agreed(job, wanted, lane)
     return job
 
 
@@ -66,16 +77,35 @@ def _report(lane: Lane, run: str) -> str | None:
     return str(lane.parts.reports / name)
 
 
-async def _agreed(job: Job, wanted: Wanted, lane: Lane, centre: Centre) -> Job:
+async def _agreed(job: Job, wanted: Wanted, lane: Lane) -> Job:
     """A recall of as many rows as a person agreed to, or fewer."""
     await settled(lane)
-    rows = (await centre.holds(whole=True)).rows
+    rows = await _rows_there(lane)
     agreed = wanted.deletes_confirmed
     if lane.recalled is None or agreed is None or rows > agreed:
         told = f"{lane.resource}: the centre has {rows} rows, all of them would go"
         raise RecallHeld(told, keys_gone=rows)
     await undivided(partial(lane.parts.state.forget_frontier, lane.stream_id))
+    await undivided(lane.forget_states)
     return replace(job, centre=(rows,), as_of=lane.stamp())
+
+
+async def _rows_there(lane: Lane) -> int:
+    """Rows of the centre, whose table may follow an older catalog than ours."""
+    state, newest = lane.parts.state, lane.leaving.version
+    refused = ExchangeRefused("it knows no catalog of ours", problem="catalog-unknown")
+    for version in range(newest, max(newest - CATALOGS, 0), -1):
+        catalog = await undivided(partial(state.catalog, lane.stream_id, version))
+        if catalog is None:
+            continue
+        centre = Centre(lane, CatalogRef(catalog.version, catalog.digest))
+        try:
+            return (await centre.holds(whole=True)).rows
+        except ExchangeRefused as e:
+            if e.problem != refused.problem:
+                raise
+            refused = e
+    raise refused
 
 
 async def keep(lane: Lane, run: str, found: Compared, reply: str | None = None) -> None:

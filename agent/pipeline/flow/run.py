@@ -39,6 +39,7 @@ from agent.model.job import (
     Way,
     Written,
 )
+from agent.model.run import COMPARING
 from agent.model.stream import Head
 from agent.pipeline import seal
 from agent.pipeline.flow import reconcile, report, start
@@ -266,6 +267,6 @@ class Run:
             return InternalFault(f"{failed.code}: {failed.detail}")
 
     def _tell_quarantined(self, reasons: dict[str, int]) -> None:
-        if reasons:
+        if reasons and self._job.mode not in COMPARING:  # which quarantine nothing
             told = RowsQuarantined(self._lane.resource, self._wanted.run, reasons)
             self._parts.tell(told)

@@ -200,6 +200,58 @@ def test_how_old_the_copy_is_and_what_comes_next_stand_on_one_line() -> None:
     assert "（待本次任务结束）；下次删除检查" in zh
 
 
+COMPARED: dict[str, Any] = {
+    "rows": 20_000,
+    "centre": 19_990,
+    "missing": 12,
+    "stale": 7,
+    "extra": 2,
+    "late": 3,
+    "withheld": 0,
+    "left": 0,
+    "told_by": "frontier",
+}
+
+
+@pytest.mark.parametrize("repaired", [True, False])
+def test_what_a_comparison_found_is_told_in_numbers(repaired: bool) -> None:
+    """And whether it is repaired."""
+    last = {"run": "r1", "at": AT, "found": COMPARED, "repaired": repaired}
+    en = " ".join(shown(changed(reconciled=last), width=300).split())
+    assert "20,000 rows here, 19,990 there, 12 missing there, 7 different there," in en
+    assert "2 only there, 3 changed since the last run; " in en
+    assert ("; repaired" in en) == repaired
+    assert ("; not repaired" in en) != repaired
+    zh = " ".join(shown(changed(reconciled=last), lang="zh", width=300).split())
+    assert "中心缺失 12，中心不一致 7，中心多出 2，待增量 3" in zh
+
+
+def test_a_comparison_without_a_difference_says_so() -> None:
+    """In the status and of its run; too many to look at are none such."""
+    none = COMPARED | dict.fromkeys(("missing", "stale", "extra", "late"), 0)
+    last = {"run": "r1", "at": AT, "found": none, "repaired": True}
+    en = shown(changed(reconciled=last), width=300)
+    assert "no difference" in en
+    assert "repaired" not in en
+    many = {**last, "found": none | {"left": 4}, "repaired": False}
+    en = shown(changed(reconciled=many), width=300)
+    assert "too many to look at all" in en
+    assert "no difference" not in en
+
+
+def test_a_recall_says_whether_it_is_proven() -> None:
+    """Nobody need ask the exchange by telephone."""
+    body = {"rows": 6490, "since": AT, "proven_at": None}
+    en = " ".join(shown(changed(recalled=body, state="recalled"), width=300).split())
+    assert "6,490 rows; the exchange has not yet proven it" in en
+    body["proven_at"] = AT
+    zh = " ".join(
+        shown(changed(recalled=body, state="recalled"), lang="zh", width=300).split()
+    )
+    assert "已撤回" in zh
+    assert "签名证明无数据" in zh
+
+
 def test_what_increments_assume_is_said_with_the_right_that_would_prove_it() -> None:
     """Nothing is said of what is proven."""
     blind = {"method": "stamp", "assumes": ["clock-steps<8s", "max-transaction=600s"]}

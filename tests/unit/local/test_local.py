@@ -295,6 +295,43 @@ async def test_confirming_deletes_is_an_action_of_its_own(office: Office) -> Non
     assert office.told[0].action == "pull --confirm-deletes"
 
 
+@pytest.mark.parametrize(
+    ("asked", "action"),
+    [
+        ({"kind": "reconcile", "report": "keys-1.jsonl"}, "reconcile"),
+        ({"kind": "compare"}, "compare"),
+        ({"kind": "recall"}, "recall"),
+        ({"kind": "recall", "confirm_deletes": True}, "recall --confirm-deletes"),
+        ({"kind": "deletes"}, "pull"),
+    ],
+)
+async def test_a_comparison_and_a_recall_are_actions_of_their_own(
+    office: Office, asked: dict[str, Any], action: str
+) -> None:
+    """Who took a resource back is not found under pulls."""
+    await office.post("/v1/pull", resource=CODE, **asked)
+    assert office.told[0].action == action
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../keys", "a/b", "/etc/passwd", ".hidden", "", "a" * 101, 7, "a\nb", "钥匙"],
+)
+async def test_a_report_has_a_plain_name_in_our_own_folder(
+    office: Office, name: object
+) -> None:
+    """Nobody in the group chooses where the agent writes."""
+    with pytest.raises(UsageFault, match="report"):
+        await office.post("/v1/pull", resource=CODE, kind="compare", report=name)
+    assert not office.told
+
+
+async def test_only_a_comparison_has_a_report(office: Office) -> None:
+    """A pull finds no keys that differ."""
+    with pytest.raises(UsageFault, match="report"):
+        await office.post("/v1/pull", resource=CODE, report="keys")
+
+
 async def test_a_run_that_goes_on_is_answered_in_time(office: Office) -> None:
     """A wait that ends first says `running`; the run is not disturbed."""
     assert (await office.get("/v1/run", run="r1"))["state"] == "running"

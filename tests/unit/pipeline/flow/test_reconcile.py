@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.audit.events import FrontierGone, ResourceRecalled, RowsCompared
+from agent.audit.events import (
+    FrontierGone,
+    ResourceRecalled,
+    RowsCompared,
+    RowsQuarantined,
+)
 from agent.crypto.frames import digest_text
 from agent.errors import Busy, ExchangeRefused, NothingHeld, NothingLoaded
 from agent.model.job import Compared, Failed, Gone, Way
@@ -15,7 +20,7 @@ from agent.pipeline.flow.centre import TRIES
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus, RunReport
 from agent.state import KeptDue
-from tests.support.push import PERSON, World, pull, until
+from tests.support.push import PERSON, Resource, World, pull, until
 from tests.support.worker_double import Chunk
 
 DUE = "2026-11-22T00:00:00Z"
@@ -66,6 +71,31 @@ async def test_a_comparison_knows_the_centre_and_the_frontier(tmp_path: Path) ->
     assert job.since == f"frontier {world.scripts[PERSON].runs[0]}"
     assert job.report is None
     assert modes(world) == ["full"]
+
+
+async def test_a_table_that_grew_is_asked_about_by_more_buckets(tmp_path: Path) -> None:
+    """A bucket with everything would be too large to tell its keys."""
+    world = await loaded(tmp_path)
+    world.exchange.rows[PERSON] = {n: digest_text(n) for n in range(1000)}
+    world.scripts[PERSON].found = Compared(1000, 1000)
+    async with world.serving() as flow:
+        await pull(flow, kind="compare")
+    job = world.scripts[PERSON].jobs[-1]
+    assert job.centre is not None
+    assert (len(job.centre), sum(job.centre)) == (8, 1000)
+
+
+async def test_withheld_rows_are_told_once_not_at_every_comparison(
+    tmp_path: Path,
+) -> None:
+    """Their file is of the run that withheld them."""
+    world = await loaded(tmp_path)
+    script = world.scripts[PERSON]
+    script.found, script.repairs = Compared(3, 3, stale=1), (Chunk(1, quarantined=2),)
+    async with world.serving() as flow:
+        done = await pull(flow, kind="reconcile")
+    assert done.quarantined == 2
+    assert not world.told(RowsQuarantined)
 
 
 async def test_a_repair_goes_the_usual_way_and_is_shown(tmp_path: Path) -> None:
@@ -307,6 +337,18 @@ async def test_a_recall_that_the_exchange_forgot_is_made_again(tmp_path: Path) -
     assert [job.mode for job in world.scripts[PERSON].jobs[1:]] == ["recall", "recall"]
     (kept,) = world.exchange.batches.values()
     assert kept.manifest.rows.upsert == 0
+
+
+async def test_a_resource_is_recalled_whose_document_has_changed(
+    tmp_path: Path,
+) -> None:
+    """The centre's table follows an older version; nothing has to be sent before."""
+    world = await loaded(tmp_path)
+    world.resources = (Resource(PERSON, version=7),)
+    async with world.serving() as flow:
+        assert (await recalled(flow)).delivered
+    assert modes(world) == ["full", "full"]
+    assert list(world.exchange.batches.values())[-1].manifest.catalog.version == 7
 
 
 async def test_more_rows_than_agreed_ask_again(tmp_path: Path) -> None:
