@@ -176,7 +176,7 @@ async def test_what_cannot_be_sent_again_is_read_again(world: World) -> None:
         assert found.why is not None
         assert "1/2" in found.why
         await until(flow, lambda s: s.stream.loaded_epoch == 2)
-    assert [e.reason for e in world.told(EpochOpened)] == ["first", "spool_lost"]
+    assert [e.reason for e in world.told(EpochOpened)] == ["first", "restored"]
 
 
 async def test_what_may_not_leave_any_more_is_not_sent_again(world: World) -> None:
