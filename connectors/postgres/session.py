@@ -27,7 +27,7 @@ from connectors.contract import (
     StreamSpec,
 )
 from connectors.postgres import changes, numbers, tags
-from connectors.postgres.catalog import Table, bound, look_up, name_of
+from connectors.postgres.catalog import Table, bound, having, look_up, name_of
 from connectors.postgres.columns import Query, query_of
 from connectors.postgres.discover import draft
 from connectors.postgres.login import connection, our_errors
@@ -83,6 +83,7 @@ class PostgresSession:
     clock: Callable[[], float] = time.monotonic
     _reader: Reader | None = None
     _floor: str | None = None
+    _tables: dict[tuple[str, str], Table | None] = field(default_factory=dict)
     _queries: dict[StreamSpec, Query] = field(default_factory=dict)
     _taggings: dict[StreamSpec, Tagging | None] = field(default_factory=dict)
 
@@ -90,7 +91,7 @@ class PostgresSession:
         """See the contract."""
         name = name_of(stream.table, str(self.config["database"]))
         with connection(self.config, self.limits) as db, our_errors():
-            table = look_up(db, name)
+            table = self._tables[name] = look_up(db, name)
         if table is None:
             raise SourceError("missing", f"there is no table {'.'.join(name)}")
         return draft(table).columns
@@ -122,7 +123,7 @@ class PostgresSession:
         changes.judge(old, new)
         query = self._query(stream)
         with connection(self.config, self.limits) as db:
-            table = incremental(db, stream)
+            table = incremental(db, self._bound(db, stream), stream)
         stamp = changes.stamp_floor(table, stream.stamp, old, new)
         yield from self._resumed(changes.changed(query, old, new, stamp), resume)
 
@@ -160,7 +161,7 @@ class PostgresSession:
         """See the contract."""
         query = self._query(stream)
         with connection(self.config, self.limits) as db, our_errors():
-            table = bound(db, stream)
+            table = self._bound(db, stream)
         column = numbers.whole(table, str(stream.number))
         condition = in_windows(column, windows)
         yield from self._resumed(changes.reduced(query, condition), resume)
@@ -209,7 +210,7 @@ class PostgresSession:
             query, found = self._query(stream), None
             if self.version >= tags.SINCE_VERSION:
                 with connection(self.config, self.limits) as db, our_errors():
-                    found = tags.tagging(db, bound(db, stream), stream, query)
+                    found = tags.tagging(db, self._bound(db, stream), stream, query)
             self._taggings[stream] = found
         return self._taggings[stream]
 
@@ -248,8 +249,20 @@ class PostgresSession:
     def _query(self, stream: StreamSpec) -> Query:
         if stream not in self._queries:
             with connection(self.config, self.limits) as db:
-                self._queries[stream] = planned(db, self.config, stream)
+                table = self._bound(db, stream)
+                self._queries[stream] = planned(db, self.config, table, stream)
         return self._queries[stream]
+
+    def _bound(self, db: psycopg.Connection[Any], stream: StreamSpec) -> Table:
+        """The stream's table, looked up once a session.
+
+        Raises:
+            SourceError: missing.
+        """
+        name = name_of(stream.table, db.info.dbname)
+        if name not in self._tables:
+            self._tables[name] = look_up(db, name)
+        return having(self._tables[name], name, stream)
 
     @contextmanager
     def _diagnosed(self, sql: str) -> Iterator[None]:
@@ -298,15 +311,18 @@ def _without_delivered(
 
 
 def planned(
-    db: psycopg.Connection[Any], config: Mapping[str, Any], stream: StreamSpec
+    db: psycopg.Connection[Any],
+    config: Mapping[str, Any],
+    table: Table,
+    stream: StreamSpec,
 ) -> Query:
-    """How to read a stream, after the server has agreed to do it.
+    """How to read a stream of a table, after the server has agreed to do it.
 
     Raises:
-        SourceError: missing, type, right.
+        SourceError: type, right.
     """
     query = query_of(
-        bound(db, stream),
+        table,
         stream,
         server_encoding=db.info.parameter_status("server_encoding") or "UTF8",
         encoding=str(config.get("encoding", "utf-8")),
@@ -315,43 +331,45 @@ def planned(
         try:
             db.execute(f"explain {query.select('')}".encode())
         except psycopg.errors.InsufficientPrivilege:
-            table = ".".join(name_of(stream.table, db.info.dbname))
+            name = ".".join(table.name)
             raise SourceError(
-                "right", f"{config['user']} may not select the columns of {table}"
+                "right", f"{config['user']} may not select the columns of {name}"
             ) from None
     return query
 
 
-def promised(db: psycopg.Connection[Any], stream: StreamSpec) -> Increments | None:
-    """What increments of a stream rest on; None if there can be none.
+def promised(
+    db: psycopg.Connection[Any], table: Table, stream: StreamSpec
+) -> Increments | None:
+    """What increments of a stream of a table rest on; None if there can be none.
 
     Raises:
         SourceError: missing, type.
     """
     with our_errors():
-        table = bound(db, stream)
         foreign_parts = changes.has_foreign_parts(db, table)
     return changes.increments(table, stream.stamp, foreign_parts=foreign_parts)
 
 
-def incremental(db: psycopg.Connection[Any], stream: StreamSpec) -> Table:
+def incremental(db: psycopg.Connection[Any], table: Table, stream: StreamSpec) -> Table:
     """The stream's table, of which there can be increments.
 
     Raises:
         SourceError: missing; type: its rows have no transaction id.
     """
-    if promised(db, stream) is None:
+    if promised(db, table, stream) is None:
         name = ".".join(stream.table)
         raise SourceError("type", f"{name}: rows of a view have no transaction id")
-    with our_errors():
-        return bound(db, stream)
+    return table
 
 
 def capabilities(config: Mapping[str, Any], stream: StreamSpec) -> Caps:
     """See the contract."""
     with connection(config, Limits()) as db:
-        query = planned(db, config, stream)
-        increments = promised(db, stream)
+        with our_errors():
+            table = bound(db, stream)
+        query = planned(db, config, table, stream)
+        increments = promised(db, table, stream)
     return Caps(
         snapshot=True,
         ordered=True,
