@@ -59,7 +59,7 @@ def test_nothing_is_lost_of_a_table_with_nothing_but_a_number(
         assert agent.named() == []
     said = f"FEP_SEED={SEED} {done}"
     assert shown["increments"]["method"] == "number", shown
-    assert sum(w.committed + w.prepared for w in done.written) > 5 * SECONDS
-    assert done.steps["ours"] >= SECONDS / 3, said
+    assert sum(w.committed + w.prepared for w in done.written) > 2 * SECONDS, said
+    assert done.steps["ours"] >= SECONDS / 6, said
     assert done.found["ours"] == Found(0, 0, 0), said
     assert done.found["cursor"].lost > 0, said
