@@ -58,12 +58,16 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
     receipts = state.receipts(stream.id, limit=1)
     trouble = _trouble(lane, stream, newest)
     complete = state.complete(stream.id)
+    run = None if newest is None else _report(lane, newest)
+    whole = run if ended == newest else None
+    if ended is not None and ended != newest:
+        whole = _report(lane, ended)
     return report.ResourceStatus(
         resource=lane.resource,
         state=_state(
             lane, stream, trouble, open_batches=waiting.batches + stored.batches
         ),
-        run=None if newest is None else _report(lane, newest),
+        run=run,
         progress=lane.progress,
         stream=_stream_status(lane, stream),
         waiting=waiting,
@@ -78,7 +82,7 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
             at=receipts[0].at,
         ),
         trouble=trouble,
-        balanced=None if ended is None else _report(lane, ended).balanced,
+        balanced=whole.balanced if whole is not None else None,
         last_success=None if complete is None else complete.at,
         complete_to=None if complete is None else complete.as_of,
         lag_s=_lag_s(lane, complete),
