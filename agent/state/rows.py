@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -155,14 +154,13 @@ def catalog(r: Record) -> Catalog:
 
 
 def sums(records: Sequence[Record]) -> Sums:
-    """Rows of ``batches`` with the receipts' upserts, added up."""
-    by_state: Counter[str] = Counter(r["state"] for r in records)
+    """Batches by state with the receipts' upserts, added up."""
 
     def upserts(*states: str) -> int:
         return sum(r["n_upsert"] for r in records if r["state"] in states)
 
     return Sums(
-        batches=len(records),
+        batches=sum(r["batches"] for r in records),
         open_upsert=upserts("waiting", "stored"),
         loaded_upsert=sum(
             r["receipted"] or 0 for r in records if r["state"] == "loaded"
@@ -170,12 +168,9 @@ def sums(records: Sequence[Record]) -> Sums:
         lost_upsert=upserts("rejected", "dropped"),
         rows=sum((_rows(r) for r in records), Rows(0, 0, 0)),
         quality=sum((_quality(r) for r in records), Quality(0, 0, 0)),
-        states=dict(by_state),
-        uneven=sum(
-            r["n_read"] != r["n_upsert"] + r["n_quarantined"] + r["n_skipped"]
-            for r in records
-        ),
-        overkept=sum(r["n_keep"] > r["n_quarantined"] for r in records),
+        states={r["state"]: r["batches"] for r in records},
+        uneven=sum(r["uneven"] for r in records),
+        overkept=sum(r["overkept"] for r in records),
     )
 
 

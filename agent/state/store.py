@@ -53,6 +53,10 @@ from agent.state.records import (
 
 ALL = ""
 """The name under which a pause of everything is kept."""
+_OPEN_STATES = frozenset({"waiting", "stored"})
+_OPEN = " AND state IN ('waiting', 'stored')"
+"""Said in just these words, SQLite takes the index of the few batches that are open,
+and not the one of all that ever were."""
 
 
 class State:
@@ -229,10 +233,11 @@ class State:
     ) -> tuple[Batch, ...]:
         """Batches of a stream in these states, in chain order."""
         marks = ", ".join("?" * len(states))
+        index = _OPEN if _OPEN_STATES.issuperset(states) else ""
         with self._connection.transaction() as db:
             found = db.execute(
                 # Only question marks are put in.
-                f"SELECT * FROM batches WHERE stream = ? AND state IN ({marks})"  # noqa: S608
+                f"SELECT * FROM batches WHERE stream = ? AND state IN ({marks}){index}"  # noqa: S608
                 " ORDER BY epoch, seq LIMIT ?",
                 [stream, *states, limit],
             )
@@ -246,7 +251,7 @@ class State:
         with self._connection.transaction() as db:
             found = db.execute(
                 "SELECT b.* FROM batches b WHERE b.stream = ? AND b.state = 'stored'"
-                " AND (b.mode <> 'full' OR EXISTS"
+                " AND b.state IN ('waiting', 'stored') AND (b.mode <> 'full' OR EXISTS"
                 " (SELECT 1 FROM batches f WHERE f.run = b.run AND f.final = 1"
                 " AND f.state IN ('stored', 'loaded')))"
                 " ORDER BY b.epoch, b.seq",
@@ -256,10 +261,11 @@ class State:
 
     def amount(self, stream: int, state: BatchState) -> tuple[int, int]:
         """(batches, bytes) of a stream in a state."""
+        index = _OPEN if state in _OPEN_STATES else ""
         with self._connection.transaction() as db:
             found = db.execute(
-                "SELECT count(*), coalesce(sum(size), 0) FROM batches"
-                " WHERE stream = ? AND state = ?",
+                "SELECT count(*), coalesce(sum(size), 0) FROM batches"  # noqa: S608
+                f" WHERE stream = ? AND state = ?{index}",  # our own text
                 [stream, state],
             ).fetchone()
             return int(found[0]), int(found[1])
@@ -545,12 +551,16 @@ class State:
         """The batches of a run, added up."""
         with self._connection.transaction() as db:
             found = db.execute(
-                "SELECT b.*, r.n_upsert AS receipted FROM batches b"
-                " LEFT JOIN receipts r ON r.stream = b.stream AND r.epoch = b.epoch"
-                " AND r.seq = b.seq AND r.state = 'loaded' AND r.rowid ="
-                " (SELECT max(n.rowid) FROM receipts n WHERE n.stream = b.stream"
-                " AND n.epoch = b.epoch AND n.seq = b.seq AND n.state = 'loaded')"
-                " WHERE b.run = ?",
+                "SELECT state, count(*) AS batches, sum(n_upsert) AS n_upsert,"
+                " sum(n_delete) AS n_delete, sum(n_keep) AS n_keep,"
+                " sum(n_read) AS n_read, sum(n_quarantined) AS n_quarantined,"
+                " sum(n_skipped) AS n_skipped,"
+                " sum(n_read <> n_upsert + n_quarantined + n_skipped) AS uneven,"
+                " sum(n_keep > n_quarantined) AS overkept,"
+                " sum((SELECT r.n_upsert FROM receipts r"
+                " WHERE r.stream = b.stream AND r.epoch = b.epoch AND r.seq = b.seq"
+                " AND r.state = 'loaded' ORDER BY r.rowid DESC LIMIT 1)) AS receipted"
+                " FROM batches b WHERE run = ? GROUP BY state",
                 [run],
             )
             return row.sums(row.many(found))
