@@ -9,8 +9,8 @@ on the way is lost; new connections are taken again after the pause.
 
     python -m tests.support.narrow_line HOST PORT --bytes-per-s 1250000 --cut-every 3
 
-It prints its port, and after each line of standard input a JSON object of its counts. It
-is cut from the line ``cut`` on.
+It prints its port, and after each line of standard input a JSON object of its counts.
+From the line ``cut`` on it is cut.
 """
 
 from __future__ import annotations
