@@ -276,7 +276,7 @@ def measure(wish: argparse.Namespace) -> dict[str, Any]:
     ):
         time.sleep(2)
         log = work.place.folder / "agent.log"
-        before, began = work.line.counts(), time.monotonic()
+        before, began = work.line.begin_cuts(), time.monotonic()
         with (
             PeakMemory(work.agent, every_s=0.2) as memory,
             watched_rss(work.agent) as rss,

@@ -155,7 +155,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         ),
     )
     flow = PushFlow(swap.leaving(work), parts)
-    exchange.ways.listen(partial(_shifted, flow, tell))
+    exchange.ways.listen(partial(_shifted, flow, lookups, tell))
     scheduler = Scheduler(flow, state, swap.plans(work), chance)
     hands = swap.Swap(flow, parts, spool, ballast, scheduler, lookups, tell)
     record = partial(_record, log)
@@ -163,7 +163,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     facts = Facts(
         node=found.agent.node,
         aud=found.exchange.aud,
-        url=found.exchange.url,
+        url=lambda: str(exchange.ways.url(exchange.ways.used)),
         names=Live(lambda: board.work.names),
         kept=Live(lambda: board.work.kept),
         started_at=format_time(_now()),
@@ -240,11 +240,13 @@ def _endpoint(board: Board, files: IdentityFiles) -> Endpoint:
     )
 
 
-def _shifted(flow: PushFlow, tell: Tell, shift: Shift) -> None:
+def _shifted(flow: PushFlow, lookups: Lookups, tell: Tell, shift: Shift) -> None:
     """The exchange is reached again, or by another address: nobody waits any longer."""
     if shift.what != "back":
         tell(EndpointChanged(shift.url, first=shift.what == "return"))
     flow.reachable()
+    if lookups.relay is not None:
+        lookups.relay.hurry()
 
 
 def _worker(found: Settings) -> WorkerProcess:

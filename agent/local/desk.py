@@ -72,7 +72,7 @@ class Facts:
     Args:
         node: who we are.
         aud: the exchange.
-        url: its address.
+        url: gives the address of it that is in use.
         names: resource -> name for people.
         kept: resource -> why the gate is shut for it.
         started_at: wire grammar.
@@ -81,7 +81,7 @@ class Facts:
 
     node: str
     aud: str
-    url: str
+    url: Callable[[], str]
     names: Mapping[str, str]
     kept: Mapping[str, str]
     started_at: str
@@ -163,7 +163,7 @@ class Desk:
             },
             "exchange": {
                 "aud": facts.aud,
-                "url": facts.url,
+                "url": facts.url(),
                 "clock_offset_s": push.clock_offset_s,
             },
             "paused": push.paused,

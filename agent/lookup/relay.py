@@ -110,6 +110,7 @@ class Relay:
         self._waits = waits
         self._at_work: set[asyncio.Task[None]] = set()
         self._up = False
+        self._back = asyncio.Event()
 
     async def settled(self, deadline_s: float) -> None:
         """Wait until every request of the line has its answer sent, or lost.
@@ -134,7 +135,24 @@ class Relay:
                 cut = isinstance(e, ExchangeUnreachable) and not isinstance(e, _Closed)
                 wait_s = pauses.after(held_s=held_s, up=self._up, cut=cut)
                 self._hooks.closed(e, pauses.attempt, wait_s)
-                await self._waits.sleep(wait_s)
+                await self._rest(wait_s)
+
+    def hurry(self) -> None:
+        """The exchange can be reached again: a wait ends now."""
+        self._back.set()
+
+    async def _rest(self, seconds: float) -> None:
+        self._back.clear()
+        waits: set[asyncio.Future[object]] = {
+            asyncio.ensure_future(self._back.wait()),
+            asyncio.ensure_future(self._waits.sleep(seconds)),
+        }
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
     async def _once(self) -> None:
         """One connection, from its opening to its end, which is always an error."""

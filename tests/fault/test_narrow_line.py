@@ -62,7 +62,7 @@ def test_a_line_that_is_cut_all_the_time_brings_everything_once(
         ) as line:
             reach(agent, sandbox, f"https://127.0.0.1:{line.port}")
             with agent.running():
-                before = line.counts()
+                before = line.begin_cuts()
                 agent.fep("pull", PERSONS, "--wait")
                 after = line.counts()
                 sealed = sum(b["size"] for b in agent.events("batch.registered"))

@@ -10,6 +10,7 @@ on the way is lost; new connections are taken again after the pause.
     python -m tests.support.narrow_line HOST PORT --bytes-per-s 1250000 --cut-every 3
 
 It prints its port, and after each line of standard input a JSON object of its counts.
+From the line ``cut`` on it is cut.
 """
 
 from __future__ import annotations
@@ -215,8 +216,15 @@ class LineProcess:
 
     def counts(self) -> dict[str, int]:
         """What went over it so far."""
+        return self._ask("counts")
+
+    def begin_cuts(self) -> dict[str, int]:
+        """From now on it is cut again and again; what went over it so far."""
+        return self._ask("cut")
+
+    def _ask(self, word: str) -> dict[str, int]:
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{word}\n")
         self._process.stdin.flush()
         return dict(json.loads(self._read()))
 
@@ -258,12 +266,14 @@ async def _main(wish: argparse.Namespace) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(asked), sys.stdin)
     async with line.serving() as port:
         _say(port)
-        cutting = asyncio.create_task(
-            line.cut_every(wish.cut_every, pause_s=wish.pause)
-        )
-        while await asked.readline():
+        cutting: asyncio.Task[None] | None = None
+        while word := await asked.readline():
+            if word == b"cut\n" and cutting is None:
+                cuts = line.cut_every(wish.cut_every, pause_s=wish.pause)
+                cutting = asyncio.create_task(cuts)
             _say(json.dumps(line.counts()))
-        cutting.cancel()
+        if cutting is not None:
+            cutting.cancel()
 
 
 def _say(what: object) -> None:

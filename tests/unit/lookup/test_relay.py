@@ -106,7 +106,7 @@ async def exchange() -> AsyncIterator[Exchange]:
 
 async def settle() -> None:
     """Let everything that can happen happen."""
-    for _ in range(20):
+    for _ in range(80):
         await asyncio.sleep(0)
 
 
@@ -280,3 +280,23 @@ async def test_a_line_that_breaks_as_soon_as_it_is_open_is_not_hammered(
         exchange.lines[n].inbox.put_nowait(ExchangeUnreachable("cut"))
         await settle()
     assert exchange.slept == [*AT_ONCE_S, 8.0, 8.0]
+
+
+async def test_when_the_exchange_is_back_the_wait_ends() -> None:
+    """Something else has reached it: lookups do not wait for their own turn."""
+
+    class Patient(Exchange):
+        async def sleep(self, seconds: float) -> None:
+            self.slept.append(seconds)
+            await asyncio.Event().wait()
+
+    made = Patient(refuses=1)
+    relay = made.relay()
+    task = asyncio.create_task(relay.forever())
+    await settle()
+    assert (made.opened, made.slept) == (0, [1.0])
+    relay.hurry()
+    await settle()
+    assert made.opened == 1
+    task.cancel()
+    await asyncio.wait({task})
