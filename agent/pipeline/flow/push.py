@@ -149,6 +149,8 @@ class PushFlow:
         sums = await undivided(partial(state.sums, newest.id))
         if sums.states.get("dropped") and (await lane.stream()).halt_code is None:
             await lane.want()
+        elif newest.kind == "recall" and lane.recalled is not None:
+            await lane.want(kind="compare")  # the proof was not asked for any more
 
     def _lane_of(self, run: Run) -> Lane | None:
         lanes = self._lanes.values()

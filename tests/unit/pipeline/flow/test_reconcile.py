@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +16,18 @@ from agent.audit.events import (
     RowsQuarantined,
 )
 from agent.crypto.frames import digest_text
-from agent.errors import Busy, ExchangeRefused, NothingHeld, NothingLoaded
+from agent.errors import (
+    Busy,
+    ExchangeRefused,
+    NothingHeld,
+    NothingLoaded,
+    SpoolWriteFailed,
+)
 from agent.model.job import Compared, Failed, Gone, Way
 from agent.pipeline.flow.centre import TRIES
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus, RunReport
-from agent.state import KeptDue
+from agent.state import KeptDue, Run, State
 from tests.support.push import PERSON, Resource, World, pull, until
 from tests.support.worker_double import Chunk
 
@@ -349,6 +357,51 @@ async def test_a_resource_is_recalled_whose_document_has_changed(
         assert (await recalled(flow)).delivered
     assert modes(world) == ["full", "full"]
     assert list(world.exchange.batches.values())[-1].manifest.catalog.version == 7
+
+
+async def test_a_recall_that_was_cut_goes_on_after_a_restart(tmp_path: Path) -> None:
+    """The word still stands, and nothing else is read in between."""
+    world = await loaded(tmp_path)
+    async with world.serving() as flow:
+        await pull(flow, kind="recall")
+        world.scripts[PERSON].hold = asyncio.Event()
+        await flow.request_pull(PERSON, kind="recall", confirm_deletes=True)
+        await until(flow, lambda _: len(world.scripts[PERSON].jobs) == 2)
+    world.scripts[PERSON].hold = None
+    async with world.serving() as flow:
+        await proven(flow)
+    assert [job.mode for job in world.scripts[PERSON].jobs[1:]] == ["recall", "recall"]
+
+
+async def test_a_crash_before_the_proof_was_asked_for_loses_no_proof(
+    tmp_path: Path,
+) -> None:
+    """The next life asks for it."""
+    world = await loaded(tmp_path)
+    world.wrap = lambda name, part: NoProof(part) if name == "state" else part
+    async with world.serving() as flow:
+        await pull(flow, kind="recall")
+        await flow.request_pull(PERSON, kind="recall", confirm_deletes=True)
+        await asyncio.wait({world.task})
+    world.wrap = lambda _name, part: part
+    async with world.serving() as flow:
+        assert (await proven(flow)).recalled is not None
+
+
+class NoProof:
+    """A state whose process dies before a comparison is put down."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def add_run(self, run: Run, **more: Any) -> None:
+        """As a crash just before it would leave the state."""
+        if run.kind == "compare":
+            raise SpoolWriteFailed("the process is gone")
+        self._state.add_run(run, **more)
 
 
 async def test_more_rows_than_agreed_ask_again(tmp_path: Path) -> None:
