@@ -106,9 +106,10 @@ class Reading:
         task = lane.reading
         try:
             await asyncio.wait({task})
-            await self._outcome(wanted, task)
-            if lane.reread and lane.wanted is None:
-                await lane.want()
+            async with lane.turn:  # who asks now, knowing the end, finds nobody reading
+                await self._outcome(wanted, task)
+                if lane.reread and lane.wanted is None:
+                    await lane.want()
         finally:
             await _ended(task)
             lane.reading = None
