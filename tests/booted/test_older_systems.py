@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Systems that are older than the one that built the packages: glibc 2.31, systemd 247.
 
-But for one test they are not booted: their C library and tools do the work, below
-them is this machine's kernel. The whole push runs there, from the rows to the receipt.
+But for one test they are not booted: their C library and tools do the work, below them
+is this machine's kernel. The whole push runs there, from rows to the signed receipt.
 """
 
 from __future__ import annotations
