@@ -63,7 +63,7 @@ class Site:
         run = client.post("/v1/pull", {"resource": PERSONS})["run"]
         query = {"run": run, "wait_s": 20, "delivered": "true"}
         report = client.get("/v1/run", query)
-        assert report["delivered"], report
+        assert report["delivered"], (report["code"], report["detail"])
 
     def asked(self, agent: AgentProcess) -> None:
         """Ask for the persons, once what was heard of the exchange is not fresh."""
@@ -281,7 +281,8 @@ def test_a_machine_that_was_cloned(site: Site) -> None:
     two.log.unlink()
     site.agent.start()
     with two.running():
-        site.until(lambda s: s["state"] == "idle", two)
+        for agent in (site.agent, two):
+            site.until(lambda s: s["stream"]["seen_at"] is not None, agent)
         site.works()
         site.pull()
         site.whole()

@@ -154,7 +154,7 @@ class Lane:
     Attributes:
         turn: held by who asks for a run, so that two who ask make one.
         recalled: what a person agreed to recall; nothing else is read then.
-        seen: whether a position of the exchange fitted, in this life of the daemon.
+        seen_at: when a position of the exchange fitted last, in this life of ours.
         halted_by: what ended the run that reads, if :attr:`aborted` is ``halted``.
     """
 
@@ -167,7 +167,7 @@ class Lane:
         every: Mapping[str, Lane] | None = None,
     ) -> None:
         self.every = {leaving.resource: self} if every is None else every
-        self.seen = False
+        self.seen_at: str | None = None
         self.halted_by: FepError = BatchRejected("a batch of it was rejected meanwhile")
         self.leaving = leaving
         self.parts = parts

@@ -34,7 +34,7 @@ from agent.errors import (
 )
 from agent.model.run import COMPARING
 from agent.pipeline.flow import start
-from agent.pipeline.flow.lane import Again, Lane, Wanted, defect
+from agent.pipeline.flow.lane import Again, Lane, Wanted, defect, why_halted
 from agent.pipeline.flow.run import Run
 from agent.pipeline.flow.seams import Parts, undivided
 from agent.pipeline.flow.slots import Slots
@@ -129,14 +129,24 @@ class Reading:
             case SpoolWriteFailed() | StateDamaged():
                 raise error
             case ChainMoved():
-                again = Again(wanted.deletes_confirmed, wanted.kind)
-                await lane.stop(wanted.run, "interrupted", error, again=again)
+                await self._overtaken(wanted, error)
             case FepError():
                 await self._failed(wanted, error)
             case Exception():
                 await self._failed(wanted, defect("reading", error))
             case _:
                 raise error
+
+    async def _overtaken(self, wanted: Wanted, error: ChainMoved) -> None:
+        """The chain went on, or was halted, before the run could be told."""
+        lane = self._lane
+        stream = await lane.stream()
+        if stream.halt_code is not None:
+            # Nothing is repeated: what is wanted on a halted stream is a person's word.
+            await lane.stop(wanted.run, "failed", why_halted(stream))
+        else:
+            again = Again(wanted.deletes_confirmed, wanted.kind)
+            await lane.stop(wanted.run, "interrupted", error, again=again)
 
     async def _aborted(self, wanted: Wanted) -> None:
         """The sending loop or a pause cut it; nothing was wrong with the source."""

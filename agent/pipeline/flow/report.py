@@ -147,7 +147,8 @@ class Recall:
 class StreamStatus:
     """The chain: last registered batch, last loaded one, and what halts it.
 
-    ``cause`` is why the epoch was begun, at ``opened_at``.
+    ``cause`` is why the epoch was begun, at ``opened_at``; at ``seen_at`` the exchange
+    stood where we believe it to stand, None before it was asked in this life.
     """
 
     epoch: int
@@ -157,6 +158,7 @@ class StreamStatus:
     halted: str | None
     cause: str | None = None
     opened_at: str | None = None
+    seen_at: str | None = None
 
 
 @dataclass(frozen=True)

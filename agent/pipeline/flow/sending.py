@@ -253,7 +253,7 @@ class Sending:
         """The position is in our chain, or our chain goes on from it."""
         self._position = found
         self._heard_at = self._parts.chance.clock()
-        self._lane.seen = True
+        self._lane.seen_at = self._lane.stamp()
 
     async def _record(
         self, moved: judge.Moved, ours: judge.Standing, theirs: Position
@@ -271,9 +271,12 @@ class Sending:
             f" {_place(*ours.receipted)}, the exchange has"
             f" {_place(theirs.epoch, theirs.seq)} of another one"
         )
-        halt = partial(parts.state.halt_all, error.code, error.detail, at=lane.stamp())
-        await undivided(halt)
         parts.tell(ExchangeTrouble(lane.resource, error.code, error.detail, 0, 0.0))
+        halt = partial(parts.state.halt_all, error.code, error.detail, at=lane.stamp())
+        # What was wanted before a stream is halted is no word of a person who knows.
+        for every in list(lane.every.values()):
+            await every.halt(error)
+        await undivided(halt)
         for every in list(lane.every.values()):
             await every.halt(error)
 
@@ -287,7 +290,7 @@ class Sending:
             at_position=None if same is None else same.digest,
             next_open=waiting[0].seq if waiting else head.seq + 1,
             receipted=state.receipted(stream.id),
-            seen=self._lane.seen,
+            seen=self._lane.seen_at is not None,
         )
 
     async def _reopen(

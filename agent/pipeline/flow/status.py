@@ -174,6 +174,7 @@ def _stream_status(lane: Lane, stream: Stream) -> report.StreamStatus:
         halted=stream.halt_code,
         cause=None if opened is None else opened.cause,
         opened_at=None if opened is None else opened.at,
+        seen_at=lane.seen_at,
     )
 
 
