@@ -47,13 +47,9 @@ YIELD = 0.25
 """Uploads go at this part of the rate while a lookup is in flight."""
 BURST_S = 0.05
 """So much time that was not used may be made up for, seconds."""
-JITTER = 2.0
-"""So many times their usual deviation answers may be later than that."""
-LATE_S = 0.3
-"""An answer that is later than this tells of a queue, seconds."""
-BEST_S = 20.0
-"""So long it counts what the line has carried: a late answer of a busy machine takes
-no more than half of it away, and it is soon made up for, seconds."""
+DOUBT = 0.5
+"""Below this part of the most that a line was found to carry it is measured anew: late
+answers may have been those of a busy machine, and no queue."""
 TAILS = 32
 """Answers that are remembered for the earliest one."""
 
@@ -89,7 +85,7 @@ class Rate:
         self._tails: deque[float] = deque(maxlen=TAILS)
         self._doubling = False
         self._lowered = float("-inf")
-        self._carried: deque[tuple[float, float]] = deque(maxlen=TAILS)
+        self._top = 0.0
 
     def learn(self, sample: Sample, *, active: int, free: bool) -> float:
         """Take a sample.
@@ -103,17 +99,15 @@ class Rate:
             How long everything should stand still, seconds.
         """
         if not self.paced:
-            self._measure(sample, active)
+            if sample.began >= self._lowered:
+                self._measure(sample, active)
             return 0.0
         self._tails.append(sample.ended - sample.fed)
-        carried = sample.size * active / max(sample.ended - sample.began, 1e-6)
-        self._carried.append((sample.ended, carried))
         queue = sample.ended - sample.fed - min(self._tails)
-        usual = QUEUE_S + JITTER * self._jitter()
-        if queue > usual and sample.began >= self._lowered:
-            self._lower(sample, queue - usual + QUEUE_S)
+        if queue > QUEUE_S and sample.began >= self._lowered:
+            self._lower(sample, queue)
             return min(queue, STILL_S)
-        if queue < usual / 2 and free:
+        if queue < QUEUE_S / 2 and free:
             self._raise(sample, active)
         return 0.0
 
@@ -124,40 +118,26 @@ class Rate:
         self.bytes_s = seen if known is None else (known + seen) / 2
         if self.bytes_s < FAST:
             self.paced, self.bytes_s = True, max(SLOWEST, 0.9 * self.bytes_s)
+            self._top = self.bytes_s
             self._doubling = took < CREDIBLE_S
             self._lowered = sample.ended
-
-    def _jitter(self) -> float:
-        """How far answers are from their mean, seconds: some are late by themselves.
-
-        One that is very late tells of a queue, so it counts as no more than late.
-        """
-        most = min(self._tails) + LATE_S
-        tails = [min(tail, most) for tail in self._tails]
-        mean = sum(tails) / len(tails)
-        return sum(abs(tail - mean) for tail in tails) / len(tails)
 
     def _lower(self, sample: Sample, queue: float) -> None:
         planned = max(sample.fed - sample.began, 1e-6)
         part = max(0.5, 0.95 * planned / (planned + queue))
-        least = max(SLOWEST, 0.5 * self._best(sample.ended))
-        known = self.bytes_s or SLOWEST
-        self.bytes_s = min(known, max(least, part * known))
+        self.bytes_s = max(SLOWEST, part * (self.bytes_s or SLOWEST))
         self._doubling = False
         self._lowered = sample.ended
+        if self.bytes_s < DOUBT * self._top:
+            self.paced, self.bytes_s = False, None
 
     def _raise(self, sample: Sample, active: int) -> None:
         """A little more; a long piece would make a long queue of it."""
         part = min(1.0, PIECE_S / max(sample.fed - sample.began, 1e-6))
         step = (1.0 if self._doubling else 0.05) * part / active
-        known = self.bytes_s or SLOWEST
-        again = min(0.95 * self._best(sample.ended), 1.25 * known)
-        self.bytes_s = max((1 + step) * known, again)
+        self.bytes_s = (1 + step) * (self.bytes_s or SLOWEST)
+        self._top = max(self._top, self.bytes_s)
         self.paced = self.bytes_s < FAST
-
-    def _best(self, now: float) -> float:
-        """The most that was carried a second, of late."""
-        return max((b for at, b in self._carried if now - at < BEST_S), default=0.0)
 
 
 class Line:
