@@ -24,7 +24,12 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from agent.errors import ExchangeUnreachable, ExchangeUntrusted, MalformedMessage
+from agent.errors import (
+    ExchangeRefused,
+    ExchangeUnreachable,
+    ExchangeUntrusted,
+    MalformedMessage,
+)
 from agent.pipeline.uplink.channel import TextChannel, channel, no_redirects
 from agent.pipeline.uplink.endpoint import Endpoint, tls_context
 from agent.pipeline.uplink.faults import translated
@@ -222,6 +227,10 @@ class _Watched(AbstractAsyncContextManager[TextChannel]):
         began = self._clock()
         try:
             opened = await self._inner.__aenter__()
+        except ExchangeRefused as e:
+            if e.problem.startswith("http-5"):
+                self._ways.failed(self._way, began=began)
+            raise
         except (ExchangeUnreachable, ExchangeUntrusted, MalformedMessage):
             self._ways.failed(self._way, began=began)
             raise

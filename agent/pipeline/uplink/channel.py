@@ -38,6 +38,8 @@ class TextChannel:
         """
         with translated("channel"):
             message = await self._socket.receive()
+        if self._ending is not None:
+            raise ExchangeUnreachable("channel: a better address works again")
         match message.type:
             case aiohttp.WSMsgType.TEXT:
                 return str(message.data)

@@ -47,6 +47,9 @@ YIELD = 0.25
 """Uploads go at this part of the rate while a lookup is in flight."""
 BURST_S = 0.05
 """So much time that was not used may be made up for, seconds."""
+DOUBT = 0.5
+"""Below this part of the most that a line was found to carry it is measured anew: late
+answers may have been those of a busy machine, and no queue."""
 TAILS = 32
 """Answers that are remembered for the earliest one."""
 
@@ -82,6 +85,7 @@ class Rate:
         self._tails: deque[float] = deque(maxlen=TAILS)
         self._doubling = False
         self._lowered = float("-inf")
+        self._top = 0.0
 
     def learn(self, sample: Sample, *, active: int, free: bool) -> float:
         """Take a sample.
@@ -94,10 +98,11 @@ class Rate:
         Returns:
             How long everything should stand still, seconds.
         """
-        self._tails.append(sample.ended - sample.fed)
         if not self.paced:
-            self._measure(sample, active)
+            if sample.began >= self._lowered:
+                self._measure(sample, active)
             return 0.0
+        self._tails.append(sample.ended - sample.fed)
         queue = sample.ended - sample.fed - min(self._tails)
         if queue > QUEUE_S and sample.began >= self._lowered:
             self._lower(sample, queue)
@@ -113,6 +118,7 @@ class Rate:
         self.bytes_s = seen if known is None else (known + seen) / 2
         if self.bytes_s < FAST:
             self.paced, self.bytes_s = True, max(SLOWEST, 0.9 * self.bytes_s)
+            self._top = self.bytes_s
             self._doubling = took < CREDIBLE_S
             self._lowered = sample.ended
 
@@ -122,12 +128,15 @@ class Rate:
         self.bytes_s = max(SLOWEST, part * (self.bytes_s or SLOWEST))
         self._doubling = False
         self._lowered = sample.ended
+        if self.bytes_s < DOUBT * self._top:
+            self.paced, self.bytes_s = False, None
 
     def _raise(self, sample: Sample, active: int) -> None:
         """A little more; a long piece would make a long queue of it."""
         part = min(1.0, PIECE_S / max(sample.fed - sample.began, 1e-6))
         step = (1.0 if self._doubling else 0.05) * part / active
         self.bytes_s = (1 + step) * (self.bytes_s or SLOWEST)
+        self._top = max(self._top, self.bytes_s)
         self.paced = self.bytes_s < FAST
 
 

@@ -27,6 +27,7 @@ from agent.pipeline.uplink.endpoint import Endpoint
 from agent.pipeline.uplink.exchange import Exchange
 from agent.pipeline.uplink.tus import ONE_POST
 from agent.pipeline.uplink.ways import Shift
+from agent.wire.channel import SUBPROTOCOL
 from tests.support.proxy_double import ProxyDouble
 from tests.support.tls import Authority
 from tests.support.tus_double import Handler, TusDouble, reply
@@ -129,6 +130,36 @@ def _passed(server: TusDouble) -> Handler:
     return handler
 
 
+async def test_the_lookups_line_goes_where_the_exchange_is_and_back() -> None:
+    """Behind a broken gateway it opens elsewhere; it ends when the first is back."""
+    first, second, clock = TusDouble(), TusDouble(), Clock()
+    for _ in range(2):
+        first.answer("GET", "/v1/channel", reply(502))
+    second.answer("GET", "/v1/channel", talking)
+    async with two(first, second, clock) as (exchange, heard):
+        for _ in range(2):
+            with pytest.raises(ExchangeRefused):
+                async with exchange.channel():
+                    raise AssertionError("it must not open")
+        async with exchange.channel() as line:
+            assert await line.receive() == "hello"
+            clock.now += 6
+            assert await exchange.receipt(BATCH) is None
+            with pytest.raises(ExchangeUnreachable):
+                await line.receive()
+    assert [shift.what for shift in heard] == ["failover", "return"]
+
+
+async def talking(request: web.Request) -> web.WebSocketResponse:
+    """A line that says a word and listens."""
+    line = web.WebSocketResponse(protocols=(SUBPROTOCOL,))
+    await line.prepare(request)
+    await line.send_str("hello")
+    async for _ in line:
+        pass
+    return line
+
+
 async def test_a_problem_is_an_answer_and_changes_no_address() -> None:
     """The exchange may say busy as often as it likes."""
     first, clock = TusDouble(), Clock()
@@ -178,6 +209,9 @@ async def test_a_proxy_with_a_login_is_passed(tmp_path: Path) -> None:
         path, size = file(tmp_path, ONE_POST + 1000)
         assert await exchange.upload(path, size, batch=BATCH) == "a.b.c"
         assert await exchange.receipt(BATCH) == "r.e.c"
+        server.answer("GET", "/v1/channel", talking)
+        async with exchange.channel() as line:
+            assert await line.receive() == "hello"
     assert set(proxy.asked) == {server.url.removeprefix("https://")}
     assert set(server.tls) == {"TLSv1.3"}
 
