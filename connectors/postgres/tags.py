@@ -41,8 +41,9 @@ SEED = 0x6665702D746167
 TAG = "tag"
 """Name of the tag's column; those of values are ``c0, c1, …`` and ``o0, o1, …``."""
 
-ASKED_KEYS = 65_536
-"""Most keys that a statement names."""
+ASKED_KEYS = 16_384
+"""Most keys that a statement names. Each further statement costs the reader memory, and
+the server a look through the table where no index serves."""
 
 _ITSELF = frozenset({"int2", "int4", "bool", "date", "uuid", "bytea"})
 """Types whose own hash distinguishes all values."""
@@ -133,14 +134,12 @@ def conditions(query: Query, keys: Sequence[pa.RecordBatch]) -> Iterator[str]:
         query: of the stream.
         keys: in the order of the rows, a key perhaps several times in a row.
     """
-    found = _each(query, keys)
-    nulls = False
-    while some := list(islice(found, ASKED_KEYS)):
-        whole = [key for key in some if None not in key]
-        nulls = nulls or len(whole) < len(some)
-        if whole:
-            yield _among(query, whole)
-    if nulls:
+    whole = (key for key in _each(query, keys) if None not in key)
+    while some := list(islice(whole, ASKED_KEYS)):
+        condition = _among(query, some)
+        del some  # as many texts are not kept while rows are read
+        yield condition
+    if any(column.null_count for piece in keys for column in piece.columns):
         empty = (f"{part.expression} is null" for part in query.parts)
         yield " or ".join(empty)
 

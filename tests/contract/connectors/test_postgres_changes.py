@@ -21,6 +21,7 @@ from connectors.contract import (
     StreamSpec,
 )
 from connectors.postgres import CONNECTOR
+from connectors.postgres.catalog import bound
 from connectors.postgres.changes import judge, parsed, stamp_floor
 from connectors.postgres.login import connection
 from connectors.postgres.session import incremental
@@ -197,7 +198,7 @@ def plan_of(server: Server, since: str) -> str:
     with CONNECTOR.open(server.config(), Limits()) as session:
         until = session.frontier(STAMPED).value
     with connection(server.config(), Limits()) as db:
-        table = incremental(db, STAMPED)
+        table = incremental(db, bound(db, STAMPED), STAMPED)
     return stamp_floor(table, "touched", parsed(since), parsed(until))
 
 
