@@ -496,10 +496,11 @@ class Sending:
                 self._position = None
             if error.problem == "catalog-unknown":
                 await undivided(partial(parts.state.forget_catalogs, lane.stream_id))
-        lane.send_trouble = lane.trouble(error, lane.send_trouble, wait_s)
+        shown = _why(error)
+        lane.send_trouble = lane.trouble(shown, lane.send_trouble, wait_s)
         parts.tell(
             ExchangeTrouble(
-                lane.resource, error.code, error.detail, self._attempt, wait_s
+                lane.resource, shown.code, shown.detail, self._attempt, wait_s
             )
         )
         lane.bell.ring()
@@ -544,6 +545,12 @@ def _left(resource: str, batch: Batch) -> BatchLeft:
         keep=batch.rows.keep,
         size=batch.size,
     )
+
+
+def _why(error: FepError) -> FepError:
+    """What was wrong with the exchange before nobody asked it any more."""
+    last = error.__cause__ if isinstance(error, ExchangeUnreachable) else None
+    return last if isinstance(last, FepError) else error
 
 
 def _retry_after(error: FepError) -> float | None:
