@@ -122,14 +122,10 @@ class Sending:
         waiting = await undivided(
             partial(state.batches, lane.stream_id, ("waiting",), limit=1)
         )
-        limits = self._parts.limits
-        position = await self._placed(
-            stream, limits.fresh_s if waiting else limits.look_s
-        )
-        if position is None:
-            return NOW
         if waiting:
-            await self._offer(stream, waiting[0], position)
+            await self._offer(stream, waiting[0])
+            return NOW
+        if await self._placed(stream, self._parts.limits.look_s) is None:
             return NOW
         return await self._poll(stream)
 
@@ -288,7 +284,7 @@ class Sending:
 
     # --- batches ------------------------------------------------------------------
 
-    async def _offer(self, stream: Stream, batch: Batch, position: Position) -> None:
+    async def _offer(self, stream: Stream, batch: Batch) -> None:
         """Bring one batch to a receipt."""
         lane, parts = self._lane, self._parts
         try:
@@ -305,6 +301,9 @@ class Sending:
             lane.send_trouble = lane.trouble(e, lane.send_trouble, None)
             parts.tell(ExchangeTrouble(lane.resource, e.code, e.detail, 0, 0.0))
             await self._reopen(stream, await self._ask(), "spool-lost")
+            return
+        position = await self._placed(stream, parts.limits.fresh_s)
+        if position is None:
             return
         await self._send_catalogs()
         identity = lane.batch_id(batch.epoch, batch.seq)
