@@ -263,23 +263,24 @@ class Spill:
     def pieces(self) -> list[Spilled]:
         """All that was written."""
         self._file.flush()
+        if not self._pieces:
+            return []
+        whole = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         words = self._words
-        return [Spilled(self._file, at, rows, words) for at, rows in self._pieces]
+        return [Spilled(whole, at, rows, words) for at, rows in self._pieces]
 
 
 class Spilled:
     """A sorted piece, mapped; it is taken from its beginning on."""
 
-    def __init__(self, file: IO[bytes], at: int, rows: int, words: int) -> None:
-        def mapped(kind: str, place: int, shape: tuple[int, ...]) -> Any:
-            return np.memmap(file, np.dtype(kind), "r", place, shape)
-
-        self.hashes: Hashes = mapped("<u8", at, (rows,))
-        self._digests: Digests = mapped("<u4", at + KEY * rows, (rows, words))
+    def __init__(self, whole: mmap.mmap, at: int, rows: int, words: int) -> None:
+        self._map = whole
+        self.hashes: Hashes = np.frombuffer(whole, "<u8", rows, at)
+        flat = np.frombuffer(whole, "<u4", words * rows, at + KEY * rows)
+        self._digests: Digests = flat.reshape(-1, words)
         offsets = at + (KEY + 4 * words) * rows
-        self._offsets = mapped("<i4", offsets, (rows + 1,))
-        size = int(self._offsets[-1])
-        self._data = mapped("u1", offsets + 4 * (rows + 1), (size,)) if size else b""
+        self._offsets = np.frombuffer(whole, "<i4", rows + 1, offsets)
+        self._data = offsets + 4 * (rows + 1)
         self._taken = 0
 
     def below(self, bound: int) -> Entries:
@@ -289,10 +290,12 @@ class Spilled:
             end = int(np.searchsorted(self.hashes, np.uint64(bound)))
         self._taken = end
         offsets = np.array(self._offsets[start : end + 1])
-        data = bytes(self._data[int(offsets[0]) : int(offsets[-1])])
+        data = self._map[self._data + int(offsets[0]) : self._data + int(offsets[-1])]
         keys = _binary(offsets - offsets[0], data)
         hashes = np.array(self.hashes[start:end])
-        return Entries(hashes, np.array(self._digests[start:end]), keys)
+        digests = np.array(self._digests[start:end])
+        self._map.madvise(mmap.MADV_DONTNEED)
+        return Entries(hashes, digests, keys)
 
 
 def bounds(sources: Sequence[Hashes], most: int) -> list[int]:

@@ -50,6 +50,9 @@ UNIT_ROWS = 2048
 UNKNOWN_ROWS = 8192
 """Rows of a page when nothing is known of their width."""
 
+CHOSEN_ROWS = 4096
+"""Most rows of a page of those that are asked for by their keys."""
+
 
 @contextmanager
 def session(config: Mapping[str, Any], limits: Limits) -> Iterator[PostgresSession]:
@@ -184,12 +187,15 @@ class PostgresSession:
     ) -> Iterator[TaggedPage]:
         """See the contract."""
         query, tag = self._query(part.stream), self._tag(part.stream)
+        size = self._page_rows(query.width)
+        if keys is not None:  # few rows, each from another place: small pages will do
+            size = min(size, CHOSEN_ROWS)
         wheres = [""] if keys is None else tags.conditions(query, keys)
         mark = None
         for where in wheres:
             sql = query.select(f" where {where}" if where else "", tag)
             with self._diagnosed(sql):
-                for batch in self._rows().batches(sql, self._page_rows(query.width)):
+                for batch in self._rows().batches(sql, size):
                     rows = query.rows_of(batch)
                     mark = mark_after(rows.num_rows, partial(query.key_at, rows), mark)
                     yield TaggedPage(rows, token_of(mark), batch.column(TAG))

@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from agent.child.inside import give_memory_back
 from agent.errors import InternalFault
 from agent.pipeline.pack import Load
 from agent.pipeline.quality.reasons import DUPLICATE_KEY
@@ -148,6 +149,7 @@ def diff(ground: Ground) -> Iterator[Load | Note]:
                 ground.count(note.found.keys.num_rows)
                 met += note.found.keys.num_rows
         wanted = counsel.take()
+        give_memory_back()
         again = met if wanted is None else sum(keys.num_rows for keys in wanted)
         ground.count(-again)
     yield from _tagged(ground, wanted)

@@ -33,7 +33,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.child.inside import DaemonGone
+from agent.child.inside import DaemonGone, give_memory_back
 from agent.errors import FepError, InternalFault
 from agent.model.batch import Quality
 from agent.model.column import Column
@@ -328,6 +328,8 @@ class Run:
             max_rows=job.max_rows_per_batch,
             after=0 if job.resume is None else job.resume.parts,
         ):
+            if mode.wire == "diff":
+                give_memory_back()
             nothing = part.number == 1 and part.final and not part.rows.num_rows
             ready = unchanged(part) if nothing and says_unchanged else payload(part)
             del part
