@@ -197,6 +197,35 @@ class ColumnsChanged(Event):
 
 
 @dataclass(frozen=True)
+class SourceSlowed(Event):
+    """A source is not well, and the run that reads it goes easy."""
+
+    name = "source.slowed"
+    level = "warning"
+    resource: str
+    run: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SourceRecovered(Event):
+    """The source is well again, and the run reads at full speed."""
+
+    name = "source.recovered"
+    resource: str
+    run: str
+
+
+@dataclass(frozen=True)
+class HealthHidden(Event):
+    """The account may not see these measures of how its source feels."""
+
+    name = "source.health_hidden"
+    resource: str
+    measures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RowsQuarantined(Event):
     """Rows were withheld; the file with the reasons stays on this machine."""
 

@@ -41,6 +41,7 @@ from agent.pipeline.spool import Spool
 from agent.pipeline.uplink.endpoint import Endpoint
 from agent.pipeline.uplink.exchange import Exchange
 from agent.pipeline.worker.spawn import WorkerProcess
+from agent.pipeline.worker.turns import Turns
 from agent.settings import Settings
 from agent.state import State
 from agent.wire.grammar import format_time, new_uuid7
@@ -112,7 +113,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     spool = Spool(found.paths.spool, quota=swap.quota(found))
     parts = Parts(
         exchange=exchange,
-        worker=lambda: _worker(board.settings),
+        worker=partial(_worker, board, Turns()),
         make_job=partial(_job, board),
         state=state,
         spool=spool,
@@ -198,12 +199,13 @@ def _endpoint(found: Settings, files: IdentityFiles) -> Endpoint:
     )
 
 
-def _worker(found: Settings) -> WorkerProcess:
+def _worker(board: Board, turns: Turns) -> WorkerProcess:
+    found = board.settings
     guard = Guard(
         rss_bytes=found.push.worker_memory_mb * MB,
         silence_s=found.push.statement_timeout_s + 60.0,
     )
-    return WorkerProcess(guard=guard)
+    return WorkerProcess(guard=guard, turns=turns)
 
 
 def _job(board: Board, resource: str, run: str, mode: RunKind) -> Job:
@@ -237,6 +239,7 @@ def _job(board: Board, resource: str, run: str, mode: RunKind) -> Job:
         mode=mode,
         states=States(str(state_folder.file(found.paths.diff, resource, run))),
         stamp=leaving.stamp,
+        pacing=found.pacing(leaving.source),
     )
 
 

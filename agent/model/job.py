@@ -6,9 +6,9 @@ One socket, one JSON object a line, at most :data:`LINE_CAP` bytes. The daemon s
 say them, the :class:`Way` in which changes are found if there is one (at the latest
 before the last batch), how many keys are :class:`Gone` before one is deleted, what it
 asks of the centre (:class:`AskKeys` -> :class:`CentreKeys`), any number of
-:class:`Progress` and, batch after batch: :class:`Packed` -> :class:`Line` ->
-:class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A daemon that does not
-answer a Packed holds the worker back: that is the backpressure.
+:class:`Progress` and :class:`Slowed` and, batch after batch: :class:`Packed` ->
+:class:`Line` -> :class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A
+daemon that does not answer a Packed holds the worker back: that is the backpressure.
 Secrets travel here only, never in argv or environment.
 """
 
@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 from agent.model.batch import Mode, Quality, Rows
 from agent.model.column import Column
 from agent.model.item import Item, ItemType
+from agent.model.pacing import Bounds, Pacing, Rate
 from agent.model.run import RunKind
 
 LINE_CAP = 4 * 1024 * 1024
@@ -105,6 +106,7 @@ class Job:
         resume: where a full read goes on, or None to begin.
         states: files of what was sent; None where nothing is compared.
         centre: rows of the centre by buckets of their keys, in mode ``deletes``.
+        pacing: how kindly the source is read; None: at full speed.
     """
 
     kind: Literal["pull", "digest"]
@@ -126,6 +128,7 @@ class Job:
     resume: Resume | None = None
     states: States | None = None
     centre: tuple[int, ...] | None = None
+    pacing: Pacing | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,21 @@ class Progress:
 
     read: int
     estimate: int | None
+
+
+@dataclass(frozen=True)
+class Slowed:
+    """The source does not feel well, or feels better; told when that changes.
+
+    Args:
+        share: of the full speed that is read at; 1.0: it feels well.
+        reasons: what is beyond its bound, each as ``name=value>bound``.
+        hidden: what the account may not see of how it feels; told with the first look.
+    """
+
+    share: float
+    reasons: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -285,6 +303,7 @@ Message = (
     | AskKeys
     | CentreKeys
     | Progress
+    | Slowed
     | Packed
     | Line
     | Written
@@ -329,6 +348,7 @@ def _of_job(body: dict[str, Any]) -> None:
         body["states"] = States(**body["states"])
     if body["centre"] is not None:
         body["centre"] = tuple(body["centre"])
+    body["pacing"] = _pacing(body["pacing"])
 
 
 def _of_columns(body: dict[str, Any]) -> None:
@@ -343,6 +363,10 @@ def _of_buckets(body: dict[str, Any]) -> None:
     body["buckets"] = tuple(body["buckets"])
 
 
+def _of_slowed(body: dict[str, Any]) -> None:
+    body["reasons"], body["hidden"] = tuple(body["reasons"]), tuple(body["hidden"])
+
+
 def _of_keys(body: dict[str, Any]) -> None:
     body["texts"] = tuple(tuple(key) for key in body["texts"])
 
@@ -353,6 +377,7 @@ _PARTS: Mapping[type[Any], Callable[[dict[str, Any]], None]] = {
     Way: _of_way,
     AskKeys: _of_buckets,
     CentreKeys: _of_keys,
+    Slowed: _of_slowed,
 }
 """Makes values of a message's members that JSON has no type for."""
 
@@ -362,6 +387,14 @@ def _resume(body: dict[str, Any] | None) -> Resume | None:
         return None
     body["rows"], body["quality"] = Rows(**body["rows"]), Quality(**body["quality"])
     return Resume(**body)
+
+
+def _pacing(body: dict[str, Any] | None) -> Pacing | None:
+    if body is None:
+        return None
+    body["usual"], body["off_peak"] = Rate(**body["usual"]), Rate(**body["off_peak"])
+    body["windows"], body["bounds"] = tuple(body["windows"]), Bounds(**body["bounds"])
+    return Pacing(**body)
 
 
 def _bound(body: dict[str, Any]) -> BoundItem:

@@ -33,6 +33,16 @@ if TYPE_CHECKING:
 
     from agent.model.job import Job
 
+LIMITED_TIMEOUT_S = 86_400
+"""A limited read may run so long: the server counts the time for which we rest. That
+pages keep coming within the statement's own time is watched from outside."""
+
+PAGES_PER_S = 4
+"""A page of a read with a limit of rows is what may come in such a part of a second."""
+
+Hold = Callable[[int, int], None]
+"""Waits after a page of so many rows and bytes."""
+
 Seen = Callable[[Sequence[FoundColumn], bool], None]
 """Takes a table's columns, and whether a job can be done with them."""
 
@@ -59,6 +69,7 @@ class Reading:
         frontier: the point up to which the rows will be complete.
         estimate: rows to expect, or None.
         slices: what to read, in order.
+        hold: called after each page.
     """
 
     session: Session
@@ -66,6 +77,13 @@ class Reading:
     frontier: Frontier
     estimate: int | None
     slices: tuple[Slice, ...]
+    hold: Hold = lambda _rows, _size: None
+
+    def paced(self, pages: Iterator[Page]) -> Iterator[Page]:
+        """The same pages, no faster than the source can bear and its limits allow."""
+        for page in pages:
+            yield page
+            self.hold(page.rows.num_rows, page.rows.nbytes)
 
     def pieces(
         self, *, raw_bytes: int, max_rows: int, resume: str | None = None
@@ -81,7 +99,7 @@ class Reading:
             SourceError: the source cannot be read further.
         """
         for part in self.slices:
-            for page in self.session.read(part, resume):
+            for page in self.paced(self.session.read(part, resume)):
                 yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
 
     def changes(self, since: str, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:
@@ -94,7 +112,8 @@ class Reading:
         session = self.session
         if not isinstance(session, IncrementalSession):
             raise SourceError("failed", "the connector tells no changes")
-        for page in session.changes(self.stream, since, self.frontier.value):
+        found = session.changes(self.stream, since, self.frontier.value)
+        for page in self.paced(found):
             yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
 
 
@@ -104,6 +123,7 @@ def reading(
     job: Job,
     *,
     seen: Seen | None = None,
+    hold: Hold | None = None,
 ) -> Iterator[Reading]:
     """Open the job's source and take its frontier; everything closes on leaving.
 
@@ -112,20 +132,32 @@ def reading(
         job: what to read.
         seen: called with the table's columns, if the connector can say them, and
             whether they are such that the job can be done.
+        hold: called after each page, to wait.
 
     Raises:
         SourceFault: the source cannot be opened or, inside the block, not be read.
     """
     stream = stream_of(job.table, job.items, job.stamp)
-    limits = Limits(
-        statement_timeout_s=job.statement_timeout_s,
-        page_rows=min(job.max_rows_per_batch, Limits.page_rows),
-        timezone=job.timezone,
-    )
+    limits = _limits(job)
     with source_faults(), connector.open(job.source, limits) as session:
         frontier = session.frontier(stream)
         slices = _planned(session, stream, seen)
-        yield Reading(session, stream, frontier, _sum(slices), slices)
+        held = {} if hold is None else {"hold": hold}
+        yield Reading(session, stream, frontier, _sum(slices), slices, **held)
+
+
+def _limits(job: Job) -> Limits:
+    """What the session may cost; a limited read comes in small pages, for longer."""
+    page_rows, timeout_s = min(job.max_rows_per_batch, Limits.page_rows), 0
+    if job.pacing is not None and job.pacing.limited:
+        timeout_s = LIMITED_TIMEOUT_S
+        if slowest := job.pacing.slowest_rows:
+            page_rows = max(min(page_rows, int(slowest / PAGES_PER_S)), 1)
+    return Limits(
+        statement_timeout_s=max(job.statement_timeout_s, timeout_s),
+        page_rows=page_rows,
+        timezone=job.timezone,
+    )
 
 
 def _planned(

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from agent.errors import ConfigInvalid, Fault, SecretUnreadable, nearest, shown
-from agent.settings.model import CODE_EXPECTED, Settings
+from agent.settings.model import CODE_EXPECTED, LIMITS_EXPECTED, Settings
 from agent.settings.source import Note, Places, Source, source
 
 LARGEST = 1024 * 1024
@@ -55,6 +55,7 @@ def load(
     places = Places(folder, Path(credentials) if credentials else None)
     raw = read(path)
     sources = _sources(raw, places, specs, note)
+    _limits(raw, sources, note)
     if secrets:
         faults += _unreadable(path, sources)
     settings: Settings | None = None
@@ -117,6 +118,15 @@ def _sources(
             note(f"sources.{name}.connector", expected, shown(connector))
         found[name] = source(name, table, places=places, spec=spec, note=note)
     return found
+
+
+def _limits(raw: Mapping[str, Any], sources: Mapping[str, Source], note: Note) -> None:
+    """Limits of a source that there is not would hold for nobody."""
+    tables = raw.get("limits", {})
+    for name in tables if isinstance(tables, dict) else ():
+        if name not in (*sources, "defaults"):
+            expected = nearest(name, sources, LIMITS_EXPECTED)
+            note(f"limits.{name}", expected, "no such source")
 
 
 def _unreadable(path: Path, sources: Mapping[str, Source]) -> Iterator[Fault]:

@@ -19,7 +19,7 @@ from agent.model.batch import ANY_NUMBER, BatchId
 from agent.model.run import RunKind
 from agent.pipeline import state_folder
 from agent.pipeline.flow import start
-from agent.pipeline.flow.report import Progress, RunOutcome, Trouble
+from agent.pipeline.flow.report import Ease, Progress, RunOutcome, Trouble
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
 from agent.state import KeptDue, Run, RunEnd, Stream, StreamKey
 from agent.wire.grammar import format_time
@@ -147,6 +147,8 @@ class Lane:
         self.reading: asyncio.Task[None] | None = None
         self.aborted: Abort | None = None
         self.progress: Progress | None = None
+        self.ease: Ease | None = None
+        self.hidden: tuple[str, ...] = ()
         self.send_trouble: Trouble | None = None
         self.read_trouble: Trouble | None = None
         self.turn = asyncio.Lock()

@@ -65,12 +65,13 @@ from agent.model.job import (
     Line,
     Packed,
     Progress,
+    Slowed,
     Way,
     Written,
 )
 from agent.model.stream import Head
 from agent.pipeline import seal
-from agent.pipeline.flow import judge, report, start
+from agent.pipeline.flow import judge, report, start, strain
 from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.drift import Change, changes
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, defect
@@ -188,7 +189,7 @@ class Reading:
         finally:
             await _ended(task)
             lane.reading = None
-            lane.progress = None
+            lane.progress = lane.ease = None
             lane.changed()
 
     async def _outcome(self, wanted: Wanted, task: asyncio.Task[None]) -> None:
@@ -333,6 +334,8 @@ class _Run:
                     self._progress(read, estimate, parts)
                 case Columns() | Way() | Gone():
                     await self._learn(message)
+                case Slowed() as slowed:
+                    strain.heard(self._lane, self._wanted.run, slowed)
                 case AskKeys(buckets=buckets):
                     await worker.send(CentreKeys(await self._centre.keys(buckets)))
                 case Packed() as packed:

@@ -72,6 +72,7 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
         complete_to=None if complete is None else complete.as_of,
         lag_s=_lag_s(lane, complete),
         increments=_increments(state.frontier(stream.id)),
+        ease=lane.ease,
     )
 
 

@@ -29,8 +29,10 @@ from collections.abc import (
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any, Self
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -69,6 +71,7 @@ from agent.pipeline.pack import (
 )
 from agent.pipeline.worker.comparing import Scale, compared
 from agent.pipeline.worker.handoff import Handoff, Stopped
+from agent.pipeline.worker.kindly import Kindly
 from agent.pipeline.worker.modes import MODES, Ground, Mode, last_key
 from agent.pipeline.worker.sieve import QualitySieve, Sieve
 from agent.registry import find
@@ -105,12 +108,14 @@ class Tools:
         sieve: the quality stage for a job.
         clock: monotonic seconds.
         salt: random bytes for the digests of keys.
+        now: the local time in a zone.
     """
 
     find: Callable[[str], Connector]
     sieve: Callable[[Job], Sieve]
     clock: Callable[[], float] = time.monotonic
     salt: Callable[[], bytes] = _salt
+    now: Callable[[ZoneInfo], datetime] = datetime.now
 
 
 @dataclass
@@ -172,6 +177,10 @@ class Run:
         self._tools = tools
         self._tally = Tally(read=0 if job.resume is None else job.resume.quality.read)
         self._told_at = tools.clock()
+        self._estimate: int | None = None
+        self._kindly = Kindly(
+            job, tell=tell, beat=self._progress, clock=tools.clock, now=tools.now
+        )
 
     def go(self) -> None:
         """Do the job and send its last message.
@@ -187,6 +196,8 @@ class Run:
                 raise
             except Exception as e:  # noqa: BLE001 - the edge: a run fails in one place
                 last = failure(e, self._tally.reasons)
+            finally:
+                self._kindly.stop()
             self._tell(last)
 
     def _pull(self, threads: ThreadPoolExecutor) -> Ended:
@@ -231,16 +242,21 @@ class Run:
             sieve = self._tools.sieve(job)
             stack.callback(sieve.close)
             connector = self._tools.find(job.connector)
-            source = stack.enter_context(reading(connector, job, seen=self._seen))
+            hold = self._kindly.hold
+            source = stack.enter_context(
+                reading(connector, job, seen=self._seen, hold=hold)
+            )
+            stack.enter_context(self._kindly.watching(connector))
             tally.frontier = self._frontier_of(source)
             if job.kind == "pull":
                 self._tell_way(connector, source)
             check = partial(self._checked, sieve)
             ground = Ground(job, source, check, self._tell, self._ask)
-            estimate = source.estimate if self._mode.wire == "full" else None
+            if self._mode.wire == "full":
+                self._estimate = source.estimate
             for load in self._mode.loads(ground):
                 yield load
-                self._progress(estimate)
+                self._progress()
 
     def _scale(self) -> Scale:
         return Scale(
@@ -372,11 +388,11 @@ class Run:
             raise InternalFault("a part came before the frontier")
         return frontier
 
-    def _progress(self, estimate: int | None) -> None:
+    def _progress(self) -> None:
         at = self._tools.clock()
         if at - self._told_at >= PROGRESS_S:
             self._told_at = at
-            self._tell(Progress(self._tally.read, estimate))
+            self._tell(Progress(self._tally.read, self._estimate))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from agent.errors import ConfigInvalid
 from agent.schedule import Plan
 from agent.settings import Settings, load, template
-from agent.settings.model import Schedule
+from agent.settings.model import Schedule, SourceLimits
 from agent.settings.schema import text as schema_text
 from tests.support.settings_text import MINIMAL, write
 
@@ -355,6 +355,8 @@ def test_every_key_stands_in_the_template_with_its_default() -> None:
         found = raw[section]
         if section == "schedule":
             model, found = Schedule, found["defaults"]
+        if section == "limits":
+            model, found = SourceLimits, found["defaults"]
         assert isinstance(model, type)
         assert issubclass(model, BaseModel)
         assert set(found) == set(model.model_fields), section
@@ -391,7 +393,7 @@ def test_every_key_has_a_comment_with_default_and_unit() -> None:
 def _sections() -> list[type[BaseModel]]:
     found = [f.annotation for f in Settings.model_fields.values()]
     plain = [m for m in found if isinstance(m, type) and issubclass(m, BaseModel)]
-    return [*plain, Schedule]
+    return [*plain, Schedule, SourceLimits]
 
 
 def test_the_schema_for_editors_is_the_models() -> None:
