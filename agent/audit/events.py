@@ -164,8 +164,21 @@ class RunFailed(Event):
 
 
 @dataclass(frozen=True)
+class WorkerEnded(Event):
+    """The process of a run ended without a result; so many in a row by now."""
+
+    name = "worker.died"
+    level = "error"
+    resource: str
+    run: str
+    code: str
+    detail: str
+    times: int
+
+
+@dataclass(frozen=True)
 class RunHeld(Event):
-    """A run waits for a person: mass delete, secrecy marker, changed table."""
+    """A run waits for a person: mass delete, secrecy marker, changed table, deaths."""
 
     name = "run.held"
     level = "warning"

@@ -12,6 +12,7 @@ Rules
 """
 
 from agent.state import alone as alone
+from agent.state.deaths import Deaths
 from agent.state.records import (
     Batch,
     Catalog,
@@ -37,6 +38,7 @@ __all__ = [
     "Batch",
     "Catalog",
     "Complete",
+    "Deaths",
     "Epoch",
     "KeptDue",
     "KeptFrontier",

@@ -187,5 +187,17 @@ STEP_5 = (
 )
 """What a frontier is of and how changes are found; where a run that was cut goes on."""
 
-STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5)
+STEP_6 = (
+    """
+    CREATE TABLE deaths (
+        stream INTEGER PRIMARY KEY REFERENCES streams (id),
+        times INTEGER NOT NULL,
+        detail TEXT NOT NULL,
+        at TEXT NOT NULL
+    )
+    """,
+)
+"""How often the worker of a stream died in a row."""
+
+STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6)
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

@@ -158,6 +158,7 @@ _WAITS = {
     "paused": ("paused", "已暂停"),
     "busy": ("after this run", "待本次任务结束"),
     "halted": ("rejected: pull first", "被驳回，须先处理"),
+    "given-up": ("its worker died: resume first", "抽取进程多次异常，须先恢复"),
     "window": ("outside of its window", "未到允许时段"),
 }
 

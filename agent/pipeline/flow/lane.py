@@ -21,8 +21,11 @@ from agent.pipeline import state_folder
 from agent.pipeline.flow import start
 from agent.pipeline.flow.report import Ease, Progress, RunOutcome, Trouble
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
-from agent.state import KeptDue, Run, RunEnd, Stream, StreamKey
+from agent.state import Deaths, KeptDue, Run, RunEnd, Stream, StreamKey
 from agent.wire.grammar import format_time
+
+MOST_DEATHS = 3
+"""So many workers of a resource may die in a row."""
 
 Abort = Literal["epoch", "halted", "paused", "closed"]
 
@@ -151,6 +154,7 @@ class Lane:
         self.hidden: tuple[str, ...] = ()
         self.send_trouble: Trouble | None = None
         self.read_trouble: Trouble | None = None
+        self.deaths: Deaths | None = parts.state.deaths(self.stream_id)
         self.turn = asyncio.Lock()
         self.sender = Signals(parts.chance.sleep, parts.chance.clock)
         self.reader = Signals(parts.chance.sleep, parts.chance.clock)
@@ -159,6 +163,17 @@ class Lane:
     def resource(self) -> str:
         """Code of the resource."""
         return self.leaving.resource
+
+    @property
+    def may_read(self) -> bool:
+        """Whether nothing but the time stands in the way of a run."""
+        shut = self.paused or self.draining or self.given_up
+        return self.ready and not shut
+
+    @property
+    def given_up(self) -> bool:
+        """Whether its worker died so often that a person has to look first."""
+        return self.deaths is not None and self.deaths.times >= MOST_DEATHS
 
     def forget_states(self) -> None:
         """Delete what stood in files of runs that the frontier is not of."""
@@ -208,7 +223,7 @@ class Lane:
             kind: what to read.
             due: for a run that was due, when the next one will be.
         """
-        run = self._new_run(deletes_confirmed, kind)
+        run = self.new_run(deletes_confirmed, kind)
         await undivided(partial(self.parts.state.add_run, run, due=due))
         self.take(run)
         return run.id
@@ -237,7 +252,7 @@ class Lane:
         if again is not None and self.wanted is None:
             confirmed = again.deletes_confirmed
             confirmed = None if confirmed == ANY_NUMBER else confirmed
-            successor = self._new_run(confirmed, again.kind)
+            successor = self.new_run(confirmed, again.kind)
         gone = error.keys_gone if isinstance(error, MassDelete) else None
         end = RunEnd(state, error.code, error.detail, self.stamp(), gone)
         stop = partial(self.parts.state.stop_run, run, end, successor=successor)
@@ -245,7 +260,8 @@ class Lane:
         if successor is not None and again is not None:
             self.take(successor, wait_s=again.wait_s)
 
-    def _new_run(self, deletes_confirmed: int | None, kind: RunKind) -> Run:
+    def new_run(self, deletes_confirmed: int | None, kind: RunKind) -> Run:
+        """A run that nobody knows yet."""
         return Run(
             id=self.parts.chance.new_id(),
             stream=self.stream_id,

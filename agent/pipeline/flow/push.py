@@ -27,7 +27,7 @@ from agent.errors import (
 )
 from agent.model.batch import ANY_NUMBER
 from agent.model.run import RunKind
-from agent.pipeline.flow import judge, report
+from agent.pipeline.flow import deaths, judge, report
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted
 from agent.pipeline.flow.reading import Reading, Slots
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
@@ -42,7 +42,7 @@ from agent.pipeline.flow.sweep import sweep
 from agent.state import ALL, KeptDue, Run, RunEnd, RunTotals, Stream
 from agent.wire.grammar import format_time, parse_time
 
-Hindrance = Literal["paused", "busy", "halted"]
+Hindrance = Literal["paused", "busy", "halted", "given-up"]
 """Why a run that is due cannot begin: it begins once this is over."""
 LONGEST_SEND_S = 2 * 3600.0
 """Longest step of a sender that turns: the largest batch on the slowest line that does
@@ -326,6 +326,8 @@ class PushFlow:
                 return "busy"
             if (await lane.stream()).halt_code is not None:
                 return "halted"
+            if lane.given_up:
+                return "given-up"
             await lane.want(kind=kind, due=due)
         return None
 
@@ -358,6 +360,8 @@ class PushFlow:
             raise Busy(f"{resource} is paused")
         if lane.reading is not None:
             raise Busy(f"a run of {resource} is reading")
+        if lane.given_up:
+            deaths.forgive(lane)
         lane.read_trouble = None
         wanted = lane.wanted
         if wanted is None:
@@ -441,6 +445,8 @@ class PushFlow:
     def resume(self, resource: str | None = None) -> None:
         """Go on with one resource, or all; waits after failures end too.
 
+        What was given up because its workers died is read again.
+
         Raises:
             ResourceUnknown: there is no such resource.
         """
@@ -450,6 +456,7 @@ class PushFlow:
         self._apply_pauses()
         for lane in self._lanes.values():
             if resource is None or lane.resource == resource:
+                deaths.read_again(lane)
                 lane.prod()
 
     def nudge(self) -> None:

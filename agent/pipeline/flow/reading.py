@@ -52,6 +52,7 @@ from agent.errors import (
     SpoolWriteFailed,
     StateDamaged,
     WorkerDied,
+    WorkerGivenUp,
     all_errors,
 )
 from agent.model.job import (
@@ -71,7 +72,7 @@ from agent.model.job import (
 )
 from agent.model.stream import Head
 from agent.pipeline import seal
-from agent.pipeline.flow import judge, report, start, strain
+from agent.pipeline.flow import deaths, judge, report, start, strain
 from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.drift import Change, changes
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, defect
@@ -84,6 +85,9 @@ from agent.wire import catalog as wire_catalog
 from agent.wire.batch import LINE_CAP, CatalogRef, DeletesConfirmed
 
 _ERRORS = {cls.code: cls for cls in all_errors()}
+HELD = (MassDelete, SecrecyMarker, SchemaDrift, WorkerGivenUp)
+"""After these a person has to look first."""
+
 _BY_DIFFERENCE = (SourceMissing, SourceTypeChanged)
 """What is told together with how the table differs from what the last run saw."""
 
@@ -151,7 +155,7 @@ class Reading:
         while True:
             lane.reader.begin()
             wanted = lane.wanted
-            if wanted is None or not lane.ready or lane.paused or lane.draining:
+            if wanted is None or not lane.may_read:
                 await lane.reader.rest(None)
             elif (wait_s := self._wait_s(wanted.not_before)) > 0:
                 await lane.reader.rest(wait_s, patient=True)
@@ -173,7 +177,7 @@ class Reading:
     async def _run(self, wanted: Wanted) -> None:
         """One run, and what follows from how it ended."""
         lane = self._lane
-        if lane.paused or lane.draining or not lane.ready:
+        if not lane.may_read:
             return
         lane.wanted = None
         lane.aborted = None
@@ -202,6 +206,7 @@ class Reading:
             case None:
                 self._failures = 0
                 lane.read_trouble = None
+                await deaths.ended_well(lane)
             case SpoolWriteFailed() | StateDamaged():
                 raise error
             case ChainMoved():
@@ -227,8 +232,10 @@ class Reading:
 
     async def _failed(self, wanted: Wanted, error: FepError) -> None:
         lane, parts = self._lane, self._parts
+        if isinstance(error, WorkerDied):
+            error = await deaths.died(lane, wanted.run, error)
         told = (lane.resource, wanted.run, error.code, error.detail)
-        if isinstance(error, MassDelete | SecrecyMarker | SchemaDrift):
+        if isinstance(error, HELD):
             lane.read_trouble = lane.trouble(error, lane.read_trouble, None)
             await lane.stop(wanted.run, "held", error)
             parts.tell(RunHeld(*told))

@@ -5,14 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agent.errors import BatchRejected, MassDelete, SchemaDrift, SecrecyMarker
-from agent.pipeline.flow import report
+from agent.errors import (
+    BatchRejected,
+    MassDelete,
+    SchemaDrift,
+    SecrecyMarker,
+    WorkerGivenUp,
+)
+from agent.pipeline.flow import deaths, report
 from agent.pipeline.flow.lane import Lane
 from agent.pipeline.flow.seams import Parts
 from agent.state import Batch, Complete, KeptFrontier, Run, Stream
 from agent.wire.grammar import parse_time
 
-HELD = frozenset({MassDelete.code, SecrecyMarker.code, SchemaDrift.code})
+HELD = frozenset(
+    {MassDelete.code, SecrecyMarker.code, SchemaDrift.code, WorkerGivenUp.code}
+)
 """Of these a run waits for a person."""
 
 
@@ -133,6 +141,9 @@ def _trouble(lane: Lane, stream: Stream, newest: Run | None) -> report.Trouble |
         )
     if lane.blocked is not None:
         return lane.blocked
+    if lane.deaths is not None and lane.given_up:
+        error = deaths.given_up(lane)
+        return report.Trouble(error.code, error.detail, lane.deaths.at, None)
     if lane.read_trouble is not None:
         return lane.read_trouble
     if newest is not None and newest.state in {"held", "failed"} and newest.code:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,7 +28,7 @@ from connectors.contract import (
     offers_health,
 )
 from tests.support.mariadb import Mariadb
-from tests.support.postgres import Server, free_port, private_server
+from tests.support.postgres import Server, free_port
 from tests.support.reader import reader
 
 pytestmark = pytest.mark.contract
@@ -262,17 +262,16 @@ def test_an_account_that_sees_little_says_so(server: Server) -> None:
     server.sql("drop role plain")
 
 
-def test_a_replica_that_is_behind_is_noticed() -> None:
+def test_a_replica_that_is_behind_is_noticed(server: Server) -> None:
     """A standby whose replay stands still is behind; one that follows is not."""
-    hba = "local all all trust\nlocal replication all trust\n"
-    with private_server(hba=hba) as primary, standby(primary) as behind:
+    with standby(server) as behind:
         feeling = find("postgres")
         assert offers_health(feeling)
-        primary.sql("create table t as select 1 as id")
+        server.sql("create table t as select 1 as id")
         _wait(lambda: behind.sql("select to_regclass('t')") == "t")
         assert (feeling.health(behind.config()).replica_lag_s or 0) < 1
         behind.sql("select pg_wal_replay_pause()")
-        primary.sql("insert into t values (2)")
+        server.sql("insert into t values (2)")
         _wait(lambda: (feeling.health(behind.config()).replica_lag_s or 0) > 0.5)
 
 
@@ -295,7 +294,7 @@ def standby(primary: Server) -> Iterator[Server]:
     quiet = {"stdout": subprocess.DEVNULL, "check": True, "cwd": "/"}
     subprocess.run([*ctl, "-l", str(copy / "log"), "start"], **quiet)  # type: ignore[call-overload]
     try:
-        yield Server(primary.programs, base, port, False, 0, copy)
+        yield replace(primary, port=port, data=copy)
     finally:
         subprocess.run([*ctl, "-m", "immediate", "stop"], **quiet)  # type: ignore[call-overload]
         shutil.rmtree(copy, ignore_errors=True)
