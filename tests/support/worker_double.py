@@ -52,6 +52,7 @@ class Script:
         way: what runs say of how changes are found.
         jobs: what was asked of the runs.
         columns: what runs say of the table, if anything; it fits unless they fail.
+        says: what runs say before their first part.
         hold: waited for before part ``hold_at``.
     """
 
@@ -62,6 +63,7 @@ class Script:
     odd: list[Message] = field(default_factory=list)
     columns: tuple[Column, ...] | None = None
     changes: Sequence[Chunk] = ()
+    says: Sequence[Message] = ()
     way: Way | None = None
     jobs: list[Job] = field(default_factory=list)
     hold: asyncio.Event | None = None
@@ -106,14 +108,17 @@ class WorkerDouble:
         if script.odd:
             yield script.odd.pop()
             return
-        if script.way is not None:
-            yield script.way
         job = script.jobs[-1]
         chunks = script.chunks
         if job.mode == "incremental":
             chunks = script.changes or (Chunk(0, size=0),)
         done = 0 if job.resume is None else job.resume.parts
-        yield Progress(0, sum(c.upsert for c in chunks))
+        for message in (
+            *([] if script.way is None else [script.way]),
+            Progress(0, sum(c.upsert for c in chunks)),
+            *script.says,
+        ):
+            yield message
         for number, chunk in enumerate(chunks[done:], done + 1):
             if script.hold is not None and number == script.hold_at:
                 await script.hold.wait()

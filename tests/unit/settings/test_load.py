@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from agent.errors import ConfigInvalid
+from agent.model.pacing import Bounds, Rate
 from agent.schedule import Plan
 from agent.settings import Settings, load, template
 from agent.settings.model import Schedule, SourceLimits
@@ -325,6 +326,37 @@ incremental = "every 1s"
         "schedule.101001/000001.jitter_s": "a valid number",
         "schedule.101001/000002.incremental": "off",
     }
+
+
+def test_a_source_says_only_what_differs_of_its_limits(tmp_path: Path) -> None:
+    """The rest is what all sources have; a worker gets bytes and shares."""
+    sources = "".join(
+        f'[sources.{name}]\nconnector = "sqlite"\npath = "x"\n' for name in ("a", "b")
+    )
+    limits = """
+[limits.defaults]
+rows_per_s = 5000
+busy_percent = 80
+[limits.b]
+rows_per_s = 0
+mb_per_s = 2.5
+off_peak = ["20:00-06:00"]
+off_peak_rows_per_s = 9000
+probe_s = 0
+"""
+    found = load(write(tmp_path, "\n" + sources + limits))
+    assert found.pacing("a").usual == Rate(5000)
+    assert found.pacing("a").bounds == Bounds(0.8, 5, 60.0)
+    b = found.pacing("b")
+    assert (b.usual, b.off_peak) == (Rate(0, 2_500_000), Rate(9000))
+    assert (b.windows, b.probe_s, b.limited) == (("20:00-06:00",), 0.0, True)
+
+
+def test_limits_of_no_source_are_a_fault(tmp_path: Path) -> None:
+    """They would hold for nobody; the name that was meant is offered."""
+    text = '[sources.hr]\nconnector = "sqlite"\npath = "x"\n[limits.hrr]\nprobe_s = 1\n'
+    found = faults(write(tmp_path, "\n" + text))
+    assert found == {"limits.hrr": ("`hr` (did you mean that?)", "no such source")}
 
 
 # --- what ships -------------------------------------------------------------------
