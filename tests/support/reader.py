@@ -68,7 +68,7 @@ class Reader:
         with suppress(DaemonGone):
             run.go()
 
-    def rate(self, seconds: float = 1.6) -> float:
+    def rate(self, seconds: float = 1.2) -> float:
         """Rows a second of the next seconds, between what the run says."""
         self._next()
         first = self.seen[-1]

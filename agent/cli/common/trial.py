@@ -17,6 +17,9 @@ from agent.errors import UsageFault
 TRIAL = (sys.executable, "-m", "connectors.trial")
 """How it starts; the module follows."""
 
+START_S = 60.0
+"""Longest time in which the module is imported and its database made."""
+
 LINE_CAP = 1 << 20
 """Longest line that it may say, bytes."""
 
@@ -71,11 +74,14 @@ async def _heard(process: Process, config: Mapping[str, Any], rule_s: float) -> 
     stdin.close()
     result, says, begun = Result(), dict[str, str](), ""
     while True:
+        wait_s = rule_s if says else max(rule_s, START_S)
         try:
-            line = json.loads(await asyncio.wait_for(stdout.readline(), rule_s) or "{}")
+            line = json.loads(await asyncio.wait_for(stdout.readline(), wait_s) or "{}")
         except TimeoutError:
-            line = {"rule": begun, "detail": f"not done after {rule_s:g} s"}
             process.kill()
+            if not says:
+                raise UsageFault(f"the module says nothing for {wait_s:g} s") from None
+            line = {"rule": begun, "detail": f"not done after {rule_s:g} s"}
         match line:
             case {"unfit": str(why)}:
                 raise UsageFault(why)
