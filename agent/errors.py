@@ -122,6 +122,33 @@ class SpoolFull(OwnFault):
     )
 
 
+class SpoolVersion(OwnFault):
+    """The spool folder was written by a version of the agent that we are not."""
+
+    code = "spool-version"
+    exit_code = 78
+    title = Text("The spool is of another version of the agent", "待发目录属于其他版本")
+    remedy = Text(
+        "Install the version that wrote it. Or stop the service and move the folder away:"
+        " what waits there is then read again from the source.",
+        "请安装写入该目录的版本；或停止服务并移走该目录，其中未发送的数据将从源库重新读取。",
+    )
+
+
+class DiskFull(OwnFault):
+    """The disk of the state folder is full, and the reserve was given up."""
+
+    code = "disk-full"
+    title = Text(
+        "The disk is full, the reserve is in use", "磁盘已满，正在使用预留空间"
+    )
+    remedy = Text(
+        "Free space on this disk, and soon: reading waits, while lookups, status and"
+        " sending live on the reserve. Everything goes on by itself.",
+        "请尽快清理该磁盘：读取已暂停，查询、状态与发送依靠预留空间运行；有空间后全部自动恢复。",
+    )
+
+
 class WorkerDied(OwnFault):
     """The worker process of a run ended without a result."""
 
@@ -293,7 +320,12 @@ class PeerFault(FepError):
 
 
 class ExchangeUnreachable(PeerFault):
-    """No connection, or none that lasted."""
+    """No connection, or none that lasted.
+
+    Args:
+        detail: what was asked, and what happened.
+        retry_after: seconds after which it makes sense to try again, or None.
+    """
 
     code = "exchange-unreachable"
     title = Text("The exchange cannot be reached", "无法连接交换中心")
@@ -301,6 +333,23 @@ class ExchangeUnreachable(PeerFault):
         "Check the line, the firewall and exchange.url; batches wait and are sent"
         " by themselves.",
         "请检查线路、防火墙和 exchange.url；批次会等待并自动发送。",
+    )
+
+    def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(detail)
+
+
+class ProxyRefused(ExchangeUnreachable):
+    """The proxy on the way does not let us through."""
+
+    code = "proxy-refused"
+    title = Text("The proxy refuses the way to the exchange", "代理服务器拒绝转发")
+    remedy = Text(
+        "Check exchange.proxy: address, user and password file; a changed password is"
+        " taken by itself. Else have the proxy's owner allow the exchange's address.",
+        "请检查 exchange.proxy 的地址、用户与口令文件，口令更换后自动生效；否则请代理管理员放行"
+        "交换中心地址。",
     )
 
 
@@ -455,6 +504,20 @@ class BatchRejected(PeerFault):
         "Only this stream waits. Read the code in `fep status RESOURCE`, remove the"
         " cause, then `fep pull RESOURCE`.",
         "仅该数据流暂停。请按 `fep status 资源代码` 所示原因处理后执行 `fep pull 资源代码`。",
+    )
+
+
+class NodeCloned(PeerFault):
+    """Somebody else sends as this node: a copy of this machine, or of its keys."""
+
+    code = "node-cloned"
+    title = Text("Another machine sends as this node", "另有机器以本节点身份发送")
+    remedy = Text(
+        "Everything of this machine is held. Find the copy and stop one of the two for"
+        " good; tell central ops if you know of none. On the one that stays, `fep pull"
+        " RESOURCE` for each resource.",
+        "本机所有数据流已暂停。请查找副本并永久停用两者之一；若不知有副本，请通知中心。"
+        "在保留的机器上对每个资源执行 `fep pull 资源代码`。",
     )
 
 
@@ -846,6 +909,32 @@ class MassDelete(OperatorFault):
     def __init__(self, detail: str = "", *, keys_gone: int | None = None) -> None:
         self.keys_gone = keys_gone
         super().__init__(detail)
+
+
+class RecallHeld(MassDelete):
+    """A recall waits until a person agrees to the number of rows."""
+
+    code = "recall-unconfirmed"
+    title = Text("The recall waits for your word", "撤回待确认")
+    remedy = Text(
+        "To delete them all at the centre: `fep pull RESOURCE --recall"
+        " --confirm-deletes`; it confirms this number and no more. Else do nothing.",
+        "确需全部撤回：`fep pull 资源代码 --recall --confirm-deletes`，仅确认此数量；"
+        "否则无须处理。",
+    )
+
+
+class NothingLoaded(OperatorFault):
+    """The exchange has loaded nothing of a resource that it is to be asked about."""
+
+    code = "nothing-loaded"
+    title = Text(
+        "The exchange has loaded nothing of this resource", "中心尚无该资源的数据"
+    )
+    remedy = Text(
+        "Send it first: `fep pull RESOURCE --wait`.",
+        "请先上送：`fep pull 资源代码 --wait`。",
+    )
 
 
 class NothingHeld(OperatorFault):

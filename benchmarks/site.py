@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ url = "{url}"
 ca_sha256 = "{ca_sha256}"
 kid = "{kid}"
 [spool]
-quota_mb = 16384
+quota_mb = {quota_mb}
 [push]
 batch_raw_mb = {batch_raw_mb}
 {source}
@@ -104,6 +104,8 @@ class Wish:
         load: whether the exchange loads what it stores.
         batch_raw_mb: as in the settings.
         lookup: whether the resource may be looked up.
+        quota_mb: as in the settings.
+        over: gives the address by which the agent reaches the exchange's.
     """
 
     folder: Path
@@ -112,6 +114,8 @@ class Wish:
     load: bool
     batch_raw_mb: int
     lookup: bool = False
+    quota_mb: int = 16384
+    over: Callable[[str], AbstractContextManager[str]] = nullcontext
 
 
 @contextmanager
@@ -134,16 +138,17 @@ def running(
     with site.process(words, log=wish.folder / "exchange.log") as exchange:
         ready = place.exchange / "sandbox.json"
         site.wait_until(ready.exists, exchange, what="the sandbox")
-        write_settings(place, wish, json.loads(ready.read_text()))
-        also(place)
+        slip = json.loads(ready.read_text())
         join(ready)
-        subprocess.run(
-            [sys.executable, "-c", site.FEP, "enrol", "--config", str(place.config)],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        with site.daemon(place) as agent:
-            yield place, agent.pid
+        with wish.over(slip["url"]) as url:
+            write_settings(place, wish, {**slip, "url": url})
+            also(place)
+            words = ["-c", site.FEP, "enrol", "--config", str(place.config)]
+            subprocess.run(
+                [sys.executable, *words], check=True, stdout=subprocess.DEVNULL
+            )
+            with site.daemon(place) as agent:
+                yield place, agent.pid
 
 
 def write_settings(place: Site, wish: Wish, slip: dict[str, str]) -> None:
@@ -156,6 +161,7 @@ def write_settings(place: Site, wish: Wish, slip: dict[str, str]) -> None:
         run=place.run,
         source=wish.source,
         batch_raw_mb=wish.batch_raw_mb,
+        quota_mb=wish.quota_mb,
         **{name: slip[name] for name in ("aud", "url", "ca_sha256", "kid")},
     )
     place.config.write_text(text, encoding="utf-8")

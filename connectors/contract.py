@@ -64,6 +64,15 @@ Rules of increments, for a connector that promises them;
 14. A frontier that this source cannot continue (another or a restored database, a
     rebuilt table, too old) is a :class:`FrontierLost` with its reason, before the first
     row; never an increment with rows missing.
+
+Rules of numbers, for a connector whose sessions are a :class:`NumberedSession`;
+``conformance_numbered.py`` runs them
+
+15. A transaction that may still commit a row of the stream, and that had begun when
+    ``oldest_writer`` was asked, began at the told instant or later. Who cannot say so
+    of every writer says None.
+16. ``numbered`` gives the rows of its windows and no others, as ``read`` would, of the
+    snapshot that the session's frontier is of.
 """
 
 from __future__ import annotations
@@ -159,11 +168,14 @@ class StreamSpec:
         columns: at least one of them a key.
         stamp: name of a column that the database itself sets to its clock with every
             insert and update, or None. It need not be among the columns.
+        number: name of a column of whole numbers that grow from row to row, or None.
+            It need not be among the columns; it serves where nothing else does.
     """
 
     table: tuple[str, ...]
     columns: tuple[ColumnSpec, ...]
     stamp: str | None = None
+    number: str | None = None
 
 
 @dataclass(frozen=True)
@@ -385,18 +397,55 @@ class IncrementalSession(Session, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Highest:
+    """The end of a table whose rows have growing numbers.
+
+    Args:
+        number: the highest that is committed, or None if there is no row.
+        nulls: whether a row has none.
+    """
+
+    number: int | None
+    nulls: bool
+
+
 @runtime_checkable
 class NumberedSession(Session, Protocol):
-    """A session for tables whose rows have a growing number and no other mark."""
+    """A session for tables whose rows have a growing number and no other mark.
 
-    def oldest_writer(self) -> str | None:
+    All streams that it is asked about have a ``number``.
+    """
+
+    def oldest_writer(self, stream: StreamSpec) -> str | None:
         """When the oldest transaction began that may write; asked before a snapshot.
 
         Returns:
-            ISO 8601 in UTC, the clock if there is none; None if nobody tells.
+            ISO 8601 in UTC, the clock if there is none, less some seconds for steps of
+            that clock; None if nobody tells, or not of all that may write the stream.
 
         Raises:
             SourceError: failed: the snapshot was taken already.
+        """
+        ...
+
+    def highest(self, stream: StreamSpec) -> Highest:
+        """The highest number; asked before a snapshot.
+
+        Raises:
+            SourceError: missing, type: the stream's number is none.
+        """
+        ...
+
+    def goes_on(self, since: str, until: str) -> None:
+        """Whether two frontiers are of one source that went on in between.
+
+        Args:
+            since: value of the frontier of an earlier read.
+            until: value of this session's.
+
+        Raises:
+            FrontierLost: they are not.
         """
         ...
 
@@ -407,7 +456,6 @@ class NumberedSession(Session, Protocol):
     def numbered(
         self,
         stream: StreamSpec,
-        number: str,
         windows: Sequence[tuple[int, int | None]],
         resume: str | None = None,
     ) -> Iterator[Page]:
@@ -415,7 +463,6 @@ class NumberedSession(Session, Protocol):
 
         Args:
             stream: what to read.
-            number: name of a column of whole numbers.
             windows: first and last number; None is no end.
             resume: token of a page of the same read, to go on after it.
 

@@ -127,3 +127,76 @@ def lookup_key_text(table: str, column: str, bound: str) -> Finding:
         "Bind it as C, or a view with a number / 请按 C 绑定，或绑定含数值列的视图",
         column,
     )
+
+
+def number_unused(table: str, method: str) -> Finding:
+    """The table tells its changes in a better way."""
+    return Finding(
+        "number-unused",
+        "ok",
+        f"{table}: increments go by {method}; the number is not needed",
+        f"{table}：增量按 {method} 读取，无须编号字段",
+    )
+
+
+def number_index(table: str, number: str, create: str | None = None) -> Finding:
+    """Increments look for the highest numbers; without ``create`` nobody knows how."""
+    return Finding(
+        "number-not-indexed" if create else "number-index",
+        "warning" if create else "ok",
+        f"{table}: no unique index begins with {number}: each increment scans it"
+        if create
+        else f"{table}: a unique index on {number} has to be on the table beneath",
+        f"{table}：没有以 {number} 开头的唯一索引，每次增量都要扫描全表"
+        if create
+        else f"{table}：其底层表的 {number} 需有唯一索引",
+        create,
+        number,
+    )
+
+
+def number_grant(table: str, number: str, grant: str) -> Finding:
+    """The number has to be read, too."""
+    return Finding(
+        "grant-missing",
+        "error",
+        f"The account may not select {number} of {table}",
+        f"该账号无权读取 {table} 的 {number}",
+        grant,
+        number,
+    )
+
+
+def number_cached(table: str, sequences: str, remedy: str) -> Finding:
+    """Numbers that a session takes in advance may be used hours later."""
+    return Finding(
+        "number-cached",
+        "warning",
+        f"{table}: sessions take numbers of {sequences} in advance; a row with one may"
+        " come after increments have given it up",
+        f"{table}：会话会预取序列 {sequences} 的编号，迟用的编号可能被增量读取漏掉",
+        remedy,
+    )
+
+
+def writers_hidden(table: str, grant: str) -> Finding:
+    """Nobody tells which transactions are open."""
+    return Finding(
+        "writers-hidden",
+        "warning",
+        f"{table}: the account does not see open transactions; missing numbers stay"
+        " open for a day, and then the table is read in full",
+        f"{table}：该账号看不到未结束的事务；缺失的编号保留一天，之后自动全量读取",
+        grant,
+    )
+
+
+def writers_elsewhere(table: str) -> Finding:
+    """Rows come from other servers, or numbers do."""
+    return Finding(
+        "writers-elsewhere",
+        "warning",
+        f"{table}: other servers write it or give out its numbers; missing numbers stay"
+        " open for a day, and then the table is read in full",
+        f"{table}：其他服务器也写入该表或分配编号；缺失的编号保留一天，之后自动全量读取",
+    )

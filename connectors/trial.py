@@ -25,7 +25,16 @@ from connectors.conformance import RULES, BrokenRule, Subject
 from connectors.conformance_health import HEALTH_RULES
 from connectors.conformance_increments import INCREMENT_RULES
 from connectors.conformance_lookup import LOOKUP_RULES
-from connectors.contract import offers_health, offers_lookup
+from connectors.conformance_numbered import NUMBER_RULES
+from connectors.conformance_tags import TAG_RULES
+from connectors.contract import (
+    Limits,
+    NumberedSession,
+    Session,
+    offers_health,
+    offers_lookup,
+)
+from connectors.tags import TaggingSession
 
 Rule = Callable[[Subject], None]
 Line = dict[str, Any]
@@ -41,15 +50,33 @@ def suites(subject: Subject) -> tuple[list[Rule], dict[str, str]]:
         rules += LOOKUP_RULES
     else:
         left_out["lookups"] = "the connector has no lookup"
+    session = _session_of(subject)
     if subject.begin is not None:
         rules += INCREMENT_RULES
     else:
         left_out["increments"] = "the subject has no begin"
+    if subject.begin is not None and isinstance(session, NumberedSession):
+        rules += NUMBER_RULES
+    else:
+        left_out["numbers"] = "the session knows none, or the subject has no begin"
+    if isinstance(session, TaggingSession):
+        rules += TAG_RULES
+    else:
+        left_out["tags"] = "the session makes none"
     if offers_health(subject.connector):
         rules += HEALTH_RULES
     else:
         left_out["health"] = "the connector has no health"
     return rules, left_out
+
+
+def _session_of(subject: Subject) -> Session | None:
+    """A session, closed, for what it offers; None if there is none to be had."""
+    try:
+        with subject.connector.open(subject.config, Limits()) as session:
+            return session
+    except Exception:  # noqa: BLE001 - the rules will say what is wrong
+        return None
 
 
 def tried(rule: Rule, subject: Subject, clock: Callable[[], float]) -> Line:

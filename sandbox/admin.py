@@ -10,6 +10,8 @@ POST /revoke                 ``{"kid": ...}``: refuse a key from now on
 POST /reset                  ``{"node": ...}``: let a node enrol anew with other keys
 POST /inbound                ``{"node": ..., "url": ...|null}``: lookups go to its own
                              listener, or to its channel again
+POST /tamper                 ``{"resource", "alter", "remove", "add"}``: change so many
+                             of the centre's rows behind the exchange's back
 POST /nudge                  tell every provider to poll positions and the directory
 ============================ =======================================================
 """
@@ -29,6 +31,7 @@ from agent.wire import strict
 from agent.wire.grammar import NODE
 from agent.wire.members import Members
 from agent.wire.problem import Problem
+from sandbox import tamper
 from sandbox.accept import Refused
 from sandbox.desk import Desk
 from sandbox.faults import Faults
@@ -71,6 +74,7 @@ class Admin:
                 web.post("/revoke", self.revoke),
                 web.post("/reset", self.reset),
                 web.post("/inbound", self.inbound),
+                web.post("/tamper", self.tamper),
                 web.post("/nudge", self.nudge),
             ]
         )
@@ -128,7 +132,7 @@ class Admin:
     async def reset(self, request: web.Request) -> web.Response:
         """Let a node enrol anew."""
         node = Members(strict.loads(await request.read()), "reset", "node").text("node")
-        await self.write(lambda: self.desk.store.forget_node(node))
+        await self.write(lambda: self.desk.forget(node))
         await self.providers.keys_changed()
         return web.Response(status=204)
 
@@ -138,6 +142,14 @@ class Admin:
         members = Members(body, "inbound", "node url")
         url = None if members.null("url") else members.text("url")
         await self.providers.listen(members.match("node", NODE), url)
+        return web.Response(status=204)
+
+    async def tamper(self, request: web.Request) -> web.Response:
+        """Change rows that nobody sent."""
+        body = strict.loads(await request.read())
+        members = Members(body, "tamper", "resource alter remove add")
+        wanted = tamper.read(members)
+        await self.write(lambda: tamper.tamper(self.desk.store, wanted))
         return web.Response(status=204)
 
     async def nudge(self, _: web.Request) -> web.Response:

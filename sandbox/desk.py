@@ -114,6 +114,10 @@ class Desk:
             gone = replace(record, status="revoked", since=now, until=None)
             self.store.put_key(gone)
 
+    def forget(self, node: str) -> None:
+        """Let a node enrol anew with other keys; its old ones are revoked from now."""
+        self.store.forget_node(node, now=self.signer.now())
+
     # --- catalogs -----------------------------------------------------------------
 
     def put_catalog(self, client: Client, text: bytes) -> bool:

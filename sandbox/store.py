@@ -346,7 +346,7 @@ class Store(Registry):
         )
         return self.enrolled(node) == statement
 
-    def forget_node(self, node: str) -> None:
+    def forget_node(self, node: str, *, now: datetime) -> None:
         """Let a node enrol anew with other keys; its old ones are revoked."""
         with self.transaction():
             self.connection.execute("delete from node where node = ?", (node,))
@@ -354,8 +354,9 @@ class Store(Registry):
             origin = f"{node}/audit"  # its next log has another key, and begins anew
             self.connection.execute("delete from witness where origin = ?", (origin,))
             self.connection.execute(
-                "update kid set status = 'revoked', until = null where node = ?",
-                (node,),
+                "update kid set status = 'revoked', since = ?, until = null"
+                " where node = ? and status <> 'revoked'",
+                (format_time(now), node),
             )
 
     def add_statement(

@@ -200,6 +200,17 @@ class FrontierGone(Event):
 
 
 @dataclass(frozen=True)
+class NumberUnfit(Event):
+    """A table cannot be followed by its growing number; its rows are compared."""
+
+    name = "number.unfit"
+    level = "warning"
+    resource: str
+    run: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class ColumnsChanged(Event):
     """A table was changed at the source, and its resource goes on."""
 
@@ -287,6 +298,26 @@ class EpochOpened(Event):
 
 
 @dataclass(frozen=True)
+class StreamMoved(Recorded):
+    """What the exchange has of a stream is not what it should have.
+
+    Args:
+        resource: of the stream.
+        cause: ``spool-lost``, ``restored``, ``exchange-restored``, ``overtaken`` or
+            ``cloned``.
+        ours: epoch/seq of the last batch that we know it to have.
+        theirs: epoch/seq of the last one that it signed.
+    """
+
+    name = "stream.moved"
+    level = "error"
+    resource: str
+    cause: str
+    ours: str
+    theirs: str
+
+
+@dataclass(frozen=True)
 class CatalogSent(Event):
     """The exchange knows this version of a resource's catalog statement."""
 
@@ -310,11 +341,50 @@ class ExchangeTrouble(Event):
 
 
 @dataclass(frozen=True)
+class EndpointChanged(Event):
+    """The exchange is reached by another of its addresses; ``first``: the preferred."""
+
+    name = "exchange.endpoint"
+    url: str
+    first: bool
+
+
+@dataclass(frozen=True)
+class RowsReturned(Event):
+    """Rows of a batch that the exchange rejected were put into quarantine."""
+
+    name = "rows.returned"
+    level = "warning"
+    resource: str
+    epoch: int
+    seq: int
+    code: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class OrphansRemoved(Event):
     """Files that a crash left behind unregistered were deleted at start."""
 
     name = "spool.orphans"
     files: int
+
+
+@dataclass(frozen=True)
+class SpoolIncomplete(Event):
+    """Registered files are not there; what still waited is read again."""
+
+    name = "spool.missing"
+    level = "error"
+    files: int
+
+
+@dataclass(frozen=True)
+class DigestsRemoved(Event):
+    """Digests of resources that have left the catalogue were deleted."""
+
+    name = "digests.removed"
+    resources: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -325,6 +395,21 @@ class SpoolBlocked(Event):
     level = "warning"
     used: int
     quota: int
+
+
+@dataclass(frozen=True)
+class BallastChanged(Event):
+    """The reserve of the disk was given up, or made again.
+
+    Args:
+        held: it is there.
+        free: bytes left on the disk.
+    """
+
+    name = "disk.reserve"
+    level = "warning"
+    held: bool
+    free: int
 
 
 @dataclass(frozen=True)
@@ -430,6 +515,50 @@ class BatchLeft(Recorded):
     delete: int
     keep: int
     size: int
+
+
+@dataclass(frozen=True)
+class RowsCompared(Recorded):
+    """The centre's rows were compared with the source's; before any repair.
+
+    Args:
+        rows: rows of the source that would be sent.
+        centre: rows of the centre.
+        missing: the centre has them not.
+        stale: the centre has other values.
+        extra: only the centre has them.
+        late: they changed after what was sent last.
+        withheld: the centre keeps an older version.
+        left: buckets that were not looked into.
+    """
+
+    name = "rows.compared"
+    resource: str
+    run: str
+    rows: int
+    centre: int
+    missing: int
+    stale: int
+    extra: int
+    late: int
+    withheld: int
+    left: int
+
+
+@dataclass(frozen=True)
+class ResourceRecalled(Recorded):
+    """The exchange signed that it has no rows of a resource after its recall.
+
+    Args:
+        run: that asked the exchange.
+        rows: that a person agreed to delete.
+    """
+
+    name = "resource.recalled"
+    level = "warning"
+    resource: str
+    run: str
+    rows: int
 
 
 @dataclass(frozen=True)

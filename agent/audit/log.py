@@ -12,7 +12,7 @@ Rules
    ahead when it was forgotten, and be right again.
 3. No personal value stands in a record. The exact messages are evidence, encrypted with
    the key of their day; :meth:`AuditLog.erase` destroys the key and leaves the tree.
-4. Lookups leave the last :data:`FLOOR` of the disk to the records of everything else: a
+4. Lookups leave the last of the disk, ``floor``, to the records of everything else: a
    consumer, even one that is refused every time, can fill a disk with its messages, and
    a log that cannot be written stops pushes too.
 5. A checkpoint is signed over durable records only, once a size; a size is never signed
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ from agent.crypto.tree import EMPTY_ROOT, consistency_path, inclusion_path
 from agent.errors import (
     AuditDamaged,
     AuditWriteFailed,
+    ChainMoved,
     EvidenceGone,
     FepError,
     InternalFault,
@@ -160,6 +162,7 @@ class AuditLog:
         now: aware UTC.
 
     Attributes:
+        floor: gives the free bytes below which no lookup is begun.
         whole: whether this log must be all that the last life wrote, once the witness
             agrees too: that life closed it, or only the process died and the system did
             not. After anything else the last records may be missing.
@@ -180,6 +183,7 @@ class AuditLog:
         now: Callable[[], datetime],
     ) -> None:
         self.origin = origin
+        self.floor: Callable[[], int] = lambda: FLOOR
         self._ledger = ledger
         self._key = key
         self._day_keys = day_keys
@@ -289,8 +293,9 @@ class AuditLog:
         op = partial(self._begin, request)
         begun = await self._commit.submit(op, about=(iss, jti))
         if begun is None:
+            wanted = self.floor() >> 20
             raise AuditWriteFailed(
-                f"{self._ledger.path}: expected {FLOOR >> 20} MiB free, got less"
+                f"{self._ledger.path}: expected {wanted} MiB free, got less"
             )
         return begun
 
@@ -317,7 +322,7 @@ class AuditLog:
         """Whether lookups may be begun; looked at once in a transaction."""
         if self._room_of is not group:
             self._room_of = group
-            self._room = free_bytes(self._ledger.path.parent) >= FLOOR
+            self._room = free_bytes(self._ledger.path.parent) >= self.floor()
         return self._room
 
     async def settle(
@@ -363,6 +368,8 @@ class AuditLog:
 
         Raises:
             AuditWriteFailed, AuditDamaged: it could not be written.
+            ChainMoved: another manifest of its identity has left before, though the
+                state does not remember it: it is an old copy.
         """
         tail = leaf.tail(event)
         place = (event.resource, event.epoch, event.seq)
@@ -370,6 +377,11 @@ class AuditLog:
         def op(group: Group) -> None:
             if not group.tx.pushed(*place):
                 group.tx.add_pushed(*place, leaf=group.record(event, tail))
+                return
+            before = group.tx.left_as(*place)
+            if before is not None and json.loads(before)["digest"] != event.digest:
+                name = f"{event.resource} {event.epoch}/{event.seq}"
+                raise ChainMoved(f"{name}: another manifest of it has left before")
 
         await self._commit.submit(op)
 

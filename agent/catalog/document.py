@@ -106,12 +106,15 @@ class Binding(Part):
         columns: item -> column, where their names differ.
         stamp: column that the database itself sets to its clock with every insert and
             update; its values never leave.
+        number: column of whole numbers that grow from row to row, where rows are only
+            added and nothing else tells the new ones; its values never leave.
     """
 
     source: Annotated[str, Field(min_length=1)]
     table: Annotated[tuple[str, ...], BeforeValidator(_path), Field(strict=False)]
     columns: Mapping[str, Annotated[str, Field(min_length=1)]] = {}
     stamp: Annotated[str, Field(min_length=1)] | None = None
+    number: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Resource(Part):

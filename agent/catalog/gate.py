@@ -40,6 +40,7 @@ class Outgoing:
         table: schema-qualified name, outermost first.
         items: what travels, in order, with its columns.
         stamp: column that tells when a row was changed, or None; it does not travel.
+        number: column of growing numbers, or None; it does not travel.
         permit: proof that the gate made it.
     """
 
@@ -50,6 +51,7 @@ class Outgoing:
     table: tuple[str, ...]
     items: tuple[BoundItem, ...]
     stamp: str | None = None
+    number: str | None = None
     permit: InitVar[object] = None
 
     def __post_init__(self, permit: object) -> None:
@@ -115,6 +117,7 @@ def leave(resource: Resource) -> Outgoing:
         table=resource.binding.table,
         items=tuple(_bound(resource, item) for item in resource.shared_items()),
         stamp=resource.binding.stamp,
+        number=resource.binding.number,
         permit=_PASS,
     )
 

@@ -222,7 +222,21 @@ def _bindings(resource: Resource) -> Iterator[Finding]:
                 "there is no such item",
                 "没有该信息项",
             )
+    yield from _number(resource)
     yield from _withheld_columns(resource)
+
+
+def _number(resource: Resource) -> Iterator[Finding]:
+    """A growing number that an item reads must be a whole one."""
+    number = resource.binding.number if resource.binding else None
+    for item in resource.items:
+        if number is not None and resource.column(item) == number and item.type != "I":
+            yield error(
+                "binding.number",
+                "辽10",
+                f"the item {item.name} of this column has type {item.type}, not I",
+                f"该字段对应的信息项 {item.name} 为 {item.type} 型，应为 I 型",
+            )
 
 
 def _withheld_columns(resource: Resource) -> Iterator[Finding]:

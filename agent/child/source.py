@@ -39,14 +39,17 @@ FAULTS: dict[Kind, type[SourceFault]] = {
 
 
 def stream_of(
-    table: tuple[str, ...], items: tuple[BoundItem, ...], stamp: str | None = None
+    table: tuple[str, ...],
+    items: tuple[BoundItem, ...],
+    stamp: str | None = None,
+    number: str | None = None,
 ) -> StreamSpec:
     """What a connector must know of a job: columns, not items."""
     columns = (
         ColumnSpec(b.column, b.item.type.value, b.item.length, b.item.scale, b.item.key)
         for b in items
     )
-    return StreamSpec(table, tuple(columns), stamp)
+    return StreamSpec(table, tuple(columns), stamp, number)
 
 
 @contextmanager

@@ -61,6 +61,7 @@ def enrol(ctx: typer.Context) -> None:
         clock_tolerance_s=exchange.clock_tolerance_s,
         connect_timeout_s=exchange.connect_timeout_s,
         read_timeout_s=exchange.read_timeout_s,
+        proxy=None if exchange.proxy is None else exchange.proxy.now(),
     )
     done = asyncio.run(
         do(

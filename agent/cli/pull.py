@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import typer
@@ -10,13 +11,16 @@ import typer
 from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
 from agent.cli.common.resources import complete_resource
+from agent.cli.common.waiting import ended
 from agent.local.client import LocalClient
 from agent.model.batch import ANY_NUMBER
 
 app = typer.Typer(add_completion=False)
 
-POLL_S = 20
-"""Seconds for which the daemon may hold one question about a run."""
+PROOF_S = 60.0
+"""Longest wait for the exchange's word after a recall, seconds."""
+LOOK_S = 0.2
+"""Seconds between two looks for it."""
 
 
 @app.command(
@@ -69,8 +73,22 @@ def pull(
             ),
         ),
     ] = False,
+    recall: Annotated[
+        bool,
+        typer.Option(
+            "--recall",
+            help=say(
+                "Take all rows of the resource back from the centre. The first call"
+                " says how many; with --confirm-deletes they go, and nothing is read"
+                " until `fep resume RESOURCE`.",
+                "撤回中心该资源的全部数据。首次执行给出数量；加 --confirm-deletes"
+                " 后删除，此后不再读取，直至 `fep resume 资源代码`。",
+            ),
+        ),
+    ] = False,
 ) -> None:
     """Ask for a run."""
+    kind = "recall" if recall else kind
     ask = asked(ctx)
     client = ask.client()
     asks = {"resource": resource, "confirm_deletes": confirm_deletes, "kind": kind}
@@ -78,19 +96,33 @@ def pull(
     if not ask.json and body["deletes_confirmed"] is not None:
         print(confirmed(ask, body["deletes_confirmed"]))
     if wait:
-        body = _ended(client, body["run"])
+        body = ended(ask, client, body["run"], resource)
     _show(ask, body)
     if wait and not body["delivered"]:
         raise typer.Exit(1)
+    if wait and recall:
+        _prove(ask, client, resource)
 
 
-def _ended(client: LocalClient, run: str) -> dict[str, Any]:
-    """The report of a run, once it is loaded or will never be."""
-    query = {"run": run, "wait_s": POLL_S, "delivered": "true"}
+def _prove(ask: Asked, client: LocalClient, resource: str) -> None:
+    """Wait for the exchange's word that it has no rows; exit 1 if it does not come."""
+    end = time.monotonic() + PROOF_S
     while True:
-        body: dict[str, Any] = client.get("/v1/run", query)
-        if body["state"] != "running":
-            return body
+        (found,) = client.get("/v1/status", {"resource": resource})["resources"]
+        recalled = found["recalled"]
+        proven = recalled is not None and recalled["proven_at"] is not None
+        if proven and found["state"] == "recalled":
+            break
+        if time.monotonic() > end:
+            raise typer.Exit(1)
+        time.sleep(LOOK_S)
+    if not ask.json:
+        print(
+            ask.say(
+                "The exchange signed that it has no rows of it.",
+                "中心已签名证明该资源无数据。",
+            )
+        )
 
 
 def confirmed(ask: Asked, number: int) -> str:

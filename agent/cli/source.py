@@ -113,7 +113,7 @@ async def _check(ask: Asked, resource: str | None) -> list[dict[str, Any]]:
     for one in chosen:
         if closed(one) is None or (resource is not None and refused(one)):
             out = leave(one)
-            stream = stream_of(out.table, out.items, out.stamp)
+            stream = stream_of(out.table, out.items, out.stamp, out.number)
             config = found.source_config(out.source)
             connector = found.sources[out.source].connector
             findings += [

@@ -69,10 +69,19 @@ def status(
         from agent.cli.common import render
 
         render.show_status(ask, body)
-        if resource is not None and body["resources"][0]["run"] is not None:
-            render.show_run(ask, body["resources"][0]["run"])
+        if resource is not None:
+            _show_one(ask, body["resources"][0])
     if not body["healthy"]:
         raise typer.Exit(1)
+
+
+def _show_one(ask: Asked, body: dict[str, Any]) -> None:
+    """The newest run of a resource, and every equation of its counts."""
+    from agent.cli.common import accounts, render
+
+    if body["run"] is not None:
+        render.show_run(ask, body["run"])
+    accounts.show(ask, body["resource"], body["accounts"])
 
 
 def _watch(ask: Asked, look: Callable[[], dict[str, Any]]) -> None:

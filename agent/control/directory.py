@@ -12,19 +12,31 @@ Rules
 5. Lookups rely on it for :data:`STALE_S` after it was last fetched, also across a
    restart: a revoked key must not live on because the exchange cannot be reached.
    Receipts do not: what they say of the past stays true.
+6. A directory that says something new is kept for good under the SHA-256 of its exact
+   text, before a receipt is judged by it: it is what vouches for the receipt's key.
+   One that differs in its time alone says nothing new.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.control.identity import write_file
 from agent.crypto.jose import PublicKey, split, verify
-from agent.errors import BadSignature, DirectoryStale, MalformedMessage, UnknownKey
+from agent.errors import (
+    BadSignature,
+    DirectoryStale,
+    MalformedMessage,
+    SpoolWriteFailed,
+    UnknownKey,
+)
 from agent.wire import directory as wire
 from agent.wire.directory import Directory
 
@@ -55,11 +67,43 @@ def check_directory(text: str | bytes, *, aud: str, kid: str) -> Directory:
     return wire.parse(verify(message, key, typ=wire.TYP).payload)
 
 
+@dataclass(frozen=True)
+class Vouched:
+    """The exchange's keys as one directory has them, whatever comes after it.
+
+    Args:
+        directory: None while there is none.
+        voucher: SHA-256 of the text that is kept, lower hex; None if the disk refused.
+        aud: the exchange that we trust.
+        miss: called when a key is not there.
+    """
+
+    directory: Directory | None
+    voucher: str | None
+    aud: str
+    miss: Callable[[], None]
+
+    def receipt_key(self, kid: str) -> PublicKey:
+        """The key with which the exchange signs receipts and positions.
+
+        Raises:
+            UnknownKey: the directory does not have it; a refresh is asked for.
+        """
+        if self.directory is None:
+            self.miss()
+            raise UnknownKey("there is no directory yet")
+        try:
+            return self.directory.exchange_key(self.aud, kid, "receipt")
+        except UnknownKey:
+            self.miss()
+            raise
+
+
 class TrustedDirectory:
     """The directory in use.
 
     Args:
-        path: where the last verified one is kept.
+        path: where the last verified one is kept; beside it ``vouchers/``, rule 6.
         aud: the exchange that we trust.
         kid: pinned thumbprint of its receipt key.
         clock: monotonic seconds.
@@ -76,11 +120,12 @@ class TrustedDirectory:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
+        self._vouchers = path.parent / "vouchers"
+        self._use: tuple[Directory | None, str | None] = (None, None)
         self._aud = aud
         self._kid = kid
         self._clock = clock
         self._wall = wall
-        self._now: Directory | None = None
         self._fetched = float("-inf")  # by the clock
         self._taking = threading.Lock()  # two may be fetched at a time
         self.wanted = asyncio.Event()
@@ -92,10 +137,11 @@ class TrustedDirectory:
         Raises:
             UnknownKey: there is none yet.
         """
-        if self._now is None:
+        found, _ = self._use
+        if found is None:
             self.wanted.set()
             raise UnknownKey("there is no directory yet")
-        return self._now
+        return found
 
     @property
     def fresh(self) -> Directory:
@@ -122,11 +168,13 @@ class TrustedDirectory:
         try:
             text = self._path.read_bytes()
             age = max(0.0, self._wall() - self._path.stat().st_mtime)
-            self._now = check_directory(text, aud=self._aud, kid=self._kid)
+            found = check_directory(text, aud=self._aud, kid=self._kid)
         except (OSError, MalformedMessage, BadSignature):
             self.wanted.set()
             return False
         self._fetched = self._clock() - age
+        with suppress(SpoolWriteFailed):  # a receipt could not be kept, either
+            self._vouch(found, text)
         return True
 
     def take(self, text: str | bytes) -> Directory:
@@ -139,15 +187,46 @@ class TrustedDirectory:
         """
         found = check_directory(text, aud=self._aud, kid=self._kid)
         with self._taking:
-            if self._now is not None and found.iat < self._now.iat:
+            before, _ = self._use
+            if before is not None and found.iat < before.iat:
                 raise MalformedMessage(
-                    f"directory: expected iat {self._now.iat} or later, got {found.iat}"
+                    f"directory: expected iat {before.iat} or later, got {found.iat}"
                 )
-            self._now = found
             self._fetched = self._clock()
             data = text.encode("ascii") if isinstance(text, str) else text
+            self._vouch(found, data)
             write_file(self._path, data)
         return found
+
+    def _vouch(self, found: Directory, data: bytes) -> None:
+        """Use a directory, and keep its text if it says something new, rule 6.
+
+        Raises:
+            SpoolWriteFailed: it is in use now, but could not be kept.
+        """
+        before, voucher = self._use
+        if voucher is None or not _same(before, found):
+            voucher = self._newest_voucher(found) if before is None else None
+        self._use = (found, voucher)
+        if voucher is None:
+            digest = hashlib.sha256(data).hexdigest()
+            write_file(self._vouchers / f"{digest}.jws", data)
+            self._use = (found, digest)
+
+    def _newest_voucher(self, found: Directory) -> str | None:
+        """The last one that was kept, if a life before kept it for saying the same."""
+        try:
+            files = sorted(
+                self._vouchers.glob("*.jws"), key=lambda path: path.stat().st_mtime
+            )
+            kept = check_directory(files[-1].read_bytes(), aud=self._aud, kid=self._kid)
+        except (OSError, IndexError, MalformedMessage, BadSignature):
+            return None
+        return files[-1].stem if _same(kept, found) else None
+
+    def held(self) -> Vouched:
+        """The keys as they are in use now, and what vouches for them."""
+        return Vouched(*self._use, self._aud, self.wanted.set)
 
     async def refresh(self, fetch: Callable[[], Awaitable[str]]) -> Directory:
         """Fetch and :meth:`take`; raises what both raise."""
@@ -155,14 +234,7 @@ class TrustedDirectory:
         text = await fetch()
         return await asyncio.to_thread(self.take, text)
 
-    def receipt_key(self, kid: str) -> PublicKey:
-        """The key with which the exchange signs receipts and positions.
 
-        Raises:
-            UnknownKey: the directory does not have it; a refresh is asked for.
-        """
-        try:
-            return self.current.exchange_key(self._aud, kid, "receipt")
-        except UnknownKey:
-            self.wanted.set()
-            raise
+def _same(one: Directory | None, other: Directory) -> bool:
+    """Whether two differ in nothing but when they were signed."""
+    return one is not None and replace(one, iat=0) == replace(other, iat=0)

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -57,7 +58,9 @@ from agent.errors import (
     FepError,
     MalformedMessage,
     NotEnrolled,
+    ProxyRefused,
 )
+from agent.model.proxy import Proxy
 from agent.wire import problem
 from agent.wire.grammar import format_time
 from agent.wire.keys import KeyChain, KeyStatement, chain
@@ -81,6 +84,7 @@ class Target:
         clock_tolerance_s: most seconds that the two clocks may differ.
         connect_timeout_s: seconds.
         read_timeout_s: seconds without a byte.
+        proxy: on the way, or None.
     """
 
     node: str
@@ -91,6 +95,7 @@ class Target:
     clock_tolerance_s: float
     connect_timeout_s: float
     read_timeout_s: float
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True)
@@ -349,9 +354,15 @@ def _trusting(ca: Path) -> ssl.SSLContext:
 class _Http:
     """Requests to one exchange; what cannot be used becomes an error of the tree."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, target: Target) -> None:
         self._session = session
-        self._url = url.rstrip("/")
+        self._url = target.url.rstrip("/")
+        self._proxy: dict[str, Any] = {}
+        if target.proxy is not None:
+            self._proxy = {
+                "proxy": target.proxy.url,
+                "proxy_headers": target.proxy.headers(),
+            }
         self.status = 0
         self.date: datetime | None = None
         self.retry_after_s = 0.0
@@ -377,11 +388,15 @@ class _Http:
                 data=body,
                 headers=headers,
                 allow_redirects=False,
+                **self._proxy,
             ) as answer:
                 text = await answer.content.read(ANSWER_CAP + 1)
                 while not answer.content.at_eof() and len(text) <= ANSWER_CAP:
                     text += await answer.content.read(ANSWER_CAP)
                 self._note(answer)
+        except aiohttp.ClientHttpProxyError as e:  # it holds our login: not passed on
+            said = f"{self._url}: the proxy answered {e.status}"
+            raise ProxyRefused(said) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             raise _translated(e, self._url) from e
         if len(text) > ANSWER_CAP:
@@ -433,7 +448,7 @@ async def _session(target: Target, tls: ssl.SSLContext) -> AsyncIterator[_Http]:
         timeout=timeout,
         auto_decompress=False,  # a few bytes of a stranger could become gigabytes
     ) as session:
-        yield _Http(session, target.url)
+        yield _Http(session, target)
 
 
 def _translated(fault: Exception, url: str) -> FepError:

@@ -2,7 +2,10 @@
 """Judge a batch file or a receipt offline: who signed it, is it whole, where it stands.
 
 Nothing in the file is trusted to say with which key it must be judged: keys come from
-the directory that the pinned key of the exchange signed.
+directories to which the pinned key of the exchange leads (``agent.control.history``).
+A receipt is judged at the moment that it names, so that it stays evidence when its key
+is retired or revoked later. A batch file names no moment that counts: its key must not
+be revoked to this day.
 """
 
 from __future__ import annotations
@@ -13,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from agent.control.history import History
 from agent.crypto.jose import PublicKey, Unverified, Verified, split, verify
 from agent.errors import FepError, MalformedMessage, NotGenuine
 from agent.model.batch import BatchId
 from agent.wire import batch, receipt
 from agent.wire.batch import Manifest
-from agent.wire.directory import Directory
+from agent.wire.grammar import parse_time
 
 CHUNK = 1 << 20
 
@@ -28,7 +32,8 @@ class Check:
     """One thing that was looked at.
 
     Args:
-        check: ``form``, ``signature``, ``payload``, ``before``, ``after``, ``file``.
+        check: ``form``, ``signature``, ``payload``, ``before``, ``after``, ``file``,
+            of a pack also ``directory``, ``manifest``, ``receipt`` and ``chain``.
         ok: None when there was nothing to compare with.
         detail: what was found.
     """
@@ -43,7 +48,7 @@ class Verdict:
     """What a file is.
 
     Args:
-        kind: ``batch`` or ``receipt``; None if it is neither.
+        kind: ``batch``, ``receipt`` or ``pack``; None if it is none of them.
         digest: message digest of its JWS, or None.
         facts: what it says of itself; only worth something if it is genuine.
         checks: what was looked at, in order.
@@ -61,7 +66,7 @@ class Verdict:
         return not failed and any(c.check == "signature" and c.ok for c in self.checks)
 
 
-def examine(path: Path, directory: Directory) -> Verdict:
+def examine(path: Path, history: History) -> Verdict:
     """Judge a file.
 
     Raises:
@@ -69,20 +74,20 @@ def examine(path: Path, directory: Directory) -> Verdict:
     """
     try:
         with path.open("rb") as file:
-            return _examine(path, file, directory)
+            return _examine(path, file, history)
     except OSError as e:
         raise NotGenuine(f"{path}: {e.strerror}") from e
 
 
-def _examine(path: Path, file: IO[bytes], directory: Directory) -> Verdict:
+def _examine(path: Path, file: IO[bytes], history: History) -> Verdict:
     try:
         message = _message(file)
     except MalformedMessage as e:
         return Verdict(None, None, {}, (Check("form", ok=False, detail=e.detail),))
     if message.typ == batch.TYP:
-        return _batch(path, file, message, directory)
+        return _batch(path, file, message, history)
     if message.typ == receipt.TYP:
-        return _receipt(message, directory)
+        return _receipt(message, history)
     detail = f"expected a batch or a receipt, got {message.typ[:64]!r}"
     return Verdict(None, message.digest, {}, (Check("form", ok=False, detail=detail),))
 
@@ -103,7 +108,7 @@ def _message(file: IO[bytes]) -> Unverified:
 
 
 def _batch(
-    path: Path, file: IO[bytes], message: Unverified, directory: Directory
+    path: Path, file: IO[bytes], message: Unverified, history: History
 ) -> Verdict:
     try:
         manifest = batch.parse(message.payload)
@@ -112,7 +117,7 @@ def _batch(
         return Verdict("batch", message.digest, {}, (check,))
     who = manifest.producer
     checks = (
-        _signature(message, lambda kid: directory.node_key(who, kid, "sign")),
+        signature(message, lambda kid: history.node_key(who, kid, "sign", None)),
         _payload(file, manifest),
         _name(path, manifest),
         _before(path, manifest),
@@ -134,14 +139,14 @@ def _batch(
     return Verdict("batch", message.digest, facts, checks)
 
 
-def _receipt(message: Unverified, directory: Directory) -> Verdict:
+def _receipt(message: Unverified, history: History) -> Verdict:
     try:
         found = receipt.parse(message.payload)
     except MalformedMessage as e:
         check = Check("form", ok=False, detail=e.detail)
         return Verdict("receipt", message.digest, {}, (check,))
-    aud = found.exchange
-    check = _signature(message, lambda kid: directory.exchange_key(aud, kid, "receipt"))
+    aud, at = found.exchange, parse_time(found.at)
+    check = signature(message, lambda kid: history.exchange_key(aud, kid, at))
     facts: dict[str, object] = {
         "exchange": aud,
         "producer": found.producer,
@@ -156,7 +161,8 @@ def _receipt(message: Unverified, directory: Directory) -> Verdict:
     return Verdict("receipt", message.digest, facts, (check,))
 
 
-def _signature(message: Unverified, find: Callable[[str], PublicKey]) -> Check:
+def signature(message: Unverified, find: Callable[[str], PublicKey]) -> Check:
+    """Whether the key of a message's ``kid`` may sign it and did."""
     try:
         verified: Verified = verify(message, find(message.kid), typ=message.typ)
     except FepError as e:

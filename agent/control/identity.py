@@ -11,6 +11,7 @@
     keys/statement-<n>.jws  key statements, 1 first, each signed by sign.key
     keys/tls.pem            certificate of tls.key, issued by the CA
     directory.jws           the exchange's directory as last verified
+    vouchers/<sha256>.jws   every other directory that vouched for a receipt's key
 """
 
 from __future__ import annotations
@@ -81,6 +82,11 @@ class IdentityFiles:
     def directory(self) -> Path:
         """The directory as last verified, compact JWS."""
         return self.state / "directory.jws"
+
+    @property
+    def vouchers(self) -> Path:
+        """Folder of every directory that said something new, by SHA-256."""
+        return self.state / "vouchers"
 
     def missing(self) -> tuple[Path, ...]:
         """Files without which nothing can be sent."""

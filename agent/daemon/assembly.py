@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 from agent import VERSION
-from agent.audit.events import ConfigChanged, Tell
+from agent.audit.events import ConfigChanged, EndpointChanged, Tell
 from agent.audit.log import AuditLog
 from agent.child.process import Guard
 from agent.control.directory import TrustedDirectory
 from agent.control.identity import IdentityFiles, check_pin, load_sign_key
 from agent.crypto.certificates import Certificate
-from agent.daemon import swap
+from agent.daemon import retention, swap
 from agent.daemon.lookup_assembly import Ground, Open, make_lookups, open_log
 from agent.daemon.lookups import Lookups
 from agent.daemon.reload import Hands, Reloader
@@ -29,17 +29,22 @@ from agent.daemon.schedules import Scheduler
 from agent.daemon.work import Board, Live, Work
 from agent.errors import FepError, GateClosed
 from agent.local.desk import Desk, Facts, Gauges
+from agent.local.spooling import SpoolDesk
 from agent.logs import Metrics, Teller, adopt_libraries
 from agent.model.job import Job, States
+from agent.model.proxy import Proxy
 from agent.model.run import RunKind
 from agent.notify import Notifier
 from agent.pipeline import quarantine_folder, state_folder
+from agent.pipeline.ballast import Ballast
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.seams import Chance, Parts
 from agent.pipeline.seal import Sender
 from agent.pipeline.spool import Spool
 from agent.pipeline.uplink.endpoint import Endpoint
 from agent.pipeline.uplink.exchange import Exchange
+from agent.pipeline.uplink.ways import Shift
+from agent.pipeline.worker.giving import give_back
 from agent.pipeline.worker.spawn import WorkerProcess
 from agent.pipeline.worker.turns import Turns
 from agent.settings import Settings
@@ -65,7 +70,9 @@ class Daemon:
     exchange: Exchange
     lookups: Lookups
     desk: Desk
+    spool: SpoolDesk
     state: State
+    ballast: Ballast
     tell: Tell
     notifier: Notifier
     resources: int
@@ -90,13 +97,23 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     )
     directory.load()
     directory.wanted.set()  # a key may have been revoked since it was kept
-    state = State(found.paths.database, new_incarnation=partial(secrets.token_hex, 16))
+    ballast = Ballast(found.paths.ballast, size=swap.reserve(found))
+    ballast.guard()
+    state = State(
+        found.paths.database,
+        new_incarnation=partial(secrets.token_hex, 16),
+        before=ballast.guard,
+    )
     stack.callback(state.close)
+    board = Board(work)
     exchange = await stack.enter_async_context(
-        Exchange(_endpoint(found, files), now=_now)
+        Exchange(
+            _endpoint(board, files),
+            now=_now,
+            ceiling=lambda: board.settings.ceiling(_now()),
+        )
     )
     chance = _chance()
-    board = Board(work)
     ground = Ground(
         settings=found,
         current=lambda: board.settings,
@@ -106,6 +123,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         exchange=exchange,
         new_id=chance.new_id,
         tell=tell,
+        ballast=ballast,
     )
     log = await open_log(stack, ground, config=work.digest)
     offers, shut = Live(lambda: board.work.offers), Live(lambda: board.work.shut)
@@ -118,27 +136,35 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         state=state,
         spool=spool,
         signer=signer,
-        keys=lambda: directory,
+        keys=directory.held,
         refresh_directory=partial(_refresh, directory, exchange),
         sender=Sender(
             found.agent.node, found.exchange.aud, agent=f"fep-agent/{VERSION}"
         ),
         tell=tell,
         record_left=log.batch_left,
+        record=log.append,
         chance=chance,
         limits=swap.limits(found),
         backoff=swap.backoff(found),
         states=found.paths.diff,
+        reports=found.paths.reports,
+        give_back=lambda rejected: give_back(
+            rejected,
+            found.paths.quarantine,
+            rss_bytes=board.settings.push.worker_memory_mb * MB,
+        ),
     )
     flow = PushFlow(swap.leaving(work), parts)
+    exchange.ways.listen(partial(_shifted, flow, lookups, tell))
     scheduler = Scheduler(flow, state, swap.plans(work), chance)
-    hands = swap.Swap(flow, parts, spool, scheduler, lookups, tell)
+    hands = swap.Swap(flow, parts, spool, ballast, scheduler, lookups, tell)
     record = partial(_record, log)
     reloader = Reloader(board, Hands(hands.apply, record, tell))
     facts = Facts(
         node=found.agent.node,
         aud=found.exchange.aud,
-        url=found.exchange.url,
+        url=lambda: str(exchange.ways.url(exchange.ways.used)),
         names=Live(lambda: board.work.names),
         kept=Live(lambda: board.work.kept),
         started_at=format_time(_now()),
@@ -151,9 +177,14 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             *reloader.troubles(),
             *_troubles(directory, looked_up=bool(board.work.offers)),
             *lookups.troubles(),
+            *_troubles_of_disk(ballast),
         ],
         lookups=lookups.sight(),
-        gauges=Gauges(metrics.text, scheduler.view),
+        gauges=Gauges(
+            metrics.text,
+            scheduler.view,
+            lambda: retention.table(board.settings, spool=spool.used),
+        ),
         now=_now,
     )
     return Daemon(
@@ -166,7 +197,9 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         exchange=exchange,
         lookups=lookups,
         desk=desk,
+        spool=SpoolDesk(flow.tools, directory=files.directory, vouchers=files.vouchers),
         state=state,
+        ballast=ballast,
         tell=tell,
         notifier=Notifier(os.environ.get("NOTIFY_SOCKET")),
         resources=len(work.outgoing),
@@ -188,15 +221,33 @@ def _chance() -> Chance:
     )
 
 
-def _endpoint(found: Settings, files: IdentityFiles) -> Endpoint:
+def _endpoint(board: Board, files: IdentityFiles) -> Endpoint:
+    found = board.settings
+
+    def proxy() -> Proxy | None:
+        told = board.settings.exchange.proxy
+        return None if told is None else told.now()
+
     return Endpoint(
         url=found.exchange.url,
+        more_urls=found.exchange.more_urls,
+        retry_base_s=found.exchange.retry_base_s,
+        proxy=proxy,
         ca_file=files.ca,
         cert_file=files.tls_certificate,
         key_file=files.tls_key,
         connect_timeout_s=found.exchange.connect_timeout_s,
         read_timeout_s=found.exchange.read_timeout_s,
     )
+
+
+def _shifted(flow: PushFlow, lookups: Lookups, tell: Tell, shift: Shift) -> None:
+    """The exchange is reached again, or by another address: nobody waits any longer."""
+    if shift.what != "back":
+        tell(EndpointChanged(shift.url, first=shift.what == "return"))
+    flow.reachable()
+    if lookups.relay is not None:
+        lookups.relay.hurry()
 
 
 def _worker(board: Board, turns: Turns) -> WorkerProcess:
@@ -240,6 +291,7 @@ def _job(board: Board, resource: str, run: str, mode: RunKind) -> Job:
         states=States(str(state_folder.file(found.paths.diff, resource, run))),
         stamp=leaving.stamp,
         pacing=found.pacing(leaving.source),
+        number=leaving.number,
     )
 
 
@@ -262,3 +314,8 @@ def _troubles(directory: TrustedDirectory, *, looked_up: bool) -> list[FepError]
     except FepError as e:
         return [e]
     return []
+
+
+def _troubles_of_disk(ballast: Ballast) -> list[FepError]:
+    found = ballast.trouble()
+    return [] if found is None else [found]

@@ -33,7 +33,6 @@ from agent import VERSION
 from agent.audit.events import DaemonReady, DaemonStopping
 from agent.child.heap import settle_heap
 from agent.daemon.assembly import Daemon, assemble
-from agent.daemon.lookups import Lookups
 from agent.daemon.loops import beside, fingerprints
 from agent.daemon.work import Work, load
 from agent.errors import AlreadyRunning, SpoolWriteFailed
@@ -118,8 +117,9 @@ async def live(daemon: Daemon, stop: Stop) -> None:
         FepError: a part cannot go on, such as SpoolWriteFailed.
     """
     await daemon.flow.recover()
+    await daemon.flow.forget_all_but(daemon.board.work.known)
     await daemon.lookups.flow.recover()
-    app = server.application(daemon.desk, _people(daemon.lookups))
+    app = server.application(daemon.desk, _people(daemon))
     _make_run_folder(daemon.settings.paths.run)
     async with (
         server.serving(app, daemon.settings.paths.socket),
@@ -142,9 +142,13 @@ async def live(daemon: Daemon, stop: Stop) -> None:
         await serving
 
 
-def _people(lookups: Lookups) -> server.People:
+def _people(daemon: Daemon) -> server.People:
+    lookups = daemon.lookups
     return server.People(
-        record=lookups.log.append, policies=lookups.policies, audit=lookups.audit
+        record=lookups.log.append,
+        policies=lookups.policies,
+        audit=lookups.audit,
+        spool=daemon.spool,
     )
 
 

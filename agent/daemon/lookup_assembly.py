@@ -8,12 +8,13 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from agent import VERSION
@@ -52,10 +53,15 @@ from agent.lookup.query.gather import Sources
 from agent.lookup.query.process import Seams
 from agent.lookup.query.talk import Opening
 from agent.lookup.relay import Hooks, Relay, Waits
+from agent.pipeline.ballast import Ballast
 from agent.pipeline.uplink.exchange import Exchange
+from agent.pipeline.uplink.line import Line
 from agent.retry import Backoff
 from agent.settings import Settings
 from agent.state.ledger import Ledger
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 WAITING = 4
@@ -76,6 +82,7 @@ class Ground:
         exchange: the open client.
         new_id: uuid7 text.
         tell: where events go.
+        ballast: given up when the disk is full.
     """
 
     settings: Settings
@@ -86,6 +93,7 @@ class Ground:
     exchange: Exchange
     new_id: Callable[[], str]
     tell: Tell
+    ballast: Ballast
 
 
 @dataclass(frozen=True)
@@ -121,13 +129,14 @@ async def open_log(stack: AsyncExitStack, ground: Ground, *, config: str) -> Aud
     paths, node = ground.settings.paths, ground.settings.agent.node
     key = load_audit_key(ground.files)
     log = AuditLog(
-        Ledger(paths.ledger),
+        Ledger(paths.ledger, before=ground.ballast.guard),
         origin=f"{node}/audit",
         key=key,
         day_keys=DayKeys(paths.evidence),
         tell=ground.tell,
         now=now,
     )
+    log.floor = lambda: ground.ballast.floor
     stack.push_async_callback(log.close)
     await log.start(version=VERSION, boot=boot_id(os.environ))
     await log.changed("config", config, ConfigChanged(config))
@@ -201,7 +210,7 @@ def make_lookups(
         door=_door(ground, flow, threshold),
         opener=opener,
         threshold=threshold,
-        evidence_days=found.audit.evidence_days,
+        evidence_days=lambda: ground.current().keep.evidence_days,
         offers=opened.offers,
         tell=tell,
     )
@@ -266,7 +275,7 @@ def _relay(ground: Ground, flow: LookupFlow, line: Standing) -> Relay:
     return Relay(
         ground.exchange.channel,
         Hooks(
-            answer=flow.answer,
+            answer=_first(ground.exchange.line, flow.answer),
             nudged=nudged,
             opened=opened,
             closed=closed,
@@ -278,6 +287,18 @@ def _relay(ground: Ground, flow: LookupFlow, line: Standing) -> Relay:
             clock=time.monotonic,
         ),
     )
+
+
+def _first(
+    line: Line, answer: Callable[[A], Awaitable[R]]
+) -> Callable[[A], Awaitable[R]]:
+    """The same answers; uploads give way on the line while one is being made."""
+
+    async def answered(asked: A) -> R:
+        with line.lookup():
+            return await answer(asked)
+
+    return answered
 
 
 def _door(ground: Ground, flow: LookupFlow, threshold: Standing) -> Door | None:
@@ -296,7 +317,10 @@ def _door(ground: Ground, flow: LookupFlow, threshold: Standing) -> Door | None:
     )
     opened, closed = told_door(threshold, ground.tell)
     hooks = door.Hooks(
-        answer=flow.decided, refused=flow.refused, opened=opened, closed=closed
+        answer=_first(ground.exchange.line, flow.decided),
+        refused=flow.refused,
+        opened=opened,
+        closed=closed,
     )
     return Door(opening, hooks, door.Seams(uniform=random.SystemRandom().uniform))
 

@@ -98,7 +98,7 @@ class Lookups:
         door: the listener, if the settings want one.
         opener: of requests, beside the listener.
         threshold: how it stands.
-        evidence_days: how long evidence is kept.
+        evidence_days: how long evidence is kept, now.
         offers: what may be looked up.
         tell: where events go.
         sleep: ``asyncio.sleep``.
@@ -116,7 +116,7 @@ class Lookups:
     door: Door | None
     opener: Opener | None
     threshold: Standing
-    evidence_days: int
+    evidence_days: Callable[[], int]
     offers: Mapping[str, Offer]
     tell: Tell
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -206,7 +206,7 @@ class Lookups:
 
     async def _purge(self) -> None:
         while self.log.trouble is None:
-            await self.log.purge(evidence_days=self.evidence_days)
+            await self.log.purge(evidence_days=self.evidence_days())
             await self.sleep(PURGE_S)
 
     async def _warm(self) -> None:

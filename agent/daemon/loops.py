@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
-from agent.audit.events import ExchangeTrouble, SecretChanged, Tell
+from agent.audit.events import BallastChanged, ExchangeTrouble, SecretChanged, Tell
 from agent.audit.log import AuditLog
 from agent.control.directory import TrustedDirectory
 from agent.daemon.assembly import Daemon
@@ -24,6 +24,7 @@ from agent.errors import (
 )
 from agent.notify import watchdog_period_s
 from agent.pipeline import quarantine_folder
+from agent.pipeline.ballast import Ballast
 from agent.pipeline.uplink.exchange import Exchange
 from agent.settings import Settings
 
@@ -34,6 +35,8 @@ DIRECTORY_S = 300.0
 only a listener."""
 DIRECTORY_MIN_S = 5.0
 """Pause between two fetches that somebody asked for, at least."""
+DISK_S = 2.0
+"""Pause between two looks at the disk."""
 QUARANTINE_S = 3600.0
 """Pause between two looks for old quarantine files."""
 STOPPED_S = 60.0
@@ -80,6 +83,7 @@ async def _loops(
                 keep_directory(daemon.directory, daemon.exchange, daemon.tell)
             )
             group.create_task(_purge_quarantine(daemon.board))
+            group.create_task(keep_ballast(daemon.ballast, daemon.tell))
             group.create_task(daemon.scheduler.forever())
             group.create_task(daemon.reloader.forever())
             group.create_task(_reload(daemon, again))
@@ -158,6 +162,10 @@ def fingerprints(found: Settings) -> dict[str, str]:
         with contextlib.suppress(FepError):
             for key, value in found.source_fingerprint(name).items():
                 prints[f"sources.{name}.{key}"] = value
+    proxy = found.exchange.proxy
+    if proxy is not None and proxy.password is not None:
+        with contextlib.suppress(FepError):
+            prints[proxy.password.key] = proxy.password.fingerprint()
     return prints
 
 
@@ -183,8 +191,20 @@ async def keep_directory(
 async def _purge_quarantine(board: Board) -> None:
     while True:
         found = board.settings
-        before = time.time() - found.quarantine.keep_days * 86_400
+        before = time.time() - found.keep.quarantine_days * 86_400
         await asyncio.to_thread(
             partial(quarantine_folder.purge, found.paths.quarantine, before=before)
         )
         await asyncio.sleep(QUARANTINE_S)
+
+
+async def keep_ballast(ballast: Ballast, tell: Tell) -> None:
+    """Give the ballast up when the disk is full, make it again, and tell both."""
+    held: bool | None = None
+    while True:
+        ballast.guard()
+        await asyncio.to_thread(ballast.renew)
+        if held is not None and ballast.held != held:
+            tell(BallastChanged(ballast.held, ballast.free))
+        held = ballast.held
+        await asyncio.sleep(DISK_S)

@@ -13,6 +13,7 @@ from agent.daemon.schedules import Plans, Scheduler
 from agent.daemon.work import Work
 from agent.logs import Teller
 from agent.model.item import Item
+from agent.pipeline.ballast import Ballast
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.seams import Limits, Parts
 from agent.pipeline.spool import Quota, Spool
@@ -45,16 +46,22 @@ def limits(found: Settings) -> Limits:
     """Times and numbers of the flow."""
     return Limits(
         workers=found.push.workers,
+        uploads=found.uplink.streams,
         poll_s=found.push.poll_s,
         clock_tolerance_s=found.exchange.clock_tolerance_s,
-        keep_loaded_s=found.push.keep_hours_after_loaded * 3600.0,
-        keep_stored_s=found.push.keep_days_after_stored * 86_400.0,
+        keep_loaded_s=found.keep.loaded_hours * 3600.0,
+        keep_stored_s=found.keep.stored_days * 86_400.0,
     )
 
 
 def quota(found: Settings) -> Quota:
     """Bounds of the spool."""
     return Quota(found.spool.quota_mb * MB, found.spool.free_floor_mb * MB)
+
+
+def reserve(found: Settings) -> int:
+    """Bytes of the ballast."""
+    return found.spool.ballast_mb * MB
 
 
 def backoff(found: Settings) -> Backoff:
@@ -70,6 +77,7 @@ class Swap:
         flow: of the pushes.
         parts: what it was made of.
         spool: its quota may change.
+        ballast: its size may change.
         scheduler: see there.
         lookups: see there.
         teller: its level may change.
@@ -78,6 +86,7 @@ class Swap:
     flow: PushFlow
     parts: Parts
     spool: Spool
+    ballast: Ballast
     scheduler: Scheduler
     lookups: Lookups
     teller: Teller
@@ -87,9 +96,11 @@ class Swap:
         found = new.settings
         self.teller.use(found.log.level)
         self.spool.quota = quota(found)
+        self.ballast.use(reserve(found))
         self.scheduler.use(plans(new))
         parts = replace(self.parts, limits=limits(found), backoff=backoff(found))
         await self.flow.use(leaving(new), parts)
+        await self.flow.forget_all_but(new.known)
         await self._policy(old, new)
         await self._sources(old.settings, found)
 

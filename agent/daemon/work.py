@@ -45,6 +45,11 @@ class Work:
     shut: Mapping[str, str]
     digest: str
 
+    @property
+    def known(self) -> frozenset[str]:
+        """All codes of the catalogue, those too whose gate is shut."""
+        return frozenset(o.resource for o in self.outgoing) | self.kept.keys()
+
 
 class Board:
     """The work that holds now; what must follow a change reads it here.
@@ -155,7 +160,9 @@ def _load(config: Path, stands: str) -> Work:
 
 
 LIVE: Mapping[str, frozenset[str]] = {
-    "exchange": frozenset({"retry_base_s", "retry_cap_s", "clock_tolerance_s"}),
+    "exchange": frozenset(
+        {"retry_base_s", "retry_cap_s", "clock_tolerance_s", "proxy"}
+    ),
     "agent": frozenset({"timezone", "catalog", "language"}),
     "lookup": frozenset({"policy", "statement_timeout_s"}),
     "paths": frozenset(),

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from agent import VERSION
 from agent.errors import BatchUnknown, FepError, GateClosed, all_errors
 from agent.local.lookups import Sight
+from agent.local.rejections import explained
 from agent.model.run import RunKind
 
 JsonObject = dict[str, Any]
@@ -21,7 +22,12 @@ class Push(Protocol):
     """The push flow as people see it; its values are dataclasses."""
 
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False, kind: RunKind = "full"
+        self,
+        resource: str,
+        *,
+        confirm_deletes: bool = False,
+        kind: RunKind = "full",
+        report: str | None = None,
     ) -> str:
         """Ask for a run; its id."""
         ...
@@ -66,7 +72,7 @@ class Facts:
     Args:
         node: who we are.
         aud: the exchange.
-        url: its address.
+        url: gives the address of it that is in use.
         names: resource -> name for people.
         kept: resource -> why the gate is shut for it.
         started_at: wire grammar.
@@ -75,7 +81,7 @@ class Facts:
 
     node: str
     aud: str
-    url: str
+    url: Callable[[], str]
     names: Mapping[str, str]
     kept: Mapping[str, str]
     started_at: str
@@ -89,10 +95,12 @@ class Gauges:
     Args:
         metrics: counters as text.
         times: when a resource is read next, by kind.
+        retention: what is kept for how long.
     """
 
     metrics: Callable[[], str]
     times: Callable[[str], Sequence[JsonObject]]
+    retention: Callable[[], Sequence[JsonObject]] = tuple
 
 
 class Desk:
@@ -155,11 +163,12 @@ class Desk:
             },
             "exchange": {
                 "aud": facts.aud,
-                "url": facts.url,
+                "url": facts.url(),
                 "clock_offset_s": push.clock_offset_s,
             },
             "paused": push.paused,
             "spool": asdict(push.spool),
+            "retention": list(self._gauges.retention()),
             "lookups": lookups,
             "troubles": troubles,
             "resources": [self._resource(r) for r in shown],
@@ -175,22 +184,28 @@ class Desk:
             "name": name,
             "healthy": found.healthy,
             **body,
+            "accounts": list(body["accounts"]),
             "schedule": list(self._gauges.times(found.resource)),
         }
 
     async def pull(
-        self, resource: str, *, confirm_deletes: bool, kind: RunKind = "full"
+        self,
+        resource: str,
+        *,
+        confirm_deletes: bool,
+        kind: RunKind = "full",
+        report: str | None = None,
     ) -> JsonObject:
         """Ask for a run; its id and the number of deletes that it may bring.
 
         Raises:
             GateClosed: the resource may not leave.
-            ResourceUnknown, NothingHeld, Busy: as the flow says.
+            ResourceUnknown, NothingHeld, NothingLoaded, Busy: as the flow says.
         """
         if (why := self._facts.kept.get(resource)) is not None:
             raise GateClosed(f"{resource}: {why}")
         run = await self._push.request_pull(
-            resource, confirm_deletes=confirm_deletes, kind=kind
+            resource, confirm_deletes=confirm_deletes, kind=kind, report=report
         )
         confirmed = (await self._push.look(run)).deletes_confirmed
         return {"run": run, "resource": resource, "deletes_confirmed": confirmed}
@@ -235,13 +250,14 @@ def _batch(view: Any, *, texts: bool) -> JsonObject:
         "seq": body.pop("seq"),
         "path": view.path,
         **body,
+        **({"manifest": view.line} if texts else {}),
         "receipts": receipts,
     }
 
 
 def _receipt(body: JsonObject, *, texts: bool) -> Iterator[tuple[str, Any]]:
     for name, value in body.items():
-        if name in {"state", "code", "rows", "at", "kept_at"} or (
+        if name in {"state", "code", "rows", "at", "kept_at", "voucher"} or (
             texts and name == "jws"
         ):
             yield name, value
@@ -249,6 +265,9 @@ def _receipt(body: JsonObject, *, texts: bool) -> Iterator[tuple[str, Any]]:
 
 def _named(trouble: JsonObject) -> JsonObject:
     """A trouble with the title and the next step of its code."""
+    if (words := explained(trouble["code"], trouble["detail"])) is not None:
+        title, remedy = words.title._asdict(), words.remedy._asdict()
+        return {**trouble, "title": title, "remedy": remedy}
     for cls in all_errors():
         if cls.code == trouble["code"]:
             return {

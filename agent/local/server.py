@@ -32,13 +32,14 @@ from agent.errors import (
     InternalFault,
     MalformedMessage,
     NothingHeld,
+    NothingLoaded,
     OperatorFault,
     RecordUnknown,
     ResourceUnknown,
     RunUnknown,
     UsageFault,
 )
-from agent.model.run import READABLE, SCHEDULED, RunKind
+from agent.model.run import COMPARING, READABLE, RunKind
 from agent.wire import strict
 from agent.wire.grammar import RESOURCE
 
@@ -49,6 +50,7 @@ WAIT_CAP_S = 25.0
 
 JsonObject = dict[str, Any]
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -72,14 +74,20 @@ class Operations(Protocol):
         ...
 
     async def pull(
-        self, resource: str, *, confirm_deletes: bool, kind: RunKind
+        self,
+        resource: str,
+        *,
+        confirm_deletes: bool,
+        kind: RunKind,
+        report: str | None,
     ) -> JsonObject:
         """Ask for a run; its id and the number of deletes that it may bring.
 
         Raises:
             ResourceUnknown: there is no such resource.
             NothingHeld: there are no deletes to confirm.
-            Busy: it is paused or being pulled.
+            NothingLoaded: the exchange has nothing to compare with, or to recall.
+            Busy: it is paused, recalled or being pulled.
         """
         ...
 
@@ -159,6 +167,40 @@ class AuditDesk(Protocol):
         ...
 
 
+Place = tuple[int, int]
+"""(epoch, seq) of a batch; (0, 0) is before all of them."""
+
+
+class SpoolDesk(Protocol):
+    """Receipts, and the files of the spool; long answers say where to go on."""
+
+    async def receipts(
+        self, resource: str, *, since: str | None, after: Place
+    ) -> JsonObject:
+        """Receipts with their manifests. Raises ResourceUnknown, UsageFault."""
+        ...
+
+    async def resources(self) -> JsonObject:
+        """Codes of what may have receipts."""
+        ...
+
+    async def voucher(self, digest: str | None) -> JsonObject:
+        """A directory that was kept, or the one in use. Raises BatchUnknown."""
+        ...
+
+    async def look(self, resource: str, *, after: Place) -> JsonObject:
+        """Files compared with what was registered. Raises ResourceUnknown."""
+        ...
+
+    async def mend(self, resource: str, batches: object) -> JsonObject:
+        """Lead batches down their safe path. Raises Busy, PeerFault."""
+        ...
+
+    async def replay(self, resource: str, since: object, *, do: bool) -> JsonObject:
+        """Send again what the exchange lost. Raises Busy, PeerFault."""
+        ...
+
+
 @dataclass(frozen=True)
 class People:
     """What people may do beside the flow, and where that is put down.
@@ -167,17 +209,20 @@ class People:
         record: adds to the audit log; durable when it returns.
         policies: the lookup policy.
         audit: the audit log.
+        spool: receipts and files.
     """
 
     record: Callable[[AdminAction], Awaitable[int]]
     policies: PolicyDesk
     audit: AuditDesk
+    spool: SpoolDesk
 
 
 def application(operations: Operations, people: People) -> web.Application:
     """The routes of the local interface."""
     routes = _Routes(operations, people)
     audit = _AuditRoutes(people)
+    spool = _SpoolRoutes(people)
     app = web.Application(middlewares=[_errors_as_documents], client_max_size=BODY_CAP)
     app.add_routes(
         [
@@ -192,6 +237,12 @@ def application(operations: Operations, people: People) -> web.Application:
             web.post("/v1/resume", routes.resume),
             web.get("/v1/policy", routes.policy),
             web.post("/v1/policy/activate", routes.activate),
+            web.get("/v1/receipts", spool.receipts),
+            web.get("/v1/receipts/resources", spool.resources),
+            web.get("/v1/voucher", spool.voucher),
+            web.get("/v1/spool/verify", spool.verify),
+            web.post("/v1/spool/repair", spool.repair),
+            web.post("/v1/spool/replay", spool.replay),
             web.post("/v1/audit/search", audit.search),
             web.get("/v1/audit/prove", audit.prove),
             web.post("/v1/audit/evidence", audit.evidence),
@@ -291,9 +342,11 @@ class _Routes:
         resource = _needed(body.get("resource"), "resource")
         confirm = body.get("confirm_deletes", False)
         kind = _kind(body.get("kind", "full"))
-        action = "pull --confirm-deletes" if confirm else "pull"
-        await _recorded(self._people, request, action, resource)
-        found = await self._ops.pull(resource, confirm_deletes=confirm, kind=kind)
+        report = _report(body.get("report"), kind)
+        await _recorded(self._people, request, _action(kind, confirm=confirm), resource)
+        found = await self._ops.pull(
+            resource, confirm_deletes=confirm, kind=kind, report=report
+        )
         return _json(found)
 
     async def pause(self, request: web.Request) -> web.Response:
@@ -366,6 +419,52 @@ class _AuditRoutes:
         return _json(await self._desk.checkpoints(since, size=size))
 
 
+class _SpoolRoutes:
+    """One method a route of receipts and files."""
+
+    def __init__(self, people: People) -> None:
+        self._people = people
+        self._desk = people.spool
+
+    async def receipts(self, request: web.Request) -> web.Response:
+        resource = _needed(request.query.get("resource"), "resource")
+        since = request.query.get("since")
+        found = await self._desk.receipts(resource, since=since, after=_after(request))
+        return _json(found)
+
+    async def resources(self, _request: web.Request) -> web.Response:
+        return _json(await self._desk.resources())
+
+    async def voucher(self, request: web.Request) -> web.Response:
+        return _json(await self._desk.voucher(request.query.get("digest")))
+
+    async def verify(self, request: web.Request) -> web.Response:
+        resource = _needed(request.query.get("resource"), "resource")
+        return _json(await self._desk.look(resource, after=_after(request)))
+
+    async def repair(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        resource = _needed(body.get("resource"), "resource")
+        await _recorded(self._people, request, "spool repair", resource)
+        return _json(await self._desk.mend(resource, body.get("batches")))
+
+    async def replay(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        resource = _needed(body.get("resource"), "resource")
+        do = body.get("do", False) is True
+        if do:
+            await _recorded(self._people, request, "spool replay", resource)
+        found = await self._desk.replay(resource, body.get("since"), do=do)
+        return _json(found)
+
+
+def _after(request: web.Request) -> Place:
+    """The place behind which an answer begins; before all without one."""
+    query = request.query
+    epoch = _number(query.get("epoch", "0"), "epoch")
+    return epoch, _number(query.get("seq", "0"), "seq")
+
+
 async def _recorded(
     people: People, request: web.Request, action: str, resource: str | None
 ) -> None:
@@ -396,7 +495,7 @@ def _status(error: FepError) -> int:
             | EvidenceGone()
         ):
             return 404
-        case Busy() | NothingHeld():
+        case Busy() | NothingHeld() | NothingLoaded():
             return 409
         case InternalFault():
             return 500
@@ -433,10 +532,31 @@ async def _body(request: web.Request) -> JsonObject:
 
 
 def _kind(value: object) -> RunKind:
-    known = {kind: kind for kind in SCHEDULED if kind in READABLE}
-    if value not in known:
+    known = {str(kind): kind for kind in sorted(READABLE)}
+    if not isinstance(value, str) or value not in known:
         raise UsageFault(f"kind: expected one of {', '.join(known)}")
     return known[value]
+
+
+def _action(kind: RunKind, *, confirm: bool) -> str:
+    """What a person asked for, as the audit log says it."""
+    ordinary = {"full", "incremental", "deletes"}
+    words = "pull" if kind in ordinary else kind
+    return f"{words} --confirm-deletes" if confirm else words
+
+
+def _report(value: object, kind: RunKind) -> str | None:
+    """The name of a file; it stands in a folder of our own."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise UsageFault(
+            "report: expected a file name of letters, digits, dots, hyphens and"
+            " underscores, at most 100, without a folder"
+        )
+    if kind not in COMPARING:
+        raise UsageFault("report: only of a comparison")
+    return value
 
 
 def _needed(value: str | None, name: str) -> str:

@@ -7,7 +7,9 @@ Rules
 2. A frame that breaks the format ends the connection; a new one is opened after a wait.
 3. Each request is answered by a task of its own; at most 64 at a time, the next is told
    ``busy``. Replies go out in the order in which they are ready.
-4. A connection that is lost takes its unsent replies with it: the consumer asks again
+4. A line that held and was cut is opened again at once; one that was refused, or closed
+   by the exchange, after a wait that grows.
+5. A connection that is lost takes its unsent replies with it: the consumer asks again
    with the same text and gets the same reply.
 """
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +29,11 @@ from agent.wire.problem import Problem
 
 STEADY_S = 60.0
 """A connection that lasted so long was a good one: waits begin anew, seconds."""
+HELD_S = 0.25
+"""One that lasted so long and was cut is opened again at once, seconds."""
+AT_ONCE_S = (0.05, 0.25, 1.0)
+"""Longest waits before the first tries then, so that not every node comes back in the
+same instant, seconds."""
 
 
 class Channel(Protocol):
@@ -39,6 +46,10 @@ class Channel(Protocol):
     async def send(self, text: str) -> None:
         """Send a text frame. Raises PeerFault."""
         ...
+
+
+class _Closed(ExchangeUnreachable):
+    """The exchange has said goodbye: it goes, or another of our name has come."""
 
 
 Answer = Callable[[str], Awaitable[str | Problem]]
@@ -98,6 +109,8 @@ class Relay:
         self._hooks = hooks
         self._waits = waits
         self._at_work: set[asyncio.Task[None]] = set()
+        self._up = False
+        self._back = asyncio.Event()
 
     async def settled(self, deadline_s: float) -> None:
         """Wait until every request of the line has its answer sent, or lost.
@@ -112,22 +125,39 @@ class Relay:
 
     async def forever(self) -> None:
         """Connect, serve, wait, connect again; until cancelled."""
-        attempt = 0
+        pauses = _Pauses(self._waits)
         while True:
-            began = self._waits.clock()
+            began, self._up = self._waits.clock(), False
             try:
                 await self._once()
             except FepError as e:
-                if self._waits.clock() - began > STEADY_S:
-                    attempt = 0
-                attempt += 1
-                wait_s = self._waits.backoff.wait_s(attempt, self._waits.uniform)
-                self._hooks.closed(e, attempt, wait_s)
-                await self._waits.sleep(wait_s)
+                held_s = self._waits.clock() - began if self._up else 0.0
+                cut = isinstance(e, ExchangeUnreachable) and not isinstance(e, _Closed)
+                wait_s = pauses.after(held_s=held_s, up=self._up, cut=cut)
+                self._hooks.closed(e, pauses.attempt, wait_s)
+                await self._rest(wait_s)
+
+    def hurry(self) -> None:
+        """The exchange can be reached again: a wait ends now."""
+        self._back.set()
+
+    async def _rest(self, seconds: float) -> None:
+        self._back.clear()
+        waits: set[asyncio.Future[object]] = {
+            asyncio.ensure_future(self._back.wait()),
+            asyncio.ensure_future(self._waits.sleep(seconds)),
+        }
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
     async def _once(self) -> None:
         """One connection, from its opening to its end, which is always an error."""
         async with self._connect() as channel:
+            self._up = True
             self._hooks.opened()
             try:
                 await self._serve(channel)
@@ -150,7 +180,7 @@ class Relay:
                 task = asyncio.create_task(self._one(channel, frame))
                 at_work.add(task)
                 task.add_done_callback(at_work.discard)
-        raise ExchangeUnreachable("channel: the exchange has closed it")
+        raise _Closed("channel: the exchange has closed it")
 
     async def _one(self, channel: Channel, frame: Frame) -> None:
         answer = await self._hooks.answer(str(frame.body))
@@ -158,6 +188,37 @@ class Relay:
             await channel.send(_answer(frame, answer))
         except FepError:
             return  # the reading side sees the same end, and tells it
+
+
+class _Pauses:
+    """How long to wait after one connection and before the next.
+
+    Attributes:
+        attempt: how many in a row have failed.
+    """
+
+    def __init__(self, waits: Waits) -> None:
+        self._waits = waits
+        self._soon: Iterator[float] | None = None
+        self.attempt = 0
+
+    def after(self, *, held_s: float, up: bool, cut: bool) -> float:
+        """Seconds to wait.
+
+        Args:
+            held_s: how long the connection was open.
+            up: whether it was.
+            cut: whether the line broke; else somebody ended it.
+        """
+        if not cut:
+            self._soon = iter(())
+        elif up and (self._soon is None or held_s > HELD_S):
+            self._soon, self.attempt = iter(AT_ONCE_S), 0
+        self.attempt = 1 if held_s > STEADY_S else self.attempt + 1
+        soon_s = None if self._soon is None else next(self._soon, None)
+        if soon_s is not None:
+            return self._waits.uniform(0.0, soon_s)
+        return self._waits.backoff.wait_s(self.attempt, self._waits.uniform)
 
 
 def _answer(frame: Frame, answer: str | Problem) -> str:

@@ -4,11 +4,12 @@
 One socket, one JSON object a line, at most :data:`LINE_CAP` bytes. The daemon sends one
 :class:`Job`; the worker answers with the table's :class:`Columns` if its connector can
 say them, the :class:`Way` in which changes are found if there is one (at the latest
-before the last batch), how many keys are :class:`Gone` before one is deleted, what it
-asks of the centre (:class:`AskKeys` -> :class:`CentreKeys`), any number of
-:class:`Progress` and :class:`Slowed` and, batch after batch: :class:`Packed` ->
-:class:`Line` -> :class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A
-daemon that does not answer a Packed holds the worker back: that is the backpressure.
+before the last batch), that the table's number is :class:`Unfit` for it, what it asks
+of the centre (:class:`AskKeys` -> :class:`CentreKeys`), what it :class:`Compared`, how
+many keys are :class:`Gone` before one is deleted, any number of :class:`Progress` and
+:class:`Slowed` and, batch after batch: :class:`Packed` -> :class:`Line` ->
+:class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A daemon that does not
+answer a Packed holds the worker back: that is the backpressure.
 Secrets travel here only, never in argv or environment.
 """
 
@@ -102,10 +103,15 @@ class Job:
         quarantine: path of this run's quarantine file; made only if needed, 0600.
         statement_timeout_s: passed to the connector.
         stamp: column that the database sets to its clock with every change, or None.
+        number: column of numbers that grow from row to row, or None.
         since: frontier at which the last run of the stream ended; not in mode ``full``.
         resume: where a full read goes on, or None to begin.
         states: files of what was sent; None where nothing is compared.
-        centre: rows of the centre by buckets of their keys, in mode ``deletes``.
+        centre: rows of the centre by buckets of their keys, in modes that ask it.
+        sums: digests of the centre's rows by buckets, 32 hex digits each, in modes that
+            compare rows.
+        report: file for the keys that differ, or None where nobody asked for them.
+        as_of: for what does not read: instant for which its rows hold.
         pacing: how kindly the source is read; None: at full speed.
     """
 
@@ -124,10 +130,14 @@ class Job:
     statement_timeout_s: int
     mode: RunKind = "full"
     stamp: str | None = None
+    number: str | None = None
     since: str | None = None
     resume: Resume | None = None
     states: States | None = None
     centre: tuple[int, ...] | None = None
+    sums: tuple[str, ...] | None = None
+    report: str | None = None
+    as_of: str | None = None
     pacing: Pacing | None = None
 
 
@@ -161,6 +171,19 @@ class Way:
 
 
 @dataclass(frozen=True)
+class Unfit:
+    """The rows are to be followed by their number, and cannot be.
+
+    They are compared with digests instead, where that can be.
+
+    Args:
+        reason: its name, a colon, and what was found.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Gone:
     """So many keys are no longer there, of those that were sent.
 
@@ -185,9 +208,48 @@ class AskKeys:
 
 @dataclass(frozen=True)
 class CentreKeys:
-    """Daemon: the keys that the centre has in the buckets asked for."""
+    """Daemon: the keys that the centre has in the buckets asked for.
+
+    Args:
+        texts: canonical texts of each key.
+        digests: of the rows, 32 hex digits each, in the same order.
+    """
 
     texts: tuple[tuple[str, ...], ...]
+    digests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison with the centre found; told before the first part.
+
+    Args:
+        rows: rows of the source that would be sent.
+        centre: rows of the centre.
+        missing: the source has them, the centre has not.
+        stale: the centre has other values.
+        extra: the centre has them, the source has not.
+        late: they differ because they changed after what was sent last.
+        withheld: the centre keeps an older version, for quality withheld the new one.
+        left: buckets that differ and were not looked into: there were too many.
+        told_by: how late rows were told from others: ``frontier``, ``digests`` or None
+            if they cannot be.
+    """
+
+    rows: int
+    centre: int
+    missing: int = 0
+    stale: int = 0
+    extra: int = 0
+    late: int = 0
+    withheld: int = 0
+    left: int = 0
+    told_by: Literal["frontier", "digests"] | None = None
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is to be repaired."""
+        return not (self.missing or self.stale or self.extra or self.left)
 
 
 @dataclass(frozen=True)
@@ -299,9 +361,11 @@ Message = (
     Job
     | Columns
     | Way
+    | Unfit
     | Gone
     | AskKeys
     | CentreKeys
+    | Compared
     | Progress
     | Slowed
     | Packed
@@ -330,7 +394,7 @@ def decode(line: bytes) -> Message:
         cls = _KINDS[body.pop("t")]
         if (whole := _PARTS.get(cls)) is not None:
             whole(body)
-        if "rows" in body:
+        if isinstance(body.get("rows"), dict):
             body["rows"] = Rows(**body["rows"])
         if "quality" in body:
             body["quality"] = Quality(**body["quality"])
@@ -348,6 +412,8 @@ def _of_job(body: dict[str, Any]) -> None:
         body["states"] = States(**body["states"])
     if body["centre"] is not None:
         body["centre"] = tuple(body["centre"])
+    if body["sums"] is not None:
+        body["sums"] = tuple(body["sums"])
     body["pacing"] = _pacing(body["pacing"])
 
 
@@ -369,6 +435,7 @@ def _of_slowed(body: dict[str, Any]) -> None:
 
 def _of_keys(body: dict[str, Any]) -> None:
     body["texts"] = tuple(tuple(key) for key in body["texts"])
+    body["digests"] = tuple(body["digests"])
 
 
 _PARTS: Mapping[type[Any], Callable[[dict[str, Any]], None]] = {

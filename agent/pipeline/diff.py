@@ -4,10 +4,11 @@
 Rules
 
 1. The state of a stream is one flat file: for every key that was sent 8 bytes, sorted,
-   and 12 bytes of a digest of the row. A key of one whole number stands there itself;
-   of others a digest does, and the key in compressed blocks, which only deletes and
-   checks need. Rows may come in any order: no collation of a database has to agree
-   with ours. In the order of the state they cost least.
+   12 bytes of a digest of the row, and 8 of its tag where the source digests its rows
+   itself, so that not all of them need to be read (``diff_tags.py``). A key of one
+   whole number stands there itself; of others a digest does, and the key in compressed
+   blocks, which only deletes and checks need. Rows may come in any order: no collation
+   of a database has to agree with ours. In the order of the state they cost least.
 2. A row is unchanged if key and row digest are known; any other is an upsert. A key of
    the state that was not met is a delete, told at the end. A row that quality withheld
    (``k``) was met, and keeps the digest of the version that was sent last.
@@ -36,15 +37,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.model.item import Item, ItemType
+from agent.model.item import Item
+from agent.pipeline.diff_keys import Keys, keys_of
 from agent.pipeline.diff_state import (
-    NONE,
+    DIGEST_WORDS,
+    MOST_WORDS,
     Chosen,
     Digests,
     Entries,
@@ -56,22 +59,20 @@ from agent.pipeline.diff_state import (
     Places,
     Spill,
     StateUnfit,
-    blanks,
     bounds,
     joined,
+    none,
     write,
 )
+from agent.pipeline.diff_tags import Meeting, Renewals, with_tags
 from agent.pipeline.fingerprint import fingerprints
-from agent.wire.arrow import OP, deleted_rows, key_frames
-from agent.wire.key_text import key_columns
+from agent.wire.arrow import OP, deleted_rows
 
 SPILL_ROWS = 262_144
 """New keys in memory."""
 
-RANGE_ROWS = 131_072
+RANGE_ROWS = 32_768
 """Keys that are merged at a time, about; also those of a compressed block."""
-
-_SIGN = np.uint64(1 << 63)
 
 Canon = Callable[[pa.RecordBatch, Sequence[Item]], Digests]
 """Digests of rows, three numbers each."""
@@ -81,87 +82,13 @@ def by_fingerprint(rows: pa.RecordBatch, items: Sequence[Item]) -> Digests:
     """The first bytes of a fingerprint of all items."""
     columns = [rows.column(item.name) for item in items]
     words = fingerprints(columns, rows.num_rows)
-    return words.view(np.uint32).reshape(-1, 4)[:, :3]
+    return words.view(np.uint32).reshape(-1, 4)[:, :DIGEST_WORDS]
 
 
 CANONS: Mapping[str, Canon] = {"mix-2": by_fingerprint}
 """Name of a canonicaliser -> what it does. A name once used is never given again."""
 
 NEWEST = "mix-2"
-
-
-class Keys(Protocol):
-    """How the keys of a stream stand in its state."""
-
-    form: str
-    """Name of the way."""
-
-    def hashes(self, rows: pa.RecordBatch, salt: bytes) -> Hashes:
-        """What stands for each row's key."""
-        ...
-
-    def frames(self, rows: pa.RecordBatch) -> Frames:
-        """What is kept besides."""
-        ...
-
-    def columns(self, hashes: Hashes, frames: Frames) -> Mapping[str, Any]:
-        """The values of the key items by name."""
-        ...
-
-
-class WholeNumbers:
-    """A key of one item of type I: it is kept itself, in its order."""
-
-    form = "whole"
-
-    def __init__(self, item: Item) -> None:
-        self._name = item.name
-
-    def hashes(self, rows: pa.RecordBatch, salt: bytes) -> Hashes:  # noqa: ARG002
-        """The number itself, moved so that none is below 0."""
-        values = rows.column(self._name).to_numpy(zero_copy_only=False)
-        found: Hashes = values.view(np.uint64) ^ _SIGN
-        return found
-
-    def frames(self, rows: pa.RecordBatch) -> Frames:
-        """Nothing."""
-        return blanks(rows.num_rows)
-
-    def columns(self, hashes: Hashes, frames: Frames) -> Mapping[str, Any]:  # noqa: ARG002
-        """The numbers again."""
-        return {self._name: (hashes ^ _SIGN).view(np.int64)}
-
-
-class DigestedKeys:
-    """Any key: the first word of a fingerprint, salted, and the canonical key."""
-
-    form = "digest"
-
-    def __init__(self, items: Sequence[Item]) -> None:
-        self._items = items
-        self._keys = [item for item in items if item.key]
-
-    def hashes(self, rows: pa.RecordBatch, salt: bytes) -> Hashes:
-        """A digest of the key."""
-        columns = [rows.column(item.name) for item in self._keys]
-        number = int.from_bytes(salt[:8], "big")
-        return fingerprints(columns, rows.num_rows, number)[:, 0].copy()
-
-    def frames(self, rows: pa.RecordBatch) -> Frames:
-        """The canonical keys."""
-        return pa.array(key_frames(rows, self._items), pa.binary())
-
-    def columns(self, hashes: Hashes, frames: Frames) -> Mapping[str, Any]:  # noqa: ARG002
-        """The values of the canonical keys."""
-        return key_columns(frames.to_pylist(), self._keys)
-
-
-def keys_of(items: Sequence[Item]) -> Keys:
-    """How keys of these items stand in a state."""
-    keys = [item for item in items if item.key]
-    if len(keys) == 1 and keys[0].type is ItemType.I:
-        return WholeNumbers(keys[0])
-    return DigestedKeys(items)
 
 
 @dataclass(frozen=True)
@@ -202,12 +129,12 @@ class _Changes:
 
     Args:
         places: where they stand.
-        frames: their keys; None where keys need not be compared.
+        frames: their keys.
     """
 
     places: Places
     digests: Digests
-    frames: Frames | None = None
+    frames: Frames
 
 
 def signature(items: Sequence[Item], form: str) -> str:
@@ -225,6 +152,7 @@ class Diff:
         folder: for spilled keys; they are gone when the run ends, however it does.
         salt: 8 random bytes, for a first state.
         methods: how the new state is made.
+        tagging: how the source digests its rows; None if it does not.
 
     Raises:
         StateUnfit: the old state cannot be compared with.
@@ -238,6 +166,7 @@ class Diff:
         folder: Path,
         salt: bytes,
         methods: Methods = USUAL,
+        tagging: str | None = None,
     ) -> None:
         self._items, self._methods = tuple(items), methods
         self._keys = methods.keys(items)
@@ -248,11 +177,14 @@ class Diff:
         if self._old is not None:
             self._salt = bytes.fromhex(self._old.head.salt)
             self._judge = self._former(self._old.head)
+        self._tagging = tagging
+        self._meeting: Meeting | None = None
+        self._words = DIGEST_WORDS if tagging is None else MOST_WORDS
         self._fresh: list[Entries] = []
         self._file: IO[bytes] = _spill_file(folder)
-        self._spill = Spill(self._file)
+        self._spill = Spill(self._file, self._words)
         self._changed: list[_Changes] = []
-        self._renewed: list[_Changes] = []
+        self._renewed = Renewals(lambda: _spill_file(folder), self.known, self._words)
         self._new = self._same = 0
 
     def _former(self, head: Head) -> Canon | None:
@@ -274,27 +206,52 @@ class Diff:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._renewed.close()
         self._file.close()
 
     # --- while rows come ------------------------------------------------------------
 
-    def changes(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+    def meeting(self) -> Meeting | None:
+        """Begin with keys and tags; only rows that differ will then be given.
+
+        Returns:
+            None: the state has no tags of this making, and all rows are needed.
+        """
+        old = self._old
+        if old is None or self._judge is not None or not self._same_tagging():
+            return None
+        self._meeting = Meeting(old, self._keys, self._salt)
+        return self._meeting
+
+    def forget(self) -> None:
+        """All rows will be given after all."""
+        self._meeting = None
+        if self._old is not None:
+            self._old.seen[:] = False
+
+    def _same_tagging(self) -> bool:
+        tagging = self._tagging
+        return self._old is not None and self._old.head.tagging == tagging is not None
+
+    def changes(self, rows: pa.RecordBatch, tags: Any = None) -> pa.RecordBatch:
         """The rows among these that are new or changed.
 
         Args:
             rows: in wire types, ``_op`` first, ``u`` and ``k`` only.
+            tags: one a row, if the source digests rows.
 
         Raises:
             KeyClash: a key came twice, or two have one digest.
+            NotGiven: a row that was not asked for.
         """
         hashes = self._keys.hashes(rows, self._salt)
         places, known = self._find(hashes)
         sent = pc.equal(rows.column(OP), pa.scalar("u")).to_numpy(zero_copy_only=False)
         digests = self._digest(rows, self._items)
         changed = self._differing(rows, places, known, digests) & sent
-        if self._judge is not None:
-            same = known & ~changed & sent
-            self._renewed.append(_Changes(places[same], digests[same]))
+        if self._tagging is not None:
+            digests = with_tags(digests, tags, sent)
+        self._renew(places, digests, known & ~changed, sent)
         if changed.any():
             frames = self._keys.frames(_chosen(rows, changed))
             self._changed.append(_Changes(places[changed], digests[changed], frames))
@@ -308,6 +265,32 @@ class Diff:
             self._old.give_back()
         return _chosen(rows, changed | new)
 
+    def _renew(
+        self, places: Places, digests: Digests, same: Chosen, sent: Chosen
+    ) -> None:
+        """Keep what this run's digests and tags of unchanged rows are."""
+        if self._judge is not None:
+            same = same & sent  # what was sent last is known by the old digest alone
+        elif self._tagging is None:
+            return
+        places, digests, sent = places[same], digests[same], sent[same]
+        before = self._before(places)
+        if self._judge is None:  # a withheld row keeps the digest of what was sent
+            digests[~sent, :DIGEST_WORDS] = before[~sent, :DIGEST_WORDS]
+        other = (digests != before).any(axis=1)
+        self._renewed.put(places[other], digests[other])
+
+    def _before(self, places: Places | slice) -> Digests:
+        """Entries of the old state, without tags of another making."""
+        if self._old is None:
+            return np.zeros((0, self._words), np.uint32)
+        found = np.array(self._old.digests[places])
+        if self._same_tagging() or self._words == found.shape[1] == DIGEST_WORDS:
+            return found
+        entries = np.zeros((len(found), self._words), np.uint32)
+        entries[:, :DIGEST_WORDS] = found[:, :DIGEST_WORDS]
+        return entries
+
     def _find(self, hashes: Hashes) -> tuple[Places, Chosen]:
         """Where the keys stand in the old state, and which of them do."""
         order = None
@@ -318,12 +301,18 @@ class Diff:
                 raise KeyClash("two rows of a piece have one digest of a key")
         if self._old is None:
             return np.zeros(len(hashes), np.int64), np.zeros(len(hashes), np.bool_)
-        found, there = self._old.find(hashes)
+        found, there = self._met(self._old, hashes)
         if order is None:
             return found, there
         places, known = np.empty_like(found), np.empty_like(there)
         places[order], known[order] = found, there
         return places, known
+
+    def _met(self, old: Known, hashes: Hashes) -> tuple[Places, Chosen]:
+        if self._meeting is None:
+            return old.find(hashes)
+        self._meeting.came(hashes)
+        return old.look(hashes)
 
     def _differing(
         self, rows: pa.RecordBatch, places: Places, known: Chosen, digests: Digests
@@ -402,7 +391,7 @@ class Diff:
 
     def _unchanged(self, counts: Counts) -> bool:
         """Whether the old state says it all."""
-        found = counts.new or counts.changed or counts.gone
+        found = counts.new or counts.changed or counts.gone or self._renewed
         return self._old is not None and self._judge is None and not found
 
     def _write(self, fresh: Path, counts: Counts) -> None:
@@ -411,6 +400,8 @@ class Diff:
             salt=self._salt.hex(),
             items=signature(self._items, self._keys.form),
             rows=self.known - counts.gone + counts.new,
+            words=self._words,
+            tagging=self._tagging,
         )
         with open(fresh, "xb", opener=_only_ours) as file:
             write(file, head, self._merged())
@@ -425,7 +416,7 @@ class Diff:
         if self._old is not None:
             sources.append(self._old.hashes)
             blocks = self._old_blocks(self._old)
-        rest = NONE
+        rest = none(self._words)
         for bound in bounds(sources, self._methods.range_rows):
             parts = [rest.below(bound)]
             rest = rest.above(bound)
@@ -437,18 +428,16 @@ class Diff:
 
     def _old_blocks(self, old: Known) -> Iterator[Entries]:
         """Blocks of the old state with this run's digests, without what is gone."""
-        changed, renewed = _in_order(self._changed), _in_order(self._renewed)
+        changed = _in_order(self._changed, self._words)
         for place, keys in old.blocks():
             end = place + len(keys)
-            digests = np.array(old.digests[place:end])
-            for one in (changed, renewed):
-                first, last = np.searchsorted(one.places, (place, end)).tolist()
-                here = one.places[first:last] - place
-                digests[here] = one.digests[first:last]
-                if one.frames is None:
-                    continue
-                if not keys.take(here).equals(one.frames.slice(first, last - first)):
-                    raise KeyClash("a key took the place of another with its digest")
+            digests = self._before(slice(place, end))
+            self._renewed.into(digests, place)
+            first, last = np.searchsorted(changed.places, (place, end)).tolist()
+            here = changed.places[first:last] - place
+            digests[here] = changed.digests[first:last]
+            if not keys.take(here).equals(changed.frames.slice(first, last - first)):
+                raise KeyClash("a key took the place of another with its digest")
             hashes, seen = np.array(old.hashes[place:end]), old.seen[place:end]
             if not seen.all():
                 hashes, digests = hashes[seen], digests[seen]
@@ -482,18 +471,18 @@ def _chosen(rows: pa.RecordBatch, chosen: Chosen) -> pa.RecordBatch:
 
 def _unequal(one: Digests, two: Digests) -> Chosen:
     found: Chosen = one[:, 0] != two[:, 0]
-    for i in (1, 2):
+    for i in range(1, DIGEST_WORDS):
         found |= one[:, i] != two[:, i]
     return found
 
 
-def _in_order(changes: Sequence[_Changes]) -> _Changes:
+def _in_order(changes: Sequence[_Changes], words: int) -> _Changes:
     """All of them in the order of their places."""
     if not changes:
-        return _Changes(np.zeros(0, np.int64), np.zeros((0, 3), np.uint32))
+        empty = np.zeros((0, words), np.uint32)
+        return _Changes(np.zeros(0, np.int64), empty, pa.array([], pa.binary()))
     places = np.concatenate([c.places for c in changes])
     order = np.argsort(places, kind="stable")
     digests = np.concatenate([c.digests for c in changes])[order]
-    kept = [c.frames for c in changes if c.frames is not None]
-    frames = pa.concat_arrays(kept).take(order) if kept else None
+    frames = pa.concat_arrays([c.frames for c in changes]).take(order)
     return _Changes(places[order], digests, frames)

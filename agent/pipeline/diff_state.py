@@ -3,8 +3,9 @@
 
 Rules
 
-1. A file has, after its head: 8 bytes of each key, sorted; 12 bytes of each row; keys
-   in compressed blocks; its description. It is written once and never changed.
+1. A file has, after its head: 8 bytes of each key, sorted; 12 bytes of each row, and 8
+   more if its source digests rows; keys in compressed blocks; its description. It is
+   written once and never changed.
 2. Every part has a checksum. One that does not fit is :class:`StateUnfit`.
 3. What is mapped is given back as it is passed: memory does not grow with the table.
 4. Two entries with equal 8 bytes are a :class:`KeyClash`.
@@ -28,12 +29,18 @@ MAGIC = b"FEPDIFF1"
 HEAD = 4096
 """The file begins with its description in so many bytes."""
 
-KEY, ROW = 8, 12
-"""Bytes kept of a digest."""
+KEY = 8
+"""Bytes kept of a key's digest."""
+
+DIGEST_WORDS = 3
+"""Words of 4 bytes kept of a row's digest."""
+
+MOST_WORDS = 5
+"""Words of a row: its digest, and its tag if there is one."""
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 Digests = np.ndarray[Any, np.dtype[np.uint32]]
-"""Two dimensions: three numbers for each row."""
+"""Two dimensions: for each row the words of its digest, then those of its tag."""
 Places = np.ndarray[Any, np.dtype[np.int64]]
 Chosen = np.ndarray[Any, np.dtype[np.bool_]]
 Frames = Any
@@ -63,6 +70,8 @@ class Head:
         keys: bytes of the compressed keys.
         blocks: rows, compressed and plain bytes of each block.
         sums: checksums of hashes, digests and keys.
+        words: of each row.
+        tagging: how the tags were made; None if there are none.
     """
 
     canon: str
@@ -72,6 +81,13 @@ class Head:
     keys: int = 0
     blocks: tuple[tuple[int, int, int], ...] = ()
     sums: tuple[int, int, int] = (0, 0, 0)
+    words: int = DIGEST_WORDS
+    tagging: str | None = None
+
+    @property
+    def entry(self) -> int:
+        """Bytes of a row's digest and tag."""
+        return 4 * self.words
 
 
 @dataclass(frozen=True)
@@ -98,8 +114,10 @@ class Entries:
         return Entries(self.hashes[at:], self.digests[at:], self.keys.slice(at))
 
 
-NONE = Entries(np.zeros(0, np.uint64), np.zeros((0, 3), np.uint32),
-               pa.array([], pa.binary()))  # fmt: skip
+def none(words: int) -> Entries:
+    """No entries of so many words."""
+    empty = np.zeros((0, words), np.uint32)
+    return Entries(np.zeros(0, np.uint64), empty, pa.array([], pa.binary()))
 
 
 class Known:
@@ -114,7 +132,7 @@ class Known:
         rows = self.head.rows
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        sizes = (KEY * rows, ROW * rows, self.head.keys)
+        sizes = (KEY * rows, self.head.entry * rows, self.head.keys)
         if HEAD + sum(sizes) > len(self._map):
             raise StateUnfit("the file is shorter than it says")
         at, sums = HEAD, []
@@ -124,8 +142,9 @@ class Known:
         if tuple(sums) != self.head.sums:
             raise StateUnfit("a checksum does not fit")
         self.hashes: Hashes = np.frombuffer(self._map, "<u8", rows, HEAD)
-        flat = np.frombuffer(self._map, "<u4", 3 * rows, HEAD + KEY * rows)
-        self.digests: Digests = flat.reshape(-1, 3)
+        words = self.head.words
+        flat = np.frombuffer(self._map, "<u4", words * rows, HEAD + KEY * rows)
+        self.digests: Digests = flat.reshape(-1, words)
         self.seen: Chosen = np.zeros(rows, np.bool_)
 
     def _checksum(self, at: int, size: int) -> int:
@@ -140,11 +159,20 @@ class Known:
         self._map.madvise(mmap.MADV_DONTNEED)
 
     def find(self, hashes: Hashes) -> tuple[Places, Chosen]:
-        """Where sorted hashes stand, and which of them do.
+        """Where sorted hashes stand, and which of them do; they are met thereby.
 
         Raises:
             KeyClash: one of them was met before.
         """
+        places, found = self.look(hashes)
+        here = places[found]
+        if self.seen[here].any():
+            raise KeyClash("a key came twice, or two have one digest")
+        self.seen[here] = True
+        return places, found
+
+    def look(self, hashes: Hashes) -> tuple[Places, Chosen]:
+        """Where sorted hashes stand, and which of them do."""
         if not len(self.hashes) or not len(hashes):
             return np.zeros(len(hashes), np.int64), np.zeros(len(hashes), np.bool_)
         first, last = np.searchsorted(self.hashes, hashes[[0, -1]]).tolist()
@@ -157,15 +185,11 @@ class Known:
             first = min(first, len(self.hashes) - 1)
             places = np.minimum(np.searchsorted(near, hashes), len(near) - 1) + first
             found = np.asarray(self.hashes[places] == hashes)
-        here = places[found]
-        if self.seen[here].any():
-            raise KeyClash("a key came twice, or two have one digest")
-        self.seen[here] = True
         return places, found
 
     def blocks(self) -> Iterator[tuple[int, Frames]]:
         """The first place of each block, and its keys."""
-        place, at = 0, HEAD + (KEY + ROW) * self.head.rows
+        place, at = 0, HEAD + (KEY + self.head.entry) * self.head.rows
         for rows, size, plain in self.head.blocks:
             packed = self._map[at : at + size]
             data = pa.decompress(packed, plain, codec="zstd", asbytes=True)
@@ -190,6 +214,8 @@ def _head_of(path: Path) -> Head:
             head = Head(**body)
         except (ValueError, KeyError, TypeError, OSError) as e:
             raise StateUnfit("its description cannot be read") from e
+    if not DIGEST_WORDS <= head.words <= MOST_WORDS:
+        raise StateUnfit(f"its rows have {head.words} words")
     if (at + size, crc) != (rest, zlib.crc32(data)):
         raise StateUnfit("its description has another length or checksum")
     return head
@@ -200,10 +226,11 @@ class Spill:
 
     Args:
         file: empty; gone when it is closed.
+        words: of a row.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], words: int) -> None:
+        self._file, self._words = file, words
         self._pieces: list[tuple[int, int]] = []
 
     def add(self, entries: Entries) -> None:
@@ -224,19 +251,20 @@ class Spill:
     def pieces(self) -> list[Spilled]:
         """All that was written."""
         self._file.flush()
-        return [Spilled(self._file, at, rows) for at, rows in self._pieces]
+        words = self._words
+        return [Spilled(self._file, at, rows, words) for at, rows in self._pieces]
 
 
 class Spilled:
     """A sorted piece, mapped; it is taken from its beginning on."""
 
-    def __init__(self, file: IO[bytes], at: int, rows: int) -> None:
+    def __init__(self, file: IO[bytes], at: int, rows: int, words: int) -> None:
         def mapped(kind: str, place: int, shape: tuple[int, ...]) -> Any:
             return np.memmap(file, np.dtype(kind), "r", place, shape)
 
         self.hashes: Hashes = mapped("<u8", at, (rows,))
-        self._digests: Digests = mapped("<u4", at + KEY * rows, (rows, 3))
-        offsets = at + (KEY + ROW) * rows
+        self._digests: Digests = mapped("<u4", at + KEY * rows, (rows, words))
+        offsets = at + (KEY + 4 * words) * rows
         self._offsets = mapped("<i4", offsets, (rows + 1,))
         size = int(self._offsets[-1])
         self._data = mapped("u1", offsets + 4 * (rows + 1), (size,)) if size else b""
@@ -267,12 +295,13 @@ def bounds(sources: Sequence[Hashes], most: int) -> list[int]:
 def joined(parts: Sequence[Entries]) -> Entries:
     """The entries of a range in one order.
 
+    Args:
+        parts: at least one.
+
     Raises:
         KeyClash: two have one digest.
     """
-    parts = [part for part in parts if len(part.hashes)]
-    if not parts:
-        return NONE
+    parts = [part for part in parts if len(part.hashes)] or list(parts[:1])
     if len(parts) == 1:
         entries = parts[0]
     else:
@@ -298,7 +327,7 @@ def write(file: IO[bytes], head: Head, entries: Iterator[Entries]) -> None:
         KeyClash: they are not so many.
     """
     rows = head.rows
-    places = [HEAD, HEAD + KEY * rows, HEAD + (KEY + ROW) * rows]
+    places = [HEAD, HEAD + KEY * rows, HEAD + (KEY + head.entry) * rows]
     sums, blocks, done = [0, 0, 0], [], 0
     begin = places[2]
     for some in entries:

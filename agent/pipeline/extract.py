@@ -8,12 +8,16 @@ there is a position to resume from) and one long text does not make a batch too 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.child.source import source_faults, stream_of
+from agent.pipeline import numbered
+from agent.pipeline.numbered import Taken
 from connectors.contract import (
     Connector,
     DescribingSession,
@@ -21,12 +25,14 @@ from connectors.contract import (
     Frontier,
     IncrementalSession,
     Limits,
+    NumberedSession,
     Page,
     Session,
     Slice,
     SourceError,
     StreamSpec,
 )
+from connectors.tags import TaggedKeys, TaggedPage, TaggingSession, Tags
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +49,8 @@ PAGES_PER_S = 4
 Hold = Callable[[int, int], None]
 """Waits after a page of so many rows and bytes."""
 
+P = TypeVar("P", bound=Page)
+
 Seen = Callable[[Sequence[FoundColumn], bool], None]
 """Takes a table's columns, and whether a job can be done with them."""
 
@@ -54,10 +62,16 @@ class Piece:
     Args:
         rows: columns as the connector gave them.
         token: position after the last row where a page ends here, else None.
+        tags: digests of the rows by their source, one a row, or None.
     """
 
     rows: pa.RecordBatch
     token: str | None
+    tags: Tags | None = None
+
+
+def _at_once(_rows: int, _size: int) -> None:
+    """The hold of a read that nobody holds back."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,8 @@ class Reading:
         estimate: rows to expect, or None.
         slices: what to read, in order.
         hold: called after each page.
+        taken: what the table's numbers say, if changes are found by them.
+        unfit: why they are not, though they are to be; or None.
     """
 
     session: Session
@@ -77,13 +93,13 @@ class Reading:
     frontier: Frontier
     estimate: int | None
     slices: tuple[Slice, ...]
-    hold: Hold = lambda _rows, _size: None
+    taken: Taken | None = None
+    unfit: str | None = None
+    hold: Hold = _at_once
 
-    def paced(self, pages: Iterator[Page]) -> Iterator[Page]:
+    def paced(self, pages: Iterator[P]) -> Iterator[P]:
         """The same pages, no faster than the source can bear and its limits allow."""
-        for page in pages:
-            yield page
-            self.hold(page.rows.num_rows, page.rows.nbytes)
+        return _paced(pages, self.hold)
 
     def pieces(
         self, *, raw_bytes: int, max_rows: int, resume: str | None = None
@@ -102,6 +118,53 @@ class Reading:
             for page in self.paced(self.session.read(part, resume)):
                 yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
 
+    def tagging(self) -> str | None:
+        """How the source digests the rows; None if it cannot.
+
+        Raises:
+            SourceError: the source cannot be read.
+        """
+        session = self.session
+        if not isinstance(session, TaggingSession):
+            return None
+        return session.tagging(self.stream)
+
+    def tags(self) -> Iterator[TaggedKeys]:
+        """The key and tag of every row, in order.
+
+        Raises:
+            SourceError: the source cannot be read further.
+        """
+        for part in self.slices:
+            for found in self._tagging_session.tags(part):
+                yield found
+                size = found.keys.nbytes + found.tags.nbytes
+                self.hold(found.keys.num_rows, size)
+
+    def tagged(
+        self,
+        keys: Sequence[pa.RecordBatch] | None,
+        *,
+        raw_bytes: int,
+        max_rows: int,
+    ) -> Iterator[Piece]:
+        """All rows, or those of some keys, with tags, in pieces as above.
+
+        Raises:
+            SourceError: the source cannot be read further.
+        """
+        for part in self.slices:
+            for page in self.paced(self._tagging_session.tagged(part, keys)):
+                yield from _with_tags(
+                    page, split(page, raw_bytes=raw_bytes, max_rows=max_rows)
+                )
+
+    @property
+    def _tagging_session(self) -> TaggingSession:
+        if not isinstance(self.session, TaggingSession):
+            raise SourceError("failed", "the connector digests no rows")
+        return self.session
+
     def changes(self, since: str, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:
         """Rows that were inserted or changed after a frontier, in pieces as above.
 
@@ -109,12 +172,18 @@ class Reading:
             SourceError: the source cannot be read further, or tells no changes.
             FrontierLost: the frontier says nothing of this source.
         """
-        session = self.session
+        for page in self.paced(self._changed(since)):
+            yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
+
+    def _changed(self, since: str) -> Iterator[Page]:
+        session, taken = self.session, self.taken
+        if taken is not None and isinstance(session, NumberedSession):
+            if not taken.windows:
+                return iter(())
+            return session.numbered(self.stream, taken.windows)
         if not isinstance(session, IncrementalSession):
             raise SourceError("failed", "the connector tells no changes")
-        found = session.changes(self.stream, since, self.frontier.value)
-        for page in self.paced(found):
-            yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
+        return session.changes(self.stream, since, self.frontier.value)
 
 
 @contextmanager
@@ -137,13 +206,17 @@ def reading(
     Raises:
         SourceFault: the source cannot be opened or, inside the block, not be read.
     """
-    stream = stream_of(job.table, job.items, job.stamp)
-    limits = _limits(job)
-    with source_faults(), connector.open(job.source, limits) as session:
-        frontier = session.frontier(stream)
-        slices = _planned(session, stream, seen)
-        held = {} if hold is None else {"hold": hold}
-        yield Reading(session, stream, frontier, _sum(slices), slices, **held)
+    stream = stream_of(job.table, job.items, job.stamp, job.number)
+    held = _at_once if hold is None else hold
+    with source_faults(), connector.open(job.source, _limits(job)) as session:
+        numbers = numbered.session_of(session, connector, job, stream)
+        if numbers is not None:
+            yield _by_number(numbers, stream, job, seen, held)
+        else:
+            frontier = session.frontier(stream)
+            slices = _planned(session, stream, seen)
+            rows = _sum(slices)
+            yield Reading(session, stream, frontier, rows, slices, hold=held)
 
 
 def _limits(job: Job) -> Limits:
@@ -158,6 +231,43 @@ def _limits(job: Job) -> Limits:
         page_rows=page_rows,
         timezone=job.timezone,
     )
+
+
+def _by_number(
+    session: NumberedSession,
+    stream: StreamSpec,
+    job: Job,
+    seen: Seen | None,
+    hold: Hold,
+) -> Reading:
+    """A session at the ledger of its snapshot; the columns are told before.
+
+    Raises:
+        SourceError, FrontierLost: as of ``numbered.look``.
+    """
+    slices = _planned(session, stream, seen)
+    rows = _sum(slices)
+    pace = partial(_paced, hold=hold)
+    looked = numbered.look(
+        session, stream, job, rows=rows, sleep=time.sleep, paced=pace
+    )
+    return Reading(
+        session,
+        stream,
+        looked.frontier,
+        rows,
+        slices,
+        looked.taken,
+        looked.unfit,
+        hold,
+    )
+
+
+def _paced(pages: Iterator[P], hold: Hold) -> Iterator[P]:
+    """The same pages; after each the hold is called."""
+    for page in pages:
+        yield page
+        hold(page.rows.num_rows, page.rows.nbytes)
 
 
 def _planned(
@@ -190,6 +300,14 @@ def split(page: Page, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:
         start += take
         last = start == rows.num_rows
         yield Piece(rows.slice(start - take, take), page.token if last else None)
+
+
+def _with_tags(page: TaggedPage, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    start = 0
+    for piece in pieces:
+        size = piece.rows.num_rows
+        yield replace(piece, tags=page.tags.slice(start, size))
+        start += size
 
 
 def _rows_within(

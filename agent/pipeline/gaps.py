@@ -9,21 +9,23 @@ Rules
 2. A gap closes when its numbers were read. It also closes when no transaction is open
    that began before the gap was seen: whoever took its numbers has given up. Where the
    source does not tell when its oldest transaction began, it stays open.
-3. Nothing is ever dropped silently. Gaps older than ``keep`` are handed over once, to
-   be looked for by reconcile, and leave the ledger then. More gaps than ``MOST`` are
-   refused: such a table is better read in full.
+3. Nothing is ever dropped silently. Where the source does not tell, gaps older than
+   ``keep`` are overdue: the table is to be read in full. More gaps than ``MOST`` are
+   refused for the same reason.
 4. It is assumed that a number is taken and used in the same transaction, and that rows
-   are only added. Both are said to the people (:data:`ASSUMES`).
+   are only added.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-ASSUMES = ("rows-only-added", "number-taken-and-used-in-one-transaction")
+Run = tuple[int, int]
+"""The first and the last of consecutive numbers."""
+
 MOST = 10_000
 """Most gaps of a ledger."""
 
@@ -78,7 +80,7 @@ class Advanced:
     Args:
         ledger: the new one.
         given_up: gaps that closed although nothing filled them.
-        overdue: gaps that are handed over to reconcile.
+        overdue: gaps that were open for too long; only a full read helps.
     """
 
     ledger: Ledger
@@ -111,28 +113,42 @@ def parsed(text: str) -> Ledger:
     return ledger
 
 
-def started(numbers: Iterable[int], now: datetime) -> Ledger:
+def runs_of(numbers: Iterable[int]) -> Iterator[Run]:
+    """Consecutive numbers together; they grow."""
+    first = last = None
+    for number in numbers:
+        if first is None or last is None:
+            first = number
+        elif number > last + 1:
+            yield first, last
+            first = number
+        last = number
+    if first is not None and last is not None:
+        yield first, last
+
+
+def started(runs: Iterable[Run], now: datetime) -> Ledger:
     """The ledger after a full read.
 
     Args:
-        numbers: all that were read, growing.
+        runs: of all numbers that were read, growing.
         now: the source's clock after they were read.
 
     Raises:
         TooManyGaps: they have too many holes.
     """
     high, gaps = None, []
-    for number in numbers:
-        if high is not None and number > high + 1:
-            gaps.append(Gap(high + 1, number - 1, now))
+    for first, last in runs:
+        if high is not None and first > high + 1:
+            gaps.append(Gap(high + 1, first - 1, now))
             _few(gaps)
-        high = number
+        high = last
     return Ledger(0 if high is None else high, tuple(gaps))
 
 
 def advanced(
     ledger: Ledger,
-    numbers: Sequence[int],
+    runs: Sequence[Run],
     *,
     now: datetime,
     oldest: datetime | None,
@@ -142,41 +158,46 @@ def advanced(
 
     Args:
         ledger: before.
-        numbers: that were read in its windows, growing.
+        runs: of numbers that were read, in its windows or beside them, growing.
         now: the source's clock after they were read.
         oldest: asked before the snapshot was taken: when the oldest transaction began
             that was open then, or the clock if none was; None if nobody tells.
-        keep: how long a gap may stay open.
+        keep: how long a gap may stay open where nobody tells.
 
     Raises:
         TooManyGaps: there would be too many.
     """
-    below = [n for n in numbers if n <= ledger.high]
-    open_gaps = _punched(ledger.gaps, below)
+    open_gaps = _punched(ledger.gaps, runs)
     closed = [g for g in open_gaps if oldest is not None and oldest > g.seen]
-    left = [g for g in open_gaps if g not in closed]
-    overdue = [g for g in left if now - g.seen > keep]
-    left = [g for g in left if g not in overdue]
-    above = [n for n in numbers if n > ledger.high]
-    fresh = started([ledger.high, *above], now)
+    left = [g for g in open_gaps if oldest is None or oldest <= g.seen]
+    overdue = [g for g in left if oldest is None and now - g.seen > keep]
+    left = [g for g in left if oldest is not None or now - g.seen <= keep]
+    above = [(first, last) for first, last in runs if last > ledger.high]
+    fresh = started([(ledger.high, ledger.high), *_after(above, ledger.high)], now)
     left += fresh.gaps
     _few(left)
     return Advanced(Ledger(fresh.high, tuple(left)), tuple(closed), tuple(overdue))
 
 
-def _punched(gaps: Sequence[Gap], numbers: Sequence[int]) -> list[Gap]:
+def _after(runs: Iterable[Run], number: int) -> Iterator[Run]:
+    """What of runs that end above a number lies above it."""
+    return ((max(first, number + 1), last) for first, last in runs)
+
+
+def _punched(gaps: Sequence[Gap], runs: Iterable[Run]) -> list[Gap]:
     """The gaps without the numbers, both growing."""
     found: list[Gap] = []
-    rest = iter([*numbers, None])
-    number = next(rest)
+    rest = iter(runs)
+    run = next(rest, None)
     for gap in gaps:
         first = gap.first
-        while number is not None and number <= gap.last:
-            if number > first:
-                found.append(replace(gap, first=first, last=number - 1))
-            if number >= first:
-                first = number + 1
-            number = next(rest)
+        while run is not None and run[0] <= gap.last:
+            if run[0] > first:
+                found.append(replace(gap, first=first, last=run[0] - 1))
+            first = max(first, run[1] + 1)
+            if run[1] > gap.last:
+                break  # it reaches into the next gap
+            run = next(rest, None)
         if first <= gap.last:
             found.append(replace(gap, first=first))
     return found

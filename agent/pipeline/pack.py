@@ -15,20 +15,21 @@ Rules
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.errors import InternalFault, SpoolWriteFailed
+from agent.errors import InternalFault
 from agent.model.batch import Quality, Rows
 from agent.model.job import Line
+from agent.pipeline import disk
 from agent.wire import ipc
 from agent.wire.batch import EMPTY_DIGEST, PAYLOAD_CAP, RAW_CAP
 
@@ -44,6 +45,7 @@ class Load:
         skipped: source rows of these that need not be sent.
         reasons: quarantine code -> source rows of these.
         warnings: rule name -> rows that are sent with a warning.
+        tags: digests of these rows by their source, one a row, or None.
     """
 
     rows: pa.RecordBatch
@@ -52,6 +54,7 @@ class Load:
     skipped: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     warnings: Mapping[str, int] = field(default_factory=dict)
+    tags: Any = None
 
 
 @dataclass(frozen=True)
@@ -171,20 +174,27 @@ def write_down(line: Line, data: pa.Buffer) -> None:
     """Write line 1, LF and payload to a new file, 0600, and sync it.
 
     Raises:
-        SpoolWriteFailed: nothing is left of the file then.
+        SpoolFull: the disk is full; SpoolWriteFailed: it refused otherwise, or could
+            not sync. Nothing is left of the file then.
     """
     try:
         with open(line.path, "xb", buffering=0, opener=_only_ours) as file:
             try:
                 for piece in (line.text.encode("ascii") + b"\n", memoryview(data)):
                     _write_all(file.fileno(), piece)
-                os.fsync(file.fileno())
-            except OSError:
+                _sync(file.fileno(), line)
+            except BaseException:
                 Path(line.path).unlink()
                 raise
     except OSError as e:
-        name = errno.errorcode.get(e.errno or 0, "EIO")
-        raise SpoolWriteFailed(f"{name} while writing part {line.part}") from e
+        raise disk.refusal(e, f"writing part {line.part}") from e
+
+
+def _sync(fd: int, line: Line) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as e:
+        raise disk.failed_sync(e, f"syncing part {line.part}") from e
 
 
 def _only_ours(path: str, flags: int) -> int:

@@ -6,14 +6,18 @@ Rules
 1. A file is written and fsynced under ``tmp/`` by the worker, renamed into ``out/`` and
    its folder is fsynced; only then may it be registered.
 2. A failed write, fsync or rename is never tried again: the kernel may have dropped
-   the page and call it clean ("fsyncgate", LWN 2018). The daemon ends instead, and
-   reads the source again after its restart.
+   the page and call it clean ("fsyncgate", LWN 2018). The spool takes nothing from then
+   on; the daemon ends, and reads the source again after its restart.
 3. A file that nobody registered is an orphan of a crash; it is deleted at start.
 4. Line 1, size and digest of a file are compared with what was registered before a
    byte of it leaves.
+5. A folder that a newer version wrote is not touched.
+6. Opening it looks at names and sizes only: no file is opened, none is synced, so that
+   100,000 that wait cost a second.
 
 ::
 
+    <root>/VERSION
     <root>/tmp/<run>.<part>.tmp
     <root>/out/<exchange>/<resource_>/<resource_>.<epoch>.<seq>.fepb
 """
@@ -22,20 +26,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.crypto.jose import message_digest
-from agent.errors import MalformedMessage, SpoolDamaged, SpoolWriteFailed
+from agent.errors import (
+    MalformedMessage,
+    SpoolDamaged,
+    SpoolVersion,
+    SpoolWriteFailed,
+)
 from agent.model.batch import BatchId
+from agent.pipeline.disk import free_bytes
 from agent.wire.batch import file_name, read_line1
 from agent.wire.grammar import resource_file_part
 
+VERSION = 1
+"""Of the folder's layout; a folder without a version file is of the first."""
 CHUNK = 1 << 20
 """Bytes read at a time while a file is compared with its digest."""
+SOFT = 0.8
+"""From this part of the quota on room is made early, and reading slows down."""
+NEAR = 1.25
+"""So many times the free-space floor is near to it: reading slows down."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +68,32 @@ class Quota:
 
 @dataclass(frozen=True)
 class Expected:
-    """What was registered about a file."""
+    """What was registered about a file.
+
+    Args:
+        line: exact text of line 1; None if it was not kept. Its digest alone says
+            nothing of the signature.
+    """
 
     file: str
     size: int
     digest: str
     content_size: int
     content_digest: str
+    line: str | None = None
 
 
-def free_bytes(folder: Path) -> int:
-    """Bytes that an ordinary user can still write here."""
-    return shutil.disk_usage(folder).free
+@dataclass(frozen=True)
+class Cleaned:
+    """What was found at start.
+
+    Args:
+        orphans: files that nobody registered; they are deleted.
+        missing: names that are registered and not there.
+    """
+
+    orphans: int
+    missing: tuple[str, ...]
 
 
 class Spool:
@@ -77,6 +106,7 @@ class Spool:
 
     Raises:
         SpoolWriteFailed: the folder cannot be made or read.
+        SpoolVersion: it is not ours to write.
     """
 
     def __init__(
@@ -91,12 +121,15 @@ class Spool:
         self._out = root / "out"
         self._free = free
         self._lock = threading.Lock()
+        self._broken: SpoolWriteFailed | None = None
         try:
-            for folder in (root, self._tmp, self._out):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._used = sum(p.stat().st_size for p in self._files())
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_version(root / "VERSION")
+            for folder in (self._tmp, self._out):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            self._used = sum(size for _, size in _files(self._out))
         except OSError as e:
-            raise _failed(root, e) from e
+            raise self._failed(root, e) from e
 
     @property
     def used(self) -> int:
@@ -117,22 +150,45 @@ class Spool:
         fits = self._used == 0 or self._used + size <= self.quota.bytes
         return fits and self.free - size >= self.quota.free_floor
 
-    def clean(self, registered: Collection[str]) -> int:
-        """Delete what a crash left: everything in ``tmp/`` and unregistered batches.
+    def excess(self, size: int) -> int:
+        """Bytes that should go before a file of this size comes; 0 or less for none."""
+        over = self._used + size - int(self.quota.bytes * SOFT)
+        return max(over, self.quota.free_floor + size - self.free)
 
-        Returns:
-            how many files were deleted.
-        """
-        known = frozenset(registered)
+    def strain(self, size: int) -> float:
+        """How near the limits are with a file of this size: 0 not at all, 1 reached."""
+        soft, near = int(self.quota.bytes * SOFT), int(self.quota.free_floor * NEAR)
+        over = self._used + size - soft if self._used else 0
+        short = near + size - self.free
+        return min(
+            max(
+                over / max(self.quota.bytes - soft, 1),
+                short / max(near - self.quota.free_floor, 1),
+                0.0,
+            ),
+            1.0,
+        )
+
+    def clean(self, registered: Collection[str]) -> Cleaned:
+        """Delete what a crash left: everything in ``tmp/`` and unregistered batches."""
+        self._check_sound()
+        missing = set(registered)
+        orphans, used = 0, 0
         try:
-            left = [p for p in self._tmp.iterdir() if p.is_file()]
-            left += [p for p in self._files() if self._name(p) not in known]
-            for path in left:
-                path.unlink()
-            self._used = sum(p.stat().st_size for p in self._files())
+            for name, size in list(_files(self._out)):
+                if name in missing:
+                    missing.discard(name)
+                    used += size
+                else:
+                    self.path(name).unlink()
+                    orphans += 1
+            for name, _ in list(_files(self._tmp)):
+                (self._tmp / name).unlink()
+                orphans += 1
         except OSError as e:
-            raise _failed(self._out, e) from e
-        return len(left)
+            raise self._failed(self._out, e) from e
+        self._used = used
+        return Cleaned(orphans, tuple(sorted(missing)))
 
     def tmp(self, run: str, part: int) -> Path:
         """Where the worker writes a part."""
@@ -144,11 +200,12 @@ class Spool:
         Raises:
             SpoolWriteFailed: the disk refused.
         """
+        self._check_sound()
         try:
             for path in self._tmp.glob(f"{run}.*.tmp"):
                 path.unlink()
         except OSError as e:
-            raise _failed(self._tmp, e) from e
+            raise self._failed(self._tmp, e) from e
 
     def name(self, batch: BatchId) -> str:
         """The name of a batch's file, relative to ``out/``."""
@@ -166,6 +223,7 @@ class Spool:
             SpoolWriteFailed: it is not there, has another size, or a step failed; the
                 same step is not tried again.
         """
+        self._check_sound()
         target = self.path(name)
         try:
             found = tmp.stat().st_size
@@ -177,7 +235,7 @@ class Spool:
             tmp.rename(target)
             _sync_folder(target.parent)
         except OSError as e:
-            raise _failed(target, e) from e
+            raise self._failed(target, e) from e
         with self._lock:
             self._used += size
 
@@ -213,6 +271,8 @@ class Spool:
         for what, w, g in zip(_COMPARED, wanted, got, strict=True):
             if w != g:
                 raise SpoolDamaged(f"{path}: {what}: expected {w}, got {g}")
+        if expected.line is not None and line != expected.line.encode("ascii"):
+            raise SpoolDamaged(f"{path}: line 1: expected the signature as it was made")
         return path
 
     def remove(self, names: Iterable[str]) -> None:
@@ -221,6 +281,7 @@ class Spool:
         Raises:
             SpoolWriteFailed: a file cannot be deleted.
         """
+        self._check_sound()
         for name in names:
             path = self.path(name)
             try:
@@ -229,15 +290,67 @@ class Spool:
             except FileNotFoundError:
                 continue
             except OSError as e:
-                raise _failed(path, e) from e
+                raise self._failed(path, e) from e
             with self._lock:
                 self._used -= size
 
-    def _files(self) -> list[Path]:
-        return [p for p in self._out.rglob("*") if p.is_file()]
+    def _check_sound(self) -> None:
+        """Refuse what comes after a step that failed.
 
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self._out).as_posix()
+        Raises:
+            SpoolWriteFailed: the same as then.
+        """
+        if self._broken is not None:
+            raise self._broken
+
+    def _failed(self, path: Path, error: OSError) -> SpoolWriteFailed:
+        found = SpoolWriteFailed(f"{path}: {error.strerror or error}")
+        self._broken = self._broken or found
+        return found
+
+
+def _check_version(path: Path) -> None:
+    """Make the version file if there is none.
+
+    Raises:
+        SpoolVersion: it names another version.
+    """
+    try:
+        text = path.read_bytes()[:64]
+    except FileNotFoundError:
+        _write_version(path)
+        return
+    if text != b"%d\n" % VERSION:
+        raise SpoolVersion(f"{path}: expected {VERSION}, got {_shown(text)}")
+
+
+def _write_version(path: Path) -> None:
+    tmp = path.with_name(path.name + ".tmp")
+    with tmp.open("wb") as file:
+        file.write(b"%d\n" % VERSION)
+        file.flush()
+        os.fsync(file.fileno())
+    tmp.rename(path)
+    _sync_folder(path.parent)
+
+
+def _shown(text: bytes) -> str:
+    number = text.strip()
+    return number.decode() if number.isdigit() else repr(text)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int]]:
+    """(name below the folder, bytes) of every file; looks at each entry once."""
+    stack = [("", os.fspath(folder))]
+    while stack:
+        prefix, place = stack.pop()
+        with os.scandir(place) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append((f"{prefix}{entry.name}/", entry.path))
+                else:
+                    size = entry.stat(follow_symlinks=False).st_size
+                    yield prefix + entry.name, size
 
 
 _COMPARED = ("size of the file", "message digest", "size of the payload", "digest")
@@ -265,7 +378,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _failed(path: Path, error: OSError) -> SpoolWriteFailed:
-    return SpoolWriteFailed(f"{path}: {error.strerror or error}")

@@ -7,6 +7,7 @@ every other one may be deleted at any time that no run of the resource reads.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from agent.errors import SpoolWriteFailed
@@ -14,10 +15,26 @@ from agent.wire.grammar import resource_file_part
 
 SUFFIX = ".diff"
 
+_NAME = re.compile(r"([0-9A-Za-z]+(?:_[0-9A-Za-z]+)+)\.[0-9a-f-]{36}\.diff")
+
 
 def file(folder: Path, resource: str, run: str) -> Path:
     """Of a run: ``101001_000001.<uuid7>.diff``."""
     return folder / f"{resource_file_part(resource)}.{run}{SUFFIX}"
+
+
+def resources(folder: Path) -> frozenset[str]:
+    """Codes of the resources that have a file; foreign names are left alone.
+
+    Raises:
+        SpoolWriteFailed: the folder cannot be read.
+    """
+    try:
+        names = [path.name for path in folder.glob(f"*{SUFFIX}")]
+    except OSError as e:
+        raise SpoolWriteFailed(f"{folder}: {e.strerror}") from e
+    found = filter(None, map(_NAME.fullmatch, names))
+    return frozenset(name[1].replace("_", "/") for name in found)
 
 
 def keep(folder: Path, resource: str, run: str | None) -> int:

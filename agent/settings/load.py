@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -16,7 +17,8 @@ from pydantic_core import ErrorDetails
 
 from agent.errors import ConfigInvalid, Fault, SecretUnreadable, nearest, shown
 from agent.settings.model import CODE_EXPECTED, LIMITS_EXPECTED, Settings
-from agent.settings.source import Note, Places, Source, source
+from agent.settings.secret import Secret
+from agent.settings.source import Note, Places, Source, secret_of, source
 
 LARGEST = 1024 * 1024
 """Most bytes of a settings file."""
@@ -56,13 +58,17 @@ def load(
     raw = read(path)
     sources = _sources(raw, places, specs, note)
     _limits(raw, sources, note)
-    if secrets:
-        faults += _unreadable(path, sources)
+    exchange = _exchange(raw.get("exchange"), places, note)
     settings: Settings | None = None
     try:
-        settings = Settings.model_validate({**raw, "sources": sources})
+        found = {**raw, "sources": sources}
+        if exchange is not None:
+            found["exchange"] = exchange
+        settings = Settings.model_validate(found)
     except ValidationError as e:
         faults += [_fault(path, error) for error in e.errors(include_url=False)]
+    if secrets:
+        faults += _unreadable(path, _secrets(sources, exchange))
     if settings is None or faults:
         raise ConfigInvalid(faults=tuple(sorted(faults, key=lambda f: f.key)))
     return _placed(settings, folder)
@@ -129,16 +135,37 @@ def _limits(raw: Mapping[str, Any], sources: Mapping[str, Source], note: Note) -
             note(f"limits.{name}", expected, "no such source")
 
 
-def _unreadable(path: Path, sources: Mapping[str, Source]) -> Iterator[Fault]:
+def _exchange(table: object, places: Places, note: Note) -> dict[str, Any] | None:
+    """The exchange's table with the place of the proxy's password; None without."""
+    if not isinstance(table, dict) or not isinstance(table.get("proxy"), dict):
+        return None
+    proxy = dict(table["proxy"])
+    if "password" in proxy:
+        key = "exchange.proxy.password"
+        proxy["password"] = secret_of(key, proxy["password"], places, note)
+    return {**table, "proxy": proxy}
+
+
+def _secrets(
+    sources: Mapping[str, Source], exchange: Mapping[str, Any] | None
+) -> Iterator[Secret]:
+    """Everything that lies in a file of its own."""
     for one in sources.values():
-        for secret in one.secrets.values():
-            try:
-                secret.read()
-            except SecretUnreadable as e:
-                where, _, words = e.detail.partition(": expected ")
-                expected, _, got = words.rpartition(", got ")
-                key = secret.key
-                yield Fault(str(path), key, expected, f"{got} ({secret.path or where})")
+        yield from one.secrets.values()
+    password = None if exchange is None else exchange["proxy"].get("password")
+    if password is not None:
+        yield password
+
+
+def _unreadable(path: Path, secrets: Iterable[Secret]) -> Iterator[Fault]:
+    for secret in secrets:
+        try:
+            secret.read()
+        except SecretUnreadable as e:
+            where, _, words = e.detail.partition(": expected ")
+            expected, _, got = words.rpartition(", got ")
+            key = secret.key
+            yield Fault(str(path), key, expected, f"{got} ({secret.path or where})")
 
 
 def _fault(path: Path, error: ErrorDetails) -> Fault:
@@ -154,7 +181,9 @@ def _fault(path: Path, error: ErrorDetails) -> Fault:
         key = key.removesuffix(".[key]")
         return Fault(str(path), key, CODE_EXPECTED, shown(error["input"]))
     if error["type"] == "string_pattern_mismatch":
-        expected = _field(error["loc"]).description or expected
+        expected = _described(error["loc"]) or expected
+        if key == "exchange.proxy.url":  # there may be a password in it
+            return Fault(str(path), key, expected, "another text")
     if error["type"] in {"model_type", "mapping_type", "dict_type"}:
         # Whatever stands in place of a table may be something out of it.
         return Fault(str(path), key, f"a table [{key}]", type(error["input"]).__name__)
@@ -166,18 +195,43 @@ def _section(loc: tuple[int | str, ...]) -> tuple[str, ...]:
     return tuple(_model(loc).model_fields)
 
 
-def _field(loc: tuple[int | str, ...]) -> FieldInfo:
-    return _model(loc[:-1]).model_fields[str(loc[-1])]
+def _described(loc: tuple[int | str, ...]) -> str | None:
+    """What is expected at a place of the file, if the model says it in words."""
+    found = _at(loc)
+    if isinstance(found, FieldInfo):
+        return found.description
+    infos = (info for info in get_args(found)[1:] if isinstance(info, FieldInfo))
+    return next((info.description for info in infos), None)
 
 
 def _model(loc: tuple[int | str, ...]) -> type[BaseModel]:
+    found = _plain(_at(loc))
+    return found if isinstance(found, type) else BaseModel
+
+
+def _at(loc: tuple[int | str, ...]) -> Any:
+    """What the model says of a place of the file: a field, or an annotation."""
     found: Any = Settings
     for part in loc:
-        if isinstance(found, type) and issubclass(found, BaseModel):
-            found = found.model_fields[str(part)].annotation
+        plain = _plain(found)
+        if isinstance(plain, type) and issubclass(plain, BaseModel):
+            found = plain.model_fields[str(part)]
+        elif get_origin(plain) is tuple:
+            found = get_args(plain)[0]
         else:  # a mapping of tables, by names of the writer
-            found = (*get_args(found), BaseModel)[1]
-    return found if isinstance(found, type) else BaseModel
+            found = (*get_args(plain), BaseModel)[1]
+    return found
+
+
+def _plain(found: Any) -> Any:
+    """The type itself, of a field, an annotation, or one that may be left out."""
+    if isinstance(found, FieldInfo):
+        found = found.annotation
+    if get_origin(found) is Annotated:
+        found = get_args(found)[0]
+    if get_origin(found) is UnionType:
+        found = get_args(found)[0]
+    return found
 
 
 def _placed(settings: Settings, folder: Path) -> Settings:

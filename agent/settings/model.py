@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
@@ -23,10 +24,12 @@ from pydantic import (
 )
 
 from agent.model.pacing import Bounds, Pacing, Rate
+from agent.model.proxy import Proxy as ProxyOfNow
 from agent.model.run import READABLE, ScheduledKind
-from agent.model.windows import check_window
+from agent.model.windows import check_window, inside
 from agent.schedule import OFF, Plan, check_times
-from agent.settings.source import SOURCES_SCHEMA, Source
+from agent.settings.secret import Secret
+from agent.settings.source import SECRET_SCHEMA, SOURCES_SCHEMA, Source
 
 Severity = Literal["warn", "quarantine", "halt"]
 T = TypeVar("T", bound=BaseModel)
@@ -67,6 +70,14 @@ Aud = Annotated[
 Url = Annotated[
     str, _text(r"^https://[^/?#\s@]+(/[^?#\s]*)?$", "an address that begins https://")
 ]
+ProxyUrl = Annotated[
+    str,
+    _text(
+        r"^http://[^/?#\s@]+/?$",
+        "an address such as http://proxy.example:3128, without a login in it",
+    ),
+]
+Window = Annotated[str, AfterValidator(check_window)]
 Digest = Annotated[str, _text(r"^[0-9a-f]{64}$", "64 lower hex digits (SHA-256)")]
 Kid = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$", "a kid of 43 characters")]
 
@@ -126,9 +137,19 @@ class Paths(Section):
         return self.state / "spool"
 
     @property
+    def ballast(self) -> Path:
+        """Space that is given up when the disk is full."""
+        return self.state / "ballast"
+
+    @property
     def diff(self) -> Path:
         """What was sent of streams that are compared with it."""
         return self.state / "diff"
+
+    @property
+    def reports(self) -> Path:
+        """Keys in which the centre differed, where a person asked for them."""
+        return self.state / "reconcile"
 
     @property
     def quarantine(self) -> Path:
@@ -141,11 +162,32 @@ class Paths(Section):
         return self.run / "fep.sock"
 
 
+class Proxy(Section):
+    """An HTTP proxy on the way to the exchange; TLS goes through it, end to end."""
+
+    url: ProxyUrl
+    user: Annotated[str, _text(r"^[^:\x00-\x1f]*$", "a name without a colon")] = ""
+    password: Annotated[
+        SkipValidation[Secret | None], WithJsonSchema(SECRET_SCHEMA)
+    ] = None
+
+    def now(self) -> ProxyOfNow:
+        """With its password, read now. Never to be logged.
+
+        Raises:
+            SecretUnreadable: the password.
+        """
+        password = "" if self.password is None else self.password.read()
+        return ProxyOfNow(self.url, self.user, password)
+
+
 class Exchange(Section):
     """The exchange and what is known of it beforehand."""
 
     aud: Aud
     url: Url
+    more_urls: Annotated[tuple[Url, ...], Field(strict=False, max_length=7)] = ()
+    proxy: Proxy | None = None
     ca_sha256: Digest
     kid: Kid
     retry_base_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
@@ -164,15 +206,28 @@ class Push(Section):
     worker_memory_mb: Annotated[int, Field(ge=256, le=65_536)] = 1024
     statement_timeout_s: Annotated[int, Field(ge=1, le=86_400)] = 3600
     poll_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
-    keep_hours_after_loaded: Annotated[float, Field(ge=0, le=8760)] = 24.0
-    keep_days_after_stored: Annotated[float, Field(ge=1, le=3650)] = 30.0
+
+
+class Bandwidth(Section):
+    """What uploads may use at a time of day."""
+
+    window: Window
+    kb_s: Annotated[int, Field(ge=64, le=10_000_000)]
+
+
+class Uplink(Section):
+    """How batches share the line."""
+
+    streams: Annotated[int, Field(ge=1, le=16)] = 4
+    bandwidth: Annotated[tuple[Bandwidth, ...], Field(strict=False, max_length=16)] = ()
 
 
 class Spool(Section):
-    """Bounds of the spool; at either of them reading stops."""
+    """Bounds of the spool, at which reading stops, and the reserve for all else."""
 
     quota_mb: Annotated[int, Field(ge=64, le=10_000_000)] = 4096
     free_floor_mb: Annotated[int, Field(ge=0, le=10_000_000)] = 512
+    ballast_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 64
 
 
 class Quality(Section):
@@ -205,7 +260,6 @@ class Lookup(Section):
 
 
 Times = Annotated[str, AfterValidator(check_times)]
-Window = Annotated[str, AfterValidator(check_window)]
 
 
 class Schedule(Section):
@@ -214,10 +268,11 @@ class Schedule(Section):
     full: Times = OFF
     incremental: Times = OFF
     deletes: Times = OFF
+    reconcile: Times = OFF
     off_peak: Annotated[tuple[Window, ...], Field(strict=False, max_length=16)] = ()
     jitter_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
 
-    @field_validator("incremental", "deletes")
+    @field_validator("incremental", "deletes", "reconcile")
     @classmethod
     def _readable(cls, times: str, info: ValidationInfo) -> str:
         """Times that nothing would happen at are a fault."""
@@ -251,17 +306,19 @@ LIMITS_EXPECTED = "defaults, or the name of a source"
 
 
 class Audit(Section):
-    """How long evidence is kept, and how often the log is witnessed."""
+    """How often the audit log is witnessed."""
 
-    evidence_days: Annotated[int, Field(ge=1, le=36_500)] = 1095
     checkpoint_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
     checkpoint_records: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
 
 
-class Quarantine(Section):
-    """How long withheld rows are kept."""
+class Keep(Section):
+    """How long what is on this machine's disk stays; receipts stay for ever."""
 
-    keep_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    loaded_hours: Annotated[float, Field(ge=0, le=87_600)] = 24.0
+    stored_days: Annotated[float, Field(ge=1, le=3650)] = 30.0
+    quarantine_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    evidence_days: Annotated[int, Field(ge=1, le=36_500)] = 1095
 
 
 class Log(Section):
@@ -289,11 +346,12 @@ class Settings(Section):
         WithJsonSchema(SOURCES_SCHEMA),
     ]
     push: Push = Push()
+    uplink: Uplink = Uplink()
     spool: Spool = Spool()
     quality: Quality = Quality()
     lookup: Lookup = Lookup()
     audit: Audit = Audit()
-    quarantine: Quarantine = Quarantine()
+    keep: Keep = Keep()
     log: Log = Log()
     limits: Mapping[str, SourceLimits] = {}
     schedule: Mapping[Code, Schedule] = {}
@@ -318,6 +376,17 @@ class Settings(Section):
             ),
         )
 
+    def ceiling(self, now: datetime) -> float | None:
+        """Most bytes a second that uploads may send at a moment, None for any number.
+
+        The first window that the local time lies in counts.
+        """
+        clock = now.astimezone(ZoneInfo(self.agent.timezone)).time()
+        for limit in self.uplink.bandwidth:
+            if inside(limit.window, clock):
+                return limit.kb_s * 1000.0
+        return None
+
     def plans(self, resource: str) -> dict[ScheduledKind, Plan]:
         """The times of a resource by kind; what is off is left out.
 
@@ -328,6 +397,7 @@ class Settings(Section):
         times: tuple[tuple[ScheduledKind, str, tuple[str, ...]], ...] = (
             ("full", found.full, windows),
             ("deletes", found.deletes, windows),
+            ("reconcile", found.reconcile, windows),
             ("incremental", found.incremental, ()),
         )
         zone, jitter = self.agent.timezone, found.jitter_s

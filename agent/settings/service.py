@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from agent.errors import ConfigInvalid, Fault
 from agent.settings.load import load, read
+from agent.settings.model import Exchange
 
 Resolve = Callable[[str], Iterable[str]]
 """A host's addresses; raises OSError when it has none."""
@@ -51,7 +52,7 @@ def needs(config: Path) -> Needs:
         ConfigInvalid: they cannot be used; with every fault.
     """
     settings = load(config, secrets=False)
-    hosts = {"exchange.url": urlsplit(settings.exchange.url).hostname or ""}
+    hosts = dict(_of_the_exchange(settings.exchange))
     for name, source in settings.sources.items():
         host = source.options.get("host")
         if isinstance(host, str) and not host.startswith("/"):
@@ -59,8 +60,19 @@ def needs(config: Path) -> Needs:
     return Needs(hosts, tuple(sorted(set(_credentials(read(config))))))
 
 
+def _of_the_exchange(exchange: Exchange) -> Iterator[tuple[str, str]]:
+    urls = {"exchange.url": exchange.url}
+    for number, url in enumerate(exchange.more_urls):
+        urls[f"exchange.more_urls[{number}]"] = url
+    if exchange.proxy is not None:  # the only one that is connected to
+        urls = {"exchange.proxy.url": exchange.proxy.url}
+    for key, url in urls.items():
+        yield key, urlsplit(url).hostname or ""
+
+
 def _credentials(tables: Mapping[str, Any]) -> Iterator[str]:
-    for table in tables.get("sources", {}).values():
+    proxy = tables.get("exchange", {}).get("proxy", {})
+    for table in (*tables.get("sources", {}).values(), proxy):
         for value in table.values():
             if isinstance(value, dict) and isinstance(value.get("credential"), str):
                 yield value["credential"]

@@ -22,13 +22,14 @@ INLINE = (
     ' { credential = "NAME" }; a secret never stands in this file'
 )
 
-_SECRET_SCHEMA: dict[str, Any] = {
+SECRET_SCHEMA: dict[str, Any] = {
     "type": "object",
     "minProperties": 1,
     "maxProperties": 1,
     "additionalProperties": False,
     "properties": {"file": {"type": "string"}, "credential": {"type": "string"}},
 }
+"""JSON Schema of where a secret lies."""
 SOURCES_SCHEMA: dict[str, Any] = {
     "type": "object",
     "default": {},
@@ -37,7 +38,7 @@ SOURCES_SCHEMA: dict[str, Any] = {
         "required": ["connector"],
         "properties": {
             "connector": {"type": "string"},
-            **dict.fromkeys(sorted(SECRET_KEYS), _SECRET_SCHEMA),
+            **dict.fromkeys(sorted(SECRET_KEYS), SECRET_SCHEMA),
         },
     },
 }
@@ -122,7 +123,7 @@ def source(
             continue
         where = f"sources.{name}.{key}"
         if key in SECRET_KEYS or known.get(key, {}).get("secret"):
-            found = _secret(where, value, places, note)
+            found = secret_of(where, value, places, note)
             if found is not None:
                 secrets[key] = found
         else:
@@ -136,7 +137,8 @@ def source(
     return Source(connector, options, secrets)
 
 
-def _secret(key: str, value: object, places: Places, note: Note) -> Secret | None:
+def secret_of(key: str, value: object, places: Places, note: Note) -> Secret | None:
+    """Where a secret lies, by the table that says so; else a fault goes to ``note``."""
     if isinstance(value, dict) and len(value) == 1:
         [(kind, text)] = value.items()
         if kind == "file" and isinstance(text, str) and text:

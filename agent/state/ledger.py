@@ -17,7 +17,7 @@ the database does not do what it must.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,11 +35,14 @@ class Ledger:
 
     Args:
         path: the database file; made if it is not there.
+        before: called before each transaction; may make room on the disk.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, before: Callable[[], None] = lambda: None
+    ) -> None:
         self.path = path
-        self._connection = Connection(path, LEDGER)
+        self._connection = Connection(path, LEDGER, before=before)
 
     def close(self) -> None:
         """Close the database; the ledger cannot be used afterwards."""

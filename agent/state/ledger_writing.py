@@ -119,6 +119,15 @@ class Writing:
         """Whether a batch has its record."""
         return was_pushed(self._db, resource, epoch, seq)
 
+    def left_as(self, resource: str, epoch: int, seq: int) -> str | None:
+        """The record of a batch that left; None if no earlier transaction has it."""
+        found = self._db.execute(
+            "SELECT line FROM pushed JOIN leaves ON leaves.n = pushed.leaf"
+            " WHERE resource = ? AND epoch = ? AND seq = ?",
+            [resource, epoch, seq],
+        ).fetchone()
+        return None if found is None else str(found[0])
+
     def newest_rev(self) -> int:
         """Number of the newest policy, 0 for none."""
         found = self._db.execute("SELECT max(rev) FROM policies").fetchone()[0]

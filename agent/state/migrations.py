@@ -189,6 +189,86 @@ STEP_5 = (
 
 STEP_6 = (
     """
+    CREATE TABLE manifests (
+        stream INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        line TEXT NOT NULL,
+        PRIMARY KEY (stream, epoch, seq),
+        FOREIGN KEY (stream, epoch, seq) REFERENCES batches (stream, epoch, seq)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE receipts_2 (
+        stream INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('stored', 'loaded', 'rejected')),
+        code TEXT,
+        n_upsert INTEGER,
+        n_delete INTEGER,
+        n_keep INTEGER,
+        at TEXT NOT NULL,
+        jws TEXT NOT NULL,
+        kept_at TEXT NOT NULL,
+        voucher TEXT,
+        PRIMARY KEY (stream, epoch, seq, state, at),
+        FOREIGN KEY (stream, epoch, seq) REFERENCES batches (stream, epoch, seq)
+    )
+    """,
+    "INSERT INTO receipts_2 SELECT *, NULL FROM receipts ORDER BY rowid",
+    "DROP TABLE receipts",
+    "ALTER TABLE receipts_2 RENAME TO receipts",
+    """
+    CREATE TABLE counts (
+        stream INTEGER PRIMARY KEY REFERENCES streams (id),
+        run TEXT NOT NULL REFERENCES runs (id),
+        rows INTEGER NOT NULL,
+        at TEXT NOT NULL
+    )
+    """,
+)
+"""Receipts as evidence: with line 1 of their batch, and the directory that vouched for
+their key; of a batch that was sent again, every one. What the centre counted."""
+
+STEP_7 = (
+    """
+    CREATE TABLE reconciles (
+        run TEXT PRIMARY KEY,
+        stream INTEGER NOT NULL REFERENCES streams (id),
+        report TEXT,
+        at TEXT,
+        found TEXT,
+        reply TEXT
+    )
+    """,
+    "CREATE INDEX reconciles_of_stream ON reconciles (stream)",
+    """
+    CREATE TABLE recalls (
+        stream INTEGER PRIMARY KEY REFERENCES streams (id),
+        run TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        at TEXT NOT NULL,
+        proven_at TEXT
+    )
+    """,
+)
+"""What comparisons with the centre found, and which resources are recalled."""
+
+STEP_8 = (
+    "ALTER TABLE epochs ADD COLUMN cause TEXT",
+    """
+    CREATE TABLE disk (
+        at TEXT PRIMARY KEY,
+        free INTEGER NOT NULL,
+        used INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+"""What made an epoch needed, and how full the disk was from time to time."""
+
+STEP_9 = (
+    """
     CREATE TABLE deaths (
         stream INTEGER PRIMARY KEY REFERENCES streams (id),
         times INTEGER NOT NULL,
@@ -199,5 +279,15 @@ STEP_6 = (
 )
 """How often the worker of a stream died in a row."""
 
-STEPS: tuple[tuple[str, ...], ...] = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6)
+STEPS: tuple[tuple[str, ...], ...] = (
+    STEP_1,
+    STEP_2,
+    STEP_3,
+    STEP_4,
+    STEP_5,
+    STEP_6,
+    STEP_7,
+    STEP_8,
+    STEP_9,
+)
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

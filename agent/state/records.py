@@ -13,6 +13,8 @@ from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
 
 BatchState = Literal["waiting", "stored", "loaded", "rejected", "dropped"]
+Place = tuple[int, int]
+"""(epoch, seq) of a batch in its stream; (0, 0) is before all of them."""
 RunState = Literal["queued", "reading", "read", "held", "failed", "interrupted"]
 
 
@@ -48,10 +50,37 @@ class Stream:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch to open: the new head and the signed position that it rests on."""
+    """An epoch to open: the new head and the signed position that it rests on.
+
+    ``cause`` is what made it needed, more exactly than the head's reason.
+    """
 
     head: Head
     position: str
+    at: str
+    cause: str = ""
+
+
+@dataclass(frozen=True)
+class DiskSample:
+    """How full the disk was.
+
+    Args:
+        at: when, wire grammar.
+        free: bytes left on it.
+        used: bytes of batch files.
+    """
+
+    at: str
+    free: int
+    used: int
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Why and when the epoch of a stream was opened."""
+
+    cause: str
     at: str
 
 
@@ -85,6 +114,7 @@ class NewBatch:
         assumes: what that relies on.
         reasons: quarantine code -> rows.
         warnings: rule name -> rows.
+        line: line 1 of the file, the exact text that was signed.
     """
 
     stream: int
@@ -112,6 +142,7 @@ class NewBatch:
     assumes: tuple[str, ...] = ()
     reasons: Mapping[str, int] = field(default_factory=dict)
     warnings: Mapping[str, int] = field(default_factory=dict)
+    line: str | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +193,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class NewReceipt:
-    """A verified receipt of one of our batches."""
+    """A verified receipt of one of our batches.
+
+    Args:
+        at: the exchange's clock.
+        jws: the exact text that was received.
+        voucher: SHA-256 of the directory that has its key, lower hex; None if that
+            could not be kept.
+    """
 
     epoch: int
     seq: int
@@ -171,6 +209,7 @@ class NewReceipt:
     rows: Rows | None
     at: str
     jws: str
+    voucher: str | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +224,30 @@ class KeptReceipt:
     at: str
     jws: str
     kept_at: str
+    voucher: str | None = None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A receipt with line 1 of its batch, None if that was not kept."""
+
+    receipt: KeptReceipt
+    line: str | None
+
+
+@dataclass(frozen=True)
+class Count:
+    """What the centre counted of a stream.
+
+    Args:
+        run: whose last batch was the last that was loaded then.
+        rows: of its table.
+        at: the exchange's clock.
+    """
+
+    run: str
+    rows: int
+    at: str
 
 
 @dataclass(frozen=True)
@@ -307,6 +370,8 @@ class Sums:
         rows: rows by the manifests.
         quality: source rows by the manifests.
         states: state -> batches.
+        uneven: batches that do not account for every source row.
+        overkept: batches with more keys kept than rows withheld.
     """
 
     batches: int
@@ -316,3 +381,5 @@ class Sums:
     rows: Rows
     quality: Quality
     states: Mapping[str, int]
+    uneven: int = 0
+    overkept: int = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,7 +106,7 @@ def batch(r: Record) -> Batch:
 
 
 def receipt_values(new: NewReceipt) -> list[Any]:
-    """The columns of ``receipts`` from ``epoch`` to ``jws``."""
+    """The columns of ``receipts`` from ``epoch`` to ``jws``; see its insertion."""
     rows = new.rows
     counts = (
         (None, None, None) if rows is None else (rows.upsert, rows.delete, rows.keep)
@@ -126,6 +125,7 @@ def kept_receipt(r: Record) -> KeptReceipt:
         at=r["at"],
         jws=r["jws"],
         kept_at=r["kept_at"],
+        voucher=r["voucher"],
     )
 
 
@@ -154,20 +154,23 @@ def catalog(r: Record) -> Catalog:
 
 
 def sums(records: Sequence[Record]) -> Sums:
-    """Rows of ``batches`` with the receipts' upserts, added up."""
-    by_state: Counter[str] = Counter(r["state"] for r in records)
+    """Batches by state with the receipts' upserts, added up."""
 
     def upserts(*states: str) -> int:
         return sum(r["n_upsert"] for r in records if r["state"] in states)
 
     return Sums(
-        batches=len(records),
+        batches=sum(r["batches"] for r in records),
         open_upsert=upserts("waiting", "stored"),
-        loaded_upsert=sum(r["receipted"] or 0 for r in records),
+        loaded_upsert=sum(
+            r["receipted"] or 0 for r in records if r["state"] == "loaded"
+        ),
         lost_upsert=upserts("rejected", "dropped"),
         rows=sum((_rows(r) for r in records), Rows(0, 0, 0)),
         quality=sum((_quality(r) for r in records), Quality(0, 0, 0)),
-        states=dict(by_state),
+        states={r["state"]: r["batches"] for r in records},
+        uneven=sum(r["uneven"] for r in records),
+        overkept=sum(r["overkept"] for r in records),
     )
 
 

@@ -21,21 +21,27 @@ from agent.model.column import Column
 from agent.model.job import Resume
 from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
-from agent.state import cuts, deaths
+from agent.state import cuts, deaths, disk, halts, proofs
 from agent.state import rows as row
 from agent.state.database import Connection
 from agent.state.deaths import Deaths
+from agent.state.reconciles import Reconciles
 from agent.state.records import (
     Batch,
     BatchState,
     Catalog,
     Complete,
+    Count,
+    DiskSample,
     Epoch,
     KeptDue,
     KeptFrontier,
     KeptReceipt,
     NewBatch,
     NewReceipt,
+    Opened,
+    Place,
+    Proof,
     Run,
     RunEnd,
     RunState,
@@ -48,6 +54,10 @@ from agent.state.records import (
 
 ALL = ""
 """The name under which a pause of everything is kept."""
+_OPEN_STATES = frozenset({"waiting", "stored"})
+_OPEN = " AND state IN ('waiting', 'stored')"
+"""Said in just these words, SQLite takes the index of the few batches that are open,
+and not the one of all that ever were."""
 
 
 class State:
@@ -56,10 +66,17 @@ class State:
     Args:
         path: the database file; made if it is not there.
         new_incarnation: makes 32 lower hex digits, used when the file is made.
+        before: called before each transaction; may make room on the disk.
     """
 
-    def __init__(self, path: Path, *, new_incarnation: Callable[[], str]) -> None:
-        self._connection = Connection(path)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        new_incarnation: Callable[[], str],
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._connection = Connection(path, before=before)
         with self._connection.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO meta VALUES ('incarnation', ?)",
@@ -70,6 +87,11 @@ class State:
         """Close the database; the state cannot be used afterwards."""
         self._connection.close()
 
+    @property
+    def reconciles(self) -> Reconciles:
+        """What comparisons with the centre found, and what is recalled."""
+        return Reconciles(self._connection)
+
     # --- streams ------------------------------------------------------------------
 
     @property
@@ -79,10 +101,22 @@ class State:
             found = db.execute("SELECT value FROM meta WHERE name = 'incarnation'")
             return str(found.fetchone()[0])
 
-    def renew_incarnation(self, value: str) -> None:
-        """Begin a new life: the exchange proved that this state is an old copy."""
+    def renew_incarnation(self, value: str, *, after: str) -> str:
+        """Begin a new life: the exchange proved that this state is an old copy.
+
+        Args:
+            value: of the new life.
+            after: of the life that ends; another stream may have ended it already.
+
+        Returns:
+            The incarnation that holds now.
+        """
         with self._connection.transaction() as db:
-            db.execute("UPDATE meta SET value = ? WHERE name = 'incarnation'", [value])
+            db.execute(
+                "UPDATE meta SET value = ? WHERE name = 'incarnation' AND value = ?",
+                [value, after],
+            )
+            return self.incarnation
 
     def stream(self, key: StreamKey) -> Stream:
         """The stream of this identity; it is made if it is new."""
@@ -114,7 +148,8 @@ class State:
                 [*_head(head), stream],
             )
             db.execute(
-                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO epochs (stream, epoch, reason, prev, incarnation,"
+                " position, opened_at, cause) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     stream,
                     head.epoch,
@@ -123,6 +158,7 @@ class State:
                     head.incarnation,
                     epoch.position,
                     epoch.at,
+                    epoch.cause,
                 ],
             )
             db.execute(
@@ -139,6 +175,21 @@ class State:
                 [stream, epoch],
             ).fetchone()
             return None if found is None else found[0]
+
+    def opened(self, stream: int, epoch: int) -> Opened | None:
+        """Why and when an epoch was begun."""
+        with self._connection.transaction() as db:
+            return halts.opened(db, stream, epoch)
+
+    def receipted(self, stream: int) -> tuple[int, int]:
+        """(epoch, seq) of the newest batch with a receipt, (0, 0) if there is none."""
+        with self._connection.transaction() as db:
+            return halts.receipted(db, stream)
+
+    def halt_all(self, code: str, detail: str, *, at: str) -> None:
+        """Every stream waits for a person."""
+        with self._connection.transaction() as db:
+            halts.halt_all(db, code, detail, at)
 
     # --- batches ------------------------------------------------------------------
 
@@ -165,6 +216,7 @@ class State:
                 " 'waiting', 0, ?, NULL)",
                 row.batch_values(new),
             )
+            proofs.keep_line(db, new)
             cuts.advance(db, new)
 
     def batch(self, stream: int, epoch: int, seq: int) -> Batch | None:
@@ -182,10 +234,11 @@ class State:
     ) -> tuple[Batch, ...]:
         """Batches of a stream in these states, in chain order."""
         marks = ", ".join("?" * len(states))
+        index = _OPEN if _OPEN_STATES.issuperset(states) else ""
         with self._connection.transaction() as db:
             found = db.execute(
                 # Only question marks are put in.
-                f"SELECT * FROM batches WHERE stream = ? AND state IN ({marks})"  # noqa: S608
+                f"SELECT * FROM batches WHERE stream = ? AND state IN ({marks}){index}"  # noqa: S608
                 " ORDER BY epoch, seq LIMIT ?",
                 [stream, *states, limit],
             )
@@ -199,7 +252,7 @@ class State:
         with self._connection.transaction() as db:
             found = db.execute(
                 "SELECT b.* FROM batches b WHERE b.stream = ? AND b.state = 'stored'"
-                " AND (b.mode <> 'full' OR EXISTS"
+                " AND b.state IN ('waiting', 'stored') AND (b.mode <> 'full' OR EXISTS"
                 " (SELECT 1 FROM batches f WHERE f.run = b.run AND f.final = 1"
                 " AND f.state IN ('stored', 'loaded')))"
                 " ORDER BY b.epoch, b.seq",
@@ -209,10 +262,11 @@ class State:
 
     def amount(self, stream: int, state: BatchState) -> tuple[int, int]:
         """(batches, bytes) of a stream in a state."""
+        index = _OPEN if state in _OPEN_STATES else ""
         with self._connection.transaction() as db:
             found = db.execute(
-                "SELECT count(*), coalesce(sum(size), 0) FROM batches"
-                " WHERE stream = ? AND state = ?",
+                "SELECT count(*), coalesce(sum(size), 0) FROM batches"  # noqa: S608
+                f" WHERE stream = ? AND state = ?{index}",  # our own text
                 [stream, state],
             ).fetchone()
             return int(found[0]), int(found[1])
@@ -253,7 +307,7 @@ class State:
             return dict(found.fetchall())
 
     def purgeable(
-        self, *, loaded_before: str, stored_before: str
+        self, *, loaded_before: str, stored_before: str, limit: int = -1
     ) -> tuple[tuple[str, Batch], ...]:
         """(resource, batch) whose file may go: long settled, or dropped."""
         with self._connection.transaction() as db:
@@ -263,8 +317,8 @@ class State:
                 " WHERE b.gone = 0 AND (b.state = 'dropped'"
                 " OR (b.state IN ('loaded', 'rejected') AND b.settled_at <= ?)"
                 " OR (b.state = 'stored' AND b.settled_at <= ?))"
-                " ORDER BY b.settled_at, b.stream, b.epoch, b.seq",
-                [loaded_before, stored_before],
+                " ORDER BY b.settled_at, b.stream, b.epoch, b.seq LIMIT ?",
+                [loaded_before, stored_before, limit],
             )
             return tuple((str(r["resource"]), row.batch(r)) for r in row.many(found))
 
@@ -288,8 +342,8 @@ class State:
         """
         with self._connection.transaction() as db:
             db.execute(
-                "INSERT OR IGNORE INTO receipts VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-                [stream, *row.receipt_values(new), at],
+                "INSERT OR IGNORE INTO receipts VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                [stream, *row.receipt_values(new), at, new.voucher],
             )
             changed = db.execute(
                 "UPDATE batches SET state = ?1, settled_at = ?2"
@@ -321,6 +375,61 @@ class State:
                 [stream, epoch, seq],
             )
             return tuple(row.kept_receipt(r) for r in row.many(found))
+
+    def line(self, stream: int, epoch: int, seq: int) -> str | None:
+        """Line 1 of a batch as it was signed, or None if it was not kept."""
+        with self._connection.transaction() as db:
+            return proofs.line(db, stream, epoch, seq)
+
+    def proofs(
+        self, stream: int, *, since: str, after: Place, limit: int
+    ) -> tuple[Proof, ...]:
+        """Receipts signed since then with their manifests, by batch, oldest first.
+
+        Given are those of the next ``limit`` batches behind ``after``.
+        """
+        with self._connection.transaction() as db:
+            return proofs.proofs(db, stream, since=since, after=after, limit=limit)
+
+    def stream_of(self, key: StreamKey) -> int | None:
+        """Number of a stream that there is, though its resource may be gone."""
+        with self._connection.transaction() as db:
+            return proofs.stream_of(db, key)
+
+    def resources(self, producer: str, aud: str) -> tuple[str, ...]:
+        """What was ever to be sent, though it may not leave any more."""
+        with self._connection.transaction() as db:
+            return proofs.resources(db, producer, aud)
+
+    def kept_files(self, stream: int, *, after: Place, limit: int) -> tuple[Batch, ...]:
+        """Batches behind a place whose files must be there, in chain order."""
+        with self._connection.transaction() as db:
+            return proofs.kept_files(db, stream, after=after, limit=limit)
+
+    def offered(self, stream: int, *, after: Place) -> tuple[Batch, ...]:
+        """Batches behind a place that were not given up, in chain order."""
+        with self._connection.transaction() as db:
+            return proofs.offered(db, stream, after=after)
+
+    def sealed_since(self, stream: int, *, since: str, limit: int) -> tuple[Batch, ...]:
+        """Batches that were sealed since then and not given up, in chain order."""
+        with self._connection.transaction() as db:
+            return proofs.sealed_since(db, stream, since=since, limit=limit)
+
+    def wait_again(self, stream: int, after: Place) -> int:
+        """Batches behind a place are to be sent again as they are; how many."""
+        with self._connection.transaction() as db:
+            return proofs.wait_again(db, stream, after)
+
+    def count(self, stream: int) -> Count | None:
+        """What the centre counted last, or None."""
+        with self._connection.transaction() as db:
+            return proofs.count(db, stream)
+
+    def keep_count(self, stream: int, new: Count) -> None:
+        """What the centre counted, in place of what was kept."""
+        with self._connection.transaction() as db:
+            proofs.keep_count(db, stream, new)
 
     # --- runs ---------------------------------------------------------------------
 
@@ -420,6 +529,17 @@ class State:
             records = row.many(found)
             return row.run(records[0]) if records else None
 
+    def last_whole(self, stream: int) -> Run | None:
+        """The newest run of a stream that has read the whole table, or None."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT * FROM runs WHERE stream = ? AND state = 'read'"
+                " AND kind IN ('full', 'diff') ORDER BY rowid DESC LIMIT 1",
+                [stream],
+            )
+            records = row.many(found)
+            return row.run(records[0]) if records else None
+
     def unfinished_runs(self) -> tuple[Run, ...]:
         """Runs that were queued or reading when the process ended, oldest first."""
         with self._connection.transaction() as db:
@@ -432,9 +552,16 @@ class State:
         """The batches of a run, added up."""
         with self._connection.transaction() as db:
             found = db.execute(
-                "SELECT b.*, r.n_upsert AS receipted FROM batches b"
-                " LEFT JOIN receipts r ON r.stream = b.stream AND r.epoch = b.epoch"
-                " AND r.seq = b.seq AND r.state = 'loaded' WHERE b.run = ?",
+                "SELECT state, count(*) AS batches, sum(n_upsert) AS n_upsert,"
+                " sum(n_delete) AS n_delete, sum(n_keep) AS n_keep,"
+                " sum(n_read) AS n_read, sum(n_quarantined) AS n_quarantined,"
+                " sum(n_skipped) AS n_skipped,"
+                " sum(n_read <> n_upsert + n_quarantined + n_skipped) AS uneven,"
+                " sum(n_keep > n_quarantined) AS overkept,"
+                " sum((SELECT r.n_upsert FROM receipts r"
+                " WHERE r.stream = b.stream AND r.epoch = b.epoch AND r.seq = b.seq"
+                " AND r.state = 'loaded' ORDER BY r.rowid DESC LIMIT 1)) AS receipted"
+                " FROM batches b WHERE run = ? GROUP BY state",
                 [run],
             )
             return row.sums(row.many(found))
@@ -534,6 +661,18 @@ class State:
                 [stream, kind, other],
             ).fetchone()
             return None if found is None else str(found[0])
+
+    # --- the disk -----------------------------------------------------------------
+
+    def note_disk(self, sample: DiskSample, *, oldest: str) -> None:
+        """Keep how full the disk is, and nothing from before ``oldest``."""
+        with self._connection.transaction() as db:
+            disk.add(db, sample, oldest=oldest)
+
+    def disk(self, since: str) -> tuple[DiskSample, ...]:
+        """How full it was from a moment on, oldest first."""
+        with self._connection.transaction() as db:
+            return disk.samples(db, since)
 
     # --- catalogs, pauses ---------------------------------------------------------
 

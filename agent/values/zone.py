@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -51,9 +52,20 @@ class Zone:
 
     def __init__(self, name: str) -> None:
         self._zone = ZoneInfo(name)
+
+    @cached_property
+    def _known(self) -> tuple[Times, Times]:
+        """Starts and states; they take some 30 ms, and not every run needs them."""
         starts, states = _stretches(self._zone)
-        self._starts = np.array(starts, np.int64)
-        self._states = np.array(states, np.int64)
+        return np.array(starts, np.int64), np.array(states, np.int64)
+
+    @property
+    def _starts(self) -> Times:
+        return self._known[0]
+
+    @property
+    def _states(self) -> Times:
+        return self._known[1]
 
     def to_utc(self, local: Times) -> Resolved:
         """Each local time in UTC.

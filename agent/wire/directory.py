@@ -204,10 +204,22 @@ class Directory:
             BadSignature: a statement is not signed as the chain demands.
         """
         entry = self.node(node)
+        revoked = entry is not None and entry.status == "revoked"
+        if revoked or node in self.revoked.nodes:
+            raise UnknownKey(f"directory: {node} is revoked")
+        return self.statements(node)
+
+    def statements(self, node: str) -> KeyChain:
+        """The verified statements of a node, though it is revoked by now.
+
+        Raises:
+            UnknownKey: the directory has no such node.
+            MalformedMessage: a statement breaks the format or the chain.
+            BadSignature: a statement is not signed as the chain demands.
+        """
+        entry = self.node(node)
         if entry is None or not entry.statements:
             raise UnknownKey(f"directory: no keys of {node}")
-        if entry.status == "revoked" or node in self.revoked.nodes:
-            raise UnknownKey(f"directory: {node} is revoked")
         if node not in self._chains:
             chain = key_chain.chain(entry.statements)
             if chain.node != node:

@@ -10,7 +10,7 @@ from pymysql.connections import Connection
 
 from connectors import findings
 from connectors.contract import Finding, Limits, SourceError, StreamSpec
-from connectors.mysql import changes, health
+from connectors.mysql import changes, health, numbers
 from connectors.mysql.catalog import Table, bound, look_up, name_of, quoted
 from connectors.mysql.columns import FITS
 from connectors.mysql.login import ServerError, connection, our_errors, rows
@@ -103,13 +103,13 @@ def _stream(
     found = _rights(table, stream, account) + _types(table, stream)
     if not found:
         found.append(findings.readable(dotted, len(stream.columns)))
-        found += _increments(table, stream, account, told)
+        found += _increments(db, table, stream, account, told)
     return found + _advice(db, table, stream, account)
 
 
 def _wanted(stream: StreamSpec) -> list[str]:
-    """The columns that are read, the stamp included."""
-    names = [*(c.name for c in stream.columns), stream.stamp]
+    """The columns that are read, stamp and number included."""
+    names = [*(c.name for c in stream.columns), stream.stamp, stream.number]
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
@@ -132,8 +132,8 @@ def _unseen(
 
 def _hidden(db: Connection[Any], config: Mapping[str, Any], stream: StreamSpec) -> bool:
     try:
-        stamp = [stream.stamp] if stream.stamp else []
-        bound(db, stream, str(config["database"]), stamp)
+        marks = [mark for mark in (stream.stamp, stream.number) if mark]
+        bound(db, stream, str(config["database"]), marks)
     except SourceError as e:
         return e.kind == "right"
     return False
@@ -175,13 +175,20 @@ def _types(table: Table, stream: StreamSpec) -> list[Finding]:
 
 
 def _increments(
-    table: Table, stream: StreamSpec, account: str, told: changes.Activity
+    db: Connection[Any],
+    table: Table,
+    stream: StreamSpec,
+    account: str,
+    told: changes.Activity,
 ) -> list[Finding]:
     name = ".".join(table.name)
     try:
         stamp = changes.stamp_of(table, stream.stamp)
     except SourceError as e:
         return [findings.from_error(e)]
+    promised = changes.increments(table, stamp, told)
+    if promised is None and stream.number:
+        return _number(db, table, stream.number, account, told)
     if stamp is None or not table.transactional:
         return [
             Finding(
@@ -195,7 +202,7 @@ def _increments(
                 " INDEX (`fep_changed`);",
             )
         ]
-    found = []
+    found = [findings.number_unused(name, changes.METHOD)] if stream.number else []
     if not told.told:
         found.append(
             Finding(
@@ -220,6 +227,33 @@ def _increments(
                 stamp.name,
             )
         )
+    return found
+
+
+def _number(
+    db: Connection[Any],
+    table: Table,
+    number: str,
+    account: str,
+    told: changes.Activity,
+) -> list[Finding]:
+    """Findings about a table whose new rows are known by a growing number."""
+    name, found = ".".join(table.name), []
+    try:
+        numbers.whole(table, number)
+    except SourceError as e:
+        return [findings.from_error(e)]
+    if table.engine is None:
+        found.append(findings.number_index(name, number))
+    elif not any(unique[0] == number for unique in table.unique):
+        index = quoted(f"{number}_fep"[:64])
+        create = f"CREATE UNIQUE INDEX {index} ON {table.quoted} ({quoted(number)});"
+        found.append(findings.number_index(name, number, create))
+    if not told.told:
+        grant = f"GRANT PROCESS ON *.* TO {account};"
+        found.append(findings.writers_hidden(name, grant))
+    elif numbers.written_elsewhere(db, table, told):
+        found.append(findings.writers_elsewhere(name))
     return found
 
 

@@ -17,14 +17,15 @@ from connectors.contract import (
     Caps,
     FoundColumn,
     Frontier,
+    Highest,
     Limits,
     Page,
     Slice,
     SourceError,
     StreamSpec,
 )
-from connectors.mysql import changes
-from connectors.mysql.catalog import Column, Table, bound, look_up, name_of, quoted
+from connectors.mysql import changes, numbers
+from connectors.mysql.catalog import Column, Table, bound, look_up, name_of
 from connectors.mysql.changes import Activity
 from connectors.mysql.columns import Query, query_of
 from connectors.mysql.discover import draft
@@ -114,12 +115,23 @@ class MysqlSession:
         stamp = incremental(table, stream)
         yield from self._resumed(query, changes.condition(stamp, old), resume)
 
-    def oldest_writer(self) -> str | None:
+    def oldest_writer(self, stream: StreamSpec) -> str | None:
         """See the contract."""
         if self._activity is not None:
             raise SourceError("failed", "the snapshot was taken already")
         with connection(self.config, self.limits) as db:
-            return changes.oldest_start(changes.activity(db))
+            table = bound(db, stream, str(self.config["database"]))
+            return numbers.oldest_writer(db, table)
+
+    def highest(self, stream: StreamSpec) -> Highest:
+        """See the contract."""
+        with connection(self.config, self.limits) as db:
+            table = bound(db, stream, str(self.config["database"]))
+            return numbers.highest(db, table, str(stream.number))
+
+    def goes_on(self, since: str, until: str) -> None:
+        """See the contract."""
+        changes.judge(changes.parsed(since), changes.parsed(until))
 
     def server_time(self) -> str:
         """See the contract."""
@@ -129,13 +141,12 @@ class MysqlSession:
     def numbered(
         self,
         stream: StreamSpec,
-        number: str,
         windows: Sequence[tuple[int, int | None]],
         resume: str | None = None,
     ) -> Iterator[Page]:
         """See the contract."""
         table, query = self._query(stream)
-        condition = in_windows(whole_number(table, number), windows)
+        condition = in_windows(numbers.whole(table, str(stream.number)), windows)
         yield from self._resumed(query, condition, resume)
 
     def _resumed(self, query: Query, where: str, resume: str | None) -> Iterator[Page]:
@@ -199,23 +210,6 @@ def planned(
     extra = [stream.stamp] if stream.stamp else []
     table = bound(db, stream, str(config["database"]), extra)
     return table, query_of(table, stream, config.get("encoding"))
-
-
-def whole_number(table: Table, name: str) -> str:
-    """SQL of a column of whole numbers.
-
-    Raises:
-        SourceError: missing, type.
-    """
-    column = table.columns.get(name)
-    at = ".".join(table.name)
-    if column is None:
-        raise SourceError("missing", f"{at} has no column {name}")
-    if column.family != "integer":
-        raise SourceError(
-            "type", f"{at}.{name}: expected a whole number, got {column.native}"
-        )
-    return f"t.{quoted(name)}"
 
 
 def incremental(table: Table, stream: StreamSpec) -> Column:

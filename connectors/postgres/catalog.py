@@ -224,7 +224,15 @@ def bound(db: psycopg.Connection[Any], stream: StreamSpec) -> Table:
         SourceError: missing.
     """
     name = name_of(stream.table, db.info.dbname)
-    table = look_up(db, name)
+    return having(look_up(db, name), name, stream)
+
+
+def having(table: Table | None, name: tuple[str, str], stream: StreamSpec) -> Table:
+    """The table, if it is there and has every column that the stream names.
+
+    Raises:
+        SourceError: missing.
+    """
     if table is None:
         raise SourceError("missing", f"there is no table {'.'.join(name)}")
     absent = [c.name for c in stream.columns if c.name not in table.columns]

@@ -85,7 +85,7 @@ select count(*) from tree t join pg_class c on c.oid = t.oid where c.relkind = '
 
 _ACTIVITY = """
 select clock_timestamp(), min(xact_start),
-  pg_has_role('pg_read_all_stats', 'USAGE')
+  pg_has_role('pg_read_all_stats', 'USAGE') and not pg_is_in_recovery()
 from pg_stat_activity where datname = current_database()
 """
 
@@ -180,8 +180,8 @@ def oldest_start(db: psycopg.Connection[Any]) -> str | None:
     missed that is just being prepared.
 
     Returns:
-        ISO 8601 in UTC; None if the account may not see other sessions, or if a
-        transaction is prepared.
+        ISO 8601 in UTC; None if the account may not see other sessions, if those that
+        write are sessions of another server, or if a transaction is prepared.
     """
     now, start, allowed = db.execute(_ACTIVITY.encode()).fetchone() or (None, None, 0)
     (prepared,) = db.execute(_PREPARED).fetchone() or (1,)

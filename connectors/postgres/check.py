@@ -86,7 +86,9 @@ def _stream(
                 return [findings.table_missing(".".join(name), _tables(db))]
     except SourceError as e:
         return [findings.from_error(e)]
-    absent = [c.name for c in stream.columns if c.name not in table.columns]
+    wanted = [c.name for c in stream.columns]
+    wanted += [stream.number] if stream.number else []
+    absent = [name for name in wanted if name not in table.columns]
     if absent:
         dotted = ".".join(name)
         return [findings.column_missing(dotted, a, table.columns) for a in absent]

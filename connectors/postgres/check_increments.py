@@ -9,7 +9,7 @@ import psycopg
 
 from connectors import findings
 from connectors.contract import Finding, SourceError, StreamSpec
-from connectors.postgres import changes
+from connectors.postgres import changes, numbers
 from connectors.postgres.catalog import Table
 from connectors.sql import quoted
 
@@ -32,6 +32,8 @@ def check(
         promised = changes.increments(table, stream.stamp, foreign_parts=foreign_parts)
     except SourceError as e:
         return [findings.from_error(e)]
+    if promised is None and stream.number:
+        return check_number(db, table, stream.number, user)
     if promised is None:
         return [
             Finding(
@@ -42,6 +44,8 @@ def check(
             )
         ]
     found = _rights(db, table, stream, user)
+    if stream.number:
+        found.append(findings.number_unused(name, changes.METHOD))
     return found + (_stamp_index(table, stream.stamp) if stream.stamp else [])
 
 
@@ -83,6 +87,32 @@ def _rights(
                 f"GRANT pg_read_all_stats TO {to};",
             )
         )
+    return found
+
+
+def check_number(
+    db: psycopg.Connection[Any], table: Table, number: str, user: str
+) -> list[Finding]:
+    """Findings about a table whose new rows are known by a growing number."""
+    name = ".".join(table.name)
+    try:
+        numbers.whole(table, number)
+    except SourceError as e:
+        return [findings.from_error(e)]
+    found = [findings.number_index(name, number)]
+    if not table.columns[number].readable:
+        at = ".".join(map(quoted, table.name))
+        grant = f"GRANT SELECT ({quoted(number)}) ON {at} TO {quoted(user)};"
+        return [findings.number_grant(name, number, grant)]
+    cached = numbers.cached(db, table.name)
+    if cached:
+        remedy = " ".join(f"ALTER SEQUENCE {one} CACHE 1;" for one in cached)
+        found.append(findings.number_cached(name, ", ".join(cached), remedy))
+    if numbers.written_elsewhere(db, table.name):
+        found.append(findings.writers_elsewhere(name))
+    elif changes.oldest_start(db) is None:
+        grant = f"GRANT pg_read_all_stats TO {quoted(user)};"
+        found.append(findings.writers_hidden(name, grant))
     return found
 
 

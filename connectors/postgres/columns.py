@@ -124,9 +124,14 @@ class Query:
         """The key columns in ORDER BY."""
         return tuple(key.part for key in self.keys)
 
-    def select(self, where: str) -> str:
-        """The statement; values are ``c0, c1, …``, odd ones ``o<number>``."""
-        columns = []
+    def select(self, where: str, *more: str) -> str:
+        """The statement; values are ``c0, c1, …``, odd ones ``o<number>``.
+
+        Args:
+            where: the clause, or ``""``.
+            more: SQL of further columns, with their names.
+        """
+        columns = list(more)
         for i, reading in enumerate(self.readings):
             columns.append(f"{reading.value} as c{i}")
             if reading.odd is not None:
@@ -166,12 +171,14 @@ def _finished(
         value = value.cast(reading.target)
     if odd is not None and odd.null_count < len(odd):
         safe = pc.if_else(pc.is_valid(odd), pa.scalar(None, value.type), value)
-        return pc.coalesce(odd, _texts(safe))
+        return pc.coalesce(odd, texts(safe))
     return value
 
 
-def _texts(values: pa.Array[Any]) -> pa.Array[Any]:
-    """Native values as the server prints them, but for zeros at the end."""
+def texts(values: pa.Array[Any]) -> pa.Array[Any]:
+    """Values as the server reads them; native decimals without all of their zeros."""
+    if pa.types.is_string(values.type):
+        return values
     if pa.types.is_decimal(values.type):  # Arrow would print 1E-7
         plain = [None if v is None else format(v, "f") for v in values.to_pylist()]
         return pa.array(plain, pa.string())
@@ -181,8 +188,8 @@ def _texts(values: pa.Array[Any]) -> pa.Array[Any]:
 def _key_value(column: pa.Array[Any], i: int) -> KeyValue:
     """A value as text (or bytes), the same whether its page is native or text."""
     one = column.slice(i, 1)
-    if not (pa.types.is_string(one.type) or pa.types.is_binary(one.type)):
-        one = _texts(one)
+    if not pa.types.is_binary(one.type):
+        one = texts(one)
     value = one[0].as_py()
     return value if value is None or isinstance(value, bytes) else str(value)
 

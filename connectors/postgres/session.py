@@ -17,6 +17,8 @@ from connectors.contract import (
     Caps,
     FoundColumn,
     Frontier,
+    FrontierLost,
+    Highest,
     Increments,
     Limits,
     Page,
@@ -24,12 +26,13 @@ from connectors.contract import (
     SourceError,
     StreamSpec,
 )
-from connectors.postgres import changes
-from connectors.postgres.catalog import Table, bound, look_up, name_of
+from connectors.postgres import changes, numbers, tags
+from connectors.postgres.catalog import Table, bound, having, look_up, name_of
 from connectors.postgres.columns import Query, query_of
 from connectors.postgres.discover import draft
 from connectors.postgres.login import connection, our_errors
 from connectors.postgres.rows import FAULTS, Reader, reader
+from connectors.postgres.tags import TAG, Tagging
 from connectors.sql import (
     PAGE_BYTES,
     Mark,
@@ -37,9 +40,9 @@ from connectors.sql import (
     in_windows,
     mark_after,
     mark_of,
-    quoted,
     token_of,
 )
+from connectors.tags import TaggedKeys, TaggedPage
 
 UNIT_ROWS = 2048
 """Pages are multiples of this many rows: DuckDB's vectors."""
@@ -80,13 +83,15 @@ class PostgresSession:
     clock: Callable[[], float] = time.monotonic
     _reader: Reader | None = None
     _floor: str | None = None
+    _tables: dict[tuple[str, str], Table | None] = field(default_factory=dict)
     _queries: dict[StreamSpec, Query] = field(default_factory=dict)
+    _taggings: dict[StreamSpec, Tagging | None] = field(default_factory=dict)
 
     def describe(self, stream: StreamSpec) -> Sequence[FoundColumn]:
         """See the contract."""
         name = name_of(stream.table, str(self.config["database"]))
         with connection(self.config, self.limits) as db, our_errors():
-            table = look_up(db, name)
+            table = self._tables[name] = look_up(db, name)
         if table is None:
             raise SourceError("missing", f"there is no table {'.'.join(name)}")
         return draft(table).columns
@@ -118,16 +123,29 @@ class PostgresSession:
         changes.judge(old, new)
         query = self._query(stream)
         with connection(self.config, self.limits) as db:
-            table = incremental(db, stream)
+            table = incremental(db, self._bound(db, stream), stream)
         stamp = changes.stamp_floor(table, stream.stamp, old, new)
         yield from self._resumed(changes.changed(query, old, new, stamp), resume)
 
-    def oldest_writer(self) -> str | None:
+    def oldest_writer(self, stream: StreamSpec) -> str | None:
         """See the contract."""
         if self._reader is not None:
             raise SourceError("failed", "the snapshot was taken already")
+        name = name_of(stream.table, str(self.config["database"]))
         with connection(self.config, self.limits) as db, our_errors():
-            return changes.oldest_start(db)
+            return numbers.oldest_writer(db, name)
+
+    def highest(self, stream: StreamSpec) -> Highest:
+        """See the contract."""
+        with connection(self.config, self.limits) as db, our_errors():
+            return numbers.highest(db, bound(db, stream), str(stream.number))
+
+    def goes_on(self, since: str, until: str) -> None:
+        """See the contract."""
+        old, new = changes.parsed(since), changes.parsed(until)
+        changes.judge(old, new)
+        if new.as_of < old.as_of:
+            raise FrontierLost("clock", f"it was {old.as_of}, now it is {new.as_of}")
 
     def server_time(self) -> str:
         """See the contract."""
@@ -137,17 +155,64 @@ class PostgresSession:
     def numbered(
         self,
         stream: StreamSpec,
-        number: str,
         windows: Sequence[tuple[int, int | None]],
         resume: str | None = None,
     ) -> Iterator[Page]:
         """See the contract."""
         query = self._query(stream)
         with connection(self.config, self.limits) as db, our_errors():
-            table = bound(db, stream)
-        column = whole_number(table, number)
+            table = self._bound(db, stream)
+        column = numbers.whole(table, str(stream.number))
         condition = in_windows(column, windows)
         yield from self._resumed(changes.reduced(query, condition), resume)
+
+    def tagging(self, stream: StreamSpec) -> str | None:
+        """See the contract."""
+        found = self._tagging(stream)
+        return None if found is None else found.name
+
+    def tags(self, part: Slice) -> Iterator[TaggedKeys]:
+        """See the contract."""
+        query = tags.keys_only(self._query(part.stream))
+        sql = query.select("", self._tag(part.stream))
+        with self._diagnosed(sql):
+            for batch in self._rows().batches(sql, self.limits.page_rows):
+                yield TaggedKeys(query.rows_of(batch), batch.column(TAG))
+
+    def tagged(
+        self, part: Slice, keys: Sequence[pa.RecordBatch] | None = None
+    ) -> Iterator[TaggedPage]:
+        """See the contract."""
+        query, tag = self._query(part.stream), self._tag(part.stream)
+        wheres = [""] if keys is None else tags.conditions(query, keys)
+        mark = None
+        for where in wheres:
+            sql = query.select(f" where {where}" if where else "", tag)
+            with self._diagnosed(sql):
+                for batch in self._rows().batches(sql, self._page_rows(query.width)):
+                    rows = query.rows_of(batch)
+                    mark = mark_after(rows.num_rows, partial(query.key_at, rows), mark)
+                    yield TaggedPage(rows, token_of(mark), batch.column(TAG))
+
+    def _tag(self, stream: StreamSpec) -> str:
+        """The tag's column.
+
+        Raises:
+            SourceError: failed: the rows cannot be digested.
+        """
+        found = self._tagging(stream)
+        if found is None:
+            raise SourceError("failed", "the server cannot digest these rows")
+        return found.column
+
+    def _tagging(self, stream: StreamSpec) -> Tagging | None:
+        if stream not in self._taggings:
+            query, found = self._query(stream), None
+            if self.version >= tags.SINCE_VERSION:
+                with connection(self.config, self.limits) as db, our_errors():
+                    found = tags.tagging(db, self._bound(db, stream), stream, query)
+            self._taggings[stream] = found
+        return self._taggings[stream]
 
     def _resumed(self, query: Query, resume: str | None) -> Iterator[Page]:
         where, mark = "", None
@@ -184,8 +249,20 @@ class PostgresSession:
     def _query(self, stream: StreamSpec) -> Query:
         if stream not in self._queries:
             with connection(self.config, self.limits) as db:
-                self._queries[stream] = planned(db, self.config, stream)
+                table = self._bound(db, stream)
+                self._queries[stream] = planned(db, self.config, table, stream)
         return self._queries[stream]
+
+    def _bound(self, db: psycopg.Connection[Any], stream: StreamSpec) -> Table:
+        """The stream's table, looked up once a session.
+
+        Raises:
+            SourceError: missing.
+        """
+        name = name_of(stream.table, db.info.dbname)
+        if name not in self._tables:
+            self._tables[name] = look_up(db, name)
+        return having(self._tables[name], name, stream)
 
     @contextmanager
     def _diagnosed(self, sql: str) -> Iterator[None]:
@@ -234,15 +311,18 @@ def _without_delivered(
 
 
 def planned(
-    db: psycopg.Connection[Any], config: Mapping[str, Any], stream: StreamSpec
+    db: psycopg.Connection[Any],
+    config: Mapping[str, Any],
+    table: Table,
+    stream: StreamSpec,
 ) -> Query:
-    """How to read a stream, after the server has agreed to do it.
+    """How to read a stream of a table, after the server has agreed to do it.
 
     Raises:
-        SourceError: missing, type, right.
+        SourceError: type, right.
     """
     query = query_of(
-        bound(db, stream),
+        table,
         stream,
         server_encoding=db.info.parameter_status("server_encoding") or "UTF8",
         encoding=str(config.get("encoding", "utf-8")),
@@ -251,60 +331,45 @@ def planned(
         try:
             db.execute(f"explain {query.select('')}".encode())
         except psycopg.errors.InsufficientPrivilege:
-            table = ".".join(name_of(stream.table, db.info.dbname))
+            name = ".".join(table.name)
             raise SourceError(
-                "right", f"{config['user']} may not select the columns of {table}"
+                "right", f"{config['user']} may not select the columns of {name}"
             ) from None
     return query
 
 
-def whole_number(table: Table, name: str) -> str:
-    """SQL of a column of whole numbers.
-
-    Raises:
-        SourceError: missing, type.
-    """
-    column = table.columns.get(name)
-    at = ".".join(table.name)
-    if column is None:
-        raise SourceError("missing", f"{at} has no column {name}")
-    if column.family != "integer":
-        raise SourceError(
-            "type", f"{at}.{name}: expected a whole number, got {column.native}"
-        )
-    return f"t.{quoted(name)}"
-
-
-def promised(db: psycopg.Connection[Any], stream: StreamSpec) -> Increments | None:
-    """What increments of a stream rest on; None if there can be none.
+def promised(
+    db: psycopg.Connection[Any], table: Table, stream: StreamSpec
+) -> Increments | None:
+    """What increments of a stream of a table rest on; None if there can be none.
 
     Raises:
         SourceError: missing, type.
     """
     with our_errors():
-        table = bound(db, stream)
         foreign_parts = changes.has_foreign_parts(db, table)
     return changes.increments(table, stream.stamp, foreign_parts=foreign_parts)
 
 
-def incremental(db: psycopg.Connection[Any], stream: StreamSpec) -> Table:
+def incremental(db: psycopg.Connection[Any], table: Table, stream: StreamSpec) -> Table:
     """The stream's table, of which there can be increments.
 
     Raises:
         SourceError: missing; type: its rows have no transaction id.
     """
-    if promised(db, stream) is None:
+    if promised(db, table, stream) is None:
         name = ".".join(stream.table)
         raise SourceError("type", f"{name}: rows of a view have no transaction id")
-    with our_errors():
-        return bound(db, stream)
+    return table
 
 
 def capabilities(config: Mapping[str, Any], stream: StreamSpec) -> Caps:
     """See the contract."""
     with connection(config, Limits()) as db:
-        query = planned(db, config, stream)
-        increments = promised(db, stream)
+        with our_errors():
+            table = bound(db, stream)
+        query = planned(db, config, table, stream)
+        increments = promised(db, table, stream)
     return Caps(
         snapshot=True,
         ordered=True,

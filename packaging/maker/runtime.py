@@ -95,8 +95,8 @@ def _make(arch: str, folder: Path) -> None:
     run([BUILD, arch, work / "sources", work / "out"], env=env)
     made = work / "out" / "made"
     _trim(made)
-    _forget(made, work)
-    _judge(made, arch, work)
+    _forget(made)
+    _judge(made, arch)
     for item in made.iterdir():
         item.rename(folder / item.name)
     lines = [f"{s.name} {s.upstream} {s.package} {s.version}" for s in chosen]
@@ -121,14 +121,14 @@ def _trim(made: Path) -> None:
         shutil.rmtree(path)
 
 
-def _forget(made: Path, work: Path) -> None:
+def _forget(made: Path) -> None:
     """Take this machine's folders out of the texts that remember them."""
     for path in (made / "lib" / f"python{PYTHON}").glob("_sysconfig*"):
         text = path.read_text("utf-8")
-        path.write_text(re.sub(re.escape(str(work)) + r"[^\s'\"]*", "/build", text))
+        path.write_text(re.sub(re.escape(str(CACHE)) + r"[^\s'\"]*", "/build", text))
 
 
-def _judge(made: Path, arch: str, work: Path) -> None:
+def _judge(made: Path, arch: str) -> None:
     """Refuse a runtime that would fail elsewhere.
 
     Raises:
@@ -144,10 +144,10 @@ def _judge(made: Path, arch: str, work: Path) -> None:
     newest, path = found.versions["GLIBC"]
     if newest > GLIBC:
         raise Failed(f"{path}: needs glibc {newest}, at most {GLIBC} may be")
-    ours = str(work).encode()
+    ours = str(CACHE).encode()
     for path in sorted(made.rglob("*")):
         if path.is_file() and ours in path.read_bytes():
-            raise Failed(f"{path}: still holds the folder of the build")
+            raise Failed(f"{path}: still holds a folder of the build")
 
 
 def _same_modules(library: Path, reference: Path) -> None:

@@ -58,6 +58,7 @@ checkpoint_s = 1.0
 [spool]
 quota_mb = 64
 free_floor_mb = 4
+ballast_mb = 0
 """
 CITIZEN = {
     "citizen_id": "990102198807231734",
@@ -119,6 +120,12 @@ class Site:
     def pid(self) -> int:
         """The daemon's process, as the machine numbers it; 0 if there is none."""
         return int(self.show("MainPID")["MainPID"])
+
+    def rooms(self) -> set[str]:
+        """What runs of the lookup side beside the daemon: ``door``, ``opener``, …"""
+        words = ("systemd-cgls", "--no-pager", "--full", "--unit=fep.service")
+        said = self.machine.run(*words)
+        return set(re.findall(r"agent\.lookup\.([a-z]+)", said))
 
     def active(self) -> bool:
         """Whether the service has said READY."""
@@ -325,6 +332,9 @@ def test_enrol_and_first_receipt(site: Site, tmp_path: Path) -> None:
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "--quiet", "enable", "--now", "fep")
     assert site.active()
+    before = site.pid()
+    machine.run("systemctl", "reload", "fep")
+    assert (site.active(), site.pid()) == (True, before)
 
     report = site.fep("pull", PERSONS, "--wait")
     assert (report["delivered"], report["balanced"]) == (True, True)
@@ -427,6 +437,8 @@ def test_a_lookup_over_the_listener(site: Site) -> None:
     site.exchange.ask("POST", "/inbound", {"node": NODE, "url": url})
     site.answering(way="listener")
     site.asked()
+    rooms = {"door", "opener", "query"}
+    site.machine.wait(lambda: rooms <= site.rooms(), "every process of this way in")
     signed = site.asker.seal(QUESTION)
     answer = site.asker.send(signed, url=f"{url}/v1/lookups", insecure=True)
     assert (answer.status, answer.problem) == (403, "forbidden")
@@ -439,17 +451,13 @@ def test_a_lookup_over_the_listener(site: Site) -> None:
 
 def test_the_service_reaches_the_exchange_and_nobody_else(site: Site) -> None:
     """The allow-list written from the settings is enforced by the kernel."""
-    listener = f"import socket; s = socket.create_server(({STRANGER!r}, 8443)); input()"
-    within = [
-        "ip",
-        "netns",
-        "exec",
-        site.machine.beside,
-        sys.executable,
-        "-c",
-        listener,
-    ]
-    with subprocess.Popen(within, stdin=subprocess.PIPE) as stranger:
+    listener = f"import socket; s = socket.create_server(({STRANGER!r}, 8443));"
+    listener += " print(flush=True); input()"
+    within = ("ip", "netns", "exec", site.machine.beside, sys.executable, "-c")
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*within, listener], stdin=pipe, stdout=pipe) as stranger:
+        assert stranger.stdout is not None
+        assert stranger.stdout.readline() == b"\n"
         try:
             free = [_reaches(site, a, confined=False) for a in (NEIGHBOUR, STRANGER)]
             held = [_reaches(site, a, confined=True) for a in (NEIGHBOUR, STRANGER)]
@@ -525,14 +533,14 @@ def test_a_reboot_needs_nobody(site: Site) -> None:
 
 def test_a_disk_that_fills_refuses_lookups_first(site: Site) -> None:
     """The rest is kept for the records of pushes, which go on; with room it answers."""
-    ballast = site.disk / "ballast"
-    _fill(ballast, leave=40_000_000)
+    filler = site.disk / "filler"
+    _fill(filler, leave=40_000_000)
     signed = site.asker.seal({**QUESTION, "exp": int(time.time()) + 110})
     assert site.asker.send(signed).problem == "busy"
     assert site.status()["lookups"]["healthy"] is False
     site.deliver("nearly-full")
 
-    ballast.unlink()
+    filler.unlink()
     site.answers(signed)
 
 
@@ -541,8 +549,8 @@ def test_a_full_disk_loses_nothing(site: Site) -> None:
 
     With room again the service begins anew by itself, and both go on.
     """
-    ballast = site.disk / "ballast"
-    _fill(ballast, leave=2_000_000)
+    filler = site.disk / "filler"
+    _fill(filler, leave=2_000_000)
     site.sql("UPDATE person SET name = 'after-full-' || id")
     site.fep("pull", PERSONS)
     site.machine.wait(
@@ -557,7 +565,7 @@ def test_a_full_disk_loses_nothing(site: Site) -> None:
     assert json.loads(said)["error"]["code"] == "audit-write-failed"
     assert site.status()["lookups"]["audit"]["stopped"] == "audit-write-failed"
 
-    ballast.unlink()
+    filler.unlink()
     (site.disk / "more").unlink()
     signed = site.asker.seal({**QUESTION, "exp": int(time.time()) + 120})
     assert site.asker.send(signed).problem == "busy"  # room alone mends nothing
@@ -574,10 +582,10 @@ def test_a_full_disk_loses_nothing(site: Site) -> None:
     assert site.fep("pull", PERMITS, "--wait")["balanced"] is True
 
 
-def _fill(ballast: Path, *, leave: int) -> None:
+def _fill(filler: Path, *, leave: int) -> None:
     """Write until so many bytes of the file system are left."""
-    with ballast.open("wb") as file:
-        size = shutil.disk_usage(ballast.parent).free - leave
+    with filler.open("wb") as file:
+        size = shutil.disk_usage(filler.parent).free - leave
         try:
             while size > 0:
                 size -= file.write(b"\0" * min(size, 65536))
@@ -613,8 +621,9 @@ def test_upgrade_and_back_keep_settings_keys_and_spool(
         lambda: site.status()["resources"][0]["waiting"]["batches"] > 0,
         "a batch to wait",
     )
+    running = site.pid()
     site.install(*later)
-    site.machine.wait(site.active, "the upgraded service")
+    site.wait_restarted(running)
     new = site.fep("version", "--daemon")
     assert new["daemon"] == new["agent"] == f"{old['agent']}+next"
     find = "import pymysql; from agent.registry import find; print(find('mysql').api)"
@@ -625,8 +634,9 @@ def test_upgrade_and_back_keep_settings_keys_and_spool(
 
     site.exchange.start()
     site.machine.wait(lambda: "over-upgrade" in site.centre(), "the batch to arrive")
+    running = site.pid()
     site.install(*files)
-    site.machine.wait(site.active, "the service of before")
+    site.wait_restarted(running)
     assert site.fep("version", "--daemon") == old
     site.deliver("after-downgrade")
     site.answering()

@@ -297,6 +297,9 @@ def test_a_spoilt_batch_file_never_leaves_and_is_read_again(
 # --- the disk -------------------------------------------------------------------------
 
 
+SPOOL = "[spool]\nfree_floor_mb = 8\nballast_mb = 0\n"
+
+
 @pytest.fixture(scope="module")
 def cramped() -> Iterator[Department]:
     """A department whose state folder is a file system of 16 MB."""
@@ -309,7 +312,7 @@ def cramped() -> Iterator[Department]:
         if subprocess.run(mount, capture_output=True, check=False).returncode:
             pytest.skip("only root may mount a small file system")
         try:
-            with running_department(Path(folder), "[spool]\nfree_floor_mb = 8\n") as d:
+            with running_department(Path(folder), SPOOL) as d:
                 yield d
         finally:
             subprocess.run(["umount", "--lazy", str(state)], check=True)
@@ -337,27 +340,6 @@ def test_a_disk_that_is_nearly_full_stops_reading_and_says_so(
         assert cramped.told_to_people(PERSONS, "spool-full") == {}
     finally:
         filler.unlink()
-    cramped.until_arrived(PERSONS)
-
-
-def test_a_full_disk_ends_the_daemon_by_name(cramped: Department) -> None:
-    """Exit 74, the code in the journal; started again with room, all rows arrive."""
-    agent = cramped.agent
-    cramped.renew("full")
-    agent.sql(
-        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 4000)"
-        " INSERT INTO person (name) SELECT hex(randomblob(50)) FROM n"
-    )
-    filler = fill(cramped, leave=100_000)  # less than the rows that are withheld
-    try:
-        cramped.ask(PERSONS)
-        assert agent.process is not None
-        assert agent.process.wait(30) == 74
-        assert "[spool-write-failed]" in agent.tail()
-    finally:
-        filler.unlink()
-    agent.sql("DELETE FROM person WHERE length(name) > 20")
-    agent.start()
     cramped.until_arrived(PERSONS)
 
 

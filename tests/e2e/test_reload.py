@@ -70,7 +70,10 @@ def test_a_schedule_that_is_written_down_begins_a_run(agent: AgentProcess) -> No
 def test_a_closed_gate_acts_while_its_batches_wait(
     agent: AgentProcess, sandbox: SandboxProcess
 ) -> None:
-    """push = false: what was already sealed never reaches the exchange."""
+    """push = false: what was already sealed never reaches the exchange.
+
+    Its digests stay, for it may come back; those of a document that is gone do not.
+    """
     with agent.running():
         sandbox.faults({"kind": "status", "route": "POST /v1/batches", "status": 503})
         agent.fep("pull", PERSONS)
@@ -82,6 +85,12 @@ def test_a_closed_gate_acts_while_its_batches_wait(
         refused = agent.run("pull", PERSONS)
         assert "gate-closed" in refused.stderr
         assert agent.fep("pull", PERMITS, "--wait")["delivered"]
+        digests = agent.folder / "state" / "diff"
+        assert len(list(digests.iterdir())) == 2
+        (agent.folder / "catalog" / "permit.toml").unlink()
+        agent.send(signal.SIGHUP)
+        agent.wait_for("digests.removed", resources=[PERMITS])
+        assert [p.name[:13] for p in digests.iterdir()] == ["101001_000001"]
         assert agent.stop() == 0
     found = sandbox.rows(
         "SELECT name FROM sqlite_master WHERE name LIKE '101001_00000_'"

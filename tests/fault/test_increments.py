@@ -54,7 +54,6 @@ class Town:
         else:
             self._agents[kind] = self._stack.enter_context(pushing(source))
         self._agents[kind].full()
-        self._agents[kind].follows()
         return self._agents[kind]
 
 

@@ -29,16 +29,22 @@ def run(
     folder: Path, inject: str | None = None, *, only: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """The driver, under strace if something is to be injected."""
-    command = [sys.executable, "-m", "tests.support.spool_driver", folder, COUNT]
-    if inject is not None:
-        assert STRACE is not None
-        call = inject.partition(":")[0]
-        command = [
-            *(STRACE, "-f", "-qq", "--seccomp-bpf", "-o", folder / "strace.log"),
-            *(() if only is None else ("-P", only)),
-            *("-e", f"trace={call}", "-e", f"inject={inject}"),
-            *command,
-        ]
+    if inject is None:
+        return traced(folder, COUNT)
+    call = inject.partition(":")[0]
+    path = () if only is None else ("-P", only)
+    return traced(folder, COUNT, *path, "-e", f"trace={call}", "-e", f"inject={inject}")
+
+
+def traced(
+    folder: Path, count: int, *options: str | Path
+) -> subprocess.CompletedProcess[str]:
+    """The driver, under strace if there are options for it."""
+    command = [sys.executable, "-m", "tests.support.spool_driver", folder, count]
+    if options:
+        log = folder / "strace.log"
+        strace = (STRACE, "-f", "-qq", "--seccomp-bpf", "-o", log)
+        command = [*strace, *options, *command]
     return subprocess.run(
         [str(word) for word in command],
         check=False,
@@ -53,13 +59,13 @@ def run(
 def whole(folder: Path, told: list[int]) -> None:
     """Everything registered is there and sound; nothing told as registered is lost."""
     state, spool = driver.opened(folder)
-    batches = sorted(state.recent(1, 100), key=lambda b: b.seq)
+    batches = sorted(state.recent(1, 1000), key=lambda b: b.seq)
     assert [b.seq for b in batches] == list(range(1, len(batches) + 1))
     assert len(batches) >= max(told, default=0)
     for batch in batches:
         spool.check(driver.expected(batch))
     files = [p for p in (folder / "spool").rglob("*") if p.is_file()]
-    assert len(files) == len(batches)
+    assert len(files) == len(batches) + 1  # VERSION
     assert state.stream(driver.KEY).head.seq == len(batches)
     state.close()
 
@@ -124,3 +130,15 @@ def test_killed_at_any_call_nothing_registered_is_lost(
     again = run(folder)
     assert again.returncode == 0, again.stderr
     whole(folder, told(done) + told(again))
+
+
+def test_a_start_opens_and_syncs_no_batch(folder: Path) -> None:
+    """However many wait: names and sizes are all that is looked at."""
+    assert traced(folder, 200).returncode == 0
+    calls = "openat,open,fsync,fdatasync,read,pread64"
+    done = traced(folder, 0, "-y", "-e", f"trace={calls}")
+    assert done.returncode == 0, done.stderr
+    seen = (folder / "strace.log").read_text().splitlines()
+    assert [line for line in seen if ".fepb" in line] == []
+    assert sum("sync(" in line for line in seen) < 10
+    whole(folder, [200])

@@ -119,6 +119,7 @@ class AnsweringAgent(AgentProcess):
         server: PostgreSQL to hold them, None for SQLite.
         listen: ``lookup.listen``.
         rows: rows of the tables that are pushed.
+        batch_rows: most rows of a batch.
     """
 
     def __init__(
@@ -130,8 +131,9 @@ class AnsweringAgent(AgentProcess):
         server: Server | None = None,
         listen: str = "",
         rows: int = 5,
+        batch_rows: int = 1000,
     ) -> None:
-        super().__init__(folder, sandbox, rows=rows)
+        super().__init__(folder, sandbox, rows=rows, batch_rows=batch_rows)
         text = self.config.read_text("utf-8") + _MORE.format(listen=listen)
         if server is not None:
             text += '\n[sources.pg]\nconnector = "postgres"\n'

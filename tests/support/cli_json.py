@@ -11,7 +11,7 @@ from typing import Any
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli-json.md"
 _ROW = re.compile(r"\| `([^`]+)` \| ([a-z-]+)(\??) \|")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
-_OPTIONAL = {"daemon", "jws", "since", "next_try", "error.faults[]"}
+_OPTIONAL = {"daemon", "jws", "manifest", "since", "next_try", "error.faults[]"}
 _SCALARS: dict[str, type | tuple[type, ...]] = {
     "text": str,
     "integer": int,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,8 +15,14 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".work" / "booted"
 BOOTS = ("bookworm", "systemd", "systemd-sysv", "dbus", "iproute2")
 """A system that boots."""
-OLDER = ("bullseye", "rpm", "libstdc++6")
-"""One with an older C library and the other packager."""
+OLDER = ("bullseye", "rpm", "libstdc++6", "systemd", "systemd-sysv", "dbus")
+"""One with an older C library, the other packager, and systemd 247."""
+ROOM_MB = 3000
+"""What a system of one's own is written at most."""
+
+
+class NotDone(AssertionError):
+    """A program that should have ended long ago."""
 
 
 def run(*words: str | Path, timeout: float = 120, check: bool = True) -> str:
@@ -23,6 +30,7 @@ def run(*words: str | Path, timeout: float = 120, check: bool = True) -> str:
     try:
         done = subprocess.run(
             [str(word) for word in words],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -32,7 +40,7 @@ def run(*words: str | Path, timeout: float = 120, check: bool = True) -> str:
         )
     except subprocess.TimeoutExpired as e:
         said = (e.output or b"").decode("utf-8", "replace")
-        raise AssertionError(f"{words}: not done in {timeout} s\n{said}") from None
+        raise NotDone(f"{words}: not done in {timeout} s\n{said}") from None
     if check and done.returncode != 0:
         raise AssertionError(f"{words}: {done.returncode}\n{done.stdout[-4000:]}")
     return done.stdout
@@ -68,9 +76,28 @@ def tree(suite: str, *packages: str) -> Path:
 
 @contextmanager
 def own(base: Path, folder: Path) -> Iterator[Path]:
-    """A system of one's own: what is written to it lies beside the base."""
+    """A system of one's own: what is written to it lies beside the base.
+
+    It lies in memory where there is plenty. An installation deletes thousands of files,
+    and on a disk that is told of each freed block that can take a minute.
+    """
+    folder.mkdir(parents=True)
+    in_memory = _free_mb() > 3 * ROOM_MB
+    if in_memory:
+        run("mount", "-t", "tmpfs", "-o", f"size={ROOM_MB}m", "fep-test", folder)
+    try:
+        with _layered(base, folder) as root:
+            yield root
+    finally:
+        if in_memory:
+            run("umount", "--lazy", folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _layered(base: Path, folder: Path) -> Iterator[Path]:
     for name in ("written", "work", "root"):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir()
     layers = f"lowerdir={base},upperdir={folder}/written,workdir={folder}/work"
     root = folder / "root"
     run("mount", "-t", "overlay", "-o", layers, "fep-test", root)
@@ -78,7 +105,13 @@ def own(base: Path, folder: Path) -> Iterator[Path]:
         yield root
     finally:
         run("umount", "--lazy", root)
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_mb() -> int:
+    """Memory that this machine can give."""
+    text = Path("/proc/meminfo").read_text("ascii")
+    found = re.search(r"^MemAvailable: +(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) // 1000 if found else 0
 
 
 def _archive() -> str:

@@ -13,17 +13,51 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from agent.crypto.frames import bucket, digest_text
 from agent.crypto.jose import PrivateKey, PublicKey, split, verify
 from agent.errors import ExchangeRefused, UnknownKey
 from agent.model.batch import BatchId, Rows
+from agent.model.item import Item, ItemType
 from agent.wire import batch as wire
-from agent.wire import catalog, position, receipt
+from agent.wire import catalog, position, receipt, reconcile
 from agent.wire.batch import Manifest
 from agent.wire.grammar import format_time
+from agent.wire.key_text import frames_of
 from agent.wire.position import Position
 from agent.wire.receipt import Receipt
 
 Rewrite = Callable[[str], str | None]
+Table = dict[int, str]
+"""Rows by their one key of type I -> digest of each, 32 hex digits."""
+
+
+def holding(table: Table, asked: reconcile.Request, digest: str) -> reconcile.Response:
+    """What an exchange with these rows says."""
+    item = Item("id", ItemType.I, None, None, True, "1")
+    counts, sums = [0] * (1 << asked.bits), [0] * (1 << asked.bits)
+    detail = []
+    for number, row in table.items():
+        place = bucket(frames_of([str(number)], [item]), asked.bits)
+        counts[place] += 1
+        sums[place] += int(row, 16)
+        if place in (asked.detail or ()):
+            detail.append(reconcile.Key(place, (str(number),), row))
+    told = map(digest_text, sums)
+    return reconcile.Response(
+        iss=asked.aud,
+        aud=asked.iss,
+        irt=asked.jti,
+        req_sha256=digest,
+        iat=asked.iat,
+        resource=asked.resource,
+        epoch=asked.epoch,
+        seq=asked.seq,
+        catalog=asked.catalog,
+        bits=asked.bits,
+        rows=len(table),
+        buckets=tuple(zip(counts, told, strict=True)),
+        detail=None if asked.detail is None else tuple(detail),
+    )
 
 
 @dataclass
@@ -75,6 +109,8 @@ class ExchangeDouble:
     clock_offset_s: float | None = None
     refuse_seq: dict[int, str] = field(default_factory=dict)
     loaded_rows: dict[str, int] = field(default_factory=dict)
+    too_many: int = 0
+    rows: dict[str, Table] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._before: dict[str, deque[BaseException]] = defaultdict(deque)
@@ -87,6 +123,10 @@ class ExchangeDouble:
     def fail(self, method: str, *errors: BaseException) -> None:
         """The next calls fail before anything happens."""
         self._before[method].extend(errors)
+
+    def mend(self, method: str) -> None:
+        """No further call fails."""
+        self._before[method].clear()
 
     def fail_after(self, method: str, *errors: BaseException) -> None:
         """The next calls do their work, then the answer is lost."""
@@ -102,7 +142,28 @@ class ExchangeDouble:
         for batch in [b for b in self.batches if b.resource == resource]:
             del self.batches[batch]
 
+    def rewind(self, resource: str, epoch: int, seq: int) -> None:
+        """Lose what was stored behind a batch, as after a restore of a backup."""
+        gone = [
+            b
+            for b in self.batches
+            if b.resource == resource and (b.epoch, b.seq) > (epoch, seq)
+        ]
+        for batch in gone:
+            del self.batches[batch]
+        last = next(
+            k
+            for b, k in self.batches.items()
+            if (b.resource, b.epoch, b.seq) == (resource, epoch, seq)
+        )
+        ref = last.manifest.stream
+        loaded = (epoch, seq) if last.state == "loaded" else (0, 0)
+        self.places[resource] = Place(epoch, seq, last.digest, ref.incarnation, loaded)
+
     # --- keys -----------------------------------------------------------------------
+
+    voucher = "5a" * 32
+    """What vouches for the key."""
 
     def receipt_key(self, kid: str) -> PublicKey:
         """As a directory would answer."""
@@ -146,8 +207,54 @@ class ExchangeDouble:
         self.catalogs.add(message.digest)
         self._leave("put_catalog", "")
 
-    async def upload(self, path: Path, size: int, *, batch: BatchId) -> str | None:
+    async def reconcile(self, request: str) -> str:
+        """What :attr:`rows` holds, else a count; for the last loaded batch only."""
+        self._enter("reconcile")
+        message = split(request, cap=reconcile.REQUEST_CAP)
+        verified = verify(message, self.sign_key, typ=reconcile.TYP_REQUEST)
+        asked = reconcile.parse_request(verified.payload)
+        if asked.catalog not in self.catalogs:
+            raise ExchangeRefused("PUT it", problem="catalog-unknown")
+        loaded = self.places[asked.resource].loaded
+        if (asked.epoch, asked.seq) != loaded:
+            later = (asked.epoch, asked.seq) > loaded
+            problem = "busy" if later else "stale-epoch"
+            raise ExchangeRefused("not that batch", problem=problem)
+        if asked.resource in self.rows or asked.bits:
+            held = holding(self.rows.get(asked.resource, {}), asked, message.digest)
+        else:
+            held = self._counted(asked, message.digest)
+        text = self.key.sign(reconcile.TYP_RESPONSE, held.payload())
+        return self._leave("reconcile", text) or ""
+
+    def _counted(self, asked: reconcile.Request, digest: str) -> reconcile.Response:
+        rows = self.loaded_rows.get(asked.resource, 0) + self.too_many
+        return reconcile.Response(
+            iss=self.aud,
+            aud=asked.iss,
+            irt=asked.jti,
+            req_sha256=digest,
+            iat=int(self.now().timestamp()),
+            resource=asked.resource,
+            epoch=asked.epoch,
+            seq=asked.seq,
+            catalog=asked.catalog,
+            bits=0,
+            rows=rows,
+            buckets=((rows, "0" * 32),),
+            detail=None,
+        )
+
+    async def upload(
+        self,
+        path: Path,
+        size: int,
+        *,
+        batch: BatchId,
+        moved: Callable[[], None] = lambda: None,
+    ) -> str | None:
         """Take a batch."""
+        moved()
         self.uploads_now += 1
         self.most_uploads = max(self.most_uploads, self.uploads_now)
         try:
@@ -221,6 +328,8 @@ class ExchangeDouble:
             kept.state = "loaded"
         place.loaded = (final.manifest.stream.epoch, final.manifest.stream.seq)
         self.loaded_rows[resource] = sum(k.manifest.rows.upsert for k in parts)
+        if not self.loaded_rows[resource]:
+            self.rows[resource] = {}
 
     def reject(self, resource: str, code: str) -> None:
         """Reject the newest final part, as after looking at its rows."""

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +26,8 @@ from agent.child.inside import settle
 from agent.errors import SecrecyMarker
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
-from agent.pipeline.worker.run import Tools, serve
+from agent.pipeline.worker.run import Tools
+from agent.pipeline.worker.serving import serve
 from agent.pipeline.worker.sieve import Sifted
 from agent.wire.arrow import schema_of
 from connectors.contract import (
@@ -42,6 +44,7 @@ from connectors.contract import (
     SourceError,
     StreamSpec,
 )
+from connectors.tags import TaggedKeys, TaggedPage
 
 CANARY = "李雷110101199003070011"
 ITEMS = (
@@ -141,6 +144,47 @@ class FakeSession:
         if self.config.get("fail_at") == "end":
             happen(self.config["fail"])
 
+    def tagging(self, stream: StreamSpec) -> str | None:
+        name: str | None = self.config.get("tags")
+        return name
+
+    def tags(self, part: Slice) -> Iterator[TaggedKeys]:
+        self.connector.asked.append("tags")
+        for page in self._tagged(part):
+            if self.config.get("fail_in") == "tags":
+                happen(self.config["fail"])
+            keys = page.rows.select(["ID"])
+            if self.config.get("cut_keys"):
+                keys = keys.set_column(0, "ID", keys.column(0).cast(pa.binary()))
+            yield TaggedKeys(keys, page.tags)
+
+    def tagged(
+        self, part: Slice, keys: Sequence[pa.RecordBatch] | None = None
+    ) -> Iterator[TaggedPage]:
+        chosen = None
+        if keys is not None:
+            chosen = [key for some in keys for key in some.column(0).to_pylist()]
+        self.connector.asked.append(f"tagged {None if chosen is None else len(chosen)}")
+        for page in self._tagged(part):
+            if self.config.get("fail_in") == "tagged":
+                happen(self.config["fail"])
+            if chosen is None:
+                yield page
+                continue
+            mask = pc.is_in(page.rows.column(0), pa.array(chosen, pa.string()))
+            if self.config.get("loses"):
+                mask = pa.array([False] * len(mask))
+            if mask.true_count:
+                rows, tags = page.rows.filter(mask), page.tags.filter(mask)
+                yield TaggedPage(rows, page.token, tags)
+
+    def _tagged(self, part: Slice) -> Iterator[TaggedPage]:
+        names = [column.name for column in part.stream.columns]
+        for page in self._pages(0, self.config["rows"], names):
+            rows = (tuple(row.values()) for row in page.rows.to_pylist())
+            tags = [int.from_bytes(sha256(repr(r).encode()).digest()[:7]) for r in rows]
+            yield TaggedPage(page.rows, page.token, pa.array(tags, pa.int64()))
+
     def changes(
         self, stream: StreamSpec, since: str, until: str, resume: str | None = None
     ) -> Iterator[Page]:
@@ -225,6 +269,7 @@ class FakeSieve:
         names = rows.column(1)
         marked = pc.equal(names, "机密★").true_count
         keep, drop = pc.equal(names, "keep"), pc.equal(names, "drop")
+        left = pc.invert(drop)
         out = pa.RecordBatch.from_arrays(
             [
                 pc.if_else(keep, "k", "u"),
@@ -233,13 +278,14 @@ class FakeSieve:
                 pc.if_else(keep, None, rows.column(2)),
             ],
             schema=schema_of(tuple(b.item for b in self.job.items)),
-        ).filter(pc.invert(drop))
+        ).filter(left)
         reasons = Counter(
             {"bad-name": keep.true_count, "duplicate_key": drop.true_count}
         )
         warned = pc.equal(names, "warn").true_count
         halt = SecrecyMarker("1 row, item name") if marked else None
-        return Sifted(out, +reasons, {"odd": warned} if warned else {}, halt)
+        mask = left.to_numpy(zero_copy_only=False)
+        return Sifted(out, +reasons, {"odd": warned} if warned else {}, halt, mask)
 
     def close(self) -> None:
         self.closed = True

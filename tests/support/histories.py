@@ -101,11 +101,15 @@ class PostgresHistory:
 
     def fail_over(self, replica: Path) -> None:
         """The server is lost; a replica that had come as far as the copy takes over."""
+        self.stand_by(replica)
+        self.run("pg_ctl", "-w", "promote")
+
+    def stand_by(self, replica: Path) -> None:
+        """In the server's place, a replica that has come as far as the copy."""
         self.stop()
         self.put_back(replica)
         (self.data / "standby.signal").touch()
         self.start()
-        self.run("pg_ctl", "-w", "promote")
 
     def near_wraparound(self) -> None:
         """A running server gives out its last ids of 32 bits."""

@@ -34,14 +34,20 @@ from connectors.postgres import CONNECTOR as POSTGRES
 from tests.support.databases import Maria, Postgres
 from tests.support.mariadb import private_mariadb
 from tests.support.postgres import private_server
-from tests.support.writers import ROWS_EACH, WRITERS, Written, writing
+from tests.support.writers import (
+    ROWS_EACH,
+    WRITERS,
+    Write,
+    Written,
+    write_on,
+    writing,
+)
 
 LAST = 999_999_999
 """Key of the row that is committed after all others."""
 
 _COMPARE = Path(__file__).with_name("compare.py")
 _COLUMNS = ("--column", "id:I:key", "--column", "note:C")
-_FIRST = ", ".join(f"({i}, 'first')" for i in range(ROWS_EACH * WRITERS))
 
 Source = Postgres | Maria
 
@@ -109,23 +115,37 @@ class Outcome:
 
 @contextmanager
 def department(
-    kind: str, *, logged: bool = False, env: Mapping[str, str] | None = None
+    kind: str,
+    *,
+    logged: bool = False,
+    numbered: bool = False,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Source]:
     """A private server with the table ``work``; its ``changed`` is the database's own.
 
     Args:
         kind: ``postgres`` or ``mariadb``.
         logged: the log can be read, as some peers want it.
+        numbered: there is no ``changed``, only a growing ``id``; PostgreSQL's ``work``
+            is a view then, for tables tell what changed without any column.
         env: variables of the server's process.
     """
+    numbers = range(int(numbered), int(numbered) + ROWS_EACH * WRITERS)
+    first = ", ".join(f"({i}, 'first')" for i in numbers)
     if kind == "mariadb":
         settings = {"server-id": "1", "log-bin": "", "binlog-format": "ROW"}
         with private_mariadb(settings if logged else None, env=env) as maria:
+            changed = (
+                "changed timestamp(6) not null default current_timestamp(6)"
+                " on update current_timestamp(6), key (changed)"
+            )
             maria.sql(
-                "create table work (id bigint primary key, note varchar(200), changed"
-                " timestamp(6) not null default current_timestamp(6)"
-                " on update current_timestamp(6), key (changed))",
-                f"insert into work (id, note) values {_FIRST}",
+                "create table work (id bigint primary key auto_increment,"
+                " note varchar(200))"
+                if numbered
+                else "create table work (id bigint primary key, note varchar(200),"
+                f" {changed})",
+                f"insert into work (id, note) values {first}",
             )
             yield Maria(maria)
         return
@@ -134,14 +154,19 @@ def department(
     hba = "local all all trust\nhost all all 127.0.0.1/32 trust\n"
     with private_server(settings=settings, tcp=logged, hba=hba, env=env) as server:
         server.sql(
-            "create table work (id bigint primary key, note text,"
+            "create table entries (id bigserial primary key, note text);"
+            " create view work as select id, note from entries;"
+            f" insert into work (id, note) values {first};"
+            f" select setval('entries_id_seq', {ROWS_EACH * WRITERS})"
+            if numbered
+            else "create table work (id bigint primary key, note text,"
             " changed timestamptz not null default now());"
             " create index on work (changed);"
             " create function touch() returns trigger language plpgsql as"
             " $$ begin new.changed := now(); return new; end $$;"
             " create trigger touch before update on work for each row"
             " execute function touch();"
-            f" insert into work (id, note) values {_FIRST}"
+            f" insert into work (id, note) values {first}"
         )
         yield Postgres(server)
 
@@ -185,7 +210,12 @@ class _Racer:
 
 
 def race(
-    source: Source, readers: Mapping[str, Reader], *, seconds: float, seed: int
+    source: Source,
+    readers: Mapping[str, Reader],
+    *,
+    seconds: float,
+    seed: int,
+    write: Write = write_on,
 ) -> Outcome:
     """Let all readers follow one workload, and compare."""
     racers = {name: _Racer(reader) for name, reader in readers.items()}
@@ -193,7 +223,7 @@ def race(
         for done in [threads.submit(r.step) for r in racers.values()]:
             done.result()
         stop = Event()
-        with writing(source, seed) as end:
+        with writing(source, seed, write) as end:
             following = [threads.submit(r.follow, stop) for r in racers.values()]
             time.sleep(seconds)
             written = end()
@@ -241,18 +271,25 @@ def keep(file: Path, rows: Mapping[int, str]) -> Kept:
 
 
 class CursorReader:
-    """What everybody writes: all rows from the largest time on that was seen."""
+    """What everybody writes: all rows from the largest time on that was seen.
 
-    def __init__(self, source: Source, file: Path) -> None:
-        self._source, self._file = source, file
+    Args:
+        source: what to read.
+        file: of the copy.
+        by: another column than the time.
+    """
+
+    def __init__(self, source: Source, file: Path, *, by: str = "changed") -> None:
+        self._source, self._file, self._by = source, file, by
         self._rows: dict[int, str] = {}
         self._largest: Any = None
 
     def step(self) -> None:
         """Read what is not older than the newest row so far."""
-        where = "" if self._largest is None else f" where changed >= '{self._largest}'"
+        by, largest = self._by, self._largest
+        where = "" if largest is None else f" where {by} >= '{largest}'"
         for number, note, changed in self._source.rows(
-            f"select id, note, changed from work{where} order by changed"
+            f"select id, note, {by} from work{where} order by {by}"
         ):
             self._rows[number], self._largest = note, changed
 

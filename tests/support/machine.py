@@ -14,9 +14,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from tests.support.debian import run
+from tests.support.debian import NotDone, run
 
 HERE = "10.77.0.2"
 """Address of the machine."""
@@ -154,7 +155,22 @@ class Machine:
         """A command of root in the machine."""
         enter = ["nsenter", "--target", str(self.leader), "--all", "--wd=/"]
         clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
-        return run(*enter, *clean, *words, check=check, timeout=timeout)
+        try:
+            return run(*enter, *clean, *words, check=check, timeout=timeout)
+        except NotDone as e:
+            raise NotDone(f"{e}\n{self._doing()}") from None
+
+    def _doing(self) -> str:
+        """Its processes, and in which function of the kernel each one waits."""
+        here = Path(f"/proc/{self.leader}/ns/pid").readlink()
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (place / "ns/pid").readlink() == here:
+                    words = (place / "cmdline").read_bytes().replace(b"\0", b" ")
+                    waits = (place / "wchan").read_text("ascii")
+                    found.append(f"{waits:<28} {words.decode(errors='replace')}")
+        return "\n".join(found)
 
     def file(self, path: str) -> Path:
         """A file of the machine, seen from outside; not below a bind."""

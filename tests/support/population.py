@@ -137,6 +137,18 @@ def load_postgres(server: Server, rows: int, *, database: str = "postgres") -> N
     )
 
 
+def load_versions(server: Server, rows: int) -> None:
+    """Versions 1 and 2 in a PostgreSQL database: ``population``, ``population_2``."""
+    load_postgres(server, rows)
+    server.sql("create table population_2 (like population including all)")
+    words = ("population", "--rows", str(rows), "--rare", "1", "--version", "2")
+    with subprocess.Popen(_generate(*words), stdout=subprocess.PIPE) as made:
+        copy = [*server.psql_command(), "-c", "copy population_2 from stdin"]
+        subprocess.run(copy, stdin=made.stdout, check=True)
+    assert made.returncode == 0
+    server.sql("analyze population_2")
+
+
 def compare_sqlite(
     source: Path, table: str, *, centre: Path, kept: str, columns: tuple[str, ...]
 ) -> dict[str, Any]:

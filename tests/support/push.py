@@ -12,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agent.audit.events import BatchLeft, Event
+from agent.audit.events import BatchLeft, Event, Recorded
 from agent.crypto.jose import PrivateKey
+from agent.errors import ChainMoved
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
+from agent.model.rejected import RejectedBatch
 from agent.model.run import RunKind
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus, RunReport
@@ -91,9 +93,14 @@ class World:
         self.scripts = {r.resource: Script() for r in self.resources}
         self.exchange = ExchangeDouble(AUD, NODE, KEY.public, self.clock.now)
         self.bound: tuple[str, ...] = ()
+        self.reports: Path | None = None
         self.refreshes = 0
         self.left: list[BatchLeft] = []
+        self.recorded: list[Recorded] = []
+        self.number: str | None = None
         self.log_fails: BaseException | None = None
+        self.returned: list[RejectedBatch] = []
+        self.give_fails: BaseException | None = None
         self.refresh_fails: BaseException | None = None
         self._numbers = itertools.count(1)
 
@@ -122,6 +129,7 @@ class World:
             quarantine="",
             statement_timeout_s=1,
             mode=mode,
+            number=self.number,
         )
 
     async def refresh(self) -> None:
@@ -134,8 +142,28 @@ class World:
         """The audit log, or a disk that refuses."""
         if self.log_fails is not None:
             raise self.log_fails
-        if event not in self.left:
-            self.left.append(event)
+        for known in self.left:
+            if (known.epoch, known.seq) == (event.epoch, event.seq) and (
+                known.resource == event.resource
+            ):
+                if known.digest != event.digest:
+                    raise ChainMoved("another manifest of it has left")
+                return
+        self.left.append(event)
+
+    async def record(self, event: Recorded) -> None:
+        """The audit log, or a disk that refuses."""
+        if self.log_fails is not None:
+            raise self.log_fails
+        self.recorded.append(event)
+        self.events.append(event)
+
+    async def give_back(self, rejected: RejectedBatch) -> int:
+        """The quarantine, or a child that dies."""
+        self.returned.append(rejected)
+        if self.give_fails is not None:
+            raise self.give_fails
+        return 7
 
     def open_state(self) -> State:
         """The state of this folder."""
@@ -163,6 +191,7 @@ class World:
             refresh_directory=self.refresh,
             sender=Sender(NODE, AUD, "fep/test"),
             record_left=self.record_left,
+            record=self.record,
             tell=self.events.append,
             chance=Chance(
                 now=self.clock.now,
@@ -175,6 +204,8 @@ class World:
             ),
             limits=self.limits,
             backoff=Backoff(base_s=5, cap_s=600),
+            give_back=self.give_back,
+            reports=self.reports,
         )
 
     @asynccontextmanager

@@ -140,6 +140,13 @@ class SandboxProcess:
         """Loading goes on or waits."""
         self.ask("PUT", "/load", {"on": on})
 
+    def tamper(
+        self, resource: str, *, alter: int = 0, remove: int = 0, add: int = 0
+    ) -> None:
+        """Change rows of the centre behind its back."""
+        counts = {"alter": alter, "remove": remove, "add": add}
+        self.ask("POST", "/tamper", {"resource": resource, **counts})
+
     def state(self) -> Any:
         """Streams, batches by state, whether something waits to be loaded."""
         return self.ask("GET", "/state")

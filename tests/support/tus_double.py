@@ -71,7 +71,7 @@ class TusDouble:
             text = self.receipts.get(request.query["seq"])
             return web.Response(status=404 if text is None else 200, text=text or "")
         if request.path in self.uploads:
-            return await self._upload(request)
+            return await self.upload(request)
         return web.Response(status=404)
 
     async def _create(self, request: web.Request) -> web.Response:
@@ -85,7 +85,8 @@ class TusDouble:
             headers["Upload-Offset"] = str(len(self.uploads[path]))
         return web.Response(status=201, headers={**headers, **self._end(path)})
 
-    async def _upload(self, request: web.Request) -> web.Response:
+    async def upload(self, request: web.Request) -> web.Response:
+        """HEAD or PATCH of an upload, as it should be."""
         path = request.path
         if request.method == "PATCH":
             if int(request.headers["Upload-Offset"]) != len(self.uploads[path]):

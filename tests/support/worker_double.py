@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,17 +14,23 @@ from agent.errors import WorkerDied
 from agent.model.batch import Quality, Rows
 from agent.model.column import Column
 from agent.model.job import (
+    AskKeys,
+    CentreKeys,
     Columns,
+    Compared,
     Ended,
     Failed,
+    Gone,
     Job,
     Line,
     Message,
     Packed,
     Progress,
+    Unfit,
     Way,
     Written,
 )
+from agent.model.run import COMPARING
 
 AS_OF = "2026-11-21T08:00:00Z"
 
@@ -50,10 +56,15 @@ class Script:
         odd: the next runs say just this, out of turn.
         changes: the parts of an increment; none is an empty one.
         way: what runs say of how changes are found.
+        unfit: what runs say of the table's number.
         jobs: what was asked of the runs.
         columns: what runs say of the table, if anything; it fits unless they fail.
         says: what runs say before their first part.
         hold: waited for before part ``hold_at``.
+        found: what a comparison tells.
+        gone: how many deletes it brings, told after that.
+        repairs: the parts that it sends.
+        asks: buckets of which it asks the keys first; ``keys`` has the answer.
     """
 
     chunks: Sequence[Chunk] = (Chunk(3), Chunk(2))
@@ -65,9 +76,15 @@ class Script:
     changes: Sequence[Chunk] = ()
     says: Sequence[Message] = ()
     way: Way | None = None
+    unfit: Unfit | None = None
     jobs: list[Job] = field(default_factory=list)
     hold: asyncio.Event | None = None
     hold_at: int = 1
+    found: Compared | None = None
+    gone: Gone | None = None
+    repairs: Sequence[Chunk] = ()
+    asks: tuple[int, ...] = ()
+    keys: list[CentreKeys] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     killed: int = 0
     on_written: Callable[[int], None] | None = None
@@ -93,8 +110,11 @@ class WorkerDouble:
         self._script.runs.append(job.run)
         self._script.jobs.append(job)
 
-    async def send(self, message: Line) -> None:
-        await self._line.put(message)
+    async def send(self, message: Line | CentreKeys) -> None:
+        if isinstance(message, CentreKeys):
+            self._script.keys.append(message)
+        else:
+            await self._line.put(message)
 
     async def messages(self) -> AsyncIterator[Message]:
         script = self._script
@@ -109,16 +129,10 @@ class WorkerDouble:
             yield script.odd.pop()
             return
         job = script.jobs[-1]
-        chunks = script.chunks
-        if job.mode == "incremental":
-            chunks = script.changes or (Chunk(0, size=0),)
+        chunks = _chunks(job, script)
+        for said in _first(job, script, chunks):
+            yield said
         done = 0 if job.resume is None else job.resume.parts
-        for message in (
-            *([] if script.way is None else [script.way]),
-            Progress(0, sum(c.upsert for c in chunks)),
-            *script.says,
-        ):
-            yield message
         for number, chunk in enumerate(chunks[done:], done + 1):
             if script.hold is not None and number == script.hold_at:
                 await script.hold.wait()
@@ -134,6 +148,32 @@ class WorkerDouble:
             yield Written(number)
         self._ended = True
         yield _ended(chunks)
+
+
+def _chunks(job: Job, script: Script) -> Sequence[Chunk]:
+    """The parts of a run by its mode."""
+    if job.mode == "incremental":
+        return script.changes or (Chunk(0, size=0),)
+    if job.mode == "recall":
+        return (Chunk(0),)
+    return script.repairs if job.mode in COMPARING else script.chunks
+
+
+def _first(job: Job, script: Script, chunks: Sequence[Chunk]) -> Iterator[Message]:
+    """What a run says before its first part."""
+    yield from filter(None, (script.unfit, script.way))
+    yield from _compares(job, script)
+    yield Progress(0, sum(c.upsert for c in chunks))
+    yield from script.says
+
+
+def _compares(job: Job, script: Script) -> list[Message]:
+    """What a comparison says before its first part."""
+    if job.mode not in COMPARING:
+        return []
+    asks = [AskKeys(script.asks)] if script.asks else []
+    said = (*asks, script.found, script.gone)
+    return [message for message in said if message is not None]
 
 
 def _write_new(path: Path, data: bytes) -> None:
@@ -160,6 +200,10 @@ def _of(job: Job, number: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
     }
     if job.mode == "full":
         return {**said, "base": None if final else frontier}
+    if job.mode == "recall":
+        return {**said, "frontier": None}
+    if job.mode in COMPARING:
+        return {**said, "frontier": None, "mode": "repair", "distinct": None}
     mode = "incremental" if chunks[0].upsert else "unchanged"
     return {**said, "mode": mode, "distinct": None}
 

@@ -64,19 +64,41 @@ def write_on(database: Database, number: int, seed: int, stop: Event) -> Written
             _one(run, chance, number, new)
             stop.wait(chance.choice((0, 0, 0.01, 0.1, 0.5, 1.5, 3.0)))
             _one(run, chance, number, None)
-            kind = chance.random()
-            if database.two_phase and kind > 0.75:
-                _in_two_phases(database, run, chance, f"t{number}_{new}")
-                at[2] += 1
-            elif kind < 0.2:
-                run("rollback")
-                at[1] += 1
-            else:
-                run("commit")
-                at[0] += 1
+            at[_ended(database, run, chance, f"t{number}_{new}")] += 1
     finally:
         close()
     return Written(*at)
+
+
+def add_on(database: Database, number: int, seed: int, stop: Event) -> Written:
+    """As :func:`write_on`, with rows that are only added; the database numbers them."""
+    chance, at = Random(seed * 1000 + number), [0, 0, 0]
+    run, close = database.connect()
+    try:
+        while not stop.is_set():
+            text = f"{number}.{sum(at)}"
+            run("begin")
+            run(f"insert into work (note) values ('{text}')")
+            stop.wait(chance.choice((0, 0, 0.01, 0.1, 0.5, 1.5, 3.0)))
+            if chance.random() < 0.34:
+                run("savepoint a")
+                run("insert into work (note) values ('undone')")
+                run("rollback to savepoint a")
+            run(f"insert into work (note) values ('{text} more')")
+            at[_ended(database, run, chance, f"t{number}_{sum(at)}")] += 1
+    finally:
+        close()
+    return Written(*at)
+
+
+def _ended(database: Database, run: Execute, chance: Random, name: str) -> int:
+    """End a transaction; 0 it was committed, 1 undone, 2 prepared."""
+    kind = chance.random()
+    if database.two_phase and kind > 0.75:
+        _in_two_phases(database, run, chance, name)
+        return 2
+    run("rollback" if kind < 0.2 else "commit")
+    return int(kind < 0.2)
 
 
 def _one(run: Execute, chance: Random, number: int, new: int | None) -> None:
@@ -106,13 +128,19 @@ def _in_two_phases(database: Database, run: Execute, chance: Random, name: str) 
         close()
 
 
+Write = Callable[[Database, int, int, Event], Written]
+"""What a writer does."""
+
+
 @contextmanager
-def writing(database: Database, seed: int) -> Iterator[Callable[[], list[Written]]]:
+def writing(
+    database: Database, seed: int, write: Write = write_on
+) -> Iterator[Callable[[], list[Written]]]:
     """Writers at work; calling what is given stops them and tells what they did."""
     stop = Event()
     with ThreadPoolExecutor(WRITERS) as threads:
         busy = [
-            threads.submit(write_on, database, number, seed, stop)
+            threads.submit(write, database, number, seed, stop)
             for number in range(WRITERS)
         ]
 

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli.common import lookups
+from agent.cli.common import accounts, comparing, lookups
 from agent.cli.common.context import Asked
 from agent.cli.common.language import pick
 from agent.errors import all_errors
@@ -31,6 +31,7 @@ _STATES = {
     "waiting": ("sending", "发送中", "cyan"),
     "held": ("held", "待处理", "yellow"),
     "paused": ("paused", "已暂停", "yellow"),
+    "recalled": ("recalled", "已撤回", "yellow"),
     "trouble": ("trouble", "异常", "red"),
     "queued": ("queued", "排队", "cyan"),
     "reading": ("reading", "读取中", "cyan"),
@@ -68,7 +69,8 @@ def status(ask: Asked, body: Body, *, width: int) -> RenderableType:
     """The whole status as one thing to print on so many columns."""
     resources = _resources(ask, body["resources"], width=width)
     answers = lookups.lines(ask, body["lookups"], moment=moment)
-    return Group(_head(ask, body), resources, *answers, *_notes(ask, body))
+    notes = (*_disk(ask, body), *_notes(ask, body))
+    return Group(_head(ask, body), resources, *answers, *notes)
 
 
 def _head(ask: Asked, body: Body) -> Text:
@@ -83,9 +85,52 @@ def _head(ask: Asked, body: Body) -> Text:
     text.append(ask.say(f"spool {used}", f"待发目录 {used}"), "default")
     if spool["blocked"]:
         text.append(ask.say("  full: reading waits", "  已满，暂停读取"), "red")
+    if spool["slowed"]:
+        text.append(
+            ask.say("  nearly full: reading slows", "  将满，放慢读取"), "yellow"
+        )
     if body["paused"]:
         text.append(ask.say("  everything is paused", "  已全部暂停"), "yellow")
     return text
+
+
+def _disk(ask: Asked, body: Body) -> Iterator[Text]:
+    """When the disk will be full, and how long what is on it stays."""
+    spool, expected = body["spool"], body["spool"]["forecast"]
+    free = ask.say(
+        f"disk {size(spool['free'])} free", f"磁盘剩余 {size(spool['free'])}"
+    )
+    rate, days = expected["per_day"], expected["days"]
+    if rate is None:
+        when = ask.say(
+            "unknown when full: too little history", "何时写满未知：历史不足"
+        )
+    elif days is None:
+        when = ask.say("not filling", "占用未增长")
+    else:
+        when = ask.say(
+            f"reading stops in about {days:,.0f} days at {size(rate)} a day",
+            f"按每天 {size(rate)} 增长，约 {days:,.0f} 天后停止读取",
+        )
+    soon = days is not None and days < SOON_DAYS
+    yield Text(f"{free}{ask.say('; ', '；')}{when}", "yellow" if soon else "default")
+    kept = [_kept(ask, row) for row in body["retention"]]
+    if kept:
+        yield Text(ask.say("kept: ", "保留：") + ask.say("; ", "；").join(kept))
+
+
+def _kept(ask: Asked, row: Body) -> str:
+    name = ask.say(*_KEPT.get(row["what"], (row["what"], row["what"])))
+    if row["what"] == "log":
+        return f"{name} {ask.say('by journald', '由 journald 管理')}"
+    seconds = row["keep_s"]
+    long = ask.say("for ever", "永久")
+    if seconds is not None:
+        days, hours = divmod(round(seconds / 3600), 24)
+        long = ask.say(f"{days} d", f"{days} 天") if not hours else ""
+        long = long or ask.say(f"{seconds / 3600:g} h", f"{seconds / 3600:g} 小时")
+    used = "" if row["bytes"] is None else f" ({size(row['bytes'])})"
+    return f"{name} {long}{used}"
 
 
 def _resources(ask: Asked, resources: Sequence[Body], *, width: int) -> Table:
@@ -134,23 +179,55 @@ def _notes(ask: Asked, body: Body) -> Iterator[Text]:
         yield from _trouble(ask, "", trouble)
     for r in body["resources"]:
         yield from _times(ask, r)
+        yield from comparing.lines(ask, r, moment=moment)
+        yield from _begun(ask, r)
         if r["trouble"] is not None:
             yield from _trouble(ask, r["resource"], r["trouble"])
         run = r["run"]
-        if run is None:
-            continue
-        if run["reasons"]:
+        if run is not None and run["reasons"]:
             mark = ask.say("quarantined: ", "隔离原因：")
             why = ask.say(", ", "，").join(_reasons(ask, run["reasons"]))
             yield Text(f"{r['resource']} {mark}{why}", "yellow")
-        if run["balanced"] is False:
-            yield equation(ask, run)
+        for one in r["accounts"]:
+            if one["ok"] is False:
+                yield accounts.line(ask, r["resource"], one)
 
 
+_CAUSES = {
+    "spool-lost": (
+        "what waited on this machine was lost: it was read again",
+        "本机待发数据丢失，已重新读取",
+    ),
+    "restored": (
+        "this machine's state went back to an old copy: everything was read again",
+        "本机状态恢复为旧备份，已全部重新读取",
+    ),
+    "exchange-restored": (
+        "the exchange went back to an old copy: what it had lost was sent again",
+        "交换中心恢复为旧备份，已重新发送其丢失的数据",
+    ),
+    "cloned": (
+        "another machine sent as this node, until a person chose this one",
+        "曾有另一台机器以本节点身份发送，现由人工指定本机",
+    ),
+}
+CAUSE_DAYS = 7
+"""So long after an epoch was begun its cause is shown."""
+_KEPT = {
+    "loaded": ("batches once loaded", "已入库批次"),
+    "stored": ("batches only stored", "仅收妥批次"),
+    "receipts": ("receipts", "签名回执"),
+    "quarantine": ("quarantine", "隔离记录"),
+    "evidence": ("evidence of lookups", "查询证据"),
+    "log": ("log", "日志"),
+}
+SOON_DAYS = 14
+"""A disk that is full within these is worth a look."""
 _KINDS = {
     "full": ("full", "全量"),
     "incremental": ("changes", "增量"),
     "deletes": ("deletes", "删除检查"),
+    "reconcile": ("comparison", "对账"),
 }
 _BLIND = "max-transaction="
 """Assumed where the account may not see the transactions of others."""
@@ -159,6 +236,7 @@ _WAITS = {
     "busy": ("after this run", "待本次任务结束"),
     "halted": ("rejected: pull first", "被驳回，须先处理"),
     "given-up": ("its worker died: resume first", "抽取进程多次异常，须先恢复"),
+    "recalled": ("recalled", "已撤回"),
     "window": ("outside of its window", "未到允许时段"),
 }
 
@@ -167,7 +245,7 @@ def _times(ask: Asked, r: Body) -> Iterator[Text]:
     """How far a run is, how old the centre's copy is, and when the next run begins."""
     found = []
     if r["progress"] is not None:
-        found.append(_progress(ask, r["progress"]))
+        found.append(progress(ask, r["progress"]))
     if r["ease"] is not None:
         found.append(_eased(ask, r["ease"]))
     if r["lag_s"] is not None:
@@ -186,6 +264,18 @@ def _times(ask: Asked, r: Body) -> Iterator[Text]:
         found.append(words)
     if found:
         yield Text(f"{r['resource']} {ask.say('; ', '；').join(found)}")
+
+
+def _begun(ask: Asked, r: Body) -> Iterator[Text]:
+    """Why the stream had to begin anew, for some days."""
+    from datetime import UTC, datetime, timedelta
+
+    cause, at = r["stream"]["cause"], r["stream"]["opened_at"]
+    if cause not in _CAUSES:
+        return
+    if datetime.now(UTC) - datetime.fromisoformat(at) < timedelta(days=CAUSE_DAYS):
+        words = ask.say(*_CAUSES[cause])
+        yield Text(f"{r['resource']} {moment(at)} {words} [{cause}]", "yellow")
 
 
 _FEELINGS = {
@@ -227,17 +317,18 @@ def _assumed(ask: Asked, assumes: Sequence[str]) -> str:
     return words
 
 
-def _progress(ask: Asked, progress: Body) -> str:
-    words = ask.say(f"{progress['read']:,} rows read", f"已读 {progress['read']:,} 行")
-    if progress["estimate"] is not None:
-        about = f"{progress['estimate']:,}"
+def progress(ask: Asked, seen: Body) -> str:
+    """How far a run is."""
+    words = ask.say(f"{seen['read']:,} rows read", f"已读 {seen['read']:,} 行")
+    if seen["estimate"] is not None:
+        about = f"{seen['estimate']:,}"
         words += ask.say(f" of about {about}", f"，共约 {about} 行")
-    if progress["rate"] is not None:
+    if seen["rate"] is not None:
         words += ask.say(
-            f", {progress['rate']:,.0f} a second", f"，每秒 {progress['rate']:,.0f} 行"
+            f", {seen['rate']:,.0f} a second", f"，每秒 {seen['rate']:,.0f} 行"
         )
-    if progress["eta_s"] is not None:
-        left = span(ask, progress["eta_s"])
+    if seen["eta_s"] is not None:
+        left = span(ask, seen["eta_s"])
         words += ask.say(f", about {left} left", f"，约剩 {left}")
     return words
 
@@ -265,6 +356,8 @@ def _run(ask: Asked, run: Body) -> Iterator[Text]:
     yield head.append_text(state(ask, run["state"]))
     if run["balanced"] is not None:
         yield equation(ask, run)
+    if run["found"] is not None:
+        yield comparing.found(ask, run["found"])
     for why in _reasons(ask, run["reasons"]):
         yield Text(f"  {ask.say('quarantined', '隔离')} {why}", "yellow")
     for why in _reasons(ask, run["warnings"]):
@@ -309,6 +402,25 @@ def batches(ask: Asked, found: Sequence[Body]) -> Table:
             size(b["size"]),
             moment(b["sealed_at"]),
             ask.say("purged", "已清理") if b["gone"] else b["path"].rpartition("/")[2],
+        )
+    return table
+
+
+def receipts(ask: Asked, found: Sequence[Body]) -> Table:
+    """Receipts, oldest first."""
+    heads = ask.say(
+        "epoch|seq|state|code|rows|signed|kept", "纪元|序号|状态|代码|行数|签署|保存"
+    )
+    table = _table(heads, right=(0, 1, 4))
+    for r in found:
+        table.add_row(
+            str(r["epoch"]),
+            str(r["seq"]),
+            state(ask, r["state"]),
+            r["code"] or "",
+            "" if r["rows"] is None else f"{sum(r['rows'].values()):,}",
+            moment(r["at"]),
+            moment(r["kept_at"]),
         )
     return table
 

@@ -48,9 +48,11 @@ async def ended_well(lane: Lane) -> None:
 
 
 def forgive(lane: Lane) -> None:
-    """A person has looked: it may read again."""
-    lane.parts.state.forget_deaths(lane.stream_id)
-    lane.deaths = lane.read_trouble = None
+    """A person has looked: what stood in the way of reading is forgotten."""
+    lane.read_trouble = None
+    if lane.given_up:
+        lane.parts.state.forget_deaths(lane.stream_id)
+        lane.deaths = None
 
 
 def read_again(lane: Lane) -> None:
@@ -60,6 +62,7 @@ def read_again(lane: Lane) -> None:
     forgive(lane)
     newest = lane.parts.state.last_run(lane.stream_id)
     if lane.wanted is None and newest is not None:
-        run = lane.new_run(None, newest.kind)
+        over = newest.kind == "recall" and lane.recalled is None
+        run = lane.new_run(None, "full" if over else newest.kind)
         lane.parts.state.add_run(run)
         lane.take(run)

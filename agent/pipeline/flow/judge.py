@@ -7,10 +7,10 @@ is sent here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from agent.crypto.jose import PublicKey, Verified, split, verify
 from agent.errors import ClockSkewed, FalseReceipt, FepError, MalformedMessage
@@ -27,8 +27,33 @@ BRAKE_PERCENT = 5
 """Or this part of it, whichever is more (wire.md §2, mass deletes)."""
 
 
+Moved = Literal[
+    "first", "spool-lost", "restored", "exchange-restored", "overtaken", "cloned"
+]
+"""What a position tells that is not in our chain; see :func:`what_moved`."""
+Cause = Moved | Literal["rejected"]
+"""Why an epoch was begun."""
+REASONS: Mapping[Cause, Reason] = {
+    "first": "first",
+    "spool-lost": "spool_lost",
+    "restored": "restored",
+    "exchange-restored": "restored",
+    "overtaken": "restored",
+    "cloned": "restored",
+    "rejected": "rejected",
+}
+"""The same as the wire names it."""
+NEW_LIFE = frozenset({"restored", "cloned"})
+"""After these the state is another one than the exchange has heard of."""
+
+
 class ExchangeKeys(Protocol):
-    """The exchange's keys of purpose ``receipt``, by kid."""
+    """The exchange's keys of purpose ``receipt``, by kid, as one directory has them."""
+
+    @property
+    def voucher(self) -> str | None:
+        """SHA-256 of the text that vouches for them; None if it could not be kept."""
+        ...
 
     def receipt_key(self, kid: str) -> PublicKey:
         """The key with which the exchange signs receipts and positions.
@@ -48,12 +73,16 @@ class Standing:
         base: what the first batch of our epoch chains to.
         at_position: message digest of our batch at the position's place, or None.
         next_open: seq of the first batch of the epoch without a receipt.
+        receipted: (epoch, seq) of the newest batch that the exchange has signed for.
+        seen: a position fitted our chain before, in this life of the daemon.
     """
 
     head: Head
     base: str | None
     at_position: str | None
     next_open: int
+    receipted: tuple[int, int] = (0, 0)
+    seen: bool = False
 
 
 def opened(text: str, *, typ: str, cap: int, keys: ExchangeKeys) -> Verified:
@@ -124,21 +153,38 @@ def read_receipt(
     return found
 
 
-def why_reopen(ours: Standing, theirs: Position) -> Reason | None:
-    """Why a new epoch is needed, or None if the position fits our chain."""
+def what_moved(ours: Standing, theirs: Position) -> Moved | None:
+    """What happened if a position is not in our chain, None if it fits.
+
+    ``first``: nothing did. ``spool-lost``: we know nothing of a stream that the
+    exchange has. ``exchange-restored``: it has forgotten what it signed for.
+    ``overtaken``: it has one of ours that we had given up. Anything else was sent by
+    somebody who is us: a later life, which an old copy of our state does not remember
+    (``restored``); or, where the chain was still ours in this very life, another
+    machine (``cloned``).
+    """
+    if ours.head.epoch == 0:
+        return "first" if theirs.epoch == 0 else "spool-lost"
+    if _fits(ours, theirs):
+        return None
+    if theirs.digest is None:
+        return "exchange-restored"
+    if theirs.digest in (ours.at_position, ours.base):
+        behind = (theirs.epoch, theirs.seq) < ours.receipted
+        return "exchange-restored" if behind else "overtaken"
+    return "cloned" if ours.seen else "restored"
+
+
+def _fits(ours: Standing, theirs: Position) -> bool:
     head = ours.head
-    if head.epoch == 0:
-        return "first" if theirs.epoch == 0 else "spool_lost"
     if theirs.epoch < head.epoch:
-        fits = ours.next_open == 1 and theirs.digest == ours.base
-        return None if fits else "restored"
-    fits = (
+        return ours.next_open == 1 and theirs.digest == ours.base
+    return (
         theirs.epoch == head.epoch
         and theirs.digest == ours.at_position
         and theirs.incarnation == head.incarnation
         and ours.next_open <= theirs.seq + 1
     )
-    return None if fits else "restored"
 
 
 def next_head(

@@ -8,15 +8,21 @@ holds signals, the run that is wanted, and what status shows of this moment.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
-from agent.errors import FepError, InternalFault, MassDelete
+from agent.errors import (
+    BatchRejected,
+    FepError,
+    InternalFault,
+    MassDelete,
+    NodeCloned,
+)
 from agent.model.batch import ANY_NUMBER, BatchId
-from agent.model.run import RunKind
+from agent.model.run import COMPARING, RunKind
 from agent.pipeline import state_folder
 from agent.pipeline.flow import start
 from agent.pipeline.flow.report import Ease, Progress, RunOutcome, Trouble
@@ -50,7 +56,8 @@ class Signals:
     """Two ways to end one loop's wait: there is work, or a person wants it now.
 
     Attributes:
-        busy_since: when the loop last began a step; None while it rests.
+        busy_since: when the loop last began a step, or came forward in it; None while
+            it rests.
     """
 
     def __init__(
@@ -78,6 +85,14 @@ class Signals:
         self.busy_since = self._clock()
         self._work.clear()
         self._kick.clear()
+
+    def moved(self) -> None:
+        """The step that the loop is in has come forward."""
+        self.busy_since = self._clock()
+
+    def pause(self) -> None:
+        """The loop waits for others, which is no step of its own."""
+        self.busy_since = None
 
     async def rest(self, seconds: float | None, *, patient: bool = False) -> None:
         """Wait for a signal, at most so long.
@@ -122,6 +137,14 @@ class Again:
     goes_on: bool = False
 
 
+@dataclass(frozen=True)
+class Errand:
+    """What a person asks of the sending loop, and who waits for the answer."""
+
+    run: Callable[[Any], Awaitable[object]]
+    answer: asyncio.Future[Any]
+
+
 class Lane:
     """One resource on its way.
 
@@ -129,12 +152,26 @@ class Lane:
         leaving: the resource, as the gate lets it leave.
         parts: what the flow is made of.
         bell: rung at every change.
+        every: all lanes by resource, as they are at any time.
 
     Attributes:
         turn: held by who asks for a run, so that two who ask make one.
+        recalled: what a person agreed to recall; nothing else is read then.
+        seen_at: when a position of the exchange fitted last, in this life of ours.
+        halted_by: what ended the run that reads, if :attr:`aborted` is ``halted``.
     """
 
-    def __init__(self, leaving: Leaving, parts: Parts, bell: Bell) -> None:
+    def __init__(
+        self,
+        leaving: Leaving,
+        parts: Parts,
+        bell: Bell,
+        *,
+        every: Mapping[str, Lane] | None = None,
+    ) -> None:
+        self.every = {leaving.resource: self} if every is None else every
+        self.seen_at: str | None = None
+        self.halted_by: FepError = BatchRejected("a batch of it was rejected meanwhile")
         self.leaving = leaving
         self.parts = parts
         self.bell = bell
@@ -155,7 +192,9 @@ class Lane:
         self.send_trouble: Trouble | None = None
         self.read_trouble: Trouble | None = None
         self.deaths: Deaths | None = parts.state.deaths(self.stream_id)
+        self.recalled = parts.state.reconciles.recall(self.stream_id)
         self.turn = asyncio.Lock()
+        self.errand: Errand | None = None
         self.sender = Signals(parts.chance.sleep, parts.chance.clock)
         self.reader = Signals(parts.chance.sleep, parts.chance.clock)
 
@@ -164,11 +203,10 @@ class Lane:
         """Code of the resource."""
         return self.leaving.resource
 
-    @property
-    def may_read(self) -> bool:
-        """Whether nothing but the time stands in the way of a run."""
+    def may_read(self, kind: RunKind) -> bool:
+        """Whether nothing but the time stands in the way of a run of a kind."""
         shut = self.paused or self.draining or self.given_up
-        return self.ready and not shut
+        return self.ready and not shut and not self.barred(kind)
 
     @property
     def given_up(self) -> bool:
@@ -215,6 +253,7 @@ class Lane:
         deletes_confirmed: int | None = None,
         kind: RunKind = "full",
         due: KeptDue | None = None,
+        report: str | None = None,
     ) -> str:
         """Put a run down to be read; after a restart it is still wanted.
 
@@ -222,8 +261,12 @@ class Lane:
             deletes_confirmed: so many keys may go by a person's word.
             kind: what to read.
             due: for a run that was due, when the next one will be.
+            report: name of the file that a comparison is to write.
         """
         run = self.new_run(deletes_confirmed, kind)
+        if report is not None:
+            ask = self.parts.state.reconciles.ask
+            await undivided(partial(ask, run.id, self.stream_id, report=report))
         await undivided(partial(self.parts.state.add_run, run, due=due))
         self.take(run)
         return run.id
@@ -261,7 +304,9 @@ class Lane:
             self.take(successor, wait_s=again.wait_s)
 
     def new_run(self, deletes_confirmed: int | None, kind: RunKind) -> Run:
-        """A run that nobody knows yet."""
+        """A run that nobody knows yet; of what is recalled nothing else is read."""
+        if self.recalled is not None and kind not in COMPARING:
+            deletes_confirmed, kind = self.recalled.rows, "recall"
         return Run(
             id=self.parts.chance.new_id(),
             stream=self.stream_id,
@@ -276,6 +321,20 @@ class Lane:
         begin = self.parts.chance.now() + timedelta(seconds=wait_s)
         not_before = begin if wait_s > 0 else None
         self.wanted = Wanted(run.id, run.deletes_confirmed, run.kind, not_before)
+        self.changed()
+
+    def barred(self, kind: RunKind) -> bool:
+        """Whether a run of a kind may not be read because of a recall."""
+        return self.recalled is not None and kind not in {"recall", "compare"}
+
+    async def halt(self, error: FepError) -> None:
+        """Nothing is read or sent any more until a person pulls."""
+        self.ready = False
+        self.halted_by = error
+        self.abort("halted")
+        wanted, self.wanted = self.wanted, None
+        if wanted is not None:
+            await self.stop(wanted.run, "failed", error)
         self.changed()
 
     def abort(self, reason: Abort) -> None:
@@ -297,6 +356,13 @@ class Lane:
             since=before.since if before is not None and same else format_time(now),
             next_try=None if next_try is None else format_time(next_try),
         )
+
+
+def why_halted(stream: Stream) -> FepError:
+    """What a halted stream waits on."""
+    if stream.halt_code == NodeCloned.code:
+        return NodeCloned(stream.halt_detail or "")
+    return BatchRejected(f"{stream.halt_code}: {stream.halt_detail}")
 
 
 def defect(doing: str, error: BaseException) -> InternalFault:

@@ -14,41 +14,54 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Literal
 
-from agent.audit.events import OrphansRemoved
+from agent.audit.events import OrphansRemoved, SpoolIncomplete
 from agent.errors import (
-    BatchRejected,
     Busy,
+    ExchangeUnreachable,
+    ExchangeUntrusted,
     FepError,
     Interrupted,
+    MalformedMessage,
     MassDelete,
     NothingHeld,
+    NothingLoaded,
+    ProxyRefused,
     ResourceUnknown,
     RunUnknown,
 )
 from agent.model.batch import ANY_NUMBER
-from agent.model.run import RunKind
-from agent.pipeline.flow import deaths, judge, report
-from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted
-from agent.pipeline.flow.reading import Reading, Slots
+from agent.model.run import COMPARING, RunKind
+from agent.pipeline.flow import deaths, judge, reconcile, report
+from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, why_halted
+from agent.pipeline.flow.leftover import remove_digests
+from agent.pipeline.flow.reading import Reading
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
 from agent.pipeline.flow.sending import Sending
+from agent.pipeline.flow.slots import Slots
 from agent.pipeline.flow.status import (
     batch_view,
     batch_views,
     push_status,
     resource_status,
 )
-from agent.pipeline.flow.sweep import sweep
+from agent.pipeline.flow.sweep import note_disk, sweep
+from agent.pipeline.flow.tools import SpoolTools
+from agent.pipeline.spool import Cleaned
 from agent.state import ALL, KeptDue, Run, RunEnd, RunTotals, Stream
 from agent.wire.grammar import format_time, parse_time
 
-Hindrance = Literal["paused", "busy", "halted", "given-up"]
+Hindrance = Literal["paused", "busy", "halted", "given-up", "recalled"]
 """Why a run that is due cannot begin: it begins once this is over."""
 LONGEST_SEND_S = 2 * 3600.0
-"""Longest step of a sender that turns: the largest batch on the slowest line that does
-not count as cut takes an hour."""
+"""Longest step of a sender that turns; each piece that the exchange has is one."""
 LONGEST_SWEEP_S = 600.0
 """The same of the sweeper, which touches only this machine's disk."""
+
+OF_THE_LINE = frozenset(
+    cls.code
+    for cls in (ExchangeUnreachable, ExchangeUntrusted, ProxyRefused, MalformedMessage)
+)
+"""Troubles that another address, or the same one later, may not have."""
 
 ENDED = frozenset({"read", "held", "failed", "interrupted"})
 
@@ -70,14 +83,19 @@ class PushFlow:
     def __init__(self, resources: Sequence[Leaving], parts: Parts) -> None:
         self._parts = parts
         self.changes = Bell()
-        self._lanes = {r.resource: Lane(r, parts, self.changes) for r in resources}
+        self._lanes: dict[str, Lane] = {}
+        self._lanes |= {r.resource: self._lane_for(r) for r in resources}
         self._stopped = asyncio.Event()
         self._draining = False
         self._slots = Slots(parts.limits.workers)
+        self._turns = Slots(parts.limits.uploads)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[str, tuple[asyncio.Task[None], asyncio.Task[None]]] = {}
         self._pauses: frozenset[str] = frozenset()
         self._sweeping_since: float | None = None
+
+    def _lane_for(self, leaving: Leaving) -> Lane:
+        return Lane(leaving, self._parts, self.changes, every=self._lanes)
 
     # --- life ---------------------------------------------------------------------
 
@@ -88,9 +106,11 @@ class PushFlow:
             SpoolWriteFailed: the disk refused.
             StateDamaged: the state is wrong.
         """
-        removed = await undivided(self._clean)
-        if removed:
-            self._parts.tell(OrphansRemoved(removed))
+        found = await undivided(self._clean)
+        if found.orphans:
+            self._parts.tell(OrphansRemoved(found.orphans))
+        if found.missing:
+            self._parts.tell(SpoolIncomplete(len(found.missing)))
         self._pauses = await undivided(self._parts.state.pauses)
         self._apply_pauses()
         for run in await undivided(self._parts.state.unfinished_runs):
@@ -99,7 +119,7 @@ class PushFlow:
             await undivided(lane.forget_states)
             await self._recover_lane(lane)
 
-    def _clean(self) -> int:
+    def _clean(self) -> Cleaned:
         return self._parts.spool.clean(self._parts.state.files())
 
     async def _recover_run(self, run: Run) -> None:
@@ -112,8 +132,7 @@ class PushFlow:
             end = RunEnd("failed", "gone", "no such resource now", _at(self._parts))
             await undivided(partial(state.stop_run, run.id, end))
         elif _rejected_since(run, await lane.stream()):
-            error = BatchRejected("a batch of this stream was rejected meanwhile")
-            await lane.stop(run.id, "failed", error)
+            await lane.stop(run.id, "failed", why_halted(await lane.stream()))
         elif run.state == "queued" and lane.wanted is None:
             lane.take(run)
         else:
@@ -130,6 +149,8 @@ class PushFlow:
         sums = await undivided(partial(state.sums, newest.id))
         if sums.states.get("dropped") and (await lane.stream()).halt_code is None:
             await lane.want()
+        elif newest.kind == "recall" and lane.recalled is not None:
+            await lane.want(kind="compare")  # the proof was not asked for any more
 
     def _lane_of(self, run: Run) -> Lane | None:
         lanes = self._lanes.values()
@@ -172,7 +193,7 @@ class PushFlow:
         if lane.resource in self._tasks:
             return
         self._tasks[lane.resource] = (
-            self._group.create_task(Sending(lane).forever()),
+            self._group.create_task(Sending(lane, self._turns).forever()),
             self._group.create_task(Reading(lane, self._slots).forever()),
         )
 
@@ -191,6 +212,7 @@ class PushFlow:
         """
         self._parts = parts
         self._slots.most = parts.limits.workers
+        self._turns.most = parts.limits.uploads
         new = {r.resource: r for r in resources}
         gone = [lane for code, lane in self._lanes.items() if code not in new]
         for lane in gone:
@@ -200,7 +222,7 @@ class PushFlow:
             lane.parts = parts
             await self._rebind(lane, new[lane.resource])
         for code in [c for c in new if c not in self._lanes]:
-            await self._join(Lane(new[code], parts, self.changes))
+            await self._join(self._lane_for(new[code]))
         await self._end(gone)
         self.changes.ring()
 
@@ -236,7 +258,7 @@ class PushFlow:
 
     def _start_sending(self, lane: Lane, reading: asyncio.Task[None]) -> None:
         if self._group is not None and not self._stopped.is_set():
-            sending = self._group.create_task(Sending(lane).forever())
+            sending = self._group.create_task(Sending(lane, self._turns).forever())
             self._tasks[lane.resource] = (sending, reading)
 
     async def _join(self, lane: Lane) -> None:
@@ -272,6 +294,7 @@ class PushFlow:
             self._sweeping_since = self._parts.chance.clock()
             for event in await undivided(partial(sweep, self._parts)):
                 self._parts.tell(event)
+            await undivided(partial(note_disk, self._parts))
             self._sweeping_since = None
             self.changes.ring()
             await self._parts.chance.sleep(self._parts.limits.sweep_s)
@@ -289,6 +312,20 @@ class PushFlow:
             if now - (lane.sender.busy_since or now) > LONGEST_SEND_S:
                 return f"sending {lane.resource}"
         return None
+
+    async def forget_all_but(self, known: Collection[str]) -> None:
+        """Delete what was kept to compare resources with that are not known any more.
+
+        Args:
+            known: all codes of the catalogue, those too whose gate is shut.
+
+        Raises:
+            SpoolWriteFailed: the disk refused.
+            StateDamaged: the state is wrong.
+        """
+        removed = await undivided(partial(remove_digests, self._parts, known))
+        if removed is not None:
+            self._parts.tell(removed)
 
     # --- what people ask for --------------------------------------------------------
 
@@ -320,19 +357,40 @@ class PushFlow:
         """
         lane = self._lane(resource)
         async with lane.turn:
-            if lane.draining or lane.paused:
-                return "paused"
-            if lane.reading is not None or lane.wanted is not None:
-                return "busy"
-            if (await lane.stream()).halt_code is not None:
-                return "halted"
-            if lane.given_up:
-                return "given-up"
-            await lane.want(kind=kind, due=due)
-        return None
+            hindrance = await self._hindrance(lane, kind)
+            if hindrance is None:
+                await lane.want(kind=kind, due=due)
+        return hindrance
+
+    async def _hindrance(self, lane: Lane, kind: RunKind) -> Hindrance | None:
+        busy = lane.reading is not None or lane.wanted is not None
+        found: Hindrance | None = None
+        if lane.draining or lane.paused:
+            found = "paused"
+        elif lane.recalled is not None:
+            found = "recalled"
+        elif busy:
+            found = "busy"
+        elif (await lane.stream()).halt_code is not None:
+            found = "halted"
+        elif lane.given_up:
+            found = "given-up"
+        elif kind == "reconcile" and not await self._loaded(lane):
+            found = "busy"
+        return found
+
+    async def _loaded(self, lane: Lane) -> bool:
+        """Whether the exchange has loaded anything of it, ever."""
+        loaded = partial(self._parts.state.last_loaded, lane.stream_id)
+        return await undivided(loaded) != (0, 0)
 
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False, kind: RunKind = "full"
+        self,
+        resource: str,
+        *,
+        confirm_deletes: bool = False,
+        kind: RunKind = "full",
+        report: str | None = None,
     ) -> str:
         """Ask for a run; its id. A run that only waits to be repeated starts now.
 
@@ -341,28 +399,67 @@ class PushFlow:
             confirm_deletes: let as many keys go as the newest held run said, or any
                 number where the exchange has rejected deletes that it counted itself.
             kind: what to read; what waits already is read as it is.
+            report: name of a file for the keys that differ, of kinds that compare.
 
         Raises:
             ResourceUnknown: there is no such resource.
             NothingHeld: there are no deletes to confirm.
-            Busy: it is paused, or a run of it reads or is queued.
+            NothingLoaded: the exchange has nothing to compare with, or to recall.
+            Busy: it is paused or recalled, or a run of it reads or is queued.
         """
         lane = self._lane(resource)
         async with lane.turn:
+            self._check_idle(lane, kind)
+            if kind == "recall":
+                return await self._recall(lane, confirm_deletes=confirm_deletes)
+            if kind in COMPARING and not confirm_deletes:
+                return await self._compare(lane, kind, report)
             return await self._ask(lane, confirm_deletes=confirm_deletes, kind=kind)
 
-    async def _ask(self, lane: Lane, *, confirm_deletes: bool, kind: RunKind) -> str:
+    def _check_idle(self, lane: Lane, kind: RunKind) -> None:
         resource = lane.resource
+        if lane.paused:
+            raise Busy(f"{resource} is paused")
+        if lane.barred(kind):
+            raise Busy(f"{resource} is recalled; `fep resume {resource}` ends that")
+        if lane.reading is not None:
+            raise Busy(f"a run of {resource} is reading")
+
+    async def _recall(self, lane: Lane, *, confirm_deletes: bool) -> str:
+        """Ask how many rows would go or, once a person agreed, let them go."""
+        await self._check_loaded(lane)
+        rows = None
+        if confirm_deletes:
+            held, rows = await undivided(partial(reconcile.held_recall, lane))
+            await reconcile.begin_recall(lane, held, rows)
+        await reconcile.make_way(lane)
+        deaths.forgive(lane)
+        run = await lane.want(deletes_confirmed=rows, kind="recall")
+        lane.prod()
+        return run
+
+    async def _compare(self, lane: Lane, kind: RunKind, report: str | None) -> str:
+        """Ask for a comparison, which is not begun beside another run."""
+        await self._check_loaded(lane)
+        if lane.wanted is not None and lane.wanted.kind != kind:
+            raise Busy(f"a run of {lane.resource} is queued")
+        if report is not None and lane.wanted is not None:
+            raise Busy(f"a comparison of {lane.resource} is queued already")
+        deaths.forgive(lane)
+        if lane.wanted is None:
+            await lane.want(kind=kind, report=report)
+        lane.prod()
+        return lane.wanted.run if lane.wanted else ""
+
+    async def _check_loaded(self, lane: Lane) -> None:
+        if not await self._loaded(lane):
+            raise NothingLoaded(lane.resource)
+
+    async def _ask(self, lane: Lane, *, confirm_deletes: bool, kind: RunKind) -> str:
         confirmed: int | None = None
         if confirm_deletes:
             confirmed, kind = await undivided(partial(self._held_deletes, lane))
-        if lane.paused:
-            raise Busy(f"{resource} is paused")
-        if lane.reading is not None:
-            raise Busy(f"a run of {resource} is reading")
-        if lane.given_up:
-            deaths.forgive(lane)
-        lane.read_trouble = None
+        deaths.forgive(lane)
         wanted = lane.wanted
         if wanted is None:
             run = await lane.want(deletes_confirmed=confirmed, kind=kind)
@@ -387,7 +484,8 @@ class PushFlow:
             # the exchange counted them and told no number
             return ANY_NUMBER, "full"
         newest = state.last_run(lane.stream_id, ("held", "read"))
-        if newest is None or newest.keys_gone is None:
+        recall = newest is not None and newest.kind == "recall"
+        if newest is None or newest.keys_gone is None or recall:
             raise NothingHeld(f"{lane.resource}: no run is held for its deletes")
         return newest.keys_gone, newest.kind
 
@@ -409,10 +507,15 @@ class PushFlow:
                 continue
             done = found.state in ENDED
             if done and delivered and found.state == "read":
-                done = found.delivered or found.lost > 0
+                done = found.delivered or await self._lost(found.run)
             if done:
                 return found
             await heard.wait()
+
+    async def _lost(self, run: str) -> bool:
+        """Whether a batch of a run will never be loaded."""
+        sums = await undivided(partial(self._parts.state.sums, run))
+        return bool(sums.states.get("rejected") or sums.states.get("dropped"))
 
     async def look(self, run: str) -> report.RunReport:
         """The report of a run as it is now.
@@ -427,7 +530,14 @@ class PushFlow:
         lane = None if found is None else self._lane_of(found)
         if found is None or lane is None:
             raise RunUnknown(run)
-        return report.run_report(found, lane.resource, self._parts.state.sums(run))
+        state = self._parts.state
+        compared = state.reconciles.of(run) if found.kind in COMPARING else None
+        return report.run_report(
+            found,
+            lane.resource,
+            state.sums(run),
+            None if compared is None else compared.found,
+        )
 
     def pause(self, resource: str | None = None) -> None:
         """Stop reading and sending one resource, or all; kept over restarts.
@@ -445,12 +555,15 @@ class PushFlow:
     def resume(self, resource: str | None = None) -> None:
         """Go on with one resource, or all; waits after failures end too.
 
-        What was given up because its workers died is read again.
+        What was given up because its workers died is read again. A recall ends where
+        its resource is named: then everything is sent anew.
 
         Raises:
             ResourceUnknown: there is no such resource.
         """
         name = ALL if resource is None else self._lane(resource).resource
+        if resource is not None:
+            reconcile.end_recall(self._lane(resource))
         self._parts.state.resume(name)
         self._pauses = self._parts.state.pauses()
         self._apply_pauses()
@@ -464,6 +577,13 @@ class PushFlow:
         for lane in self._lanes.values():
             lane.sender.note()
 
+    def reachable(self) -> None:
+        """The exchange can be reached again: who waits for that goes on now."""
+        for lane in self._lanes.values():
+            trouble = lane.send_trouble
+            if trouble is not None and trouble.code in OF_THE_LINE:
+                lane.sender.prod()
+
     def _apply_pauses(self) -> None:
         for lane in self._lanes.values():
             lane.paused = ALL in self._pauses or lane.resource in self._pauses
@@ -476,6 +596,11 @@ class PushFlow:
             return self._lanes[resource]
         except KeyError:
             raise ResourceUnknown(resource) from None
+
+    @property
+    def tools(self) -> SpoolTools:
+        """What people ask about the spool."""
+        return SpoolTools(self._lane, lambda: self._parts)
 
     # --- what people see ------------------------------------------------------------
 

@@ -1,14 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the push flow stands, as frozen values that turn into JSON by ``asdict``.
 
-The counting equation (wire.md §2), per run::
-
-    read = loaded + in_flight + quarantined + skipped
-
-``read`` and ``quarantined`` are the worker's, ``in_flight`` is the state's sum over
-registered batches, ``loaded`` is what the exchange signed: three sources, so that an
-error of one shows. Rows that were withheld but kept at the centre at an older version
-are a part of ``quarantined``, counted as ``stale``.
+The counting equations are those of ``accounts``; ``balanced`` is the one of the run:
+read = loaded + in_flight + quarantined + skipped.
 """
 
 from __future__ import annotations
@@ -17,10 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from agent.model.job import Compared
 from agent.model.run import RunKind
-from agent.state import Batch, KeptReceipt, Run, Sums
+from agent.pipeline.flow.accounts import Account, of_run
+from agent.pipeline.flow.forecast import UNKNOWN, Forecast
+from agent.state import Batch, KeptComparison, KeptReceipt, Run, Sums
 
-ResourceState = Literal["idle", "running", "waiting", "held", "paused", "trouble"]
+ResourceState = Literal[
+    "idle", "running", "waiting", "held", "paused", "recalled", "trouble"
+]
 RunOutcome = Literal["queued", "reading", "read", "held", "failed", "interrupted"]
 
 
@@ -88,13 +87,15 @@ class RunReport:
         in_flight: rows sealed, not yet loaded, that may still load.
         lost: rows sealed in batches that were rejected or dropped.
         quarantined: source rows withheld.
-        stale: withheld rows whose key was sent, so that the centre keeps what it has.
+        stale: withheld rows whose key was sent, so that the centre keeps what it has;
+            a part of ``quarantined``.
         skipped: source rows left out without a fault.
         balanced: whether the counting equation holds; None before the run has ended.
         delivered: whether every batch of the run is loaded.
         successor: the run that repeats this one, or None.
         keys_gone: so many keys would have gone, where it is held for that; else None.
         deletes_confirmed: so many may go by a person's word, or None.
+        found: what a comparison found, or None.
     """
 
     run: str
@@ -122,17 +123,57 @@ class RunReport:
     successor: str | None
     keys_gone: int | None
     deletes_confirmed: int | None
+    found: Compared | None = None
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """The newest comparison with the centre.
+
+    Args:
+        run: that compared.
+        at: when.
+        found: what differed.
+        repaired: whether all of that is loaded at the centre by now, or was nothing.
+    """
+
+    run: str
+    at: str
+    found: Compared
+    repaired: bool
+
+
+@dataclass(frozen=True)
+class Recall:
+    """A resource is recalled: the centre's rows go, and nothing is read.
+
+    Args:
+        rows: that a person agreed to delete.
+        since: when that was.
+        proven_at: when the exchange signed that it has none, or None.
+    """
+
+    rows: int
+    since: str
+    proven_at: str | None
 
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """The chain: last registered batch, last loaded one, and what halts it."""
+    """The chain: last registered batch, last loaded one, and what halts it.
+
+    ``cause`` is why the epoch was begun, at ``opened_at``; at ``seen_at`` the exchange
+    stood where we believe it to stand, None before it was asked in this life.
+    """
 
     epoch: int
     seq: int
     loaded_epoch: int
     loaded_seq: int
     halted: str | None
+    cause: str | None = None
+    opened_at: str | None = None
+    seen_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +218,10 @@ class ResourceStatus:
         lag_s: seconds since then by our clock.
         increments: how changes are found, or None if only a full read finds them.
         ease: while the run reads slower than it could, for its source's sake.
+        accounts: the equations of the newest run that has read everything, and of the
+            resource.
+        reconciled: the newest comparison with the centre, or None.
+        recalled: since when nothing is read, or None.
     """
 
     resource: str
@@ -194,21 +239,40 @@ class ResourceStatus:
     lag_s: float | None = None
     increments: IncrementStatus | None = None
     ease: Ease | None = None
+    accounts: tuple[Account, ...] = ()
+    reconciled: Reconciled | None = None
+    recalled: Recall | None = None
 
     @property
     def healthy(self) -> bool:
-        """Whether nobody need look at it."""
-        return self.state not in {"held", "trouble"} and self.balanced is not False
+        """Whether nobody need look at it: also not because counts do not add up."""
+        even = all(account.ok is not False for account in self.accounts)
+        return (
+            self.state not in {"held", "trouble"}
+            and self.balanced is not False
+            and even
+        )
 
 
 @dataclass(frozen=True)
 class SpoolStatus:
-    """The spool in bytes; ``blocked`` while it stops reading."""
+    """The spool in bytes.
+
+    Args:
+        used: of batch files.
+        quota: most of them.
+        free: left on the disk.
+        blocked: a run waits for room.
+        slowed: so little is left that each batch waits a little.
+        forecast: when the disk will be full.
+    """
 
     used: int
     quota: int
     free: int
     blocked: bool
+    slowed: bool = False
+    forecast: Forecast = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -231,23 +295,22 @@ class PushStatus:
 
 @dataclass(frozen=True)
 class BatchView:
-    """A registered batch and its receipts, for people."""
+    """A registered batch, its receipts and its line 1, for people."""
 
     resource: str
     path: str
     batch: Batch
     receipts: tuple[KeptReceipt, ...]
+    line: str | None = None
 
 
-def run_report(run: Run, resource: str, sums: Sums) -> RunReport:
+def run_report(
+    run: Run, resource: str, sums: Sums, found: Compared | None = None
+) -> RunReport:
     """The report of a run from what the state holds."""
     totals = run.totals
     quality = sums.quality if totals is None else totals.quality
-    balanced = None
-    if totals is not None:
-        accounted = sums.loaded_upsert + sums.open_upsert
-        accounted += quality.quarantined + quality.skipped
-        balanced = totals.quality.read == accounted
+    balanced = next(a.ok for a in of_run(run, sums) if a.name == "run")
     return RunReport(
         run=run.id,
         resource=resource,
@@ -268,10 +331,19 @@ def run_report(run: Run, resource: str, sums: Sums) -> RunReport:
         warnings={} if totals is None else totals.warnings,
         batches=sums.batches,
         balanced=balanced,
-        delivered=totals is not None and set(sums.states) == {"loaded"},
+        delivered=totals is not None and set(sums.states) <= {"loaded"},
         code=run.code,
         detail=run.detail,
         successor=run.successor,
         keys_gone=run.keys_gone,
         deletes_confirmed=run.deletes_confirmed,
+        found=found,
     )
+
+
+def reconciled(kept: KeptComparison, run: Run, sums: Sums) -> Reconciled:
+    """The newest comparison, and what became of it."""
+    sent = run_report(run, "", sums)
+    repairs = run.kind == "reconcile" and not kept.found.left
+    repaired = kept.found.clean or (repairs and sent.delivered)
+    return Reconciled(kept.run, kept.at, kept.found, repaired)

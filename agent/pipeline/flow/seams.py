@@ -15,10 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from agent.audit.events import BatchLeft, Tell
+from agent.audit.events import BatchLeft, Recorded, Tell
 from agent.model.batch import BatchId
 from agent.model.item import Item
 from agent.model.job import CentreKeys, Job, Line, Message
+from agent.model.rejected import RejectedBatch
 from agent.model.run import RunKind
 from agent.pipeline.flow.judge import ExchangeKeys
 from agent.pipeline.seal import Sender, Signer
@@ -53,9 +54,12 @@ class ExchangeClient(Protocol):
         """The signed reply to a signed question about what the centre holds."""
         ...
 
-    async def upload(self, path: Path, size: int, *, batch: BatchId) -> str | None:
+    async def upload(
+        self, path: Path, size: int, *, batch: BatchId, moved: Callable[[], None]
+    ) -> str | None:
         """Bring a file to its end; the receipt, or None if the server has none.
 
+        ``moved`` is called whenever the exchange has more of it.
         After :class:`ExchangeUnreachable` the next call goes on where it was cut.
         """
         ...
@@ -102,19 +106,28 @@ class Limits:
 
     Args:
         workers: runs that read at the same time.
+        uploads: streams that send at the same time.
         poll_s: wait between two questions for a ``loaded`` receipt.
         room_s: wait between two looks at a full spool.
+        slow_s: longest pause before a batch while the spool is nearly full.
         sweep_s: wait between two purges.
         clock_tolerance_s: most difference between the exchange's clock and ours.
+        fresh_s: so long after a signed word of the exchange batches of a stream leave
+            without asking for its position.
+        look_s: wait between two looks at the position of a stream at rest.
         keep_loaded_s: how long a payload stays after ``loaded``.
         keep_stored_s: how long it stays after ``stored`` without ``loaded``.
     """
 
     workers: int = 1
+    uploads: int = 4
     poll_s: float = 2.0
     room_s: float = 1.0
+    slow_s: float = 2.0
     sweep_s: float = 60.0
     clock_tolerance_s: float = 300.0
+    fresh_s: float = 2.0
+    look_s: float = 3600.0
     keep_loaded_s: float = 24 * 3600.0
     keep_stored_s: float = 7 * 24 * 3600.0
 
@@ -142,6 +155,11 @@ class Chance:
     clock: Callable[[], float] = time.monotonic
 
 
+async def keep_nothing(_: RejectedBatch) -> int:
+    """Where nobody looks at rejected rows."""
+    return 0
+
+
 @dataclass(frozen=True)
 class Parts:
     """Everything that a push flow needs.
@@ -160,10 +178,14 @@ class Parts:
         tell: where events go.
         record_left: puts into the audit log, once, that a batch is about to leave;
             durable when it returns. Raises AuditWriteFailed: then it may not leave.
+            Raises ChainMoved: another manifest of its identity has left.
+        record: puts any other event into the audit log. Raises AuditWriteFailed.
         chance: time, randomness and ids.
         limits: times and numbers.
         backoff: waits after failures.
         states: folder of what diffs compare with; None where nothing is compared.
+        reports: folder for the keys that comparisons find; None where nobody may ask.
+        give_back: puts rows of a rejected batch into quarantine; how many there were.
     """
 
     exchange: ExchangeClient
@@ -177,10 +199,13 @@ class Parts:
     sender: Sender
     tell: Tell
     record_left: Callable[[BatchLeft], Awaitable[None]]
+    record: Callable[[Recorded], Awaitable[object]]
     chance: Chance
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)
     states: Path | None = None
+    reports: Path | None = None
+    give_back: Callable[[RejectedBatch], Awaitable[int]] = keep_nothing
 
 
 async def undivided(work: Callable[[], T]) -> T:

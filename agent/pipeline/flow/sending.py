@@ -4,12 +4,16 @@
 Rules
 
 1. One batch of a stream is offered at a time, in chain order, until a receipt that
-   verifies is stored. There is no number of tries after which it is given up.
+   verifies is stored. There is no number of tries after which it is given up. So many
+   streams offer one at the same time; then it is the turn of those that wait.
 2. Nothing unsigned halts a stream. A problem document changes what is asked next; only
    a signed ``rejected`` stops the stream until a person pulls.
-3. The position is asked before the first batch after a start, and whenever the
-   exchange says that the chain does not fit. Only a signed position opens an epoch.
-4. A new epoch drops what the old one left unfinished; the source is read again.
+3. The position is asked after a start, after a rest, now and then during one, and
+   whenever the exchange says that the chain does not fit: a batch leaves only while its
+   signed word is fresh. Only a signed position opens an epoch.
+4. A new epoch drops what the old one left unfinished; the source is read again. That
+   our state, or the exchange, went back to an old copy is in the audit log before.
+   Where a second machine is at work as this node, everything waits for a person.
 5. The gate may have narrowed while a batch waited. What holds an item that is not
    shared any more is never offered: a new epoch drops it, and its file goes.
 6. Nothing leaves before the audit log has a record of it.
@@ -20,8 +24,8 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from agent.audit.events import (
     BatchLeft,
@@ -29,35 +33,40 @@ from agent.audit.events import (
     EpochOpened,
     ExchangeTrouble,
     ReceiptKept,
+    StreamMoved,
 )
 from agent.errors import (
     BadSignature,
     BatchRejected,
+    ChainMoved,
     ExchangeRefused,
+    ExchangeUnreachable,
     FalseReceipt,
     FepError,
     GateClosed,
+    NodeCloned,
+    PeerFault,
     SpoolDamaged,
     SpoolWriteFailed,
     StateDamaged,
 )
-from agent.model.batch import Reason
-from agent.pipeline import seal
-from agent.pipeline.flow import judge
-from agent.pipeline.flow.lane import Lane, defect
+from agent.pipeline.flow import files, judge
+from agent.pipeline.flow.centre import Centre
+from agent.pipeline.flow.errands import Hands
+from agent.pipeline.flow.lane import Errand, Lane, defect
+from agent.pipeline.flow.returning import give_back
 from agent.pipeline.flow.seams import Parts, undivided
-from agent.pipeline.spool import Expected
-from agent.state import Batch, Catalog, Epoch, NewReceipt, Stream
-from agent.wire import batch as wire
-from agent.wire import catalog as wire_catalog
+from agent.pipeline.flow.slots import Slots
+from agent.state import Batch, Count, Epoch, NewReceipt, Run, Stream
+from agent.wire.grammar import format_time, parse_time
 from agent.wire.position import Position
-from agent.wire.receipt import Receipt
 
 ASK_POSITION = frozenset({"chain-gap", "stale-epoch", "fork"})
 ASK_DIRECTORY = frozenset(
     {"bad-signature", "key-revoked", "not-owner", "wrong-exchange"}
 )
 NOW = 0.0
+DAY_S = 24 * 3600.0
 
 
 class Sending:
@@ -65,12 +74,16 @@ class Sending:
 
     Args:
         lane: the stream.
+        turns: how many streams may offer a batch at the same time, shared by all.
     """
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, turns: Slots) -> None:
         self._lane = lane
+        self._turns = turns
         self._position: Position | None = None
+        self._heard_at = 0.0
         self._attempt = 0
+        self._to_count: Batch | None = None
 
     @property
     def _parts(self) -> Parts:
@@ -104,28 +117,65 @@ class Sending:
 
     async def _step(self) -> float | None:
         """Do the next thing; how long to rest then, None until there is work."""
-        lane, state = self._lane, self._parts.state
+        lane = self._lane
         if lane.paused or lane.draining:
             return None
-        stream = await lane.stream()
-        if stream.halt_code is not None:
-            return await self._unhalt(stream)
-        if stream.head.epoch == 0:
-            if lane.wanted is None:
-                return None
-            await self._locate(stream)
+        if lane.errand is not None:
+            await self._run(lane.errand)
             return NOW
+        stream = await lane.stream()
+        if stream.halt_code is not None or stream.head.epoch == 0:
+            return await self._begin(stream)
         self._open_gate()
-        if self._clock_in_doubt():
-            await self._locate(stream)
-            stream = await lane.stream()
-        waiting = await undivided(
-            partial(state.batches, lane.stream_id, ("waiting",), limit=1)
-        )
-        if waiting:
-            await self._offer(stream, waiting[0])
+        await self._count()
+        if await self._waiting():
+            await self._in_turn()
+            return NOW
+        if await self._placed(stream, self._parts.limits.look_s) is None:
             return NOW
         return await self._poll(stream)
+
+    async def _begin(self, stream: Stream) -> float | None:
+        """A stream that is new, or was halted, begins an epoch with a run."""
+        if stream.halt_code is not None:
+            return await self._unhalt(stream)
+        if self._lane.wanted is None:
+            return None
+        await self._locate(stream)
+        return NOW
+
+    async def _waiting(self) -> Sequence[Batch]:
+        """The next batch to be offered, if there is one."""
+        lane, state = self._lane, self._parts.state
+        find = partial(state.batches, lane.stream_id, ("waiting",), limit=1)
+        return await undivided(find)
+
+    async def _in_turn(self) -> None:
+        """Offer the next batch when it is our turn; it may be another one by then."""
+        lane = self._lane
+        lane.sender.pause()
+        async with self._turns:
+            lane.sender.begin()
+            waiting = await self._waiting()
+            if not waiting or lane.paused or lane.draining:
+                return
+            stream = await lane.stream()
+            position = await self._placed(stream, self._parts.limits.fresh_s)
+            if position is not None:
+                await self._offer(stream, waiting[0], position)
+
+    async def _placed(self, stream: Stream, most_s: float) -> Position | None:
+        """The position that our chain goes on from; None if something has moved.
+
+        Args:
+            stream: as it is.
+            most_s: so long after the exchange's last signed word it is asked again.
+        """
+        age_s = self._parts.chance.clock() - self._heard_at
+        doubted = self._clock_in_doubt() or age_s >= most_s
+        if self._position is not None and not doubted:
+            return self._position
+        return await self._locate(stream)
 
     def _clock_in_doubt(self) -> bool:
         offset = self._parts.exchange.clock_offset_s
@@ -136,12 +186,29 @@ class Sending:
             self._lane.ready = True
             self._lane.reader.note()
 
+    async def _run(self, errand: Errand) -> None:
+        """What a person asked for; who asked is told how it ended."""
+        self._lane.errand = None
+        hands = Hands(self._lane, self._ask, self._reopen, self._settle_on)
+        try:
+            answer = await errand.run(hands)
+        except (SpoolWriteFailed, StateDamaged) as e:
+            _tell(errand, e)
+            raise
+        except FepError as e:
+            _tell(errand, e)
+        else:
+            if not errand.answer.done():
+                errand.answer.set_result(answer)
+
     async def _unhalt(self, stream: Stream) -> float | None:
-        """A rejected stream goes on when a person has pulled."""
+        """A halted stream goes on when a person has pulled."""
         self._lane.ready = False
         if self._lane.wanted is None:
             return None
-        await self._reopen(stream, await self._ask(), "rejected")
+        cloned = stream.halt_code == NodeCloned.code
+        cause: judge.Cause = "cloned" if cloned else "rejected"
+        await self._reopen(stream, await self._ask(), cause)
         return NOW
 
     # --- position -----------------------------------------------------------------
@@ -162,15 +229,56 @@ class Sending:
         )
         return found, text
 
-    async def _locate(self, stream: Stream) -> None:
-        """Compare the exchange's position with our chain; open an epoch if need be."""
+    async def _locate(self, stream: Stream) -> Position | None:
+        """Compare the exchange's position with our chain; open an epoch if need be.
+
+        Returns:
+            The position, if it is in our chain.
+        """
         found, text = await self._ask()
         standing = await undivided(partial(self._standing, stream, found))
-        reason = judge.why_reopen(standing, found)
-        if reason is None:
-            self._position = found
+        moved = judge.what_moved(standing, found)
+        if moved is None:
+            self._settle_on(found)
+            return found
+        if moved != "first":
+            await self._record(moved, standing, found)
+        if moved == "cloned":
+            await self._halt_all(standing, found)
         else:
-            await self._reopen(stream, (found, text), reason)
+            await self._reopen(stream, (found, text), moved)
+        return None
+
+    def _settle_on(self, found: Position) -> None:
+        """The position is in our chain, or our chain goes on from it."""
+        self._position = found
+        self._heard_at = self._parts.chance.clock()
+        self._lane.seen_at = self._lane.stamp()
+
+    async def _record(
+        self, moved: judge.Moved, ours: judge.Standing, theirs: Position
+    ) -> None:
+        """Put into the audit log that either side is not what it was."""
+        known, told = _place(*ours.receipted), _place(theirs.epoch, theirs.seq)
+        event = StreamMoved(self._lane.resource, moved, known, told)
+        await self._parts.record(event)
+
+    async def _halt_all(self, ours: judge.Standing, theirs: Position) -> None:
+        """A second machine sends as this node: only a person knows which is to stay."""
+        lane, parts = self._lane, self._parts
+        error = NodeCloned(
+            f"{lane.resource}: this machine's last batch there is"
+            f" {_place(*ours.receipted)}, the exchange has"
+            f" {_place(theirs.epoch, theirs.seq)} of another one"
+        )
+        parts.tell(ExchangeTrouble(lane.resource, error.code, error.detail, 0, 0.0))
+        halt = partial(parts.state.halt_all, error.code, error.detail, at=lane.stamp())
+        # What was wanted before a stream is halted is no word of a person who knows.
+        for every in list(lane.every.values()):
+            await every.halt(error)
+        await undivided(halt)
+        for every in list(lane.every.values()):
+            await every.halt(error)
 
     def _standing(self, stream: Stream, found: Position) -> judge.Standing:
         state, head = self._parts.state, stream.head
@@ -181,26 +289,26 @@ class Sending:
             base=state.epoch_base(stream.id, head.epoch),
             at_position=None if same is None else same.digest,
             next_open=waiting[0].seq if waiting else head.seq + 1,
+            receipted=state.receipted(stream.id),
+            seen=self._lane.seen_at is not None,
         )
 
     async def _reopen(
-        self, stream: Stream, asked: tuple[Position, str], reason: Reason
+        self, stream: Stream, asked: tuple[Position, str], cause: judge.Cause
     ) -> None:
         """Begin a new epoch on the position; what the old one left is read again."""
         lane, parts = self._lane, self._parts
         found, text = asked
         state = parts.state
-        if reason == "restored":
-            fresh = parts.chance.new_incarnation()
-            await undivided(partial(state.renew_incarnation, fresh))
-        incarnation = await undivided(lambda: state.incarnation)
+        incarnation = await self._incarnation(stream, cause)
+        reason = judge.REASONS[cause]
         head = judge.next_head(
             stream.head, found, reason=reason, incarnation=incarnation
         )
-        epoch = Epoch(head=head, position=text, at=lane.stamp())
+        epoch = Epoch(head=head, position=text, at=lane.stamp(), cause=cause)
         lane.reread = True
         await undivided(partial(state.open_epoch, lane.stream_id, epoch))
-        self._position = found
+        self._settle_on(found)
         parts.tell(EpochOpened(lane.resource, head.epoch, head.reason or reason))
         if lane.reading is not None:
             lane.abort("epoch")
@@ -208,72 +316,55 @@ class Sending:
             await lane.want()
         lane.changed()
 
+    async def _incarnation(self, stream: Stream, cause: judge.Cause) -> str:
+        """Of the new epoch: a new one once, for all streams that find the same."""
+        state = self._parts.state
+        if cause not in judge.NEW_LIFE:
+            return await undivided(lambda: state.incarnation)
+        fresh = self._parts.chance.new_incarnation()
+        ours = stream.head.incarnation
+        return await undivided(partial(state.renew_incarnation, fresh, after=ours))
+
     # --- batches ------------------------------------------------------------------
 
-    async def _offer(self, stream: Stream, batch: Batch) -> None:
+    async def _offer(self, stream: Stream, batch: Batch, position: Position) -> None:
         """Bring one batch to a receipt."""
         lane, parts = self._lane, self._parts
-        if self._position is None:
-            await self._locate(stream)
-            return
         try:
-            expected = Expected(
-                file=batch.file,
-                size=batch.size,
-                digest=batch.digest,
-                content_size=batch.content_size,
-                content_digest=batch.content_digest,
-            )
-            path = await undivided(partial(parts.spool.check, expected))
-            await undivided(partial(self._check_gate, path))
+            path = await undivided(partial(files.check, parts, batch))
+            await undivided(partial(files.check_gate, lane, batch))
         except (SpoolDamaged, GateClosed) as e:
             lane.send_trouble = lane.trouble(e, lane.send_trouble, None)
             parts.tell(ExchangeTrouble(lane.resource, e.code, e.detail, 0, 0.0))
-            await self._reopen(stream, await self._ask(), "spool_lost")
+            await self._reopen(stream, await self._ask(), "spool-lost")
             return
         await self._send_catalogs()
         identity = lane.batch_id(batch.epoch, batch.seq)
         text = None
-        if (batch.epoch, batch.seq) <= (self._position.epoch, self._position.seq):
+        if (batch.epoch, batch.seq) <= (position.epoch, position.seq):
             text = await parts.exchange.receipt(identity)
         lane.sending = True
         try:
             if text is None:
                 await parts.record_left(_left(lane.resource, batch))
-                text = await parts.exchange.upload(path, batch.size, batch=identity)
+                text = await parts.exchange.upload(
+                    path, batch.size, batch=identity, moved=lane.sender.moved
+                )
+        except ChainMoved:  # our state is older than the log of what has left
+            await self._reopen(stream, await self._ask(), "restored")
+            return
         finally:
             lane.sending = False
         if text is None:
             text = await parts.exchange.receipt(identity)
         if text is None:
             raise FalseReceipt(f"{batch.epoch}/{batch.seq}: uploaded, but no receipt")
-        await self._keep(batch, self._read(batch, text), text)
-
-    def _check_gate(self, path: Path) -> None:
-        """Judge a batch by the documents of today, not by those of its sealing.
-
-        Raises:
-            GateClosed: it holds an item that is not shared now.
-        """
-        lane = self._lane
-        manifest = wire.parse(seal.payload_of(wire.read_line1(path).decode("ascii")))
-        version = manifest.catalog.version
-        catalog = self._parts.state.catalog(lane.stream_id, version)
-        if catalog is None or not self._may_leave(catalog):
-            stream = manifest.stream
-            raise GateClosed(
-                f"{lane.resource}: batch {stream.epoch}/{stream.seq}, sealed as version"
-                f" {version}, holds an item that is not shared any more"
-            )
-
-    def _may_leave(self, catalog: Catalog) -> bool:
-        items = wire_catalog.parse(seal.payload_of(catalog.jws)).items
-        return judge.still_shared(items, self._lane.leaving.items)
+        await self._keep(batch, self._read(batch, text))
 
     async def _send_catalogs(self) -> None:
         lane, state = self._lane, self._parts.state
         for catalog in await undivided(partial(state.unsent_catalogs, lane.stream_id)):
-            if not self._may_leave(catalog):
+            if not files.may_leave(lane, catalog):
                 continue
             await self._parts.exchange.put_catalog(catalog.jws)
             await undivided(
@@ -290,18 +381,16 @@ class Sending:
 
     # --- receipts -----------------------------------------------------------------
 
-    def _read(self, batch: Batch, text: str) -> Receipt:
-        return judge.read_receipt(
+    def _read(self, batch: Batch, text: str) -> NewReceipt:
+        """A receipt of a batch that verifies, and what vouches for its key."""
+        keys = self._parts.keys()
+        receipt = judge.read_receipt(
             text,
             batch=self._lane.batch_id(batch.epoch, batch.seq),
             digest=batch.digest,
-            keys=self._parts.keys(),
+            keys=keys,
         )
-
-    async def _keep(self, batch: Batch, receipt: Receipt, text: str) -> None:
-        """Store a verified receipt and act on it."""
-        lane, parts = self._lane, self._parts
-        new = NewReceipt(
+        return NewReceipt(
             epoch=batch.epoch,
             seq=batch.seq,
             state=receipt.state,
@@ -309,64 +398,89 @@ class Sending:
             rows=receipt.rows,
             at=receipt.at,
             jws=text,
+            voucher=keys.voucher,
         )
+
+    async def _keep(self, batch: Batch, receipt: NewReceipt) -> None:
+        """Store a verified receipt and act on it."""
+        lane, parts = self._lane, self._parts
+        if receipt.state == "rejected":
+            await give_back(lane, batch, receipt.code or "")
         await undivided(
-            partial(parts.state.keep_receipt, lane.stream_id, new, at=lane.stamp())
+            partial(parts.state.keep_receipt, lane.stream_id, receipt, at=lane.stamp())
         )
+        self._heard_at = parts.chance.clock()
         parts.tell(
             ReceiptKept(
                 lane.resource, batch.epoch, batch.seq, receipt.state, receipt.code
             )
         )
+        if receipt.state == "loaded" and batch.final:
+            self._to_count = batch
         if receipt.state == "rejected":
-            lane.ready = False
-            lane.abort("halted")
-            await self._drop_wanted()
+            await lane.halt(
+                BatchRejected("a batch of this stream was rejected meanwhile")
+            )
             error = BatchRejected(f"{receipt.code}: batch {batch.epoch}/{batch.seq}")
             parts.tell(ExchangeTrouble(lane.resource, error.code, error.detail, 0, 0.0))
         lane.bell.ring()
-
-    async def _drop_wanted(self) -> None:
-        """A run that was to repeat itself waits for a person now."""
-        wanted, self._lane.wanted = self._lane.wanted, None
-        if wanted is not None:
-            error = BatchRejected("a batch of this stream was rejected meanwhile")
-            await self._lane.stop(wanted.run, "failed", error)
 
     async def _poll(self, stream: Stream) -> float | None:
         """Ask for news of what is stored and may be loaded by now."""
         lane, parts = self._lane, self._parts
         batches = await undivided(partial(parts.state.settling, lane.stream_id))
         if not batches:
-            return None
+            return parts.limits.look_s
         oldest = batches[0]
         final = next((b for b in batches if b.final and b.run == oldest.run), oldest)
-        news = await self._news(final)
-        if news is None:
+        receipt = await self._news(final)
+        if receipt is None:
             await self._locate(stream)
-        if news is None or news[0].state == "stored":
+        if receipt is None or receipt.state == "stored":
             return parts.limits.poll_s
-        receipt, text = news
         others = [b for b in batches if b.run == final.run and b != final]
         if receipt.code == "stale-epoch":
             # The final part is only stale; an earlier one says why, and counts.
             await self._keep_news(others)
-        await self._keep(final, receipt, text)
+        await self._keep(final, receipt)
         if receipt.state == "loaded":
             await self._keep_news(others)
         return NOW
 
-    async def _news(self, batch: Batch) -> tuple[Receipt, str] | None:
-        """The newest receipt of a batch, verified, and its text."""
+    async def _news(self, batch: Batch) -> NewReceipt | None:
+        """The newest receipt of a batch, verified."""
         identity = self._lane.batch_id(batch.epoch, batch.seq)
         text = await self._parts.exchange.receipt(identity)
-        return None if text is None else (self._read(batch, text), text)
+        return None if text is None else self._read(batch, text)
 
     async def _keep_news(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
             news = await self._news(batch)
-            if news is not None and news[0].state != "stored":
-                await self._keep(batch, *news)
+            if news is not None and news.state != "stored":
+                await self._keep(batch, news)
+
+    async def _count(self) -> None:
+        """Ask what the centre holds now that a whole read is loaded; one try.
+
+        Without an answer the equation of the resource is not known, and nothing else
+        is wrong. Of reads that only send differences one a day is counted.
+        """
+        final, self._to_count = self._to_count, None
+        if final is None:
+            return
+        lane, state = self._lane, self._parts.state
+        run = await undivided(partial(state.run, final.run))
+        before = await undivided(partial(state.count, lane.stream_id))
+        if run is None or not _counts(run, before, lane.stamp()):
+            return
+        try:
+            said = await undivided(partial(files.manifest_of, self._parts, final))
+            rows, at = await Centre(lane, said.catalog).rows()
+        except (PeerFault, SpoolDamaged):
+            return
+        new = Count(run.id, rows, format_time(datetime.fromtimestamp(at, UTC)))
+        await undivided(partial(state.keep_count, lane.stream_id, new))
+        lane.bell.ring()
 
     # --- failures -----------------------------------------------------------------
 
@@ -375,9 +489,9 @@ class Sending:
         lane, parts = self._lane, self._parts
         self._attempt += 1
         wait_s = parts.backoff.wait_s(self._attempt, parts.chance.uniform)
+        if (told := _retry_after(error)) is not None:
+            wait_s = min(told, parts.backoff.cap_s)
         if isinstance(error, ExchangeRefused):
-            if error.retry_after is not None:
-                wait_s = min(error.retry_after, parts.backoff.cap_s)
             if error.problem in ASK_POSITION:
                 self._position = None
             if error.problem == "catalog-unknown":
@@ -403,6 +517,22 @@ class Sending:
             )
 
 
+def _counts(run: Run, before: Count | None, now: str) -> bool:
+    """Whether a run is worth a count: its read was whole, and the last one is old."""
+    if run.kind == "diff" and before is not None:
+        return (parse_time(now) - parse_time(before.at)).total_seconds() > DAY_S
+    return run.kind in {"full", "diff"}
+
+
+def _tell(errand: Errand, error: FepError) -> None:
+    if not errand.answer.done():
+        errand.answer.set_exception(error)
+
+
+def _place(epoch: int, seq: int) -> str:
+    return f"{epoch}/{seq}"
+
+
 def _left(resource: str, batch: Batch) -> BatchLeft:
     return BatchLeft(
         resource=resource,
@@ -414,6 +544,13 @@ def _left(resource: str, batch: Batch) -> BatchLeft:
         keep=batch.rows.keep,
         size=batch.size,
     )
+
+
+def _retry_after(error: FepError) -> float | None:
+    """Seconds after which another try makes sense, if somebody said so."""
+    if isinstance(error, ExchangeRefused | ExchangeUnreachable):
+        return error.retry_after
+    return None
 
 
 def _keys_in_doubt(error: FepError) -> bool:

@@ -32,6 +32,7 @@ from agent.errors import (
     SpoolFull,
     WorkerDied,
 )
+from agent.model.run import COMPARING
 from agent.pipeline import state_folder
 
 if TYPE_CHECKING:
@@ -64,12 +65,13 @@ def goes_on(error: FepError) -> bool:
 
 def basis(job: Job, version: int) -> str:
     """What has to be the same for a frontier, or a place in a read, to mean a thing."""
-    return " ".join([job.connector, ".".join(job.table), f"v{version}"])
+    number = [] if job.number is None else [f"#{job.number}"]
+    return " ".join([job.connector, ".".join(job.table), f"v{version}", *number])
 
 
 def kind_of(wanted: RunKind, frontier: KeptFrontier | None, base: str) -> RunKind:
     """What can be read where a kind is wanted."""
-    if wanted == "full":
+    if wanted in {"full", "recall"} or wanted in COMPARING:
         return wanted
     if frontier is None or frontier.basis != base or frontier.method is None:
         return "full"
@@ -98,9 +100,20 @@ def prepared(
             raise ChainMoved("the table or its catalog is another than when it was cut")
         return replace(job, mode="full", resume=resume)
     kind = kind_of(job.mode, frontier, base)
-    since = None if frontier is None or kind == "full" else frontier.value
+    if kind in {"full", "recall"} or (frontier is not None and frontier.basis != base):
+        frontier = None
+    return replace(_after(job, frontier), mode=kind)
+
+
+def _after(job: Job, frontier: KeptFrontier | None) -> Job:
+    """The job with where the last read of its stream ended."""
+    if frontier is None or frontier.method is None:
+        return replace(job, since=None)
+    if frontier.method != DIFF:
+        return replace(job, since=frontier.value)
     states = job.states
-    if states is not None and frontier is not None and kind == "diff":
-        known = state_folder.file(Path(states.fresh).parent, job.resource, frontier.run)
+    if states is not None:
+        folder = Path(states.fresh).parent
+        known = state_folder.file(folder, job.resource, frontier.run)
         states = replace(states, known=str(known))
-    return replace(job, mode=kind, since=since, states=states)
+    return replace(job, states=states)

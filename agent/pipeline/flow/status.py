@@ -3,23 +3,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 from agent.errors import (
-    BatchRejected,
     MassDelete,
+    RecallHeld,
     SchemaDrift,
     SecrecyMarker,
     WorkerGivenUp,
 )
 from agent.pipeline.flow import deaths, report
-from agent.pipeline.flow.lane import Lane
+from agent.pipeline.flow.accounts import Account, of_resource, of_run
+from agent.pipeline.flow.forecast import SPAN, Forecast, forecast
+from agent.pipeline.flow.lane import Lane, why_halted
 from agent.pipeline.flow.seams import Parts
-from agent.state import Batch, Complete, KeptFrontier, Run, Stream
-from agent.wire.grammar import parse_time
+from agent.state import Batch, Complete, KeptFrontier, Run, Stream, Sums
+from agent.wire.grammar import format_time, parse_time
 
+Adds = Callable[[str], Sums]
+"""Adds up the batches of a run."""
 HELD = frozenset(
-    {MassDelete.code, SecrecyMarker.code, SchemaDrift.code, WorkerGivenUp.code}
+    {
+        MassDelete.code,
+        RecallHeld.code,
+        SecrecyMarker.code,
+        SchemaDrift.code,
+        WorkerGivenUp.code,
+    }
 )
 """Of these a run waits for a person."""
 
@@ -39,14 +50,25 @@ def push_status(
             quota=parts.spool.quota.bytes,
             free=parts.spool.free,
             blocked=blocked,
+            slowed=not blocked and parts.spool.strain(0) > 0,
+            forecast=_forecast(parts),
         ),
         resources=resources,
+    )
+
+
+def _forecast(parts: Parts) -> Forecast:
+    since = format_time(parts.chance.now() - SPAN)
+    spool = parts.spool
+    return forecast(
+        parts.state.disk(since), free=spool.free, floor=spool.quota.free_floor
     )
 
 
 def resource_status(lane: Lane) -> report.ResourceStatus:
     """One resource."""
     state = lane.parts.state
+    sums = cache(state.sums)  # of one run they are wanted more than once
     stream = state.stream(lane.key)
     newest = state.last_run(stream.id)
     ended = state.last_run(stream.id, ("read",))
@@ -54,13 +76,13 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
     stored = report.Amount(*state.amount(stream.id, "stored"))
     receipts = state.receipts(stream.id, limit=1)
     trouble = _trouble(lane, stream, newest)
-    complete = state.complete(stream.id)
+    complete = None if lane.recalled is not None else state.complete(stream.id)
     return report.ResourceStatus(
         resource=lane.resource,
         state=_state(
             lane, stream, trouble, open_batches=waiting.batches + stored.batches
         ),
-        run=None if newest is None else _report(lane, newest),
+        run=None if newest is None else _report(lane, newest, sums),
         progress=lane.progress,
         stream=_stream_status(lane, stream),
         waiting=waiting,
@@ -75,13 +97,46 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
             at=receipts[0].at,
         ),
         trouble=trouble,
-        balanced=None if ended is None else _report(lane, ended).balanced,
+        balanced=None if ended is None else _report(lane, ended, sums).balanced,
         last_success=None if complete is None else complete.at,
         complete_to=None if complete is None else complete.as_of,
         lag_s=_lag_s(lane, complete),
         increments=_increments(state.frontier(stream.id)),
         ease=lane.ease,
+        accounts=_accounts(lane, ended, sums),
+        reconciled=_reconciled(lane),
+        recalled=_recalled(lane),
     )
+
+
+def _accounts(lane: Lane, ended: Run | None, sums: Adds) -> tuple[Account, ...]:
+    """Whether the newest run that read everything, and the resource, add up."""
+    state = lane.parts.state
+    if ended is None:
+        return ()
+    count = state.count(lane.stream_id)
+    whole = state.last_whole(lane.stream_id)
+    if count is not None:
+        whole = state.run(count.run) or whole
+    of_this = of_run(ended, sums(ended.id))
+    of_all = None if whole is None else sums(whole.id)
+    return (*of_this, of_resource(whole, of_all, count))
+
+
+def _reconciled(lane: Lane) -> report.Reconciled | None:
+    state = lane.parts.state
+    kept = state.reconciles.last(lane.stream_id)
+    run = None if kept is None else state.run(kept.run)
+    if kept is None or run is None:
+        return None
+    return report.reconciled(kept, run, state.sums(run.id))
+
+
+def _recalled(lane: Lane) -> report.Recall | None:
+    found = lane.recalled
+    if found is None:
+        return None
+    return report.Recall(found.rows, found.at, found.proven_at)
 
 
 def _increments(frontier: KeptFrontier | None) -> report.IncrementStatus | None:
@@ -112,33 +167,35 @@ def batch_view(lane: Lane, batch: Batch) -> report.BatchView:
         path=str(parts.spool.path(batch.file)),
         batch=batch,
         receipts=parts.state.receipts_of(batch.stream, batch.epoch, batch.seq),
+        line=parts.state.line(batch.stream, batch.epoch, batch.seq),
     )
 
 
-def _report(lane: Lane, run: Run) -> report.RunReport:
-    return report.run_report(run, lane.resource, lane.parts.state.sums(run.id))
+def _report(lane: Lane, run: Run, sums: Adds) -> report.RunReport:
+    return report.run_report(run, lane.resource, sums(run.id))
 
 
 def _stream_status(lane: Lane, stream: Stream) -> report.StreamStatus:
-    epoch, seq = lane.parts.state.last_loaded(stream.id)
+    state = lane.parts.state
+    epoch, seq = state.last_loaded(stream.id)
+    opened = state.opened(stream.id, stream.head.epoch)
     return report.StreamStatus(
         epoch=stream.head.epoch,
         seq=stream.head.seq,
         loaded_epoch=epoch,
         loaded_seq=seq,
         halted=stream.halt_code,
+        cause=None if opened is None else opened.cause,
+        opened_at=None if opened is None else opened.at,
+        seen_at=lane.seen_at,
     )
 
 
 def _trouble(lane: Lane, stream: Stream, newest: Run | None) -> report.Trouble | None:
     """The worst that is known: a halt, the disk, then reading, then sending."""
     if stream.halt_code is not None:
-        return report.Trouble(
-            code=BatchRejected.code,
-            detail=f"{stream.halt_code}: {stream.halt_detail}",
-            since=stream.halt_at or "",
-            next_try=None,
-        )
+        why = why_halted(stream)
+        return report.Trouble(why.code, why.detail, stream.halt_at or "", None)
     if lane.blocked is not None:
         return lane.blocked
     if lane.deaths is not None and lane.given_up:
@@ -165,4 +222,6 @@ def _state(
     if lane.reading is not None:
         return "running"
     busy = open_batches > 0 or lane.wanted is not None or lane.reread
-    return "waiting" if busy else "idle"
+    if busy:
+        return "waiting"
+    return "idle" if lane.recalled is None else "recalled"

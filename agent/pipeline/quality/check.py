@@ -49,6 +49,7 @@ class Checked:
         withheld: what the quarantine file holds.
         reasons: reason -> rows withheld for it.
         warnings: rule -> rows that are sent with a warning.
+        left: which rows of the page ``rows`` are made of; None: all of them.
     """
 
     rows: pa.RecordBatch
@@ -57,6 +58,7 @@ class Checked:
     withheld: Withheld
     reasons: Mapping[str, int]
     warnings: Mapping[str, int]
+    left: Mask | None = None
 
 
 class MarkerFound(SecrecyMarker):
@@ -173,7 +175,7 @@ class Checker:
         if not leaving.all():
             columns = [column.filter(pa.array(leaving)) for column in columns]
         rows = self._batch(columns)
-        checked = _checked(rows, notes, keep=int(kept.sum()))
+        checked = _checked(rows, notes, keep=int(kept.sum()), left=leaving)
         notes.halt(checked)
         return checked
 
@@ -246,7 +248,9 @@ def _only_where(mask: Column, values: Column) -> Column:
     return pc.if_else(mask, values, pa.scalar(None, values.type))
 
 
-def _checked(rows: pa.RecordBatch, notes: _Notes, *, keep: int) -> Checked:
+def _checked(
+    rows: pa.RecordBatch, notes: _Notes, *, keep: int, left: Mask | None = None
+) -> Checked:
     cause = notes.cause
     if cause is None:
         cause = np.zeros(notes.size, np.int64)
@@ -263,4 +267,5 @@ def _checked(rows: pa.RecordBatch, notes: _Notes, *, keep: int) -> Checked:
         withheld=Withheld(at.tolist(), which.tolist(), tuple(notes.causes)),
         reasons={reason: count for reason, count in by_reason.items() if count},
         warnings={rule: count for rule, count in warned.items() if count},
+        left=left,
     )

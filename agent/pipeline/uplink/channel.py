@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
 
 import aiohttp
 from yarl import URL
@@ -26,6 +27,7 @@ class TextChannel:
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
+        self._ending: asyncio.Future[bool] | None = None
 
     async def receive(self) -> str | None:
         """The next text; None when the other side has said goodbye.
@@ -36,6 +38,8 @@ class TextChannel:
         """
         with translated("channel"):
             message = await self._socket.receive()
+        if self._ending is not None:
+            raise ExchangeUnreachable("channel: a better address works again")
         match message.type:
             case aiohttp.WSMsgType.TEXT:
                 return str(message.data)
@@ -49,6 +53,10 @@ class TextChannel:
                 raise ExchangeUnreachable("channel: cut")
             case _:
                 raise MalformedMessage("channel: expected texts only")
+
+    def end(self) -> None:
+        """Say goodbye; :meth:`receive` then tells that the line is gone."""
+        self._ending = asyncio.ensure_future(self._socket.close())
 
     async def send(self, text: str) -> None:
         """Send a text.
@@ -96,9 +104,13 @@ def handshake() -> Iterator[None]:
 
 @asynccontextmanager
 async def channel(
-    session: aiohttp.ClientSession, url: URL, *, connect_timeout_s: float
+    session: aiohttp.ClientSession,
+    url: URL,
+    *,
+    connect_timeout_s: float,
+    proxy: Mapping[str, Any] = MappingProxyType({}),
 ) -> AsyncIterator[TextChannel]:
-    """A connection that ends with the block.
+    """A connection that ends with the block; ``proxy`` are arguments of the library.
 
     Raises:
         ExchangeUnreachable: no connection.
@@ -114,6 +126,7 @@ async def channel(
                 compress=0,
                 max_msg_size=FRAME_CAP,
                 timeout=aiohttp.ClientWSTimeout(ws_receive=SILENCE_S, ws_close=CLOSE_S),
+                **proxy,
             )
     try:
         if socket.protocol != SUBPROTOCOL:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from yarl import URL
 
 from agent.errors import ConfigInvalid
+from agent.model.proxy import Proxy
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class Endpoint:
         connect_timeout_s: for a connection with its handshake.
         read_timeout_s: for an answer, once the request is out.
         batches: path of the tus receiver.
+        more_urls: other addresses of the same exchange, used in turn.
+        retry_base_s: so long an address that fails is left alone at first.
+        proxy: the proxy of now, None for none. May raise SecretUnreadable.
         unsafe_plain_http: take ``http://`` too; for tests with foreign servers.
     """
 
@@ -34,6 +39,9 @@ class Endpoint:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 60.0
     batches: str = "/v1/batches"
+    more_urls: tuple[str, ...] = ()
+    retry_base_s: float = 5.0
+    proxy: Callable[[], Proxy | None] = lambda: None
     unsafe_plain_http: bool = False
 
 
@@ -43,11 +51,13 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext | bool:
     Raises:
         ConfigInvalid: the URL is not https, or a file cannot be used.
     """
-    scheme = URL(endpoint.url).scheme
-    if scheme == "http" and endpoint.unsafe_plain_http:
+    urls = (endpoint.url, *endpoint.more_urls)
+    schemes = {URL(url).scheme for url in urls}
+    if schemes == {"http"} and endpoint.unsafe_plain_http:
         return True
-    if scheme != "https" or endpoint.ca_file is None:
-        raise ConfigInvalid(f"exchange.url: expected https://..., got {endpoint.url}")
+    if schemes != {"https"} or endpoint.ca_file is None:
+        got = ", ".join(urls)
+        raise ConfigInvalid(f"exchange.url: expected https://..., got {got}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:

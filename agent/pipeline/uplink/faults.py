@@ -9,7 +9,12 @@ from contextlib import contextmanager
 
 import aiohttp
 
-from agent.errors import ExchangeUnreachable, ExchangeUntrusted, SpoolDamaged
+from agent.errors import (
+    ExchangeUnreachable,
+    ExchangeUntrusted,
+    ProxyRefused,
+    SpoolDamaged,
+)
 
 _VERIFY = {
     9: "not valid yet; check this machine's clock",
@@ -33,10 +38,13 @@ def translated(what: str) -> Iterator[None]:
 
     Raises:
         ExchangeUntrusted: certificates or the handshake.
+        ProxyRefused: the proxy wants a login, or does not let us through.
         ExchangeUnreachable: anything else of the line.
     """
     try:
         yield
+    except aiohttp.ClientHttpProxyError as e:  # it holds our login: not passed on
+        raise ProxyRefused(f"{what}: the proxy answered {e.status}") from None
     except (aiohttp.ClientError, OSError) as e:  # OSError has ssl's and TimeoutError
         for cause in _causes(e):
             if isinstance(cause, SpoolDamaged):
@@ -50,6 +58,8 @@ def translated(what: str) -> Iterator[None]:
 def _line(error: Exception) -> str:
     """What is wrong with the line."""
     match error:
+        case aiohttp.ClientProxyConnectionError(os_error=reason):
+            return f"the proxy: {reason.strerror or type(reason).__name__}"
         case aiohttp.ClientConnectorDNSError(host=host):
             return f"no address for {host}"
         case aiohttp.ClientConnectorError(host=host, port=port, os_error=reason):

@@ -34,6 +34,12 @@ async def bounded(response: aiohttp.ClientResponse, cap: int) -> bytes:
     return bytes(body)
 
 
+def is_page(reply: Reply) -> bool:
+    """Whether it is meant for a person's browser."""
+    kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return kind in {"text/html", "application/xhtml+xml"}
+
+
 def expect(reply: Reply, *statuses: int) -> Reply:
     """The reply, if its status is one of these.
 

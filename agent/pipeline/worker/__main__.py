@@ -3,6 +3,6 @@
 
 import sys
 
-from agent.pipeline.worker.run import main
+from agent.pipeline.worker.serving import main
 
 sys.exit(main(sys.argv))

@@ -86,7 +86,7 @@ class _Source:
         ours = frozenset(deletes.within(self.keys(), buckets, tally.bits))
         found = []
         for some in deletes.Suspects(tuple(sorted(buckets)), 0).asks():
-            texts = self._ground.ask(some)
+            texts = self._ground.ask(some).texts
             centre = (frames_of(text, self.items) for text in texts)
             found += deletes.deleted(ours, centre)
         return found

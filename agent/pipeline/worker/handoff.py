@@ -39,7 +39,7 @@ class Handoff(Generic[T]):
         try:
             with closing(source):
                 for item in source:
-                    self._put(item)
+                    self.put(item)
             with self._changed:
                 self._complete = True
                 self._changed.notify_all()
@@ -74,7 +74,12 @@ class Handoff(Generic[T]):
             self._items.clear()
             self._changed.notify_all()
 
-    def _put(self, item: T) -> None:
+    def put(self, item: T) -> None:
+        """Give one item.
+
+        Raises:
+            Stopped: the taker gave up.
+        """
         with self._changed:
             self._changed.wait_for(
                 lambda: len(self._items) < self._room or self._stopped

@@ -15,7 +15,7 @@ How a mode plugs in
   them, and chooses the kind: what is wanted as ``incremental`` is read as it can be.
 * A frontier moves with the run's final batch, in the transaction that registers it
   (``state.frontier(stream)``); ``Mode.moves = False`` leaves it. What has to follow
-  that transaction belongs into ``flow/reading.py``, ``_Run._registered``.
+  that transaction belongs into ``flow/sealing.py``, ``Sealing._registered``.
 * A failure is an exception; the code of a ``FepError`` reaches the flow. One after
   which only a full read helps belongs into ``flow/start.py``, ``READ_IN_FULL``.
 * The kind must stand in ``agent.model.run.READABLE`` for settings to ask for it.
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,16 @@ from agent.errors import InternalFault
 from agent.pipeline.pack import Load
 from agent.pipeline.quality.reasons import DUPLICATE_KEY
 from agent.pipeline.worker.deleting import looked_for
+from agent.pipeline.worker.reconciling import compared, repaired
+from agent.pipeline.worker.tagged import (
+    Counsel,
+    KeysRead,
+    Note,
+    Tagging,
+    Wanted,
+    name_of,
+    told,
+)
 from agent.wire.arrow import key_frames
 
 if TYPE_CHECKING:
@@ -40,7 +50,7 @@ if TYPE_CHECKING:
 
     from agent.model.batch import Mode as WireMode
     from agent.model.item import Item
-    from agent.model.job import Job, Message
+    from agent.model.job import CentreKeys, Job, Message
     from agent.model.run import RunKind
     from agent.pipeline.extract import Piece, Reading
 
@@ -55,13 +65,22 @@ class Ground:
         check: the quality stage; pieces go through it in the order of their reading.
         tell: sends a message to the daemon.
         ask: the keys of the centre in some buckets; before the first load only.
+        again: the quality stage anew, for another pass over the same snapshot; what it
+            withholds is not counted once more.
+        beat: tells that the reading goes on; for what gives no load for long.
+        counsel: answers of who compares the rows with those sent; None if nobody does.
+        count: takes how many rows were met that no load tells of; it may be negative.
     """
 
     job: Job
     source: Reading
     check: Callable[[Piece], Load]
     tell: Callable[[Message], None]
-    ask: Callable[[tuple[int, ...]], tuple[tuple[str, ...], ...]]
+    ask: Callable[[tuple[int, ...]], CentreKeys]
+    again: Callable[[], Callable[[Piece], Load]]
+    beat: Callable[[], None]
+    counsel: Counsel | None = None
+    count: Callable[[int], None] = lambda _rows: None
 
     @property
     def items(self) -> Sequence[Item]:
@@ -77,15 +96,25 @@ class Mode:
         wire: mode of its batches.
         loads: checked rows, piece by piece.
         moves: whether the stream's frontier moves with it.
+        quiet: whether a run without rows makes no batch.
+        blind: whether it needs no source; it gives no loads then.
     """
 
     wire: WireMode
-    loads: Callable[[Ground], Iterator[Load]]
+    loads: Callable[[Ground], Iterator[Load | Note]]
     moves: bool = True
+    quiet: bool = False
+    blind: bool = False
 
 
-def full(ground: Ground) -> Iterator[Load]:
+def full(ground: Ground) -> Iterator[Load | Note]:
     """All rows, or those after the place where the read was cut."""
+    if ground.counsel is not None and (tagging := ground.source.tagging()) is not None:
+        return _with_tags(ground, tagging)
+    return _plain(ground)
+
+
+def _plain(ground: Ground) -> Iterator[Load]:
     job, resume = ground.job, ground.job.resume
     pieces = ground.source.pieces(
         raw_bytes=job.batch_raw_bytes,
@@ -96,6 +125,47 @@ def full(ground: Ground) -> Iterator[Load]:
     if resume is not None and resume.last is not None:
         return _without_again(loads, resume.last, ground.items)
     return loads
+
+
+def _with_tags(ground: Ground, tagging: str) -> Iterator[Load | Note]:
+    yield Tagging(name_of(ground.job, tagging))
+    yield from _tagged(ground, None)
+
+
+def diff(ground: Ground) -> Iterator[Load | Note]:
+    """What may have changed, if the source can tell it by tags; else all rows."""
+    counsel, tagging = ground.counsel, ground.source.tagging()
+    if counsel is None or tagging is None:
+        yield from _plain(ground)
+        return
+    yield Tagging(name_of(ground.job, tagging))
+    wanted = counsel.take()
+    if wanted is not None:
+        met = 0
+        for note in told(ground.source.tags()):
+            yield note
+            if isinstance(note, KeysRead):
+                ground.count(note.found.keys.num_rows)
+                met += note.found.keys.num_rows
+        wanted = counsel.take()
+        again = met if wanted is None else sum(keys.num_rows for keys in wanted)
+        ground.count(-again)
+    yield from _tagged(ground, wanted)
+
+
+def _tagged(ground: Ground, keys: Wanted) -> Iterator[Load]:
+    job = ground.job
+    return map(
+        ground.check,
+        ground.source.tagged(
+            keys, raw_bytes=job.batch_raw_bytes, max_rows=job.max_rows_per_batch
+        ),
+    )
+
+
+def rows_only(loads: Iterable[Load | Note]) -> Iterator[Load]:
+    """What is left for who compares nothing."""
+    return (load for load in loads if isinstance(load, Load))
 
 
 def incremental(ground: Ground) -> Iterator[Load]:
@@ -109,11 +179,19 @@ def incremental(ground: Ground) -> Iterator[Load]:
     return map(ground.check, pieces)
 
 
+def nothing(_: Ground) -> Iterator[Load]:
+    """No row at all: a snapshot of them takes everything from the centre."""
+    return iter(())
+
+
 MODES: Mapping[RunKind, Mode] = {
     "full": Mode("full", full),
     "incremental": Mode("incremental", incremental),
     "deletes": Mode("diff", looked_for, moves=False),
-    "diff": Mode("diff", full),  # ``comparing`` leaves out what was sent before
+    "diff": Mode("diff", diff),  # ``comparing`` leaves out what was sent before
+    "reconcile": Mode("repair", repaired, moves=False, quiet=True),
+    "compare": Mode("repair", compared, moves=False, quiet=True),
+    "recall": Mode("full", nothing, moves=False, blind=True),
 }
 """What workers can do."""
 

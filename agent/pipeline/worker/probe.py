@@ -244,7 +244,8 @@ def _question(body: dict[str, Any]) -> Question:
 
 def _stream(body: dict[str, Any]) -> StreamSpec:
     columns = tuple(ColumnSpec(**column) for column in body["columns"])
-    return StreamSpec(tuple(body["table"]), columns, body.get("stamp"))
+    marks = body.get("stamp"), body.get("number")
+    return StreamSpec(tuple(body["table"]), columns, *marks)
 
 
 def _caps(body: dict[str, Any]) -> Caps:

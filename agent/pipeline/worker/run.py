@@ -15,9 +15,7 @@ a value.
 from __future__ import annotations
 
 import os
-import socket
 import time
-from collections import Counter
 from collections.abc import (
     Callable,
     Generator,
@@ -28,18 +26,18 @@ from collections.abc import (
 )
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Self
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agent.child.inside import DaemonGone, Lines, settle
+from agent.child.inside import DaemonGone
 from agent.errors import FepError, InternalFault
-from agent.model.batch import Quality, Rows
+from agent.model.batch import Quality
 from agent.model.column import Column
 from agent.model.job import (
     AskKeys,
@@ -52,16 +50,15 @@ from agent.model.job import (
     Message,
     Packed,
     Progress,
-    Resume,
+    Unfit,
     Way,
     Written,
-    decode,
-    encode,
 )
+from agent.model.run import COMPARING
 from agent.pipeline.extract import Piece, Reading, reading
+from agent.pipeline.numbered import METHOD
 from agent.pipeline.pack import (
     Load,
-    Part,
     Payload,
     count_ops,
     parts,
@@ -72,9 +69,10 @@ from agent.pipeline.pack import (
 from agent.pipeline.worker.comparing import Scale, compared
 from agent.pipeline.worker.handoff import Handoff, Stopped
 from agent.pipeline.worker.kindly import Kindly
-from agent.pipeline.worker.modes import MODES, Ground, Mode, last_key
-from agent.pipeline.worker.sieve import QualitySieve, Sieve
-from agent.registry import find
+from agent.pipeline.worker.modes import MODES, Ground, Mode, last_key, rows_only
+from agent.pipeline.worker.sieve import Sieve
+from agent.pipeline.worker.tagged import Counsel, Note
+from agent.pipeline.worker.tally import Sums, Tally
 from agent.wire.arrow import row_digest_sum, schema_of
 from connectors.contract import Connector, FoundColumn, Frontier
 
@@ -91,8 +89,6 @@ PAYLOADS_WAITING = 1
 """Payloads that may wait for the daemon's line."""
 
 SALT_BYTES = 8
-
-NO_ROWS, NOTHING_READ = Rows(0, 0, 0), Quality(0, 0, 0)
 
 
 def _salt() -> bytes:
@@ -116,41 +112,6 @@ class Tools:
     clock: Callable[[], float] = time.monotonic
     salt: Callable[[], bytes] = _salt
     now: Callable[[ZoneInfo], datetime] = datetime.now
-
-
-@dataclass
-class Tally:
-    """What one run has met so far; written by the reading thread alone."""
-
-    frontier: Frontier | None = None
-    tells_changes: bool = False
-    read: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass
-class _Sums:
-    """The parts that are offered, added up."""
-
-    rows: Rows = NO_ROWS
-    quality: Quality = NOTHING_READ
-    reasons: Counter[str] = field(default_factory=Counter)
-    warnings: Counter[str] = field(default_factory=Counter)
-
-    @classmethod
-    def of(cls, done: Resume | None) -> Self:
-        """Those that an earlier try of the same run has registered."""
-        if done is None:
-            return cls()
-        reasons, warnings = Counter(done.reasons), Counter(done.warnings)
-        return cls(done.rows, done.quality, reasons, warnings)
-
-    def add(self, part: Part) -> None:
-        """One more."""
-        self.rows += part.counts
-        self.quality += part.quality
-        self.reasons.update(part.reasons)
-        self.warnings.update(part.warnings)
 
 
 class Run:
@@ -181,6 +142,7 @@ class Run:
         self._kindly = Kindly(
             job, tell=tell, beat=self._progress, clock=tools.clock, now=tools.now
         )
+        self._counsel = Counsel()
 
     def go(self) -> None:
         """Do the job and send its last message.
@@ -201,31 +163,33 @@ class Run:
             self._tell(last)
 
     def _pull(self, threads: ThreadPoolExecutor) -> Ended:
-        loads: Handoff[Load] = Handoff(LOADS_WAITING)
+        loads: Handoff[Load | Note] = Handoff(LOADS_WAITING)
         left: Handoff[Load] = Handoff(COMPARED_WAITING)
         payloads: Handoff[Payload] = Handoff(PAYLOADS_WAITING)
         steps = [threads.submit(loads.feed, self._loads())]
-        out = loads
+        out: Iterable[Load] = rows_only(loads)
         if self._job.states is not None:
             out = left
             steps.append(
                 threads.submit(left.feed, compared(self._scale(), iter(loads)))
             )
         steps.append(threads.submit(payloads.feed, self._payloads(out)))
-        sums = _Sums.of(self._job.resume)
-        with _joined(steps, loads, left, payloads):
+        sums = Sums.of(self._job.resume)
+        with _joined(steps, loads, left, payloads, self._counsel):
             for ready in payloads:
                 sums.add(ready.part)
+                if self._mode.quiet and not ready.part.rows.num_rows:
+                    continue
                 self._deliver(ready, distinct=sums.rows.upsert + sums.rows.keep)
         return self._ended(sums, digest=None)
 
     def _digest(self, threads: ThreadPoolExecutor) -> Ended:
-        loads: Handoff[Load] = Handoff(LOADS_WAITING)
+        loads: Handoff[Load | Note] = Handoff(LOADS_WAITING)
         steps = [threads.submit(loads.feed, self._loads())]
         items = tuple(b.item for b in self._job.items)
-        sums, total = _Sums(), 0
+        sums, total = Sums(), 0
         with _joined(steps, loads):
-            for load in loads:
+            for load in rows_only(loads):
                 counts = count_ops(load.rows)
                 sums.rows += counts
                 sums.quality += Quality(load.read, load.read - counts.upsert, 0)
@@ -235,9 +199,12 @@ class Run:
                 total += row_digest_sum(sent, items)
         return self._ended(sums, digest=f"{total % 2**128:032x}")
 
-    def _loads(self) -> Generator[Load, None, None]:
+    def _loads(self) -> Generator[Load | Note, None, None]:
         """Read and check; runs in the reading thread."""
         job, tally = self._job, self._tally
+        if self._mode.blind:
+            tally.frontier = Frontier("", job.as_of or "", "")
+            return
         with ExitStack() as stack:
             sieve = self._tools.sieve(job)
             stack.callback(sieve.close)
@@ -251,9 +218,18 @@ class Run:
             if job.kind == "pull":
                 self._tell_way(connector, source)
             check = partial(self._checked, sieve)
-            ground = Ground(job, source, check, self._tell, self._ask)
-            if self._mode.wire == "full":
-                self._estimate = source.estimate
+            self._estimate = source.estimate if self._reads_all else None
+            ground = Ground(
+                job,
+                source,
+                check,
+                self._tell,
+                self._ask,
+                self._again,
+                self._progress,
+                counsel=self._comparing,
+                count=self._count,
+            )
             for load in self._mode.loads(ground):
                 yield load
                 self._progress()
@@ -264,7 +240,24 @@ class Run:
             tell=self._tell,
             tells_changes=lambda: self._tally.tells_changes,
             salt=self._tools.salt,
+            counsel=self._counsel,
         )
+
+    @property
+    def _comparing(self) -> Counsel | None:
+        """Answers of the comparing thread; None if it keeps no digests of this run."""
+        job = self._job
+        if job.states is None or job.resume is not None or self._tally.tells_changes:
+            return None
+        return self._counsel
+
+    @property
+    def _reads_all(self) -> bool:
+        """Whether as many rows are met as the source estimates."""
+        return self._mode.wire == "full" or self._job.mode in COMPARING
+
+    def _count(self, rows: int) -> None:
+        self._tally.read += rows
 
     @property
     def _mode(self) -> Mode:
@@ -287,18 +280,36 @@ class Run:
 
     def _tell_way(self, connector: Connector, source: Reading) -> None:
         """How changes are found, for people and for the next run."""
+        if source.unfit is not None:
+            self._tell(Unfit(source.unfit))
+        if source.taken is not None:
+            self._tally.tells_changes = True
+            self._tell(Way(METHOD, source.taken.assumes))
+            return
         caps = connector.capabilities(self._job.source, source.stream)
         if (found := caps.increments) is not None:
             self._tally.tells_changes = True
             self._tell(Way(found.method, found.assumes))
 
-    def _ask(self, buckets: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
+    def _again(self) -> Callable[[Piece], Load]:
+        """The quality stage for another pass; the first one has counted."""
+        sieve = self._tools.sieve(self._job)
+
+        def check(piece: Piece) -> Load:
+            sifted = sieve.sift(piece.rows)
+            if sifted.halt is not None:
+                raise sifted.halt
+            return Load(sifted.rows, 0, None)
+
+        return check
+
+    def _ask(self, buckets: tuple[int, ...]) -> CentreKeys:
         """What the centre has; nobody waits for a line before the first load."""
         self._tell(AskKeys(buckets))
         answer = self._hear()
         if not isinstance(answer, CentreKeys):
             raise InternalFault(f"expected keys, got {type(answer).__name__}")
-        return answer.texts
+        return answer
 
     def _seen(self, found: Sequence[FoundColumn], fit: bool) -> None:
         columns = (
@@ -313,12 +324,16 @@ class Run:
         self._tally.reasons.update(sifted.reasons)
         if sifted.halt is not None:
             raise sifted.halt
+        tags = piece.tags
+        if tags is not None and sifted.left is not None:
+            tags = tags.filter(pa.array(sifted.left))
         return Load(
             rows=sifted.rows,
             read=piece.rows.num_rows,
             token=piece.token,
             reasons=sifted.reasons,
             warnings=sifted.warnings,
+            tags=tags,
         )
 
     def _payloads(self, loads: Iterable[Load]) -> Generator[Payload, None, None]:
@@ -370,7 +385,7 @@ class Run:
             warnings=part.warnings,
         )
 
-    def _ended(self, sums: _Sums, *, digest: str | None) -> Ended:
+    def _ended(self, sums: Sums, *, digest: str | None) -> Ended:
         frontier = self._frontier()
         return Ended(
             rows=sums.rows,
@@ -396,7 +411,9 @@ class Run:
 
 
 @contextmanager
-def _joined(steps: list[Future[None]], *handoffs: Handoff[Any]) -> Iterator[None]:
+def _joined(
+    steps: list[Future[None]], *handoffs: Handoff[Any] | Counsel
+) -> Iterator[None]:
     """Stop all steps if one fails, and raise what failed first in their order."""
     try:
         yield
@@ -423,32 +440,3 @@ def failure(error: Exception, reasons: Mapping[str, int]) -> Failed:
         where = f"{frame.tb_frame.f_globals.get('__name__')}:{frame.tb_lineno}"
         frame = frame.tb_next
     return Failed("internal", f"{type(error).__name__} at {where}", dict(reasons))
-
-
-def serve(sock: socket.socket, tools: Tools) -> int:
-    """Do the one job that comes through a socket.
-
-    Returns:
-        The exit code: 0 once the last message is sent, 3 if the daemon is gone.
-    """
-    lines = Lines(sock)
-    try:
-        job = decode(lines.receive())
-        if not isinstance(job, Job):
-            raise InternalFault(f"expected a job, got {type(job).__name__}")
-        Run(
-            job,
-            tell=lambda message: lines.send(encode(message)),
-            hear=lambda: decode(lines.receive()),
-            tools=tools,
-        ).go()
-    except DaemonGone:
-        return 3
-    return 0
-
-
-def main(argv: list[str]) -> int:
-    """Serve the job that comes through descriptor ``argv[1]``."""
-    settle()
-    with socket.socket(fileno=int(argv[1])) as sock:
-        return serve(sock, Tools(find=find, sieve=QualitySieve))

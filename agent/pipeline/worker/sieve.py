@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from agent.errors import FepError, SpoolWriteFailed
+from agent.errors import FepError
 from agent.model.job import Job
+from agent.model.run import COMPARING
+from agent.pipeline import disk
 from agent.pipeline.quality.check import Checked, Checker, MarkerFound, RuleHalted
 from agent.pipeline.quarantine import Quarantine
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from agent.values.columns import Mask
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Sifted:
         reasons: quarantine code -> source rows of this piece.
         warnings: rule name -> rows of this piece that are sent with a warning.
         halt: why the run must stop here, or None.
+        left: which rows of the piece ``rows`` are made of; None: all of them.
     """
 
     rows: pa.RecordBatch
     reasons: Mapping[str, int]
     warnings: Mapping[str, int]
     halt: FepError | None = None
+    left: Mask | None = None
 
 
 class Sieve(Protocol):
@@ -48,7 +53,7 @@ class Sieve(Protocol):
 
 
 class QualitySieve:
-    """The rules of a job's items; kind ``digest`` leaves no quarantine.
+    """The rules of a job's items; what sends no row that it read leaves no quarantine.
 
     Args:
         job: items, time zone, severities and the quarantine's path.
@@ -56,8 +61,9 @@ class QualitySieve:
 
     def __init__(self, job: Job) -> None:
         self._checker = Checker(job.items, timezone=job.timezone, severity=job.severity)
+        keeps = job.kind == "pull" and job.mode not in COMPARING
         self._quarantine = (
-            Quarantine(Path(job.quarantine), job.items) if job.kind == "pull" else None
+            Quarantine(Path(job.quarantine), job.items) if keeps else None
         )
 
     def sift(self, rows: pa.RecordBatch) -> Sifted:
@@ -65,7 +71,7 @@ class QualitySieve:
 
         Raises:
             SourceTypeChanged: a column that the catalog's type cannot take.
-            SpoolWriteFailed: the quarantine cannot be written.
+            SpoolFull, SpoolWriteFailed: the quarantine cannot be written.
         """
         halt: MarkerFound | RuleHalted | None = None
         try:
@@ -73,7 +79,9 @@ class QualitySieve:
         except (MarkerFound, RuleHalted) as e:
             halt, checked = e, e.checked
         self._keep(rows, checked)
-        return Sifted(checked.rows, checked.reasons, checked.warnings, halt)
+        return Sifted(
+            checked.rows, checked.reasons, checked.warnings, halt, checked.left
+        )
 
     def close(self) -> None:
         """As :meth:`Sieve.close`.
@@ -85,16 +93,11 @@ class QualitySieve:
             try:
                 self._quarantine.close()
             except OSError as e:
-                raise _failed(e) from e
+                raise disk.failed_sync(e, "syncing the quarantine") from e
 
     def _keep(self, rows: pa.RecordBatch, checked: Checked) -> None:
         if self._quarantine is not None:
             try:
                 self._quarantine.write(rows, checked.withheld)
             except OSError as e:
-                raise _failed(e) from e
-
-
-def _failed(error: OSError) -> SpoolWriteFailed:
-    name = errno.errorcode.get(error.errno or 0, "EIO")
-    return SpoolWriteFailed(f"{name} while writing the quarantine")
+                raise disk.refusal(e, "writing the quarantine") from e

@@ -10,6 +10,7 @@ import pytest
 from connectors.conformance import RULES, Subject, rule_name
 from connectors.conformance_health import HEALTH_RULES
 from connectors.conformance_increments import INCREMENT_RULES
+from connectors.conformance_numbered import NUMBER_RULES
 from tests.support.mariadb import Mariadb
 from tests.support.subjects import mysql_subject
 
@@ -34,4 +35,12 @@ def test_increments_of_mariadb_lose_nothing(
     rule: Callable[[Subject], None], subject: Subject
 ) -> None:
     """The MySQL connector obeys the rules of increments."""
+    rule(subject)
+
+
+@pytest.mark.parametrize("rule", NUMBER_RULES, ids=rule_name)
+def test_numbers_of_mariadb_lose_nothing(
+    rule: Callable[[Subject], None], subject: Subject
+) -> None:
+    """The MySQL connector obeys the rules of numbers."""
     rule(subject)

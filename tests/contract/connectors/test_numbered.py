@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 from threading import Event
@@ -12,13 +14,12 @@ from typing import Any
 
 import pytest
 
-from agent.pipeline.gaps import Ledger, advanced
+from agent.pipeline.gaps import Ledger, advanced, runs_of
 from connectors.contract import (
     ColumnSpec,
     Connector,
     Limits,
     NumberedSession,
-    SourceError,
     StreamSpec,
 )
 from connectors.mysql import CONNECTOR as MYSQL
@@ -29,7 +30,9 @@ from tests.support.postgres import Server
 
 pytestmark = pytest.mark.contract
 
-STREAM = StreamSpec(("numbered",), (ColumnSpec("id", "I", None, None, key=True),))
+STREAM = StreamSpec(
+    ("numbered",), (ColumnSpec("id", "I", None, None, key=True),), number="id"
+)
 KEEP = timedelta(days=1)
 
 
@@ -57,12 +60,12 @@ def read(
     database, connector = source
     with connector.open(database.server.config(), Limits()) as session:
         assert isinstance(session, NumberedSession)
-        oldest = session.oldest_writer()
-        pages = list(session.numbered(STREAM, "id", ledger.windows))
+        oldest = session.oldest_writer(STREAM)
+        pages = list(session.numbered(STREAM, ledger.windows))
         now = datetime.fromisoformat(session.server_time())
     numbers = [i for page in pages for i in page.rows.column(0).to_pylist()]
     since = None if oldest is None else datetime.fromisoformat(oldest)
-    found = advanced(ledger, numbers, now=now, oldest=since, keep=KEEP)
+    found = advanced(ledger, [*runs_of(numbers)], now=now, oldest=since, keep=KEEP)
     return found.ledger, numbers
 
 
@@ -99,13 +102,93 @@ def test_numbers_that_commit_late_are_read(
     assert len(seen) > 40
 
 
-def test_a_column_that_is_no_number_is_refused(
-    source: tuple[Postgres | Maria, Connector],
-) -> None:
-    """A missing column, or one of another type, is told before a row is read."""
-    with source[1].open(source[0].server.config(), Limits()) as session:
+# --- what check says, and the right to be told of writers -----------------------------
+
+NOTES = StreamSpec(
+    ("plain",), (ColumnSpec("note", "C", 50, None, key=True),), number="id"
+)
+
+
+def problems(
+    connector: Connector, config: Mapping[str, Any], stream: StreamSpec = NOTES
+) -> dict[str, str | None]:
+    found = connector.check(config, [stream])
+    return {f.code: f.remedy for f in found if f.severity != "ok"}
+
+
+def cured(source: tuple[Postgres | Maria, Connector], config: Mapping[str, Any]) -> Any:
+    """Codes in the order in which their remedies were run, until check is quiet."""
+    seen = []
+    run, close = source[0].connect()
+    while found := problems(source[1], config):
+        code, remedy = next(iter(found.items()))
+        assert code not in seen, found
+        seen.append(code)
+        run(str(remedy).rstrip(";"))
+    close()
+    return seen
+
+
+def told(connector: Connector, config: Mapping[str, Any]) -> bool:
+    with connector.open(config, Limits()) as session:
         assert isinstance(session, NumberedSession)
-        for name, kind in (("absent", "missing"), ("note", "type")):
-            with pytest.raises(SourceError) as caught:
-                list(session.numbered(STREAM, name, ((1, None),)))
-            assert caught.value.kind == kind
+        return session.oldest_writer(NOTES) is not None
+
+
+def test_each_remedy_removes_its_cause_in_postgres(server: Server) -> None:
+    """A view over a table whose sequence is taken from in advance."""
+    server.sql(
+        "drop role if exists counts; create role counts login;"
+        " create sequence steps cache 10; create table beneath"
+        " (id bigint primary key default nextval('steps'), note text);"
+        " alter sequence steps owned by beneath.id;"
+        " create view plain as select * from beneath; grant select (note) on plain to"
+        " counts"
+    )
+    config = {**server.config(), "user": "counts"}
+    wanted = ["grant-missing", "number-cached", "writers-hidden"]
+    assert cured((Postgres(server), POSTGRES), config) == wanted
+    assert told(POSTGRES, config)
+    server.sql(
+        "drop view plain; create materialized view kept as select * from beneath;"
+        " create view plain as select * from kept; grant select on plain to counts"
+    )
+    assert "writers-elsewhere" in problems(POSTGRES, config)
+    assert not told(POSTGRES, config)
+
+
+def test_each_remedy_removes_its_cause_in_mariadb(mariadb: Mariadb) -> None:
+    """A table without a time; then a server that shares its numbers with another."""
+    mariadb.sql(
+        "create or replace user counts",
+        "create or replace table plain (id bigint not null, note varchar(50) not null"
+        " primary key)",
+        "grant select (note) on plain to counts",
+    )
+    config = mariadb.config("counts")
+    wanted = ["grant-missing", "number-not-indexed", "writers-hidden"]
+    assert cured((Maria(mariadb), MYSQL), config) == wanted
+    assert told(MYSQL, config)
+    mariadb.sql("set global auto_increment_increment = 2")
+    try:
+        assert "writers-elsewhere" in problems(MYSQL, config)
+        assert not told(MYSQL, config)
+    finally:
+        mariadb.sql("set global auto_increment_increment = 1")
+
+
+def test_a_table_with_a_better_mark_keeps_it(server: Server, mariadb: Mariadb) -> None:
+    """Both say so; the number is not asked for then."""
+    server.sql("create table marked (id bigint primary key)")
+    mariadb.sql(
+        "create or replace table marked (id bigint primary key, at timestamp(6) not"
+        " null default current_timestamp(6) on update current_timestamp(6), key (at))"
+    )
+    stream = replace(STREAM, table=("marked",))
+    for connector, config in (
+        (POSTGRES, server.config()),
+        (MYSQL, mariadb.config()),
+    ):
+        assert connector.capabilities(config, stream).increments is not None
+        codes = [f.code for f in connector.check(config, [stream])]
+        assert "number-unused" in codes

@@ -11,6 +11,7 @@ from connectors.conformance import RULES, Subject, rule_name
 from connectors.conformance_health import HEALTH_RULES
 from connectors.conformance_increments import INCREMENT_RULES
 from connectors.conformance_lookup import LOOKUP_RULES
+from connectors.conformance_numbered import NUMBER_RULES
 from tests.support.postgres import Server
 from tests.support.subjects import postgres_subject
 
@@ -35,4 +36,12 @@ def test_increments_of_postgres_lose_nothing(
     rule: Callable[[Subject], None], subject: Subject
 ) -> None:
     """The PostgreSQL connector obeys the rules of increments."""
+    rule(subject)
+
+
+@pytest.mark.parametrize("rule", NUMBER_RULES, ids=rule_name)
+def test_numbers_of_postgres_lose_nothing(
+    rule: Callable[[Subject], None], subject: Subject
+) -> None:
+    """The PostgreSQL connector obeys the rules of numbers."""
     rule(subject)

@@ -10,6 +10,7 @@ import pytest
 
 from connectors.contract import ColumnSpec, Limits, Page, Slice, StreamSpec
 from connectors.postgres import CONNECTOR
+from connectors.postgres.catalog import bound
 from connectors.postgres.login import connection
 from connectors.postgres.session import planned
 from tests.support.postgres import Server, private_server
@@ -56,7 +57,7 @@ def firsts(found: Sequence[Page]) -> list[object]:
 def plan_of(server: Server, stream: StreamSpec) -> str:
     """How the server would run the read with a big table."""
     with connection(server.config(), Limits()) as db:
-        query = planned(db, server.config(), stream)
+        query = planned(db, server.config(), bound(db, stream), stream)
         db.execute("set local enable_seqscan = off")
         db.execute("set local enable_bitmapscan = off")
         lines = db.execute(f"explain {query.select('')}".encode()).fetchall()

@@ -214,6 +214,22 @@ def test_reply_above_four_mib_is_too_large(stream: Stream) -> None:
     assert ask(stream, bits=8, detail=[0, 255])["rows"] == 60_000
 
 
+def test_rows_changed_behind_its_back_show_in_the_answer(
+    sandbox: SandboxProcess, loaded: Stream
+) -> None:
+    """It reads its table, not its memory: the chain stands where it stood."""
+    before = ask(loaded)
+    sandbox.tamper(loaded.resource, alter=2, remove=3, add=1)
+    after = ask(loaded, bits=0, detail=[0])
+    assert before["seq"] == after["seq"] == loaded.seq
+    assert after["rows"] == len(after["detail"]) == 40 - 3 + 1
+    digests = {key: text for _, (key,), text in after["detail"]}
+    ours = {f"{i:02d}": f"{row_digest(i):032x}" for i in range(40)}
+    assert sorted(ours.keys() - digests.keys()) == ["02", "03", "04"]
+    assert len(digests.keys() - ours.keys()) == 1
+    assert sum(digests[k] != ours[k] for k in digests.keys() & ours.keys()) == 2
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -31,6 +31,7 @@ from agent.crypto.tree import leaf_hash, verify_consistency, verify_inclusion
 from agent.errors import (
     AuditDamaged,
     AuditWriteFailed,
+    ChainMoved,
     EvidenceDamaged,
     EvidenceGone,
     InternalFault,
@@ -232,6 +233,18 @@ async def test_a_batch_leaves_once(tmp_path: Path) -> None:
     async with site(tmp_path) as s:
         await s.log.batch_left(BATCH)
         assert s.log.head().size == 4
+
+
+async def test_two_manifests_of_one_identity_never_leave(tmp_path: Path) -> None:
+    """An old copy of the state numbers anew what this log saw leave."""
+    other = replace(BATCH, digest="sha256:" + "1" * 64)
+    async with site(tmp_path) as s:
+        await s.log.batch_left(BATCH)
+        with pytest.raises(ChainMoved, match="1/7"):
+            await s.log.batch_left(other)
+        await s.log.batch_left(replace(other, epoch=2))
+        assert s.log.trouble is None
+        assert s.log.head().size == 3
 
 
 async def test_a_policy_is_numbered_recorded_and_active(tmp_path: Path) -> None:

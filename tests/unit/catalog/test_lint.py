@@ -99,6 +99,10 @@ def test_each_missing_attribute_is_named_with_its_article(
             {"binding": {"source": "a", "table": []}},
             ("binding.table", "辽10", "error"),
         ),
+        (
+            {"binding": {"source": "a", "table": "t", "number": "title"}},
+            ("binding.number", "辽10", "error"),
+        ),
     ],
 )
 def test_each_fault_of_a_document_is_found(

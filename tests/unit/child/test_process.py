@@ -11,7 +11,13 @@ import pytest
 
 from agent.child.process import clean_environment, last_exception
 
-SET_HERE = {"MALLOC_ARENA_MAX", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LC_CTYPE"}
+SET_HERE = {
+    "ARROW_DEFAULT_MEMORY_POOL",
+    "MALLOC_ARENA_MAX",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "LC_CTYPE",
+}
 """What FEP or Python itself sets in a child."""
 TRACE = b'Traceback (most recent call last):\n  File "x.py", line 1\n    x\n'
 

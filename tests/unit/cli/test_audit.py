@@ -61,7 +61,10 @@ class Behind:
             await s.witness(double).round()
             clock.at += timedelta(days=2)
             people = People(
-                record=s.log.append, policies=cast("Any", None), audit=s.desk(double)
+                record=s.log.append,
+                policies=cast("Any", None),
+                audit=s.desk(double),
+                spool=cast("Any", None),
             )
             app = application(cast("Any", None), people)
             async with serving(app, self._folder / "fep.sock"):

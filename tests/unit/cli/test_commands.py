@@ -245,7 +245,7 @@ def test_a_file_that_is_not_there_is_a_usage_fault(fep) -> None:  # type: ignore
     """Nothing to judge is no forgery: exit 2, with the name."""
     said = fep("verify", "nothing-here.fepb")
     assert said.code == 2
-    assert "nothing-here.fepb: expected a batch file or a receipt" in said.err
+    assert "nothing-here.fepb: expected a batch file, a receipt" in said.err
 
 
 def test_a_source_that_is_not_there_is_a_usage_fault(fep) -> None:  # type: ignore[no-untyped-def]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from agent.cli.common import render
+from agent.cli.common import accounts, render
 from agent.cli.common.context import Asked
 from agent.cli.pull import confirmed
 from agent.model.batch import ANY_NUMBER
@@ -29,6 +30,7 @@ RUN: dict[str, Any] = {
     "in_flight": 950,
     "quarantined": 50,
     "skipped": 0,
+    "found": None,
     "reasons": {"required": 40, "key_missing": 10},
     "warnings": {"citizen_id": 7},
     "balanced": True,
@@ -55,7 +57,11 @@ RESOURCE: dict[str, Any] = {
     "lag_s": None,
     "increments": None,
     "ease": None,
+    "reconciled": None,
+    "recalled": None,
     "schedule": [],
+    "accounts": [],
+    "stream": {"cause": "first", "opened_at": "2026-11-21T08:00:00Z"},
 }
 AT = "2026-11-21T08:00:00Z"
 UP: dict[str, Any] = {
@@ -95,14 +101,43 @@ BODY: dict[str, Any] = {
     "healthy": True,
     "agent": {"node": "11990100MB0000018H/rsj-fep1"},
     "exchange": {"aud": "yunxi.exchange"},
-    "spool": {"used": 5_000_000, "quota": 4_096_000_000, "blocked": False},
+    "spool": {
+        "used": 5_000_000,
+        "quota": 4_096_000_000,
+        "blocked": False,
+        "slowed": False,
+        "free": 120_000_000_000,
+        "forecast": {"per_day": None, "days": None, "since": None},
+    },
     "paused": False,
     "lookups": LOOKUPS,
     "troubles": [],
+    "retention": [],
     "resources": [RESOURCE],
 }
 
 
+EN = Asked(Path("x"), json=False, lang="en")
+ZH = Asked(Path("x"), json=False, lang="zh")
+UNKNOWN: dict[str, Any] = {
+    "name": "resource",
+    "ok": None,
+    "sign": "=",
+    "left": {},
+    "right": {},
+    "run": "r1",
+    "at": None,
+    "stale": None,
+    "why": "not-loaded",
+}
+RED: dict[str, Any] = {
+    **UNKNOWN,
+    "name": "run",
+    "ok": False,
+    "left": {"read": 20000},
+    "right": {"loaded": 18999, "in_flight": 950, "quarantined": 50, "skipped": 0},
+    "why": None,
+}
 COLOURS: Any = {True: "standard", False: None}
 
 
@@ -166,6 +201,58 @@ def test_how_old_the_copy_is_and_what_comes_next_stand_on_one_line() -> None:
     assert "（待本次任务结束）；下次删除检查" in zh
 
 
+COMPARED: dict[str, Any] = {
+    "rows": 20_000,
+    "centre": 19_990,
+    "missing": 12,
+    "stale": 7,
+    "extra": 2,
+    "late": 3,
+    "withheld": 0,
+    "left": 0,
+    "told_by": "frontier",
+}
+
+
+@pytest.mark.parametrize("repaired", [True, False])
+def test_what_a_comparison_found_is_told_in_numbers(repaired: bool) -> None:
+    """And whether it is repaired."""
+    last = {"run": "r1", "at": AT, "found": COMPARED, "repaired": repaired}
+    en = " ".join(shown(changed(reconciled=last), width=300).split())
+    assert "20,000 rows here, 19,990 there, 12 missing there, 7 different there," in en
+    assert "2 only there, 3 changed since the last run; " in en
+    assert ("; repaired" in en) == repaired
+    assert ("; not repaired" in en) != repaired
+    zh = " ".join(shown(changed(reconciled=last), lang="zh", width=300).split())
+    assert "中心缺失 12，中心不一致 7，中心多出 2，待增量 3" in zh
+
+
+def test_a_comparison_without_a_difference_says_so() -> None:
+    """In the status and of its run; too many to look at are none such."""
+    none = COMPARED | dict.fromkeys(("missing", "stale", "extra", "late"), 0)
+    last = {"run": "r1", "at": AT, "found": none, "repaired": True}
+    en = shown(changed(reconciled=last), width=300)
+    assert "no difference" in en
+    assert "repaired" not in en
+    many = {**last, "found": none | {"left": 4}, "repaired": False}
+    en = shown(changed(reconciled=many), width=300)
+    assert "too many to look at all" in en
+    assert "no difference" not in en
+
+
+def test_a_recall_says_whether_it_is_proven() -> None:
+    """Nobody need ask the exchange by telephone."""
+    body = {"rows": 6490, "since": AT, "proven_at": None}
+    en = " ".join(shown(changed(recalled=body, state="recalled"), width=300).split())
+    assert "6,490 rows; the exchange has not yet proven it" in en
+    body["proven_at"] = AT
+    zh = " ".join(
+        shown(changed(recalled=body, state="recalled"), lang="zh", width=300).split()
+    )
+    assert "已撤回" in zh
+    assert "签名证明无数据" in zh
+
+
 def test_what_increments_assume_is_said_with_the_right_that_would_prove_it() -> None:
     """Nothing is said of what is proven."""
     blind = {"method": "stamp", "assumes": ["clock-steps<8s", "max-transaction=600s"]}
@@ -227,17 +314,84 @@ def test_books_that_balance_need_no_word() -> None:
 
 def test_books_that_do_not_balance_are_red() -> None:
     """The equation is printed with ≠ in bold red."""
-    run = {**RUN, "loaded": 18999, "balanced": False}
-    text = shown(changed(run=run), ansi=True)
+    text = shown(changed(accounts=[RED, UNKNOWN]), ansi=True)
     line = next(x for x in text.splitlines() if "≠" in x)
     assert line.startswith("\x1b[1;31m")
     assert "read 20,000 ≠ loaded 18,999 + in flight 950 + quarantined 50" in line
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"), [(EN, "not known before it is"), (ZH, "未知")]
+)
+def test_what_is_not_known_is_neither_green_nor_red(asked: Asked, words: str) -> None:
+    """Why it is not known stands in place of numbers."""
+    text = accounts.line(asked, "1/1", UNKNOWN)
+    assert words in text.plain
+    assert text.style == ""
+
+
+def test_a_resource_that_adds_up_says_how_many_are_old_and_when() -> None:
+    """Rows that the centre keeps at an older version, and the time of its count."""
+    even = {
+        **UNKNOWN,
+        "ok": True,
+        "left": {"source": 20},
+        "right": {"centre": 17, "never_sent": 3, "in_flight": 0},
+        "stale": 1,
+        "at": AT,
+    }
+    text = accounts.line(EN, "1/1", even)
+    assert "source rows 20 = centre's rows 17 + never sent 3 + in flight 0" in str(text)
+    assert "1 at an older version; counted 11-21" in str(text)
+    assert text.style == "green"
 
 
 def test_a_full_spool_is_said() -> None:
     """That reading waits stands in the head."""
     spool = {**BODY["spool"], "blocked": True}
     assert "full: reading waits" in shown({**BODY, "spool": spool})
+
+
+@pytest.mark.parametrize(
+    ("per_day", "days", "words"),
+    [
+        (None, None, "unknown when full: too little history"),
+        (-5, None, "not filling"),
+        (3_000_000_000, 39.6, "reading stops in about 40 days at 3.0 GB a day"),
+    ],
+)
+def test_when_the_disk_is_full_is_said(
+    per_day: int | None, days: float | None, words: str
+) -> None:
+    """Or that nobody knows."""
+    expected = {"per_day": per_day, "days": days, "since": None}
+    spool = {**BODY["spool"], "forecast": expected}
+    assert f"disk 120.0 GB free; {words}" in shown({**BODY, "spool": spool})
+
+
+def test_how_long_things_stay_is_said() -> None:
+    """Hours, days, for ever, or by somebody else."""
+    rows = (
+        ("loaded", 86_400.0 / 2, 5_000_000),
+        ("quarantine", 90 * 86_400.0, 0),
+        ("receipts", None, 1_500_000),
+        ("log", None, None),
+    )
+    table = [{"what": w, "keep_s": s, "bytes": b, "setting": ""} for w, s, b in rows]
+    assert (
+        "kept: batches once loaded 12 h (5.0 MB); quarantine 90 d (0 B);"
+        " receipts for ever (1.5 MB); log by journald"
+    ) in shown({**BODY, "retention": table})
+
+
+def test_why_a_stream_began_anew_is_said_for_a_week() -> None:
+    """What anybody would ask about; a first epoch needs no word."""
+    now = datetime.now(UTC)
+    for days, told in ((1, True), (8, False)):
+        at = (now - timedelta(days=days)).isoformat()
+        stream = {"cause": "exchange-restored", "opened_at": at}
+        text = shown(changed(stream=stream))
+        assert ("the exchange went back to an old copy" in text) is told
 
 
 def test_a_resource_that_never_ran_is_empty_not_wrong() -> None:

@@ -483,10 +483,10 @@ async def test_an_unknown_receipt_key_asks_for_a_refresh(office: Office) -> None
     target = office.target
     held = TrustedDirectory(office.files.directory, aud=target.aud, kid=target.kid)
     held.load()
-    assert held.receipt_key(target.kid).purpose == "receipt"
+    assert held.held().receipt_key(target.kid).purpose == "receipt"
     assert not held.wanted.is_set()
     with pytest.raises(BadSignature):
-        held.receipt_key("A" * 43)
+        held.held().receipt_key("A" * 43)
     assert held.wanted.is_set()
 
 
@@ -524,7 +524,7 @@ async def test_a_revoked_key_does_not_outlive_an_exchange_that_is_away(
     with pytest.raises(DirectoryStale, match="901 s"):
         _ = held.fresh
     assert held.wanted.is_set()
-    assert held.receipt_key(target.kid).purpose == "receipt"
+    assert held.held().receipt_key(target.kid).purpose == "receipt"
     wall += STALE_S + 1
     again = opened()
     assert again.load()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.control.evidence import Verdict, examine
+from agent.control.history import History
 from agent.crypto.jose import PrivateKey, message_digest
 from agent.errors import NotGenuine
 from agent.model.batch import Quality, Rows
@@ -52,7 +53,7 @@ class World:
     directory: Directory
 
     def examine(self, path: Path) -> Verdict:
-        return examine(path, self.directory)
+        return examine(path, History((self.directory,)))
 
     def failed(self, path: Path) -> list[str]:
         return [c.check for c in self.examine(path).checks if c.ok is False]
@@ -193,7 +194,7 @@ def test_a_revoked_node_is_not_believed(world: World) -> None:
     """What the directory revoked does not verify any more."""
     path, _ = world.batch()
     revoked = replace(world.directory, revoked=RevokedFile({}, {NODE: AT}))
-    assert not examine(path, revoked).genuine
+    assert not examine(path, History((revoked,))).genuine
 
 
 def test_another_name_is_no_fault(world: World) -> None:

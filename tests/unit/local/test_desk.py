@@ -55,7 +55,7 @@ STATUS = PushStatus(
 FACTS = Facts(
     node="11990100MB0000018H/rsj-fep1",
     aud="yunxi.exchange",
-    url="https://x",
+    url=lambda: "https://x",
     names={CODE: "人员基本信息"},
     kept={"9/9": "push is not true"},
     started_at="2026-11-21T00:00:00Z",
@@ -87,7 +87,12 @@ class Flow:
         return self._status.resources[0]
 
     async def request_pull(
-        self, resource: str, *, confirm_deletes: bool = False, kind: str = "full"
+        self,
+        resource: str,
+        *,
+        confirm_deletes: bool = False,
+        kind: str = "full",
+        report: str | None = None,
     ) -> str:
         self.asked.append((resource, confirm_deletes))
         return "r1"

@@ -7,7 +7,7 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ import pytest
 from agent.audit.events import AdminAction
 from agent.errors import (
     AuditWriteFailed,
+    BatchUnknown,
     Busy,
     DaemonAbsent,
     FepError,
     InternalFault,
+    NotEnrolled,
     RecordUnknown,
     ResourceUnknown,
     SocketDenied,
@@ -27,6 +29,9 @@ from agent.errors import (
 )
 from agent.local.client import LocalClient
 from agent.local.server import People, application, serving
+from agent.local.spooling import SpoolDesk
+from agent.pipeline.flow.errands import Mended, Replay
+from agent.state import KeptReceipt, Proof
 
 CODE = "330100001/000001"
 
@@ -50,7 +55,7 @@ class Desk:
         return "fep_up 1\n"
 
     async def pull(
-        self, resource: str, *, confirm_deletes: bool, kind: str
+        self, resource: str, *, confirm_deletes: bool, kind: str, report: str | None
     ) -> dict[str, Any]:
         if resource in self.paused:
             raise Busy(f"{resource} is paused")
@@ -117,6 +122,30 @@ class Audit:
         return {"asked": [since, size]}
 
 
+class Tools:
+    """A push flow that says what it was asked about its spool."""
+
+    async def proofs(
+        self, resource: str, *, since: str, after: tuple[int, int]
+    ) -> tuple[list[Any], tuple[int, int] | None]:
+        if resource != CODE:
+            raise ResourceUnknown(resource)
+        kept = KeptReceipt(1, 7, "loaded", None, None, since, "a.b.c", since, "5a")
+        return [Proof(kept, "d.e.f")], after if after != (1, 7) else None
+
+    async def resources(self) -> Sequence[str]:
+        return [CODE, "9/9"]
+
+    async def look(self, resource: str, *, after: tuple[int, int]) -> Any:
+        return Mended(after[0], after[1])
+
+    async def mend(self, resource: str, places: Sequence[tuple[int, int]]) -> Any:
+        return Mended(len(places), None)
+
+    async def replay(self, resource: str, since: str, *, do: bool) -> Any:
+        return Replay(resource, (1, 2), "none", None, 0, (), done=do)
+
+
 class Office:
     """A served socket, its desk and what was put into the audit log."""
 
@@ -124,6 +153,11 @@ class Office:
         self.path = path
         self.desk = Desk()
         self.policies = Policies()
+        self.spool = SpoolDesk(
+            Tools(),
+            directory=path.parent / "directory.jws",
+            vouchers=path.parent / "vouchers",
+        )
         self.told: list[AdminAction] = []
         self.log_fails: FepError | None = None
 
@@ -135,7 +169,12 @@ class Office:
 
     @property
     def people(self) -> People:
-        return People(record=self.record, policies=self.policies, audit=Audit())
+        return People(
+            record=self.record,
+            policies=self.policies,
+            audit=Audit(),
+            spool=self.spool,
+        )
 
     async def get(self, path: str, **query: object) -> Any:
         return await asyncio.to_thread(LocalClient(self.path).get, path, query)
@@ -254,6 +293,43 @@ async def test_confirming_deletes_is_an_action_of_its_own(office: Office) -> Non
     body = await office.post("/v1/pull", resource=CODE, confirm_deletes=True)
     assert body["run"] == "run-2"
     assert office.told[0].action == "pull --confirm-deletes"
+
+
+@pytest.mark.parametrize(
+    ("asked", "action"),
+    [
+        ({"kind": "reconcile", "report": "keys-1.jsonl"}, "reconcile"),
+        ({"kind": "compare"}, "compare"),
+        ({"kind": "recall"}, "recall"),
+        ({"kind": "recall", "confirm_deletes": True}, "recall --confirm-deletes"),
+        ({"kind": "deletes"}, "pull"),
+    ],
+)
+async def test_a_comparison_and_a_recall_are_actions_of_their_own(
+    office: Office, asked: dict[str, Any], action: str
+) -> None:
+    """Who took a resource back is not found under pulls."""
+    await office.post("/v1/pull", resource=CODE, **asked)
+    assert office.told[0].action == action
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../keys", "a/b", "/etc/passwd", ".hidden", "", "a" * 101, 7, "a\nb", "钥匙"],
+)
+async def test_a_report_has_a_plain_name_in_our_own_folder(
+    office: Office, name: object
+) -> None:
+    """Nobody in the group chooses where the agent writes."""
+    with pytest.raises(UsageFault, match="report"):
+        await office.post("/v1/pull", resource=CODE, kind="compare", report=name)
+    assert not office.told
+
+
+async def test_only_a_comparison_has_a_report(office: Office) -> None:
+    """A pull finds no keys that differ."""
+    with pytest.raises(UsageFault, match="report"):
+        await office.post("/v1/pull", resource=CODE, report="keys")
 
 
 async def test_a_run_that_goes_on_is_answered_in_time(office: Office) -> None:
@@ -400,3 +476,50 @@ def test_an_answer_that_is_not_ours_is_an_error_of_the_tree(
         with pytest.raises((DaemonAbsent, InternalFault)):
             LocalClient(path).get("/v1/status")
         t.join()
+
+
+async def test_receipts_come_with_their_manifest_and_their_voucher(
+    office: Office,
+) -> None:
+    """What proves a batch is given whole, and where to go on."""
+    body = await office.get("/v1/receipts", resource=CODE, epoch=1, seq=3)
+    (one,) = body["receipts"]
+    assert (one["jws"], one["manifest"], one["voucher"]) == ("a.b.c", "d.e.f", "5a")
+    assert (one["at"], body["next"]) == ("0001-01-01T00:00:00Z", [1, 3])
+    assert (await office.get("/v1/receipts/resources"))["resources"] == [CODE, "9/9"]
+    with pytest.raises(UsageFault, match="since"):
+        await office.get("/v1/receipts", resource=CODE, since="yesterday")
+
+
+async def test_a_voucher_is_found_by_its_digest_alone(
+    office: Office, tmp_path: Path
+) -> None:
+    """No name that leads elsewhere, and the directory in use without one."""
+    digest = "5a" * 32
+    (tmp_path / "vouchers").mkdir()
+    (tmp_path / "vouchers" / f"{digest}.jws").write_text("a.b.c")
+    assert (await office.get("/v1/voucher", digest=digest))["jws"] == "a.b.c"
+    with pytest.raises(UsageFault, match="64 lower hex"):
+        await office.get("/v1/voucher", digest="../directory")
+    with pytest.raises(BatchUnknown):
+        await office.get("/v1/voucher", digest="00" * 32)
+    with pytest.raises(NotEnrolled):
+        await office.get("/v1/voucher")
+
+
+async def test_mending_and_sending_again_are_put_down_first(office: Office) -> None:
+    """Who did it is in the audit log; who only looked is not."""
+    asks = {"resource": CODE, "since": "2026-11-21T08:00:00Z"}
+    assert not (await office.post("/v1/spool/replay", **asks, do=False))["done"]
+    assert (await office.post("/v1/spool/replay", **asks, do=True))["done"]
+    await office.post("/v1/spool/repair", resource=CODE, batches=[[1, 2]])
+    assert [e.action for e in office.told] == ["spool replay", "spool repair"]
+
+
+@pytest.mark.parametrize("batches", [None, 1, [1], [["1", 2]], [[1, 2, 3]]])
+async def test_only_places_of_batches_are_mended(
+    office: Office, batches: object
+) -> None:
+    """[[epoch, seq], ...] and nothing else."""
+    with pytest.raises(UsageFault, match="batches"):
+        await office.post("/v1/spool/repair", resource=CODE, batches=batches)

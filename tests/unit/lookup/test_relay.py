@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agent.errors import ExchangeUnreachable, FepError, MalformedMessage
-from agent.lookup.relay import Hooks, Relay, Waits
+from agent.lookup.relay import AT_ONCE_S, Hooks, Relay, Waits
 from agent.retry import Backoff
 from agent.wire.channel import IN_FLIGHT, Frame, parse
 from agent.wire.problem import Problem
@@ -106,7 +106,7 @@ async def exchange() -> AsyncIterator[Exchange]:
 
 async def settle() -> None:
     """Let everything that can happen happen."""
-    for _ in range(20):
+    for _ in range(80):
         await asyncio.sleep(0)
 
 
@@ -159,7 +159,8 @@ async def test_a_broken_line_is_opened_again(
     exchange.lines[0].inbox.put_nowait(end)
     await settle()
     assert exchange.opened == 2
-    assert [(n, s) for _, n, s in exchange.closed] == [(1, 1.0)]
+    wait_s = AT_ONCE_S[0] if isinstance(end, ExchangeUnreachable) else 1.0
+    assert [(n, s) for _, n, s in exchange.closed] == [(1, wait_s)]
     exchange.lines[1].request("a")
     await settle()
     assert [f.id for f in exchange.lines[1].sent] == ["a"]
@@ -230,5 +231,72 @@ async def test_an_exchange_that_does_not_read_cannot_hold_up_the_end() -> None:
     async with asyncio.timeout(5):
         await relay.settled(0.05)
         await relay.settled(0)
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_a_line_that_held_and_was_cut_is_opened_again_at_once(
+    exchange: Exchange,
+) -> None:
+    """Every few seconds, if need be: lookups must not wait for a minute."""
+    for n in range(3):
+        exchange.at += 3.0
+        exchange.lines[n].inbox.put_nowait(ExchangeUnreachable("cut"))
+        await settle()
+    assert exchange.slept == [AT_ONCE_S[0]] * 3
+    assert [attempt for _, attempt, _ in exchange.closed] == [1, 1, 1]
+    assert exchange.opened == 4
+
+
+async def test_a_goodbye_and_a_refusal_are_followed_by_a_wait(
+    exchange: Exchange,
+) -> None:
+    """Two machines of one name would else throw each other out without end."""
+    exchange.at += 3.0
+    exchange.refuses = 1
+    exchange.lines[0].inbox.put_nowait(None)
+    await settle()
+    assert exchange.slept == [1.0, 2.0]
+
+
+async def test_a_line_that_is_not_back_at_once_is_tried_soon(
+    exchange: Exchange,
+) -> None:
+    """Three times, then with waits that grow."""
+    exchange.at += 3.0
+    exchange.refuses = 4
+    exchange.lines[0].inbox.put_nowait(ExchangeUnreachable("cut"))
+    await settle()
+    assert exchange.slept == [*AT_ONCE_S, 8.0, 8.0]
+    assert exchange.opened == 2
+
+
+async def test_a_line_that_breaks_as_soon_as_it_is_open_is_not_hammered(
+    exchange: Exchange,
+) -> None:
+    """Each time it opens and does not hold, the wait is longer."""
+    exchange.lines += [Line(), Line()]
+    for n in range(5):
+        exchange.lines[n].inbox.put_nowait(ExchangeUnreachable("cut"))
+        await settle()
+    assert exchange.slept == [*AT_ONCE_S, 8.0, 8.0]
+
+
+async def test_when_the_exchange_is_back_the_wait_ends() -> None:
+    """Something else has reached it: lookups do not wait for their own turn."""
+
+    class Patient(Exchange):
+        async def sleep(self, seconds: float) -> None:
+            self.slept.append(seconds)
+            await asyncio.Event().wait()
+
+    made = Patient(refuses=1)
+    relay = made.relay()
+    task = asyncio.create_task(relay.forever())
+    await settle()
+    assert (made.opened, made.slept) == (0, [1.0])
+    relay.hurry()
+    await settle()
+    assert made.opened == 1
     task.cancel()
     await asyncio.wait({task})

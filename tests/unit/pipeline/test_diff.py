@@ -23,14 +23,11 @@ from agent.pipeline.diff import (
     USUAL,
     Counts,
     Diff,
-    DigestedKeys,
-    KeyClash,
     Methods,
-    StateUnfit,
     by_fingerprint,
-    keys_of,
 )
-from agent.pipeline.diff_state import HEAD, Digests, Hashes
+from agent.pipeline.diff_keys import DigestedKeys, keys_of
+from agent.pipeline.diff_state import HEAD, Digests, Hashes, KeyClash, StateUnfit
 from agent.wire.arrow import schema_of
 from tests.support.tries import tries
 

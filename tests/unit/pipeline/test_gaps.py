@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.pipeline import gaps
-from agent.pipeline.gaps import Gap, Ledger, TooManyGaps, advanced, parsed, started
+from agent.pipeline.gaps import (
+    Gap,
+    Ledger,
+    TooManyGaps,
+    advanced,
+    parsed,
+    runs_of,
+    started,
+)
 from tests.support.tries import tries
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -23,7 +31,7 @@ def at(seconds: int) -> datetime:
 
 def test_a_full_read_leaves_its_holes_as_gaps() -> None:
     """Numbers that are missing below the highest one may still come."""
-    found = started([1, 2, 5, 6, 9], NOON)
+    found = started(runs_of([1, 2, 5, 6, 9]), NOON)
     assert found == Ledger(9, (Gap(3, 4, NOON), Gap(7, 8, NOON)))
     assert found.windows == ((3, 4), (7, 8), (10, None))
     assert started([], NOON) == Ledger(0)
@@ -32,7 +40,7 @@ def test_a_full_read_leaves_its_holes_as_gaps() -> None:
 def test_a_gap_that_is_filled_closes() -> None:
     """What was filled is missing no more; a gap filled in the middle becomes two."""
     ledger = Ledger(9, (Gap(2, 8, NOON),))
-    found = advanced(ledger, [5, 8, 12], now=at(9), oldest=None, keep=DAY)
+    found = advanced(ledger, [*runs_of([5, 8, 12])], now=at(9), oldest=None, keep=DAY)
     assert found.ledger == Ledger(
         12, (Gap(2, 4, NOON), Gap(6, 7, NOON), Gap(10, 11, at(9)))
     )
@@ -54,17 +62,35 @@ def test_a_gap_closes_when_no_older_writer_is_open() -> None:
 
 
 def test_a_gap_is_kept_where_nobody_tells() -> None:
-    """Without knowledge of writers a gap stays for a day, then goes to reconcile."""
+    """Without knowledge of writers a gap stays for a day, then is overdue."""
     ledger = Ledger(9, (Gap(2, 8, NOON),))
     assert advanced(ledger, [], now=NOON + DAY, oldest=None, keep=DAY).ledger == ledger
     found = advanced(ledger, [], now=at(1) + DAY, oldest=None, keep=DAY)
     assert (found.ledger, found.overdue) == (Ledger(9), ledger.gaps)
 
 
+def test_a_writer_that_is_open_for_days_keeps_its_gap() -> None:
+    """It may still commit: nothing is overdue as long as somebody tells of it."""
+    ledger = Ledger(9, (Gap(2, 8, NOON),))
+    found = advanced(ledger, [], now=NOON + 9 * DAY, oldest=at(-1), keep=DAY)
+    assert (found.ledger, found.overdue) == (ledger, ())
+
+
+def test_numbers_beside_the_windows_change_nothing() -> None:
+    """Windows that were joined give numbers that are known already."""
+    ledger = Ledger(20, (Gap(2, 3, NOON), Gap(9, 9, NOON), Gap(15, 18, NOON)))
+    found = advanced(
+        ledger, [(3, 8), (12, 15), (17, 22)], now=at(9), oldest=None, keep=DAY
+    )
+    assert found.ledger == Ledger(
+        22, (Gap(2, 2, NOON), Gap(9, 9, NOON), Gap(16, 16, NOON))
+    )
+
+
 def test_too_many_gaps_are_refused() -> None:
     """A table with ten thousand holes is better read in full."""
     with pytest.raises(TooManyGaps):
-        started(range(0, 3 * gaps.MOST, 2), NOON)
+        started(runs_of(range(0, 3 * gaps.MOST, 2)), NOON)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +134,9 @@ def test_no_committed_number_is_ever_missed(
             if n >= low and (high is None or n <= high)
         )  # fmt: skip
         oldest = at(min(running, default=asked))
-        found = advanced(ledger, read, now=at(asked + 2), oldest=oldest, keep=DAY)
+        found = advanced(
+            ledger, [*runs_of(read)], now=at(asked + 2), oldest=oldest, keep=DAY
+        )
         ledger = parsed(found.ledger.text())
         assert found.ledger == ledger
         seen |= set(read)

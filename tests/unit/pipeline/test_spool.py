@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.crypto.jose import message_digest
-from agent.errors import SpoolDamaged, SpoolWriteFailed
+from agent.errors import SpoolDamaged, SpoolVersion, SpoolWriteFailed
 from agent.model.batch import BatchId
-from agent.pipeline.spool import Expected, Quota, Spool, free_bytes
+from agent.pipeline.spool import Cleaned, Expected, Quota, Spool, free_bytes
 
 BATCH = BatchId("11330100MB0000000A/fep-01", "yunxi.exchange", "330100001/000001", 2, 7)
 LINE = b"aGVhZGVy.cGF5bG9hZA.c2lnbmF0dXJl"
@@ -123,7 +123,7 @@ def test_a_crash_leaves_nothing_that_was_not_registered(tmp_path: Path) -> None:
     name = published(spool)
     orphan = published(spool, replace(BATCH, seq=8))
     spool.tmp("run", 9).write_bytes(b"half")
-    assert spool.clean({name}) == 2
+    assert spool.clean({name, "a/b/c"}) == Cleaned(2, ("a/b/c",))
     assert not spool.path(orphan).exists()
     assert spool.used == len(DATA)
 
@@ -191,3 +191,95 @@ def test_folders_are_for_their_owner_only(tmp_path: Path) -> None:
         p.stat().st_mode & 0o777 for p in (folder, folder.parent, tmp_path / "spool")
     ]
     assert modes == [0o700] * 3
+
+
+# --- the folder -----------------------------------------------------------------------
+
+
+def test_a_folder_has_its_version(tmp_path: Path) -> None:
+    """Also one of before there was a version file."""
+    made(tmp_path)
+    version = tmp_path / "spool" / "VERSION"
+    assert version.read_text() == "1\n"
+    version.unlink()
+    made(tmp_path)
+    assert version.read_text() == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [(b"2\n", "got 2"), (b"", "got b''"), (b"\xff" * 99, "xff")]
+)
+def test_a_folder_of_another_version_is_not_touched(
+    tmp_path: Path, text: bytes, shown: str
+) -> None:
+    """A program that went back does not guess; a restart does not help: 78."""
+    orphan = made(tmp_path).path("x.fepb")
+    orphan.write_bytes(b"of a newer version")
+    (tmp_path / "spool" / "VERSION").write_bytes(text)
+    with pytest.raises(SpoolVersion, match=shown) as caught:
+        made(tmp_path)
+    assert caught.value.exit_code == 78
+    assert orphan.exists()
+
+
+def test_after_a_failure_nothing_is_tried_again(tmp_path: Path) -> None:
+    """Though the disk would take it now: nobody knows which pages were dropped."""
+    spool = made(tmp_path)
+    out = tmp_path / "spool" / "out"
+    out.rmdir()
+    out.write_text("a file where a folder was")
+    with pytest.raises(SpoolWriteFailed) as caught:
+        published(spool)
+    out.unlink()
+    out.mkdir()
+    tries = (
+        lambda: published(spool),
+        lambda: spool.remove(["x"]),
+        lambda: spool.clean(()),
+        lambda: spool.discard("run"),
+    )
+    for again in tries:
+        with pytest.raises(SpoolWriteFailed) as repeated:
+            again()
+        assert repeated.value is caught.value
+    published(made(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("size", "strain"),
+    [
+        (750_000 - len(DATA), 0.0),
+        (800_000 - len(DATA), 0.0),
+        (900_000 - len(DATA), 0.5),
+        (1_000_000 - len(DATA), 1.0),
+        (2_000_000, 1.0),
+    ],
+)
+def test_from_four_fifths_of_the_quota_on_reading_slows(
+    tmp_path: Path, size: int, strain: float
+) -> None:
+    """Up to the quota itself, where it stops."""
+    spool = made(tmp_path)
+    assert spool.strain(size) == 0
+    published(spool)
+    assert spool.strain(size) == pytest.approx(strain)
+
+
+@pytest.mark.parametrize(
+    ("free", "strain"), [(1_250, 0.0), (1_125, 0.5), (1_000, 1.0), (0, 1.0)]
+)
+def test_near_the_free_space_floor_reading_slows(
+    tmp_path: Path, free: int, strain: float
+) -> None:
+    """From a quarter above it on."""
+    spool = made(tmp_path, quota=Quota(10**6, 1_000), free=free)
+    assert spool.strain(0) == pytest.approx(strain)
+
+
+def test_no_more_goes_than_is_needed(tmp_path: Path) -> None:
+    """What is kept may be wanted again."""
+    spool = made(tmp_path)
+    published(spool)
+    assert spool.excess(800_000 - len(DATA)) == 0
+    assert spool.excess(800_001 - len(DATA)) == 1
+    assert made(tmp_path, quota=Quota(10**6, 100), free=90).excess(5) == 15

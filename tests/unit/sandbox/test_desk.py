@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ import pytest
 from agent.crypto.jose import PrivateKey, split
 from agent.wire import batch as wire
 from agent.wire import receipt as receipts
+from agent.wire.grammar import format_time
 from sandbox import directory, lies, reconcile
 from sandbox.accept import Admit, Offer, Refused, Reject, Rules
 from sandbox.desk import Desk
@@ -213,6 +214,18 @@ def test_directory_shows_a_revoked_key(world: World) -> None:
     assert status is not None
     assert status.status == "revoked"
     assert found.owner(POPULATION) == RSJ
+
+
+def test_keys_of_a_node_that_enrols_anew_are_revoked_from_then_on(
+    world: World,
+) -> None:
+    """Not from the day they were made: what they signed before stays evidence."""
+    later = NOW + timedelta(days=300)
+    world.desk.store.forget_node(world.node.node, now=later)
+    found = directory.build(
+        world.desk.store, keys=(), aud="yunxi.exchange", url="https://x", now=later
+    )
+    assert found.revoked.kids[world.node.key.kid] == format_time(later)
 
 
 def test_readers_see_what_is_committed_and_write_nothing(world: World) -> None:

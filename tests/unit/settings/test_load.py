@@ -299,6 +299,19 @@ full = "off"
     assert found.plans("101001/000003") == {"full": replace(plan, windows=())}
 
 
+def test_what_reads_a_whole_table_keeps_to_its_window(tmp_path: Path) -> None:
+    """A comparison with the centre, too; changes are few and come at any time."""
+    text = """
+[schedule.defaults]
+reconcile = "0 1 * * 0"
+incremental = "every 5m"
+off_peak = ["20:00-06:00"]
+"""
+    found = load(write(tmp_path, text)).plans("101001/000001")
+    windows = {kind: plan.windows for kind, plan in found.items()}
+    assert windows == {"reconcile": ("20:00-06:00",), "incremental": ()}
+
+
 def test_every_fault_of_the_times_is_listed(tmp_path: Path) -> None:
     """With the key as it is written, and what is expected."""
     found = faults(
@@ -393,8 +406,7 @@ def test_every_key_stands_in_the_template_with_its_default() -> None:
         assert issubclass(model, BaseModel)
         assert set(found) == set(model.model_fields), section
         for key, inner in model.model_fields.items():
-            if not inner.is_required():
-                default = inner.default
+            if not inner.is_required() and (default := inner.default) is not None:
                 shown = str(default) if isinstance(default, Path) else default
                 shown = list(shown) if isinstance(shown, tuple) else shown
                 assert found[key] == shown, (section, key)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import AlreadyRunning, SpoolWriteFailed, StateDamaged
+from agent.errors import AlreadyRunning, OwnFault, SpoolWriteFailed, StateDamaged
 from agent.state import State
 from agent.state.database import APPLICATION_ID, Connection, faults, journal_mode
 from agent.state.migrations import STEPS
@@ -74,7 +74,8 @@ def test_an_incarnation_is_made_once(tmp_path: Path) -> None:
     opened(tmp_path / "state.db").close()
     state = State(tmp_path / "state.db", new_incarnation=lambda: "b" * 32)
     assert state.incarnation == "a" * 32
-    state.renew_incarnation("c" * 32)
+    assert state.renew_incarnation("c" * 32, after="a" * 32) == "c" * 32
+    assert state.renew_incarnation("d" * 32, after="a" * 32) == "c" * 32
     assert state.incarnation == "c" * 32
     state.close()
 
@@ -223,3 +224,45 @@ def _fill(connection: Connection) -> None:
     with connection.transaction() as db:
         for number in range(2000):
             db.execute("INSERT INTO meta VALUES (?, ?)", [str(number), "x" * 200])
+
+
+def _refused(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "lasting"),
+    [
+        (sqlite3.SQLITE_IOERR_FSYNC, True),
+        (sqlite3.SQLITE_IOERR_DIR_FSYNC, True),
+        (sqlite3.SQLITE_READONLY, True),
+        (sqlite3.SQLITE_FULL, False),
+        (sqlite3.SQLITE_CONSTRAINT, False),
+    ],
+)
+def test_after_a_failed_sync_the_connection_is_not_used_again(
+    tmp_path: Path, code: int, lasting: bool
+) -> None:
+    """A disk that was only full may be asked again."""
+    connection = Connection(tmp_path / "state.db")
+    with pytest.raises(OwnFault) as first, connection.transaction():
+        raise _refused(code)
+    if lasting:
+        with pytest.raises(OwnFault) as second, connection.transaction():
+            pytest.fail("nothing may be tried")
+        assert second.value is first.value
+    else:
+        with connection.transaction() as db:
+            db.execute("SELECT 1")
+    connection.close()
+
+
+def test_room_is_made_before_each_transaction(tmp_path: Path) -> None:
+    """Not while it runs: then the disk may be full already."""
+    called: list[bool] = []
+    connection = Connection(tmp_path / "state.db", before=lambda: called.append(True))
+    with connection.transaction():
+        assert called == [True]
+    connection.close()

@@ -372,3 +372,25 @@ def test_a_forgotten_moment_is_gone(state: State) -> None:
         state.keep_due(KeptDue(1, kind, "every 1h", LATER, None))
     state.forget_due(1, "full")
     assert [due.kind for due in state.dues()] == ["deletes"]
+
+
+def test_what_is_open_is_found_without_looking_at_all_that_ever_was(
+    state: State,
+) -> None:
+    """Batches are never deleted: each look would take longer than the one before."""
+    asked: list[str] = []
+    with state._connection.transaction() as db:
+        db.conn.set_trace_callback(asked.append)
+    state.batches(1, ("waiting",), limit=1)
+    state.batches(1, ("waiting", "stored"))
+    state.amount(1, "stored")
+    state.settling(1)
+    with state._connection.transaction() as db:
+        db.conn.set_trace_callback(None)
+        plans = [
+            [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {text}").fetchall()]
+            for text in asked
+            if text.startswith("SELECT")
+        ]
+    assert len(plans) == 4
+    assert all("batches_open" in plan[0] for plan in plans), plans

@@ -17,6 +17,7 @@ from agent.audit.events import (
     ExchangeTrouble,
     OrphansRemoved,
     ReceiptKept,
+    RowsReturned,
     RunFailed,
     RunHeld,
     SpoolBlocked,
@@ -29,12 +30,13 @@ from agent.errors import (
     ExchangeUnreachable,
     ResourceUnknown,
     SpoolWriteFailed,
+    WorkerDied,
 )
 from agent.model.job import Failed
 from agent.pipeline.flow.seams import Limits
 from agent.pipeline.spool import Quota
 from agent.wire.problem import CODES
-from tests.support.push import FIRM, PERSON, Resource, World, pull, until
+from tests.support.push import FIRM, ITEMS, PERSON, Resource, World, pull, until
 from tests.support.worker_double import Chunk, Script
 
 CUT = ExchangeUnreachable("cut")
@@ -411,6 +413,35 @@ async def test_a_stale_final_part_names_the_part_that_was_refused(
         final.state, final.code = "rejected", "stale-epoch"
         status = await until(flow, lambda s: s.state == "held")
     assert status.stream.halted == "bad-payload"
+
+
+@pytest.mark.parametrize("fails", [None, WorkerDied("killed")])
+async def test_rejected_rows_come_back_before_the_stream_is_halted(
+    tmp_path: Path, fails: BaseException | None
+) -> None:
+    """With file, catalog and code; where it fails the stream is halted all the same."""
+    world = World(tmp_path)
+    world.give_fails = fails
+    world.exchange.refuse_seq[2] = "bad-payload"
+    async with world.serving() as flow:
+        await flow.request_pull(PERSON)
+        await until(flow, lambda s: s.state == "held")
+    (found,) = world.returned
+    assert (found.resource, found.epoch, found.seq) == (PERSON, 1, 2)
+    assert (found.code, found.ops) == ("bad-payload", ("u", "d", "k"))
+    assert [i.name for i in found.items] == [i.name for i in ITEMS]
+    told = [e.rows for e in world.told(RowsReturned)]
+    assert told == ([] if fails else [7])
+
+
+async def test_a_batch_of_a_broken_chain_brings_no_rows_back(tmp_path: Path) -> None:
+    """Nothing is wrong with them."""
+    world = World(tmp_path)
+    world.exchange.refuse_seq[2] = "snapshot-incomplete"
+    async with world.serving() as flow:
+        await flow.request_pull(PERSON)
+        await until(flow, lambda s: s.state == "held")
+    assert world.returned == []
 
 
 # --- the spool ----------------------------------------------------------------------

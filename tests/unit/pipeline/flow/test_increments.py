@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.audit.events import FrontierGone
+from agent.audit.events import FrontierGone, NumberUnfit
 from agent.errors import ExchangeUnreachable
-from agent.model.job import Failed, Way
+from agent.model.job import Failed, Unfit, Way
 from tests.support.push import PERSON, Resource, World, pull, until
 from tests.support.worker_double import Chunk
 
@@ -176,3 +176,21 @@ async def test_status_says_how_changes_are_found_and_what_that_relies_on(
         shown = flow.resource(PERSON).increments
         assert shown is not None
         assert shown.assumes == ()
+
+
+async def test_a_number_that_is_unfit_is_told(world: World) -> None:
+    """Nobody has to find out why rows are compared although a number is named."""
+    world.scripts[PERSON].unfit = Unfit("gaps-many: more than 10000 gaps")
+    async with world.serving() as flow:
+        run = (await pull(flow)).run
+    (told,) = world.told(NumberUnfit)
+    assert told == NumberUnfit(PERSON, run, "gaps-many: more than 10000 gaps")
+
+
+async def test_another_number_makes_the_next_run_a_full_one(world: World) -> None:
+    """The ledger of one column means nothing for another."""
+    async with world.serving() as flow:
+        for number in (None, "seq", "seq", "other"):
+            world.number = number
+            await pull(flow, kind="incremental")
+    assert modes(world) == ["full", "full", "incremental", "full"]

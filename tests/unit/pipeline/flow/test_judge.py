@@ -9,7 +9,7 @@ import pytest
 
 from agent.model.batch import Quality, Rows
 from agent.model.stream import Head
-from agent.pipeline.flow.judge import Standing, next_head, too_many_deletes, why_reopen
+from agent.pipeline.flow.judge import Standing, next_head, too_many_deletes, what_moved
 from agent.pipeline.flow.report import run_report
 from agent.state import Run, RunTotals, Sums
 from agent.wire.position import Position
@@ -33,47 +33,59 @@ def ours(**changes: object) -> Standing:
 @pytest.mark.parametrize("seq", [3, 4, 5])
 def test_a_position_inside_our_chain_fits(seq: int) -> None:
     """Up to the last registered, from the last one with a receipt."""
-    assert why_reopen(ours(), at(3, seq)) is None
+    assert what_moved(ours(), at(3, seq)) is None
 
 
 def test_a_position_before_our_epoch_fits_while_nothing_of_it_is_stored() -> None:
     """Our first batch chains to it."""
-    assert why_reopen(ours(next_open=1), at(2, 9, digest=A)) is None
-    assert why_reopen(ours(next_open=1, base=None), EMPTY) is None
+    assert what_moved(ours(next_open=1), at(2, 9, digest=A)) is None
+    assert what_moved(ours(next_open=1, base=None), EMPTY) is None
+
+
+SIGNED = (3, 3)
+"""Up to there the exchange has signed receipts."""
 
 
 @pytest.mark.parametrize(
-    ("standing", "position"),
+    ("standing", "position", "seen", "moved"),
     [
-        (ours(at_position=None), at(3, 6, digest=OTHER)),
-        (ours(at_position=None), at(4, 1, digest=OTHER)),
-        (ours(), at(3, 4, digest=OTHER)),
-        (ours(at_position=None), at(3, 4)),
-        (ours(), at(3, 4, incarnation="b" * 32)),
-        (ours(), at(3, 2)),
-        (ours(), at(2, 9, digest=A)),
-        (ours(next_open=1), at(2, 9, digest=B)),
-        (ours(), EMPTY),
-        (ours(next_open=1), EMPTY),
+        (ours(at_position=None), at(3, 6, digest=OTHER), False, "restored"),
+        (ours(at_position=None), at(4, 1, digest=OTHER), False, "restored"),
+        (ours(), at(3, 4, digest=OTHER), False, "restored"),
+        (ours(at_position=None), at(3, 4), False, "restored"),
+        (ours(next_open=1), at(2, 9, digest=B), False, "restored"),
+        (ours(at_position=None), at(3, 6, digest=OTHER), True, "cloned"),
+        (ours(at_position=None), at(4, 1, digest=OTHER), True, "cloned"),
+        (ours(), at(3, 4, digest=OTHER), True, "cloned"),
+        (ours(receipted=SIGNED), at(3, 2), False, "exchange-restored"),
+        (ours(receipted=SIGNED), at(3, 2), True, "exchange-restored"),
+        (ours(receipted=SIGNED), at(2, 9, digest=A), False, "exchange-restored"),
+        (ours(receipted=SIGNED), EMPTY, True, "exchange-restored"),
+        (ours(next_open=1), EMPTY, False, "exchange-restored"),
+        (ours(receipted=(2, 8)), at(2, 9), True, "overtaken"),
     ],
     ids=[
         "ahead",
         "later epoch",
         "other batch",
         "batch unknown to us",
-        "clone",
-        "went back",
-        "went back an epoch",
         "moved before we began",
+        "ahead of a chain that fitted",
+        "later epoch than one that fitted",
+        "other batch than one that fitted",
+        "went back",
+        "went back meanwhile",
+        "went back an epoch",
         "lost",
         "lost before we began",
+        "ours after we had given it up",
     ],
 )
-def test_a_position_outside_our_chain_means_a_restore(
-    standing: Standing, position: Position
+def test_a_position_outside_our_chain_says_what_has_moved(
+    standing: Standing, position: Position, seen: bool, moved: str
 ) -> None:
-    """Either side has an old copy; the chain begins anew."""
-    assert why_reopen(standing, position) == "restored"
+    """Our state, the exchange's, or somebody who sends as we do."""
+    assert what_moved(replace(standing, seen=seen), position) == moved
 
 
 def test_a_stream_that_we_do_not_know_is_new_or_was_lost() -> None:
@@ -81,8 +93,8 @@ def test_a_stream_that_we_do_not_know_is_new_or_was_lost() -> None:
     fresh = Standing(
         head=Head(0, 0, None, "a" * 32, None), base=None, at_position=None, next_open=1
     )
-    assert why_reopen(fresh, EMPTY) == "first"
-    assert why_reopen(fresh, at(7, 2)) == "spool_lost"
+    assert what_moved(fresh, EMPTY) == "first"
+    assert what_moved(fresh, at(7, 2)) == "spool-lost"
 
 
 @pytest.mark.parametrize(("theirs", "epoch"), [(at(3, 4), 4), (at(9, 1), 10)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,14 @@ class Hung:
     def __init__(self, part: Any) -> None:
         self._part = part
         self.asked = asyncio.Event()
+        self.moved: Callable[[], None] = lambda: None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._part, name)
 
     async def upload(self, *args: Any, **options: Any) -> Any:
         """Never."""
+        self.moved = options["moved"]
         self.asked.set()
         await asyncio.Event().wait()
 
@@ -80,6 +83,28 @@ async def test_a_sender_that_never_comes_back_is_stuck(tmp_path: Path) -> None:
                 heard = flow.changes.listen()
         world.clock.move(120)
         assert flow.stuck() == f"sending {PERSON}"
+
+
+async def test_a_sender_whose_pieces_arrive_is_not_stuck(tmp_path: Path) -> None:
+    """The largest batch on a line that is limited by day may take half a night."""
+    world = World(tmp_path)
+    hung: list[Hung] = []
+
+    def wrap(name: str, part: Any) -> Any:
+        if name != "exchange":
+            return part
+        hung.append(Hung(part))
+        return hung[-1]
+
+    world.wrap = wrap
+    async with world.serving() as flow:
+        await flow.request_pull(PERSON)
+        await hung[-1].asked.wait()
+        for _ in range(3):
+            world.clock.move(LONGEST_SEND_S - 60)
+            hung[-1].moved()
+        world.clock.move(LONGEST_SEND_S - 60)
+        assert flow.stuck() != f"sending {PERSON}"
 
 
 async def test_a_disk_that_hangs_is_noticed(tmp_path: Path) -> None:

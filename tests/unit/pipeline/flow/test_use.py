@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from agent.audit.events import RunStarted
+from agent.audit.events import DigestsRemoved, RunStarted
 from agent.errors import ExchangeUnreachable, ResourceUnknown
 from agent.model.item import Item, ItemType
+from agent.model.job import Way
+from agent.pipeline import state_folder
 from agent.pipeline.flow.push import PushFlow
-from agent.pipeline.flow.reading import Slots
 from agent.pipeline.flow.report import ResourceStatus
+from agent.pipeline.flow.slots import Slots
 from tests.support.push import FIRM, ITEMS, PERSON, Resource, World, pull, until
 from tests.support.worker_double import Script
 
@@ -207,3 +209,27 @@ async def test_more_workers_are_used_at_once() -> None:
     leave.set()
     await asyncio.gather(*tasks)
     assert len(inside) == 3
+
+
+async def test_digests_of_what_left_the_catalogue_go_with_their_frontier(
+    tmp_path: Path,
+) -> None:
+    """And of nothing else: what is paused or shut keeps them, foreign files stay."""
+    world, states = World(tmp_path, BOTH), tmp_path / "diff"
+    states.mkdir()
+    world.scripts[PERSON].way = world.scripts[FIRM].way = Way("diff", ())
+    async with world.serving() as flow:
+        flow._parts = replace(flow._parts, states=states)
+        runs = {code: (await pull(flow, code)).run for code in (PERSON, FIRM)}
+        files = {code: state_folder.file(states, code, r) for code, r in runs.items()}
+        for file in (*files.values(), states / "note.diff"):
+            file.touch()
+        await use(flow, world, [Resource(PERSON)])  # the other's gate is shut
+        await flow.forget_all_but({PERSON, FIRM})
+        assert all(file.exists() for file in files.values())
+        await flow.forget_all_but({PERSON})
+        assert set(states.iterdir()) == {files[PERSON], states / "note.diff"}
+        assert world.told(DigestsRemoved) == [DigestsRemoved((FIRM,))]
+        await use(flow, world, BOTH)
+        kinds = [(await pull(flow, c, kind="incremental")).kind for c in (PERSON, FIRM)]
+    assert kinds == ["diff", "full"]

@@ -40,9 +40,8 @@ class Asked:
     def check(
         self, config: Mapping[str, Any], streams: Sequence[StreamSpec]
     ) -> list[Finding]:
-        return [
-            Finding("grant-missing", "error", f"{len(streams)}", "缺少权限", "GRANT …")
-        ]
+        marks = f"{streams[0].stamp} {streams[0].number}"
+        return [Finding("grant-missing", "error", marks, "缺少权限", "GRANT …")]
 
     def discover(self, config: Mapping[str, Any]) -> list[FoundTable]:
         if fail := config.get("fail"):
@@ -65,6 +64,8 @@ def asked(task: Any, **source: Any) -> dict[str, Any]:
         "streams": [
             {
                 "table": ["hr", "person"],
+                "stamp": "AT",
+                "number": "SEQ",
                 "columns": [
                     {
                         "name": "ID",
@@ -88,7 +89,7 @@ def test_check_answers_findings() -> None:
     (found,) = asked("check")["answer"]
 
     assert Finding(**found) == Finding(
-        "grant-missing", "error", "1", "缺少权限", "GRANT …"
+        "grant-missing", "error", "AT SEQ", "缺少权限", "GRANT …"
     )
 
 

@@ -27,7 +27,8 @@ from agent.model.job import (
     decode,
     encode,
 )
-from agent.pipeline.worker.run import LOADS_WAITING, PAYLOADS_WAITING, Run, Tools, serve
+from agent.pipeline.worker.run import LOADS_WAITING, PAYLOADS_WAITING, Run, Tools
+from agent.pipeline.worker.serving import serve
 from agent.wire.arrow import read_payload, row_digest_sum
 from tests.support.fake_source import CANARY, ITEMS, FakeConnector, job, tools
 

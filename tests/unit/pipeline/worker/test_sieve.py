@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from agent.errors import QualityHalt, SecrecyMarker, SpoolWriteFailed
+from agent.errors import QualityHalt, SecrecyMarker, SpoolFull, SpoolWriteFailed
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
 from agent.pipeline.worker.sieve import QualitySieve
@@ -95,6 +96,16 @@ def test_quarantine_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
         sieve(tmp_path).sift(page((None, None)))
 
 
+def test_a_full_disk_ends_the_run_as_one_that_goes_on(tmp_path: Path) -> None:
+    """Nothing was counted as withheld without a trace; it is read again with room."""
+    run = sieve(tmp_path)
+    full = io.FileIO("/dev/full", "w")
+    with io.TextIOWrapper(full, write_through=True) as file:
+        run._quarantine._file = file
+        with pytest.raises(SpoolFull, match="ENOSPC while writing the quarantine"):
+            run.sift(page((None, None)))
+
+
 def test_quarantine_that_cannot_be_synced_ends_the_run(tmp_path: Path) -> None:
     """A file that the system will not make durable is told at the end of the run."""
     run = sieve(tmp_path)
@@ -102,7 +113,7 @@ def test_quarantine_that_cannot_be_synced_ends_the_run(tmp_path: Path) -> None:
     with os.fdopen(reading), os.fdopen(writing, "w") as file:
         run._quarantine._file = file
         with pytest.raises(
-            SpoolWriteFailed, match="EINVAL while writing the quarantine"
+            SpoolWriteFailed, match="EINVAL while syncing the quarantine"
         ):
             run.close()
 

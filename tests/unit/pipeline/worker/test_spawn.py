@@ -39,7 +39,13 @@ JOB = Job(
 )
 
 
-SET_HERE = {"MALLOC_ARENA_MAX", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LC_CTYPE"}
+SET_HERE = {
+    "ARROW_DEFAULT_MEMORY_POOL",
+    "MALLOC_ARENA_MAX",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "LC_CTYPE",
+}
 """What FEP or Python itself sets in a child."""
 
 

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What directories, old and new, say of keys at a moment of the past.
+
+Rules (wire.md §1, Keys)
+
+1. A directory counts if the pinned key signed it, or a receipt key of the same exchange
+   that another one that counts has, and that was not revoked when it signed. So one pin
+   leads over any number of rotations, forward and back, while each directory has the
+   key that signs the next. Of one whose key was revoked by then, only what it revokes
+   is believed: a thief can make evidence fail, and not hold.
+2. A key is taken from the newest directory that has it. Keys are never removed, but a
+   node that enrolled anew begins another chain, and only older directories have its old
+   one.
+3. What any of them says is revoked, is revoked from that time on; where it does not
+   say since when, for ever. A signature is judged at the moment at which the exchange
+   signed its receipt, never at ``sealed_at``: a batch says that of itself.
+4. A retired key counts until the directory's ``until``. Our clock and the end of a
+   certificate have no say: what was true then stays true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agent.crypto.jose import PublicKey, Unverified, split, verify
+from agent.errors import BadSignature, FepError, KeyRevoked, UnknownKey
+from agent.wire import directory as wire
+from agent.wire.directory import Directory
+from agent.wire.grammar import parse_time
+
+
+@dataclass(frozen=True)
+class History:
+    """Directories that count, newest first.
+
+    Args:
+        directories: none is no fault: then no key is known.
+        doubtful: of these only what they revoke is believed, rule 1.
+    """
+
+    directories: tuple[Directory, ...]
+    doubtful: tuple[Directory, ...] = ()
+
+    @property
+    def known_to(self) -> datetime | None:
+        """When the newest was signed: what was revoked later is not known."""
+        found = self.directories
+        return None if not found else datetime.fromtimestamp(found[0].iat, UTC)
+
+    def exchange_key(self, aud: str, kid: str, at: datetime | None) -> PublicKey:
+        """A receipt key of an exchange that was not revoked at a moment; None: ever.
+
+        Raises:
+            UnknownKey: no directory has it.
+            KeyRevoked: it was revoked by then.
+        """
+        key = self.receipt_key(aud, kid)
+        self._refuse(kid, self._key_ends(aud, kid), at)
+        return key
+
+    def node_key(
+        self, node: str, kid: str, purpose: str, at: datetime | None
+    ) -> PublicKey:
+        """A key of a node that was not revoked, nor retired too long, at a moment.
+
+        Raises:
+            UnknownKey: no directory has it.
+            KeyRevoked: it, or the node, was revoked by then.
+        """
+        key: PublicKey | None = None
+        for one in self.directories:
+            try:
+                key = one.statements(node).all.get(kid)
+            except FepError:
+                continue
+            if key is not None and key.purpose == purpose:
+                break
+        if key is None or key.purpose != purpose:
+            raise UnknownKey(f"directory: {node} has no {purpose} key {kid}")
+        self._refuse(kid, self._ends(node, kid), at)
+        return key
+
+    def receipt_key(self, aud: str, kid: str) -> PublicKey:
+        """A receipt key of an exchange, revoked or not.
+
+        Raises:
+            UnknownKey: no directory has it.
+        """
+        for one in self.directories:
+            for entry in one.exchange.exchanges:
+                for key, _ in entry.keys if entry.aud == aud else ():
+                    if key.kid == kid and key.purpose == "receipt":
+                        return key
+        raise UnknownKey(f"directory: {aud} has no receipt key {kid}")
+
+    def _refuse(self, kid: str, ends: Iterator[datetime], at: datetime | None) -> None:
+        for end in ends:
+            if at is None or end <= at:
+                since = "ever" if end == _EVER else end.isoformat()
+                raise KeyRevoked(f"directory: {kid} is revoked since {since}")
+
+    def _key_ends(self, aud: str, kid: str) -> Iterator[datetime]:
+        """When a key of an exchange ended."""
+        for one in (*self.directories, *self.doubtful):
+            if kid in one.revoked.kids:
+                yield parse_time(one.revoked.kids[kid])
+                continue
+            for entry in one.exchange.exchanges:
+                for key, status in entry.keys if entry.aud == aud else ():
+                    if key.kid == kid and status == "revoked":
+                        yield _EVER
+
+    def _ends(self, node: str, kid: str) -> Iterator[datetime]:
+        """When a node's key, or the node, ended."""
+        for one in (*self.directories, *self.doubtful):
+            if kid in one.revoked.kids:
+                yield parse_time(one.revoked.kids[kid])
+            entry = one.node(node)
+            if node in one.revoked.nodes:
+                yield parse_time(one.revoked.nodes[node])
+            elif entry is not None and entry.status == "revoked":
+                yield _EVER
+            status = one.key_status(node, kid)
+            if status is None:
+                continue
+            if status.status == "revoked":
+                yield parse_time(status.since)
+            elif status.status == "retired" and status.until is not None:
+                yield parse_time(status.until)
+
+
+_EVER = datetime.min.replace(tzinfo=UTC)
+"""Of a key that is revoked, nobody says since when."""
+
+
+def trusted(
+    texts: Iterable[bytes], *, aud: str | None, kid: str
+) -> tuple[History, tuple[str | None, ...]]:
+    """The directories that count, and of each text why it does not, or None.
+
+    Args:
+        texts: compact JWS as received.
+        aud: the exchange; None: the one that has the pinned key.
+        kid: pinned thumbprint of its receipt key.
+    """
+    faults: list[str | None] = []
+    waiting: list[tuple[int, Unverified, Directory]] = []
+    for i, text in enumerate(texts):
+        try:
+            message = split(text, cap=wire.CAP)
+            waiting.append((i, message, wire.parse(message.payload)))
+            faults.append(f"signed by {message.kid}, for which nothing vouches")
+        except FepError as e:
+            faults.append(f"{e.code}: {e.detail}")
+    counted: list[Directory] = []
+    signers: list[str] = []
+    seen = -1
+    while seen != len(counted):
+        seen = len(counted)
+        for i, message, claimed in waiting:
+            if faults[i] is None:
+                continue
+            by = _signer(message, claimed, counted, aud=aud, kid=kid)
+            if by is not None and _verified(message, by):
+                faults[i] = None
+                counted.append(claimed)
+                signers.append(message.kid)
+                aud = aud or _of(claimed, kid)
+    return _judged(counted, signers, aud or ""), tuple(faults)
+
+
+def _judged(counted: list[Directory], signers: list[str], aud: str) -> History:
+    """What holds of directories once all that they revoke is known."""
+    known = History(tuple(counted))
+    good, doubtful = [], []
+    for one, signer in zip(counted, signers, strict=True):
+        try:
+            known.exchange_key(aud, signer, datetime.fromtimestamp(one.iat, UTC))
+            good.append(one)
+        except KeyRevoked:
+            doubtful.append(one)
+    good.sort(key=lambda d: d.iat, reverse=True)
+    return History(tuple(good), tuple(doubtful))
+
+
+def _signer(
+    message: Unverified,
+    claimed: Directory,
+    counted: list[Directory],
+    *,
+    aud: str | None,
+    kid: str,
+) -> PublicKey | None:
+    """The key that may have signed a directory; whether it was revoked comes later."""
+    mine = aud or _of(claimed, kid)
+    if mine is None:
+        return None
+    # The pinned key is found in the directory itself, by its thumbprint.
+    pool = (*counted, claimed) if message.kid == kid else tuple(counted)
+    try:
+        return History(pool).receipt_key(mine, message.kid)
+    except UnknownKey:
+        return None
+
+
+def _of(claimed: Directory, kid: str) -> str | None:
+    """The exchange that has a receipt key."""
+    for entry in claimed.exchange.exchanges:
+        if any(k.kid == kid and k.purpose == "receipt" for k, _ in entry.keys):
+            return entry.aud
+    return None
+
+
+def _verified(message: Unverified, key: PublicKey) -> bool:
+    try:
+        verify(message, key, typ=wire.TYP)
+    except BadSignature:
+        return False
+    return True

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The edge of a worker process: the one job that comes through its socket."""
+
+from __future__ import annotations
+
+import socket
+
+from agent.child.inside import DaemonGone, Lines, settle
+from agent.errors import InternalFault
+from agent.model.job import Job, decode, encode
+from agent.pipeline.worker.run import Run, Tools
+from agent.pipeline.worker.sieve import QualitySieve
+from agent.registry import find
+
+
+def serve(sock: socket.socket, tools: Tools) -> int:
+    """Do the one job that comes through a socket.
+
+    Returns:
+        The exit code: 0 once the last message is sent, 3 if the daemon is gone.
+    """
+    lines = Lines(sock)
+    try:
+        job = decode(lines.receive())
+        if not isinstance(job, Job):
+            raise InternalFault(f"expected a job, got {type(job).__name__}")
+        Run(
+            job,
+            tell=lambda message: lines.send(encode(message)),
+            hear=lambda: decode(lines.receive()),
+            tools=tools,
+        ).go()
+    except DaemonGone:
+        return 3
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """Serve the job that comes through descriptor ``argv[1]``."""
+    settle()
+    with socket.socket(fileno=int(argv[1])) as sock:
+        return serve(sock, Tools(find=find, sieve=QualitySieve))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The directory that vouched for a receipt's key is kept, once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.control.directory import TrustedDirectory
+from agent.errors import SpoolWriteFailed, UnknownKey
+from tests.support.rotations import AUD, Rotations
+
+
+@pytest.fixture
+def keys() -> Rotations:
+    """The years."""
+    return Rotations()
+
+
+def opened(folder: Path, keys: Rotations) -> TrustedDirectory:
+    return TrustedDirectory(folder / "directory.jws", aud=AUD, kid=keys.x.public.kid)
+
+
+def later(keys: Rotations, seconds: int) -> str:
+    """The directory of 2026, signed again; nothing else is new."""
+    found = keys.directory(2026)
+    same = replace(found, iat=found.iat + seconds)
+    return keys.x.sign("fep-directory+jws", same.payload())
+
+
+def kept(folder: Path) -> list[str]:
+    return [path.stem for path in (folder / "vouchers").iterdir()]
+
+
+def test_what_says_the_same_is_kept_once(tmp_path: Path, keys: Rotations) -> None:
+    """Signed anew every five minutes: one file, under the digest of its exact text."""
+    directory = opened(tmp_path, keys)
+    texts = [keys.signed(2026), later(keys, 300), later(keys, 600)]
+    for text in texts:
+        directory.take(text)
+    first = hashlib.sha256(texts[0].encode()).hexdigest()
+    assert kept(tmp_path) == [first]
+    assert directory.held().voucher == first
+    assert (tmp_path / "vouchers" / f"{first}.jws").read_text() == texts[0]
+
+
+def test_what_says_something_new_is_kept_beside_it(
+    tmp_path: Path, keys: Rotations
+) -> None:
+    """A rotation, a revocation: both texts stay."""
+    directory = opened(tmp_path, keys)
+    directory.take(keys.signed(2026))
+    before = directory.held()
+    text = keys.signed(2027)
+    directory.take(text)
+    assert directory.held().voucher == hashlib.sha256(text.encode()).hexdigest()
+    assert len(kept(tmp_path)) == 2
+    assert before.voucher in kept(tmp_path)
+
+
+def test_a_restart_keeps_no_second_copy(tmp_path: Path, keys: Rotations) -> None:
+    """What was kept last says the same as the directory that is loaded."""
+    directory = opened(tmp_path, keys)
+    directory.take(keys.signed(2026))
+    directory.take(later(keys, 300))
+    again = opened(tmp_path, keys)
+    assert again.load()
+    assert again.held().voucher == directory.held().voucher
+    assert len(kept(tmp_path)) == 1
+
+
+def test_keys_that_are_held_do_not_change(tmp_path: Path, keys: Rotations) -> None:
+    """A directory that comes while a receipt is judged vouches for the next one."""
+    directory = opened(tmp_path, keys)
+    directory.take(keys.signed(2026))
+    held = directory.held()
+    directory.take(keys.signed(2028, by=keys.x))
+    with pytest.raises(UnknownKey):
+        held.receipt_key(keys.y.public.kid)
+    assert directory.held().receipt_key(keys.y.public.kid)
+    assert held.voucher != directory.held().voucher
+
+
+def test_a_disk_that_refuses_does_not_keep_a_revocation_out(
+    tmp_path: Path, keys: Rotations
+) -> None:
+    """The new directory holds at once; what it vouches for says that it is not kept."""
+    directory = opened(tmp_path, keys)
+    directory.take(keys.signed(2026))
+    for path in (tmp_path / "vouchers").iterdir():
+        path.unlink()
+    (tmp_path / "vouchers").rmdir()
+    (tmp_path / "vouchers").touch()
+    keys.revoked[keys.a.public.kid] = "2026-12-01T00:00:00Z"
+    with pytest.raises(SpoolWriteFailed):
+        directory.take(keys.signed(2027))
+    assert keys.a.public.kid in directory.current.revoked.kids
+    assert directory.held().voucher is None

@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Comparing with the centre and recalling: what is asked, kept, held and proven."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.audit.events import (
+    FrontierGone,
+    ResourceRecalled,
+    RowsCompared,
+    RowsQuarantined,
+)
+from agent.crypto.frames import digest_text
+from agent.errors import (
+    Busy,
+    ExchangeRefused,
+    NothingHeld,
+    NothingLoaded,
+    SpoolWriteFailed,
+)
+from agent.model.job import Compared, Failed, Gone, Way
+from agent.pipeline.flow.centre import TRIES
+from agent.pipeline.flow.push import PushFlow
+from agent.pipeline.flow.report import ResourceStatus, RunReport
+from agent.state import KeptDue, Run, State
+from tests.support.push import PERSON, Resource, World, pull, until
+from tests.support.worker_double import Chunk
+
+DUE = "2026-11-22T00:00:00Z"
+
+
+async def loaded(tmp_path: Path, rows: int = 3) -> World:
+    """A world whose exchange has so many rows of the resource."""
+    world = World(tmp_path)
+    world.scripts[PERSON].chunks = (Chunk(rows),)
+    world.scripts[PERSON].way = Way("fake", ())
+    await world.pulled()
+    world.exchange.rows[PERSON] = {n: digest_text(n) for n in range(rows)}
+    return world
+
+
+def modes(world: World) -> list[str]:
+    """Of all batches that arrived."""
+    return [k.manifest.mode for k in world.exchange.batches.values()]
+
+
+async def recalled(flow: PushFlow) -> RunReport:
+    """The word of a person, after the number was shown, until it is proven."""
+    await pull(flow, kind="recall")
+    done = await pull(flow, kind="recall", confirm_deletes=True)
+    await proven(flow)
+    return done
+
+
+async def proven(flow: PushFlow) -> ResourceStatus:
+    """The status once the exchange signed that it has no rows."""
+    return await until(
+        flow,
+        lambda s: bool(
+            s.state == "recalled" and s.recalled is not None and s.recalled.proven_at
+        ),
+    )
+
+
+async def test_a_comparison_knows_the_centre_and_the_frontier(tmp_path: Path) -> None:
+    """Rows and digests by buckets, asked for before the source is opened."""
+    world = await loaded(tmp_path)
+    world.scripts[PERSON].found = Compared(3, 3)
+    async with world.serving() as flow:
+        done = await pull(flow, kind="reconcile")
+    assert (done.state, done.delivered, done.found) == ("read", True, Compared(3, 3))
+    job = world.scripts[PERSON].jobs[-1]
+    assert (job.mode, job.centre, job.sums) == ("reconcile", (3,), (digest_text(3),))
+    assert job.since == f"frontier {world.scripts[PERSON].runs[0]}"
+    assert job.report is None
+    assert modes(world) == ["full"]
+
+
+async def test_a_table_that_grew_is_asked_about_by_more_buckets(tmp_path: Path) -> None:
+    """A bucket with everything would be too large to tell its keys."""
+    world = await loaded(tmp_path)
+    world.exchange.rows[PERSON] = {n: digest_text(n) for n in range(1000)}
+    world.scripts[PERSON].found = Compared(1000, 1000)
+    async with world.serving() as flow:
+        await pull(flow, kind="compare")
+    job = world.scripts[PERSON].jobs[-1]
+    assert job.centre is not None
+    assert (len(job.centre), sum(job.centre)) == (8, 1000)
+
+
+async def test_withheld_rows_are_told_once_not_at_every_comparison(
+    tmp_path: Path,
+) -> None:
+    """Their file is of the run that withheld them."""
+    world = await loaded(tmp_path)
+    script = world.scripts[PERSON]
+    script.found, script.repairs = Compared(3, 3, stale=1), (Chunk(1, quarantined=2),)
+    async with world.serving() as flow:
+        done = await pull(flow, kind="reconcile")
+    assert done.quarantined == 2
+    assert not world.told(RowsQuarantined)
+
+
+async def test_a_repair_goes_the_usual_way_and_is_shown(tmp_path: Path) -> None:
+    """Sealed, sent, loaded; what was found is kept, recorded and survives a restart."""
+    world = await loaded(tmp_path)
+    script = world.scripts[PERSON]
+    script.found, script.repairs = Compared(3, 3, stale=2), (Chunk(2),)
+    async with world.serving() as flow:
+        done = await pull(flow, kind="reconcile")
+        assert done.delivered
+        frontier = world.scripts[PERSON].jobs[-1].since
+        await pull(flow, kind="incremental")
+    assert script.jobs[-1].since == frontier
+    assert modes(world)[1] == "repair"
+    (told,) = [e for e in world.recorded if isinstance(e, RowsCompared)]
+    assert (told.resource, told.run, told.stale) == (PERSON, done.run, 2)
+    async with world.serving() as flow:
+        last = flow.resource(PERSON).reconciled
+    assert last is not None
+    assert (last.run, last.found.stale, last.repaired) == (done.run, 2, True)
+
+
+async def test_a_comparison_alone_is_not_a_repair(tmp_path: Path) -> None:
+    """What differs stays, and status says so."""
+    world = await loaded(tmp_path)
+    world.scripts[PERSON].found = Compared(3, 3, missing=1)
+    async with world.serving() as flow:
+        await pull(flow, kind="compare")
+        last = flow.resource(PERSON).reconciled
+    assert last is not None
+    assert not last.repaired
+
+
+async def test_what_is_in_flight_is_waited_for(tmp_path: Path) -> None:
+    """A batch that is not loaded would look missing."""
+    world = await loaded(tmp_path)
+    world.scripts[PERSON].found = Compared(3, 3)
+    world.exchange.loading = False
+    async with world.serving() as flow:
+        await flow.request_pull(PERSON)
+        await until(flow, lambda s: s.stored.batches == 1 and s.state == "waiting")
+        world.clock.slept.clear()
+        run = await flow.request_pull(PERSON, kind="compare")
+        await until(flow, lambda s: s.run is not None and s.run.state == "reading")
+        assert "reconcile" not in world.exchange.calls
+        world.exchange.load(PERSON)
+        assert (await flow.wait(run)).state == "read"
+
+
+async def test_what_never_loads_is_tried_later(tmp_path: Path) -> None:
+    """The wait is bounded, and so is the number of questions."""
+    world = await loaded(tmp_path)
+    busy = ExchangeRefused("loading", problem="busy")
+    world.exchange.fail("reconcile", *[busy] * TRIES)
+    async with world.serving() as flow:
+        done = await pull(flow, kind="compare")
+    assert (done.state, done.code) == ("failed", "exchange-refused")
+    assert done.successor is not None
+    assert world.exchange.calls.count("reconcile") == TRIES
+
+
+@pytest.mark.parametrize("problem", ["busy", "stale-epoch"])
+async def test_a_batch_loaded_meanwhile_is_asked_about_again(
+    tmp_path: Path, problem: str
+) -> None:
+    """The same run goes on."""
+    world = await loaded(tmp_path)
+    world.scripts[PERSON].found = Compared(3, 3)
+    world.exchange.fail("reconcile", ExchangeRefused("later", problem=problem))
+    async with world.serving() as flow:
+        assert (await pull(flow, kind="compare")).state == "read"
+    assert world.exchange.calls.count("reconcile") == 2
+
+
+async def test_keys_come_with_the_digests_of_their_rows(tmp_path: Path) -> None:
+    """As the exchange signed them."""
+    world = await loaded(tmp_path)
+    script = world.scripts[PERSON]
+    script.asks, script.found = (0,), Compared(3, 3)
+    async with world.serving() as flow:
+        await pull(flow, kind="compare")
+    (answer,) = script.keys
+    assert answer.texts == (("0",), ("1",), ("2",))
+    assert answer.digests == tuple(digest_text(n) for n in range(3))
+
+
+async def test_rows_that_change_between_two_answers_end_the_run(
+    tmp_path: Path,
+) -> None:
+    """Half of one table and half of another would make differences that are none."""
+    world = await loaded(tmp_path)
+    script = world.scripts[PERSON]
+    script.asks, script.found = (0,), Compared(3, 3)
+
+    def change(text: str) -> str:
+        world.exchange.rows[PERSON][7] = digest_text(7)
+        return text
+
+    world.exchange.rewrite("reconcile", change)
+    async with world.serving() as flow:
+        done = await pull(flow, kind="compare")
+        assert (done.state, done.code) == ("failed", "exchange-refused")
+        assert done.successor is not None
+        assert (await flow.wait(done.successor)).state == "read"
+
+
+async def test_a_repair_that_deletes_much_is_held_and_can_be_confirmed(
+    tmp_path: Path,
+) -> None:
+    """With its number, as any other deletes; what was found is shown meanwhile."""
+    world = await loaded(tmp_path)
+    script = world.scripts[PERSON]
+    script.found, script.gone = Compared(0, 3, extra=3), Gone(3, 3)
+    script.repairs = (Chunk(1),)
+    async with world.serving() as flow:
+        held = await pull(flow, kind="reconcile")
+        assert (held.state, held.code, held.keys_gone) == ("held", "mass-delete", 3)
+        assert held.found == script.found
+        done = await pull(flow, confirm_deletes=True)
+    assert (done.kind, done.delivered, done.deletes_confirmed) == ("reconcile", True, 3)
+
+
+async def test_a_report_goes_to_our_own_folder_and_survives_a_repetition(
+    tmp_path: Path,
+) -> None:
+    """The run that repeats a failed one writes it."""
+    world = await loaded(tmp_path)
+    world.reports = tmp_path / "reports"
+    script = world.scripts[PERSON]
+    script.failures = [Failed("source-unreachable", "db"), Failed("source-login", "db")]
+    script.found = Compared(3, 3)
+    async with world.serving() as flow:
+        run: str | None = await flow.request_pull(
+            PERSON, kind="compare", report="keys.jsonl"
+        )
+        while run is not None:
+            done = await flow.wait(run)
+            run = done.successor
+            if run is not None:
+                flow.resume()
+    assert done.state == "read"
+    assert {j.report for j in script.jobs[1:]} == {str(world.reports / "keys.jsonl")}
+
+
+async def test_with_nothing_loaded_there_is_nothing_to_ask(tmp_path: Path) -> None:
+    """Neither by a person nor on a schedule."""
+    world = World(tmp_path)
+    async with world.serving() as flow:
+        for kind in ("reconcile", "compare", "recall"):
+            with pytest.raises(NothingLoaded):
+                await flow.request_pull(PERSON, kind=kind)  # type: ignore[arg-type]
+        due = KeptDue(flow.stream_id(PERSON), "reconcile", "x", DUE, None)
+        assert await flow.begin(PERSON, "reconcile", due=due) == "busy"
+
+
+# --- recall -------------------------------------------------------------------------
+
+
+async def test_a_recall_tells_its_number_and_takes_nothing_yet(tmp_path: Path) -> None:
+    """What the centre has, not what we think that it has."""
+    world = await loaded(tmp_path)
+    world.exchange.rows[PERSON] = {n: digest_text(n) for n in range(5)}
+    async with world.serving() as flow:
+        held = await pull(flow, kind="recall")
+        assert (held.state, held.code) == ("held", "recall-unconfirmed")
+        assert held.keys_gone == 5
+        assert flow.resource(PERSON).state == "held"
+        with pytest.raises(NothingHeld):
+            await flow.request_pull(PERSON, confirm_deletes=True)
+        await pull(flow)
+    assert modes(world) == ["full", "full"]
+    assert len(world.scripts[PERSON].runs) == 2
+
+
+async def test_a_confirmed_recall_takes_all_in_one_step_and_is_proven(
+    tmp_path: Path,
+) -> None:
+    """One snapshot without rows, by the number; then a signed "none"."""
+    world = await loaded(tmp_path)
+    async with world.serving() as flow:
+        done = await recalled(flow)
+        assert (done.kind, done.delivered, done.deletes_confirmed) == (
+            "recall",
+            True,
+            3,
+        )
+        shown = flow.resource(PERSON)
+        assert (shown.state, shown.healthy, shown.complete_to) == (
+            "recalled",
+            True,
+            None,
+        )
+    manifest = list(world.exchange.batches.values())[-1].manifest
+    assert (manifest.mode, manifest.rows.upsert) == ("full", 0)
+    assert manifest.snapshot is not None
+    assert (manifest.snapshot.final, manifest.snapshot.rows) == (True, 0)
+    assert manifest.deletes_confirmed is not None
+    assert manifest.deletes_confirmed.count == 3
+    (told,) = [e for e in world.recorded if isinstance(e, ResourceRecalled)]
+    assert (told.resource, told.rows) == (PERSON, 3)
+
+
+async def test_nothing_of_a_recalled_resource_is_read_until_it_is_resumed(
+    tmp_path: Path,
+) -> None:
+    """Not by a person, a schedule, a restart or a lost epoch; then all is sent anew."""
+    world = await loaded(tmp_path)
+    async with world.serving() as flow:
+        await recalled(flow)
+    async with world.serving() as flow:
+        with pytest.raises(Busy, match="recalled"):
+            await flow.request_pull(PERSON)
+        due = KeptDue(flow.stream_id(PERSON), "incremental", "x", DUE, None)
+        assert await flow.begin(PERSON, "incremental", due=due) == "recalled"
+        flow.resume()
+        assert flow.resource(PERSON).state == "recalled"
+        flow.resume(PERSON)
+        assert flow.resource(PERSON).recalled is None
+        assert (await pull(flow, kind="incremental")).kind == "full"
+    assert not world.told(FrontierGone)
+
+
+async def test_a_recall_that_the_exchange_forgot_is_made_again(tmp_path: Path) -> None:
+    """A restored exchange has the rows again, and gets no others in a new epoch."""
+    world = await loaded(tmp_path)
+
+    def restored(text: str) -> str:
+        world.exchange.forget(PERSON)
+        return text
+
+    async with world.serving() as flow:
+        await pull(flow, kind="recall")
+        world.exchange.rewrite("reconcile", restored)
+        first = await pull(flow, kind="recall", confirm_deletes=True)
+        assert not first.delivered
+        shown = await proven(flow)
+    assert (shown.state, shown.stream.epoch) == ("recalled", 2)
+    assert modes(world) == ["full"]
+    assert [job.mode for job in world.scripts[PERSON].jobs[1:]] == ["recall", "recall"]
+    (kept,) = world.exchange.batches.values()
+    assert kept.manifest.rows.upsert == 0
+
+
+async def test_a_resource_is_recalled_whose_document_has_changed(
+    tmp_path: Path,
+) -> None:
+    """The centre's table follows an older version; nothing has to be sent before."""
+    world = await loaded(tmp_path)
+    world.resources = (Resource(PERSON, version=7),)
+    async with world.serving() as flow:
+        assert (await recalled(flow)).delivered
+    assert modes(world) == ["full", "full"]
+    assert list(world.exchange.batches.values())[-1].manifest.catalog.version == 7
+
+
+async def test_a_recall_that_was_cut_goes_on_after_a_restart(tmp_path: Path) -> None:
+    """The word still stands, and nothing else is read in between."""
+    world = await loaded(tmp_path)
+    async with world.serving() as flow:
+        await pull(flow, kind="recall")
+        world.scripts[PERSON].hold = asyncio.Event()
+        await flow.request_pull(PERSON, kind="recall", confirm_deletes=True)
+        await until(flow, lambda _: len(world.scripts[PERSON].jobs) == 2)
+    world.scripts[PERSON].hold = None
+    async with world.serving() as flow:
+        await proven(flow)
+    assert [job.mode for job in world.scripts[PERSON].jobs[1:]] == ["recall", "recall"]
+
+
+async def test_a_crash_before_the_proof_was_asked_for_loses_no_proof(
+    tmp_path: Path,
+) -> None:
+    """The next life asks for it."""
+    world = await loaded(tmp_path)
+    world.wrap = lambda name, part: NoProof(part) if name == "state" else part
+    async with world.serving() as flow:
+        await pull(flow, kind="recall")
+        await flow.request_pull(PERSON, kind="recall", confirm_deletes=True)
+        await asyncio.wait({world.task})
+    world.wrap = lambda _name, part: part
+    async with world.serving() as flow:
+        assert (await proven(flow)).recalled is not None
+
+
+class NoProof:
+    """A state whose process dies before a comparison is put down."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def add_run(self, run: Run, **more: Any) -> None:
+        """As a crash just before it would leave the state."""
+        if run.kind == "compare":
+            raise SpoolWriteFailed("the process is gone")
+        self._state.add_run(run, **more)
+
+
+async def test_more_rows_than_agreed_ask_again(tmp_path: Path) -> None:
+    """A word covers its number and no more; meanwhile nothing else is read."""
+    world = await loaded(tmp_path)
+    async with world.serving() as flow:
+        await pull(flow, kind="recall")
+        world.exchange.rows[PERSON] |= {9: digest_text(9)}
+        again = await pull(flow, kind="recall", confirm_deletes=True)
+        assert (again.state, again.keys_gone) == ("held", 4)
+        with pytest.raises(Busy, match="recalled"):
+            await flow.request_pull(PERSON)
+        done = await pull(flow, kind="recall", confirm_deletes=True)
+    assert (done.delivered, done.deletes_confirmed) == (True, 4)
+
+
+async def test_a_recall_without_a_word_has_nothing_to_confirm(tmp_path: Path) -> None:
+    """Nor does a confirmation of other deletes stand for it."""
+    world = await loaded(tmp_path, rows=5000)
+    async with world.serving() as flow:
+        with pytest.raises(NothingHeld):
+            await flow.request_pull(PERSON, kind="recall", confirm_deletes=True)
+        world.scripts[PERSON].chunks = (Chunk(1),)
+        assert (await pull(flow)).code == "mass-delete"
+        with pytest.raises(NothingHeld):
+            await flow.request_pull(PERSON, kind="recall", confirm_deletes=True)
+
+
+async def test_a_recall_goes_before_a_run_that_waits_for_its_source(
+    tmp_path: Path,
+) -> None:
+    """A department may take back what it can no longer read."""
+    world = await loaded(tmp_path)
+    world.scripts[PERSON].failures = [Failed("source-unreachable", "db")] * 3
+    async with world.serving() as flow:
+        await pull(flow)
+        assert (await pull(flow, kind="recall")).code == "recall-unconfirmed"
+        world.scripts[PERSON].failures = []
+        done = await pull(flow, kind="recall", confirm_deletes=True)
+    assert done.delivered
