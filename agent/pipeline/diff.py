@@ -274,17 +274,14 @@ class Diff:
         elif self._tagging is None:
             return
         places, digests, sent = places[same], digests[same], sent[same]
-        before = self._before(places)
+        before = self._before(self._old.rows(places)) if self._old else digests[:0]
         if self._judge is None:  # a withheld row keeps the digest of what was sent
             digests[~sent, :DIGEST_WORDS] = before[~sent, :DIGEST_WORDS]
         other = (digests != before).any(axis=1)
         self._renewed.put(places[other], digests[other])
 
-    def _before(self, places: Places | slice) -> Digests:
+    def _before(self, found: Digests) -> Digests:
         """Entries of the old state, without tags of another making."""
-        if self._old is None:
-            return np.zeros((0, self._words), np.uint32)
-        found = np.array(self._old.digests[places])
         if self._same_tagging() or self._words == found.shape[1] == DIGEST_WORDS:
             return found
         entries = np.zeros((len(found), self._words), np.uint32)
@@ -322,9 +319,9 @@ class Diff:
             return known
         ours = digests if self._judge is None else self._judge(rows, self._items)
         if known.all():
-            return _unequal(self._old.digests[places], ours)
+            return _unequal(self._old.rows(places), ours)
         found = np.zeros(len(known), np.bool_)
-        found[known] = _unequal(self._old.digests[places[known]], ours[known])
+        found[known] = _unequal(self._old.rows(places[known]), ours[known])
         return found
 
     def _add(self, entries: Entries) -> None:
@@ -431,7 +428,7 @@ class Diff:
         changed = _in_order(self._changed, self._words)
         for place, keys in old.blocks():
             end = place + len(keys)
-            digests = self._before(slice(place, end))
+            digests = self._before(np.array(old.digests[place:end]))
             self._renewed.into(digests, place)
             first, last = np.searchsorted(changed.places, (place, end)).tolist()
             here = changed.places[first:last] - place

@@ -49,6 +49,9 @@ Frames = Any
 _PIECE = 1 << 20
 """Bytes that are checked at a time."""
 
+_GATHERED = 2048
+"""Rows that are looked up at a time; each may need a page of its own."""
+
 
 class StateUnfit(Exception):
     """The state cannot be compared with; the reason is said."""
@@ -151,7 +154,7 @@ class Known:
         found = 0
         for start in range(at, at + size, _PIECE):
             found = zlib.crc32(self._map[start : min(start + _PIECE, at + size)], found)
-        self.give_back()
+            self.give_back()
         return found
 
     def give_back(self) -> None:
@@ -186,6 +189,15 @@ class Known:
             places = np.minimum(np.searchsorted(near, hashes), len(near) - 1) + first
             found = np.asarray(self.hashes[places] == hashes)
         return places, found
+
+    def rows(self, places: Places) -> Digests:
+        """Digests and tags at some places, which may lie far apart."""
+        found = np.empty((len(places), self.head.words), np.uint32)
+        for start in range(0, len(places), _GATHERED):
+            some = slice(start, start + _GATHERED)
+            found[some] = self.digests[places[some]]
+            self.give_back()
+        return found
 
     def blocks(self) -> Iterator[tuple[int, Frames]]:
         """The first place of each block, and its keys."""

@@ -72,6 +72,7 @@ def test_a_line_that_is_cut_all_the_time_brings_everything_once(
         permits = sandbox.rows('select count(*) from "101001_000002"')[0][0]
     assert (persons, permits) == (ROWS, 100)
     assert after["cuts"] - before["cuts"] >= 2
-    assert after["lost"] - before["lost"] < 0.5 * sealed
+    # anew each time it would never arrive: in one second the line carries half of it
+    assert after["lost"] - before["lost"] < sealed
     told = [(e["url"], e["first"]) for e in agent.events("exchange.endpoint")]
     assert told == [(sandbox.url, False)]

@@ -80,6 +80,10 @@ def _of_run(run: Run, sums: Sums) -> Iterator[Account]:
         yield Account("run", None, "=", {}, {}, run.id, why="reading")
         return
     said, added = _flat(totals.rows, totals.quality), _flat(sums.rows, quality)
+    if (
+        not sums.batches
+    ):  # a comparison that found nothing: what it read is nowhere else
+        said, added = {**vars(totals.rows)}, {**vars(sums.rows)}
     yield Account("sum", said == added, "=", said, added, run.id)
     read = {"read": totals.quality.read}
     where = {

@@ -157,12 +157,8 @@ class Sending:
         async with self._turns:
             lane.sender.begin()
             waiting = await self._waiting()
-            if not waiting or lane.paused or lane.draining:
-                return
-            stream = await lane.stream()
-            position = await self._placed(stream, self._parts.limits.fresh_s)
-            if position is not None:
-                await self._offer(stream, waiting[0], position)
+            if waiting and not (lane.paused or lane.draining):
+                await self._offer(await lane.stream(), waiting[0])
 
     async def _placed(self, stream: Stream, most_s: float) -> Position | None:
         """The position that our chain goes on from; None if something has moved.
@@ -327,7 +323,7 @@ class Sending:
 
     # --- batches ------------------------------------------------------------------
 
-    async def _offer(self, stream: Stream, batch: Batch, position: Position) -> None:
+    async def _offer(self, stream: Stream, batch: Batch) -> None:
         """Bring one batch to a receipt."""
         lane, parts = self._lane, self._parts
         try:
@@ -337,6 +333,9 @@ class Sending:
             lane.send_trouble = lane.trouble(e, lane.send_trouble, None)
             parts.tell(ExchangeTrouble(lane.resource, e.code, e.detail, 0, 0.0))
             await self._reopen(stream, await self._ask(), "spool-lost")
+            return
+        position = await self._placed(stream, parts.limits.fresh_s)
+        if position is None:
             return
         await self._send_catalogs()
         identity = lane.batch_id(batch.epoch, batch.seq)
@@ -496,10 +495,11 @@ class Sending:
                 self._position = None
             if error.problem == "catalog-unknown":
                 await undivided(partial(parts.state.forget_catalogs, lane.stream_id))
-        lane.send_trouble = lane.trouble(error, lane.send_trouble, wait_s)
+        shown = _why(error)
+        lane.send_trouble = lane.trouble(shown, lane.send_trouble, wait_s)
         parts.tell(
             ExchangeTrouble(
-                lane.resource, error.code, error.detail, self._attempt, wait_s
+                lane.resource, shown.code, shown.detail, self._attempt, wait_s
             )
         )
         lane.bell.ring()
@@ -544,6 +544,12 @@ def _left(resource: str, batch: Batch) -> BatchLeft:
         keep=batch.rows.keep,
         size=batch.size,
     )
+
+
+def _why(error: FepError) -> FepError:
+    """What was wrong with the exchange before nobody asked it any more."""
+    last = error.__cause__ if isinstance(error, ExchangeUnreachable) else None
+    return last if isinstance(last, FepError) else error
 
 
 def _retry_after(error: FepError) -> float | None:

@@ -33,7 +33,7 @@ from agent.errors import (
 from agent.pipeline.uplink.channel import TextChannel, channel, no_redirects
 from agent.pipeline.uplink.endpoint import Endpoint, tls_context
 from agent.pipeline.uplink.faults import translated
-from agent.pipeline.uplink.reply import Reply, bounded, is_page
+from agent.pipeline.uplink.reply import Reply, bounded, is_page, refusal
 from agent.pipeline.uplink.ways import Shift, Ways
 
 CONNECTIONS = 32
@@ -134,11 +134,11 @@ class Calls:
         try:
             reply = await self._exchanged(opened, request, proxy)
             _judge(request, reply)
-        except (ExchangeUnreachable, ExchangeUntrusted, MalformedMessage):
-            self._ways.failed(way, began=began)
+        except (ExchangeUnreachable, ExchangeUntrusted, MalformedMessage) as e:
+            self._ways.failed(way, began=began, why=e)
             raise
         if _of_a_proxy(reply):
-            self._ways.failed(way, began=began)
+            self._ways.failed(way, began=began, why=refusal(reply))
         else:
             self._ways.succeeded(way)
         return reply
@@ -229,10 +229,10 @@ class _Watched(AbstractAsyncContextManager[TextChannel]):
             opened = await self._inner.__aenter__()
         except ExchangeRefused as e:
             if e.problem.startswith("http-5"):
-                self._ways.failed(self._way, began=began)
+                self._ways.failed(self._way, began=began, why=e)
             raise
-        except (ExchangeUnreachable, ExchangeUntrusted, MalformedMessage):
-            self._ways.failed(self._way, began=began)
+        except (ExchangeUnreachable, ExchangeUntrusted, MalformedMessage) as e:
+            self._ways.failed(self._way, began=began, why=e)
             raise
         self._ways.succeeded(self._way)
         self._opened = opened

@@ -48,16 +48,21 @@ def expect(reply: Reply, *statuses: int) -> Reply:
     """
     if reply.status in statuses:
         return reply
+    raise refusal(reply)
+
+
+def refusal(reply: Reply) -> ExchangeRefused:
+    """What a reply that is not as expected says."""
     wait = _retry_after(reply.headers.get("Retry-After"))
     try:
         found = problem.parse(reply.body[: problem.CAP], status=reply.status)
     except MalformedMessage:
-        raise ExchangeRefused(
-            f"expected {statuses[0]}, got {reply.status} without a problem document",
+        return ExchangeRefused(
+            f"got {reply.status} without a problem document",
             problem=f"http-{reply.status}",
             retry_after=wait,
-        ) from None
-    raise ExchangeRefused(
+        )
+    return ExchangeRefused(
         found.detail[:256],
         problem=found.code,
         retry_after=wait,

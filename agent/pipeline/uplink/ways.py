@@ -21,7 +21,7 @@ from typing import Literal
 
 from yarl import URL
 
-from agent.errors import ExchangeUnreachable
+from agent.errors import ExchangeUnreachable, FepError
 
 TRIES = 5
 """Failures in a row that open the circuit of an only address."""
@@ -115,6 +115,7 @@ class Ways:
         tries = TRIES if len(urls) == 1 else TRIES_OF_MANY
         self._breakers = [Breaker(tries, base_s) for _ in urls]
         self._clock = clock
+        self._why: list[FepError | None] = [None for _ in urls]
         self._used = 0
         self._heard: list[Callable[[Shift], None]] = []
 
@@ -139,7 +140,8 @@ class Ways:
         """The address that is asked next.
 
         Raises:
-            ExchangeUnreachable: every circuit is open; when one may be tried.
+            ExchangeUnreachable: every circuit is open; when one may be tried, and, as
+                its cause, what was wrong there last.
         """
         now = self._clock()
         waits = [breaker.wait_s(now) for breaker in self._breakers]
@@ -149,9 +151,9 @@ class Ways:
                 return way
         wait_s = min(waits)
         raise ExchangeUnreachable(
-            f"no answer several times in a row; tried again in {wait_s:.0f} s",
+            f"no good answer several times in a row; tried again in {wait_s:.0f} s",
             retry_after=wait_s,
-        )
+        ) from self._why[waits.index(wait_s)]
 
     def succeeded(self, way: int) -> None:
         """The exchange has answered there."""
@@ -164,13 +166,15 @@ class Ways:
         elif was_open:
             self._tell(Shift("back", str(self._urls[way])))
 
-    def failed(self, way: int, *, began: float) -> None:
+    def failed(self, way: int, *, began: float, why: FepError | None = None) -> None:
         """Nobody answered there, or somebody else did.
 
         Args:
             way: number of the address.
             began: when that request began.
+            why: what was wrong.
         """
+        self._why[way] = why
         self._breakers[way].failed(began=began, now=self._clock())
 
     def _lost(self, way: int) -> bool:

@@ -40,6 +40,7 @@ class Handoff(Generic[T]):
             with closing(source):
                 for item in source:
                     self.put(item)
+                    del item  # it is not kept while the next one is made
             with self._changed:
                 self._complete = True
                 self._changed.notify_all()

@@ -181,6 +181,7 @@ class Run:
                 if self._mode.quiet and not ready.part.rows.num_rows:
                     continue
                 self._deliver(ready, distinct=sums.rows.upsert + sums.rows.keep)
+                del ready  # its bytes are not kept while the next one is made
         return self._ended(sums, digest=None)
 
     def _digest(self, threads: ThreadPoolExecutor) -> Ended:
@@ -348,7 +349,10 @@ class Run:
             after=0 if job.resume is None else job.resume.parts,
         ):
             nothing = part.number == 1 and part.final and not part.rows.num_rows
-            yield unchanged(part) if nothing and says_unchanged else payload(part)
+            ready = unchanged(part) if nothing and says_unchanged else payload(part)
+            del part
+            yield ready
+            del ready
 
     def _deliver(self, ready: Payload, *, distinct: int) -> None:
         """Offer a payload, wait for its line, write it down."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from agent.errors import ExchangeUnreachable
+from agent.errors import ExchangeRefused, ExchangeUnreachable
 from agent.pipeline.uplink.ways import PROBE_S, Shift, Ways
 
 A, B = "https://a.example:8443", "https://b.example:8443"
@@ -45,6 +45,20 @@ def test_an_only_address_is_left_alone_after_five_failures() -> None:
         found.choose()
     assert caught.value.retry_after == 5.0
     assert heard == []
+
+
+def test_who_is_not_let_through_learns_what_was_wrong() -> None:
+    """An exchange that answers 500 is not told as a line that is down."""
+    clock = Clock()
+    found, _ = ways(clock)
+    refused = ExchangeRefused("got 500", problem="http-500")
+    for _ in range(5):
+        way, began = found.choose(), clock.now
+        clock.now += 1
+        found.failed(way, began=began, why=refused)
+    with pytest.raises(ExchangeUnreachable) as caught:
+        found.choose()
+    assert caught.value.__cause__ is refused
 
 
 def test_one_request_tries_a_circuit_that_was_open() -> None:

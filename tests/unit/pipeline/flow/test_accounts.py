@@ -60,6 +60,15 @@ def test_each_wrong_count_is_red_by_its_own_name(
     assert [name for name, ok in verdicts(run, sums).items() if ok is False] == red
 
 
+def test_a_comparison_that_found_nothing_is_green_without_a_batch() -> None:
+    """All that it read is skipped; a row that it says it sent is one too many."""
+    none = Sums(0, 0, 0, 0, Rows(0, 0, 0), Quality(0, 0, 0), {})
+    same = replace(RUN, totals=RunTotals(Rows(0, 0, 0), Quality(25, 0, 25), {}, {}))
+    assert set(verdicts(same, none).values()) == {True}
+    sent = replace(RUN, totals=RunTotals(Rows(1, 0, 0), Quality(25, 0, 25), {}, {}))
+    assert verdicts(sent, none)["sum"] is False
+
+
 def test_a_run_that_still_reads_is_not_known() -> None:
     """Its batches are judged already, the run is not."""
     found = verdicts(replace(RUN, totals=None), SUMS)
