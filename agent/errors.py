@@ -155,8 +155,51 @@ class WorkerDied(OwnFault):
     code = "worker-died"
     title = Text("The extraction worker died", "抽取进程异常退出")
     remedy = Text(
-        "The run is repeated; if it dies again run `fep source check RESOURCE`.",
-        "任务将重试；若再次出现请运行 `fep source check 资源代码`。",
+        "The run is repeated; after the third time in a row it waits for you. Run"
+        " `fep source check RESOURCE` meanwhile.",
+        "任务将重试；连续三次后该资源等待人工处理。其间请运行 `fep source check 资源代码`。",
+    )
+
+
+class WorkerTooLarge(WorkerDied):
+    """A worker grew above its memory limit and was killed."""
+
+    code = "worker-memory"
+    title = Text("The extraction worker needed too much memory", "抽取进程内存超限")
+    remedy = Text(
+        "Lower `push.batch_raw_mb` and `push.max_rows_per_batch`, or raise"
+        " `push.worker_memory_mb`; one very long text can be the cause.",
+        "请调低 `push.batch_raw_mb` 与 `push.max_rows_per_batch`，或调高"
+        " `push.worker_memory_mb`；也可能是某个字段的文本过长。",
+    )
+
+
+class WorkerSilent(WorkerDied):
+    """A worker said nothing for too long and was killed."""
+
+    code = "worker-silent"
+    title = Text("The extraction worker hung", "抽取进程无响应")
+    remedy = Text(
+        "Look for locks and load at the source. If its statements really take so long"
+        " before the first row, raise `push.statement_timeout_s`.",
+        "请检查数据源的锁与负载；若查询返回首行前确需更久，请调高"
+        " `push.statement_timeout_s`。",
+    )
+
+
+class WorkerGivenUp(OwnFault):
+    """The workers of a resource died several times in a row; it waits for a person."""
+
+    code = "worker-given-up"
+    title = Text(
+        "The extraction worker died three times in a row; the resource waits for you",
+        "抽取进程连续三次异常退出，该资源等待人工处理",
+    )
+    remedy = Text(
+        "Other resources go on. Look at the reason, the driver's version and the"
+        " source, then `fep resume RESOURCE` reads it again.",
+        "其他资源不受影响。请查看原因、驱动版本与数据源，之后执行"
+        " `fep resume 资源代码` 重新读取。",
     )
 
 

@@ -53,6 +53,12 @@ class Metrics:
             "fep_exchange_trouble", "Failed requests to the exchange.", "code"
         )
 
+        self._deaths = self._counter(
+            "fep_worker_deaths",
+            "Worker processes without a result.",
+            "resource",
+            "code",
+        )
         self._lookups = self._counter(
             "fep_lookups", "Lookups decided.", "resource", "status"
         )
@@ -73,6 +79,8 @@ class Metrics:
                 self._rows.labels(event.resource, "quarantined").inc(event.quarantined)
             case events.BatchRegistered():
                 self._batches.labels(event.resource).inc()
+            case events.WorkerEnded():
+                self._deaths.labels(event.resource, event.code).inc()
             case events.ReceiptKept():
                 self._receipts.labels(event.resource, event.state).inc()
             case events.ExchangeTrouble():

@@ -23,11 +23,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger  # type: ignore[import-untyped]
+
+from agent.model.windows import bounds, inside
 
 OFF = "off"
 """In place of times: never by itself."""
@@ -36,7 +38,6 @@ EXPECTED = (
     'off, "every 30m" (m, h or d; at least 1m, at most 366d), or five fields of cron'
     ' such as "0 2 * * *", with a day of the month or of the week, not both'
 )
-WINDOW_EXPECTED = "two times of day such as 20:00-06:00"
 
 BACK = timedelta(hours=1)
 """So far back a clock may be set without anything being begun twice."""
@@ -44,7 +45,6 @@ BACK = timedelta(hours=1)
 _EVERY = re.compile(r"every ([1-9][0-9]{0,4})(m|h|d)")
 _VALUE = "(?:[0-9]{1,2}|[a-z]{3})"
 _FIELD = re.compile(rf"(\*|{_VALUE}(-{_VALUE})?)(/[1-9][0-9]?)?")
-_WINDOW = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _LONGEST = timedelta(days=366)
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -76,26 +76,6 @@ def check_times(text: str) -> str:
     if text != OFF and period(text) is None:
         _trigger(text, "UTC")
     return text
-
-
-def check_window(text: str) -> str:
-    """The text, if it is a window.
-
-    Raises:
-        ValueError: it is none; the message is what is expected.
-    """
-    found = _WINDOW.fullmatch(text)
-    if found is None or found.group(1, 2) == found.group(3, 4):
-        raise ValueError(WINDOW_EXPECTED)
-    return text
-
-
-def inside(window: str, clock: time) -> bool:
-    """Whether a local time of day lies in a window, which may pass midnight."""
-    opens, closes = (time.fromisoformat(part) for part in window.split("-"))
-    if opens > closes:
-        return clock >= opens or clock < closes
-    return opens <= clock < closes
 
 
 @dataclass(frozen=True)
@@ -200,10 +180,10 @@ def _late(plan: Plan, moment: datetime, draw: Draw) -> datetime:
 
 def _opening(window: str, local: datetime) -> datetime:
     """When a window is next open at or after a local time, in UTC."""
-    if inside(window, local.time()):
+    clock, (opens, _) = local.time(), bounds(window)
+    if inside(window, clock):
         return local.astimezone(UTC)
-    opens = time.fromisoformat(window.partition("-")[0])
-    day = local.date() + timedelta(days=1 if local.time() >= opens else 0)
+    day = local.date() + timedelta(days=1 if clock >= opens else 0)
     return datetime.combine(day, opens, local.tzinfo).astimezone(UTC)
 
 

@@ -184,6 +184,7 @@ class Limits:
 
     Args:
         statement_timeout_s: a statement that runs longer is cancelled.
+        lock_timeout_s: so long a statement waits for a lock of others.
         page_rows: most rows of a page.
         timezone: IANA name; the session's time zone, if the database has one. Instants
             of columns with a zone arrive in UTC; naive ones arrive as they stand.
@@ -192,6 +193,25 @@ class Limits:
     statement_timeout_s: int = 3600
     page_rows: int = 65_536
     timezone: str = "Asia/Shanghai"
+    lock_timeout_s: int = 30
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a source feels now; None where it has no such thing or nobody may see it.
+
+    Args:
+        busy: sessions that do something now, as a share of the most that the server
+            takes, 0 to 1.
+        lock_waits: sessions that wait for a lock of another one.
+        replica_lag_s: how far a replica is behind; None for what is no replica.
+        hidden: names of those of these that the account may not see.
+    """
+
+    busy: float | None = None
+    lock_waits: int | None = None
+    replica_lag_s: float | None = None
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -568,6 +588,30 @@ class LookupConnector(Connector, Protocol):
         the statement that makes the index; one that cannot be compared is an error.
         """
         ...
+
+
+class FeelingConnector(Connector, Protocol):
+    """A connector that can say how its source feels; optional.
+
+    Without it a source is read at full speed, or at that of its limits.
+    """
+
+    def health(self, config: Mapping[str, Any]) -> Health:
+        """A cheap look over a short connection of its own, while a run reads.
+
+        It is called every few seconds in a thread of its own, so it may cost
+        milliseconds and changes nothing. A measure that needs a right which the
+        account lacks is ``hidden``, and no error.
+
+        Raises:
+            SourceError: as rule 5 says; unreachable and timeout count as unwell.
+        """
+        ...
+
+
+def offers_health(connector: Connector) -> TypeGuard[FeelingConnector]:
+    """Whether a connector says how its source feels."""
+    return callable(getattr(connector, "health", None))
 
 
 def offers_lookup(connector: Connector) -> TypeGuard[LookupConnector]:

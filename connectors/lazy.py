@@ -15,6 +15,7 @@ from connectors.contract import (
     Caps,
     Finding,
     FoundTable,
+    Health,
     Limits,
     LookupSession,
     LookupSpec,
@@ -39,6 +40,10 @@ class LookupParts(NamedTuple):
     check: Callable[[Mapping[str, Any], Sequence[LookupSpec]], list[Finding]]
 
 
+Feel = Callable[[Mapping[str, Any]], Health]
+"""Says how a source feels, as :class:`connectors.contract.FeelingConnector` does."""
+
+
 class LazyReader:
     """A connector that only reads, over parts that are imported when they are needed.
 
@@ -46,16 +51,28 @@ class LazyReader:
         name: of the connector, as settings say it.
         spec: JSON Schema of the source's settings.
         parts: imports the modules that do the work.
+        feel: imports what says how the source feels; None: nobody can say.
+
+    Attributes:
+        health: see the contract; None where nobody can say.
     """
 
     api = API
 
     def __init__(
-        self, name: str, spec: Mapping[str, Any], parts: Callable[[], Parts]
+        self,
+        name: str,
+        spec: Mapping[str, Any],
+        parts: Callable[[], Parts],
+        *,
+        feel: Callable[[], Feel] | None = None,
     ) -> None:
         self.name = name
         self._spec = spec
         self._parts = parts
+        self.health: Feel | None = None
+        if feel is not None:
+            self.health = lambda config: feel()(config)
 
     def spec(self) -> Mapping[str, Any]:
         """See the contract."""
@@ -90,6 +107,7 @@ class LazyConnector(LazyReader):
         spec: JSON Schema of the source's settings.
         parts: imports the modules that do the work.
         lookup: imports what answers lookups: less than a run needs.
+        feel: imports what says how the source feels; None: nobody can say.
     """
 
     def __init__(
@@ -99,8 +117,9 @@ class LazyConnector(LazyReader):
         parts: Callable[[], Parts],
         *,
         lookup: Callable[[], LookupParts],
+        feel: Callable[[], Feel] | None = None,
     ) -> None:
-        super().__init__(name, spec, parts)
+        super().__init__(name, spec, parts, feel=feel)
         self._lookup = lookup
 
     def lookup(

@@ -164,8 +164,21 @@ class RunFailed(Event):
 
 
 @dataclass(frozen=True)
+class WorkerEnded(Event):
+    """The process of a run ended without a result; so many in a row by now."""
+
+    name = "worker.died"
+    level = "error"
+    resource: str
+    run: str
+    code: str
+    detail: str
+    times: int
+
+
+@dataclass(frozen=True)
 class RunHeld(Event):
-    """A run waits for a person: mass delete, secrecy marker, changed table."""
+    """A run waits for a person: mass delete, secrecy marker, changed table, deaths."""
 
     name = "run.held"
     level = "warning"
@@ -205,6 +218,35 @@ class ColumnsChanged(Event):
     level = "warning"
     resource: str
     changes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SourceSlowed(Event):
+    """A source is not well, and the run that reads it goes easy."""
+
+    name = "source.slowed"
+    level = "warning"
+    resource: str
+    run: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SourceRecovered(Event):
+    """The source is well again, and the run reads at full speed."""
+
+    name = "source.recovered"
+    resource: str
+    run: str
+
+
+@dataclass(frozen=True)
+class HealthHidden(Event):
+    """The account may not see these measures of how its source feels."""
+
+    name = "source.health_hidden"
+    resource: str
+    measures: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ Rules
    allow-listed environment, no argument but a descriptor number, no descriptor but its
    end of one socket. What it must know, secrets too, goes through that socket.
 2. Whatever it sends is bounded: a line by ``LINE_CAP``, its stderr by ``STDERR_KEPT``.
-   stderr may hold values of rows, so nobody prints it; an error tells its size and the
-   class of the last exception in it.
+   stderr may hold values of rows, so nobody prints or keeps it: it is read to its end,
+   counted and dropped. An error tells its size and the class of the last exception.
 3. It is killed (SIGKILL, drivers hang) when it grows above its memory limit, when it is
    silent for too long although nobody makes it wait, when it breaks the protocol, and
    when whoever listens to it stops listening.
@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.child.frames import read_pieces
-from agent.errors import WorkerDied
+from agent.errors import WorkerDied, WorkerSilent, WorkerTooLarge
 from agent.model.job import LINE_CAP
 
 STDERR_KEPT = 16 * 1024
@@ -135,6 +135,7 @@ class Child:
         self._stderr = bytearray()
         self._stderr_size = 0
         self._reason: str | None = None
+        self._fault: type[WorkerDied] = WorkerDied
         self._reading = False
         self._quiet_since: float | None = None
 
@@ -261,17 +262,17 @@ class Child:
         if self._stderr_size:
             name = last_exception(bytes(self._stderr)) or "no exception"
             parts.append(f"stderr {self._stderr_size} bytes, {name}")
-        return WorkerDied("; ".join(parts))
+        return self._fault("; ".join(parts))
 
     def _running(self) -> Process:
         if self._process is None:
             raise RuntimeError("start() comes first")
         return self._process
 
-    def _strike(self, reason: str) -> None:
+    def _strike(self, reason: str, fault: type[WorkerDied] = WorkerDied) -> None:
         process = self._running()
         if process.returncode is None and self._reason is None:
-            self._reason = reason
+            self._reason, self._fault = reason, fault
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGKILL)
 
@@ -294,11 +295,12 @@ class Child:
             rss = resident_bytes(pid)
             if rss > guard.rss_bytes:
                 self._strike(
-                    f"memory of {rss >> 20} MiB is above {guard.rss_bytes >> 20} MiB"
+                    f"memory of {rss >> 20} MiB is above {guard.rss_bytes >> 20} MiB",
+                    WorkerTooLarge,
                 )
             since = self._quiet_since
             if since is not None and self._clock() - since > guard.silence_s:
-                self._strike(f"no message for {guard.silence_s:g} s")
+                self._strike(f"no message for {guard.silence_s:g} s", WorkerSilent)
 
     async def _drain_stderr(self) -> None:
         stream = self._running().stderr
@@ -310,5 +312,8 @@ class Child:
 
 def _exit_text(code: int | None) -> str:
     if code is not None and code < 0:
-        return f"ended by {signal.Signals(-code).name}"
+        try:
+            return f"ended by {signal.Signals(-code).name}"
+        except ValueError:  # a real-time signal has no name
+            return f"ended by signal {-code}"
     return f"exit code {code}"

@@ -14,8 +14,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command(
     help=say(
-        "Go on with one resource, or all.",
-        "恢复一个或全部资源。",
+        "Go on with one resource, or all: what was paused, and what waits because its"
+        " worker died three times.",
+        "恢复一个或全部资源：已暂停的，以及因抽取进程连续三次异常而等待的。",
     ),
     epilog=say(
         "Examples:  fep resume 101001/000001  |  fep resume",

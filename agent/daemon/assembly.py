@@ -46,6 +46,7 @@ from agent.pipeline.uplink.exchange import Exchange
 from agent.pipeline.uplink.ways import Shift
 from agent.pipeline.worker.giving import give_back
 from agent.pipeline.worker.spawn import WorkerProcess
+from agent.pipeline.worker.turns import Turns
 from agent.settings import Settings
 from agent.state import State
 from agent.wire.grammar import format_time, new_uuid7
@@ -130,7 +131,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     spool = Spool(found.paths.spool, quota=swap.quota(found))
     parts = Parts(
         exchange=exchange,
-        worker=lambda: _worker(board.settings),
+        worker=partial(_worker, board, Turns()),
         make_job=partial(_job, board),
         state=state,
         spool=spool,
@@ -249,12 +250,13 @@ def _shifted(flow: PushFlow, lookups: Lookups, tell: Tell, shift: Shift) -> None
         lookups.relay.hurry()
 
 
-def _worker(found: Settings) -> WorkerProcess:
+def _worker(board: Board, turns: Turns) -> WorkerProcess:
+    found = board.settings
     guard = Guard(
         rss_bytes=found.push.worker_memory_mb * MB,
         silence_s=found.push.statement_timeout_s + 60.0,
     )
-    return WorkerProcess(guard=guard)
+    return WorkerProcess(guard=guard, turns=turns)
 
 
 def _job(board: Board, resource: str, run: str, mode: RunKind) -> Job:
@@ -288,6 +290,7 @@ def _job(board: Board, resource: str, run: str, mode: RunKind) -> Job:
         mode=mode,
         states=States(str(state_folder.file(found.paths.diff, resource, run))),
         stamp=leaving.stamp,
+        pacing=found.pacing(leaving.source),
         number=leaving.number,
     )
 

@@ -6,10 +6,10 @@ One socket, one JSON object a line, at most :data:`LINE_CAP` bytes. The daemon s
 say them, the :class:`Way` in which changes are found if there is one (at the latest
 before the last batch), that the table's number is :class:`Unfit` for it, what it asks
 of the centre (:class:`AskKeys` -> :class:`CentreKeys`), what it :class:`Compared`, how
-many keys are :class:`Gone` before one is deleted, any number of :class:`Progress` and,
-batch after batch: :class:`Packed` -> :class:`Line` -> :class:`Written`. It ends with
-:class:`Ended` or :class:`Failed`. A daemon that does not answer a Packed holds the
-worker back: that is the backpressure.
+many keys are :class:`Gone` before one is deleted, any number of :class:`Progress` and
+:class:`Slowed` and, batch after batch: :class:`Packed` -> :class:`Line` ->
+:class:`Written`. It ends with :class:`Ended` or :class:`Failed`. A daemon that does not
+answer a Packed holds the worker back: that is the backpressure.
 Secrets travel here only, never in argv or environment.
 """
 
@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 from agent.model.batch import Mode, Quality, Rows
 from agent.model.column import Column
 from agent.model.item import Item, ItemType
+from agent.model.pacing import Bounds, Pacing, Rate
 from agent.model.run import RunKind
 
 LINE_CAP = 4 * 1024 * 1024
@@ -111,6 +112,7 @@ class Job:
             compare rows.
         report: file for the keys that differ, or None where nobody asked for them.
         as_of: for what does not read: instant for which its rows hold.
+        pacing: how kindly the source is read; None: at full speed.
     """
 
     kind: Literal["pull", "digest"]
@@ -136,6 +138,7 @@ class Job:
     sums: tuple[str, ...] | None = None
     report: str | None = None
     as_of: str | None = None
+    pacing: Pacing | None = None
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,21 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Slowed:
+    """The source does not feel well, or feels better; told when that changes.
+
+    Args:
+        share: of the full speed that is read at; 1.0: it feels well.
+        reasons: what is beyond its bound, each as ``name=value>bound``.
+        hidden: what the account may not see of how it feels; told with the first look.
+    """
+
+    share: float
+    reasons: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Packed:
     """A payload is compressed and waits in the worker's memory for its line 1.
 
@@ -349,6 +367,7 @@ Message = (
     | CentreKeys
     | Compared
     | Progress
+    | Slowed
     | Packed
     | Line
     | Written
@@ -395,6 +414,7 @@ def _of_job(body: dict[str, Any]) -> None:
         body["centre"] = tuple(body["centre"])
     if body["sums"] is not None:
         body["sums"] = tuple(body["sums"])
+    body["pacing"] = _pacing(body["pacing"])
 
 
 def _of_columns(body: dict[str, Any]) -> None:
@@ -409,6 +429,10 @@ def _of_buckets(body: dict[str, Any]) -> None:
     body["buckets"] = tuple(body["buckets"])
 
 
+def _of_slowed(body: dict[str, Any]) -> None:
+    body["reasons"], body["hidden"] = tuple(body["reasons"]), tuple(body["hidden"])
+
+
 def _of_keys(body: dict[str, Any]) -> None:
     body["texts"] = tuple(tuple(key) for key in body["texts"])
     body["digests"] = tuple(body["digests"])
@@ -420,6 +444,7 @@ _PARTS: Mapping[type[Any], Callable[[dict[str, Any]], None]] = {
     Way: _of_way,
     AskKeys: _of_buckets,
     CentreKeys: _of_keys,
+    Slowed: _of_slowed,
 }
 """Makes values of a message's members that JSON has no type for."""
 
@@ -429,6 +454,14 @@ def _resume(body: dict[str, Any] | None) -> Resume | None:
         return None
     body["rows"], body["quality"] = Rows(**body["rows"]), Quality(**body["quality"])
     return Resume(**body)
+
+
+def _pacing(body: dict[str, Any] | None) -> Pacing | None:
+    if body is None:
+        return None
+    body["usual"], body["off_peak"] = Rate(**body["usual"]), Rate(**body["off_peak"])
+    body["windows"], body["bounds"] = tuple(body["windows"]), Bounds(**body["bounds"])
+    return Pacing(**body)
 
 
 def _bound(body: dict[str, Any]) -> BoundItem:

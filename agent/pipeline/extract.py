@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.child.source import source_faults, stream_of
 from agent.pipeline import numbered
@@ -38,6 +39,18 @@ if TYPE_CHECKING:
 
     from agent.model.job import Job
 
+LIMITED_TIMEOUT_S = 86_400
+"""A limited read may run so long: the server counts the time for which we rest. That
+pages keep coming within the statement's own time is watched from outside."""
+
+PAGES_PER_S = 4
+"""A page of a read with a limit of rows is what may come in such a part of a second."""
+
+Hold = Callable[[int, int], None]
+"""Waits after a page of so many rows and bytes."""
+
+P = TypeVar("P", bound=Page)
+
 Seen = Callable[[Sequence[FoundColumn], bool], None]
 """Takes a table's columns, and whether a job can be done with them."""
 
@@ -57,6 +70,10 @@ class Piece:
     tags: Tags | None = None
 
 
+def _at_once(_rows: int, _size: int) -> None:
+    """The hold of a read that nobody holds back."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """A session at its frontier, ready to be read once.
@@ -66,6 +83,7 @@ class Reading:
         frontier: the point up to which the rows will be complete.
         estimate: rows to expect, or None.
         slices: what to read, in order.
+        hold: called after each page.
         taken: what the table's numbers say, if changes are found by them.
         unfit: why they are not, though they are to be; or None.
     """
@@ -77,6 +95,11 @@ class Reading:
     slices: tuple[Slice, ...]
     taken: Taken | None = None
     unfit: str | None = None
+    hold: Hold = _at_once
+
+    def paced(self, pages: Iterator[P]) -> Iterator[P]:
+        """The same pages, no faster than the source can bear and its limits allow."""
+        return _paced(pages, self.hold)
 
     def pieces(
         self, *, raw_bytes: int, max_rows: int, resume: str | None = None
@@ -92,7 +115,7 @@ class Reading:
             SourceError: the source cannot be read further.
         """
         for part in self.slices:
-            for page in self.session.read(part, resume):
+            for page in self.paced(self.session.read(part, resume)):
                 yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
 
     def tagging(self) -> str | None:
@@ -113,7 +136,10 @@ class Reading:
             SourceError: the source cannot be read further.
         """
         for part in self.slices:
-            yield from self._tagging_session.tags(part)
+            for found in self._tagging_session.tags(part):
+                yield found
+                size = found.keys.nbytes + found.tags.nbytes
+                self.hold(found.keys.num_rows, size)
 
     def tagged(
         self,
@@ -128,7 +154,7 @@ class Reading:
             SourceError: the source cannot be read further.
         """
         for part in self.slices:
-            for page in self._tagging_session.tagged(part, keys):
+            for page in self.paced(self._tagging_session.tagged(part, keys)):
                 yield from _with_tags(
                     page, split(page, raw_bytes=raw_bytes, max_rows=max_rows)
                 )
@@ -146,7 +172,7 @@ class Reading:
             SourceError: the source cannot be read further, or tells no changes.
             FrontierLost: the frontier says nothing of this source.
         """
-        for page in self._changed(since):
+        for page in self.paced(self._changed(since)):
             yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
 
     def _changed(self, since: str) -> Iterator[Page]:
@@ -166,6 +192,7 @@ def reading(
     job: Job,
     *,
     seen: Seen | None = None,
+    hold: Hold | None = None,
 ) -> Iterator[Reading]:
     """Open the job's source and take its frontier; everything closes on leaving.
 
@@ -174,28 +201,44 @@ def reading(
         job: what to read.
         seen: called with the table's columns, if the connector can say them, and
             whether they are such that the job can be done.
+        hold: called after each page, to wait.
 
     Raises:
         SourceFault: the source cannot be opened or, inside the block, not be read.
     """
     stream = stream_of(job.table, job.items, job.stamp, job.number)
-    limits = Limits(
-        statement_timeout_s=job.statement_timeout_s,
-        page_rows=min(job.max_rows_per_batch, Limits.page_rows),
-        timezone=job.timezone,
-    )
-    with source_faults(), connector.open(job.source, limits) as session:
+    held = _at_once if hold is None else hold
+    with source_faults(), connector.open(job.source, _limits(job)) as session:
         numbers = numbered.session_of(session, connector, job, stream)
         if numbers is not None:
-            yield _by_number(numbers, stream, job, seen)
+            yield _by_number(numbers, stream, job, seen, held)
         else:
             frontier = session.frontier(stream)
             slices = _planned(session, stream, seen)
-            yield Reading(session, stream, frontier, _sum(slices), slices)
+            rows = _sum(slices)
+            yield Reading(session, stream, frontier, rows, slices, hold=held)
+
+
+def _limits(job: Job) -> Limits:
+    """What the session may cost; a limited read comes in small pages, for longer."""
+    page_rows, timeout_s = min(job.max_rows_per_batch, Limits.page_rows), 0
+    if job.pacing is not None and job.pacing.limited:
+        timeout_s = LIMITED_TIMEOUT_S
+        if slowest := job.pacing.slowest_rows:
+            page_rows = max(min(page_rows, int(slowest / PAGES_PER_S)), 1)
+    return Limits(
+        statement_timeout_s=max(job.statement_timeout_s, timeout_s),
+        page_rows=page_rows,
+        timezone=job.timezone,
+    )
 
 
 def _by_number(
-    session: NumberedSession, stream: StreamSpec, job: Job, seen: Seen | None
+    session: NumberedSession,
+    stream: StreamSpec,
+    job: Job,
+    seen: Seen | None,
+    hold: Hold,
 ) -> Reading:
     """A session at the ledger of its snapshot; the columns are told before.
 
@@ -204,10 +247,27 @@ def _by_number(
     """
     slices = _planned(session, stream, seen)
     rows = _sum(slices)
-    looked = numbered.look(session, stream, job, rows=rows, sleep=time.sleep)
-    return Reading(
-        session, stream, looked.frontier, rows, slices, looked.taken, looked.unfit
+    pace = partial(_paced, hold=hold)
+    looked = numbered.look(
+        session, stream, job, rows=rows, sleep=time.sleep, paced=pace
     )
+    return Reading(
+        session,
+        stream,
+        looked.frontier,
+        rows,
+        slices,
+        looked.taken,
+        looked.unfit,
+        hold,
+    )
+
+
+def _paced(pages: Iterator[P], hold: Hold) -> Iterator[P]:
+    """The same pages; after each the hold is called."""
+    for page in pages:
+        yield page
+        hold(page.rows.num_rows, page.rows.nbytes)
 
 
 def _planned(

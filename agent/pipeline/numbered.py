@@ -62,6 +62,9 @@ WINDOWS = 256
 
 Window = tuple[int, int | None]
 
+Paced = Callable[[Iterator[Page]], Iterator[Page]]
+"""Gives the same pages, no faster than they may be read."""
+
 
 class Unfit(Exception):
     """A table cannot be followed by its number; the text says why."""
@@ -163,6 +166,7 @@ def look(
     *,
     rows: int | None,
     sleep: Callable[[float], None],
+    paced: Paced,
 ) -> Looked:
     """Take the snapshot, with what has to be asked before and read first in it.
 
@@ -172,6 +176,7 @@ def look(
         job: full or incremental.
         rows: of the table, or None if nobody knows.
         sleep: waits some seconds.
+        paced: holds the read of the numbers back.
 
     Raises:
         FrontierLost: increments cannot go on; its detail begins with why.
@@ -180,14 +185,14 @@ def look(
     if job.resume is not None:
         return _resumed(session.frontier(stream), job.resume.frontier, stream)
     if job.mode == "incremental":
-        return _changed(session, stream, str(job.since))
+        return _changed(session, stream, str(job.since), paced)
     try:
         before = _before_full(session, stream, rows=rows, sleep=sleep)
         at = session.frontier(stream)
     except Unfit as e:
         return Looked(session.frontier(stream), None, str(e))
     try:
-        return _read(session, stream, before, at)
+        return _read(session, stream, before, at, paced)
     except Unfit as e:
         return Looked(at, None, str(e))
 
@@ -201,7 +206,9 @@ def _resumed(at: Frontier, base: str, stream: StreamSpec) -> Looked:
     return Looked(at, Taken((), _assumes(stream)))
 
 
-def _changed(session: NumberedSession, stream: StreamSpec, since: str) -> Looked:
+def _changed(
+    session: NumberedSession, stream: StreamSpec, since: str, paced: Paced
+) -> Looked:
     """Where the rows of an increment are, and the ledger after it."""
     known = kept(since)
     old = known.ledger
@@ -211,7 +218,7 @@ def _changed(session: NumberedSession, stream: StreamSpec, since: str) -> Looked
     empty = old.high == LOWEST
     windows = joined([*old.windows[:-1], (old.high + empty, None)])
     try:
-        new, runs = _advanced(session, stream, before, windows)
+        new, runs = _advanced(session, stream, before, windows, paced)
     except TooManyGaps as e:
         raise FrontierLost(f"gaps-many: {e}") from e
     if not empty and not any(first <= old.high <= last for first, last in runs):
@@ -251,7 +258,11 @@ def _before_full(
 
 
 def _read(
-    session: NumberedSession, stream: StreamSpec, before: Before, at: Frontier
+    session: NumberedSession,
+    stream: StreamSpec,
+    before: Before,
+    at: Frontier,
+    paced: Paced,
 ) -> Looked:
     """The ledger of a full read, from the numbers of its snapshot.
 
@@ -262,7 +273,7 @@ def _read(
     settled = oldest is not None and all(oldest > gap.seen for gap in old.gaps)
     windows = old.windows[-1:] if settled else old.windows
     try:
-        new, _ = _advanced(session, stream, before, windows)
+        new, _ = _advanced(session, stream, before, windows, paced)
     except TooManyGaps as e:
         raise Unfit(f"gaps-many: {e}") from e
     taken = Taken((), _assumes(stream))
@@ -274,6 +285,7 @@ def _advanced(
     stream: StreamSpec,
     before: Before,
     windows: Sequence[Window],
+    paced: Paced,
 ) -> tuple[Ledger, Sequence[Run]]:
     """The new ledger, and the numbers that were read.
 
@@ -282,7 +294,7 @@ def _advanced(
         TooManyGaps: there are.
     """
     old = before.ledger
-    runs = _runs(session.numbered(_alone(stream), windows))
+    runs = _runs(paced(session.numbered(_alone(stream), windows)))
     now = _instant(session.server_time())
     found = advanced(old, runs, now=now, oldest=before.oldest, keep=KEEP)
     if found.overdue:

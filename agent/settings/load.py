@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from agent.errors import ConfigInvalid, Fault, SecretUnreadable, nearest, shown
-from agent.settings.model import CODE_EXPECTED, Settings
+from agent.settings.model import CODE_EXPECTED, LIMITS_EXPECTED, Settings
 from agent.settings.secret import Secret
 from agent.settings.source import Note, Places, Source, secret_of, source
 
@@ -57,6 +57,7 @@ def load(
     places = Places(folder, Path(credentials) if credentials else None)
     raw = read(path)
     sources = _sources(raw, places, specs, note)
+    _limits(raw, sources, note)
     exchange = _exchange(raw.get("exchange"), places, note)
     settings: Settings | None = None
     try:
@@ -123,6 +124,15 @@ def _sources(
             note(f"sources.{name}.connector", expected, shown(connector))
         found[name] = source(name, table, places=places, spec=spec, note=note)
     return found
+
+
+def _limits(raw: Mapping[str, Any], sources: Mapping[str, Source], note: Note) -> None:
+    """Limits of a source that there is not would hold for nobody."""
+    tables = raw.get("limits", {})
+    for name in tables if isinstance(tables, dict) else ():
+        if name not in (*sources, "defaults"):
+            expected = nearest(name, sources, LIMITS_EXPECTED)
+            note(f"limits.{name}", expected, "no such source")
 
 
 def _exchange(table: object, places: Places, note: Note) -> dict[str, Any] | None:

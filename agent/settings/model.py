@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -23,13 +23,16 @@ from pydantic import (
     field_validator,
 )
 
+from agent.model.pacing import Bounds, Pacing, Rate
 from agent.model.proxy import Proxy as ProxyOfNow
 from agent.model.run import READABLE, ScheduledKind
-from agent.schedule import OFF, Plan, check_times, check_window, inside
+from agent.model.windows import check_window, inside
+from agent.schedule import OFF, Plan, check_times
 from agent.settings.secret import Secret
 from agent.settings.source import SECRET_SCHEMA, SOURCES_SCHEMA, Source
 
 Severity = Literal["warn", "quarantine", "halt"]
+T = TypeVar("T", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -285,6 +288,23 @@ Code = Annotated[
 ]
 
 
+class SourceLimits(Section):
+    """How kindly a source is read; all sources in ``defaults``. 0 is no limit."""
+
+    rows_per_s: Annotated[int, Field(ge=0, le=100_000_000)] = 0
+    mb_per_s: Annotated[float, Field(ge=0, le=100_000)] = 0.0
+    off_peak: Annotated[tuple[Window, ...], Field(strict=False, max_length=16)] = ()
+    off_peak_rows_per_s: Annotated[int, Field(ge=0, le=100_000_000)] = 0
+    off_peak_mb_per_s: Annotated[float, Field(ge=0, le=100_000)] = 0.0
+    probe_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    busy_percent: Annotated[int, Field(ge=0, le=100)] = 50
+    lock_waits: Annotated[int, Field(ge=0, le=100_000)] = 5
+    replica_lag_s: Annotated[float, Field(ge=0, le=604_800)] = 60.0
+
+
+LIMITS_EXPECTED = "defaults, or the name of a source"
+
+
 class Audit(Section):
     """How often the audit log is witnessed."""
 
@@ -307,6 +327,13 @@ class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+def _over(tables: Mapping[str, T], name: str, nothing: T) -> T:
+    """A table of its own over that of all."""
+    general, own = tables.get("defaults", nothing), tables.get(name, nothing)
+    said = {key: getattr(own, key) for key in own.model_fields_set}
+    return general.model_copy(update=said)
+
+
 class Settings(Section):
     """All of ``agent.toml``."""
 
@@ -326,14 +353,28 @@ class Settings(Section):
     audit: Audit = Audit()
     keep: Keep = Keep()
     log: Log = Log()
+    limits: Mapping[str, SourceLimits] = {}
     schedule: Mapping[Code, Schedule] = {}
 
     def schedule_of(self, resource: str) -> Schedule:
         """When a resource is read: what it says itself, else what all do."""
-        general = self.schedule.get("defaults", Schedule())
-        own = self.schedule.get(resource, Schedule())
-        said = {name: getattr(own, name) for name in own.model_fields_set}
-        return general.model_copy(update=said)
+        return _over(self.schedule, resource, Schedule())
+
+    def pacing(self, source: str) -> Pacing:
+        """How kindly a source is read: what it says itself, else what all do."""
+        found = _over(self.limits, source, SourceLimits())
+        return Pacing(
+            source=source,
+            usual=Rate(found.rows_per_s, found.mb_per_s * 1e6),
+            off_peak=Rate(found.off_peak_rows_per_s, found.off_peak_mb_per_s * 1e6),
+            windows=found.off_peak,
+            probe_s=found.probe_s,
+            bounds=Bounds(
+                busy=found.busy_percent / 100,
+                lock_waits=found.lock_waits,
+                replica_lag_s=found.replica_lag_s,
+            ),
+        )
 
     def ceiling(self, now: datetime) -> float | None:
         """Most bytes a second that uploads may send at a moment, None for any number.

@@ -12,6 +12,7 @@ Rules
 """
 
 from agent.state import alone as alone
+from agent.state.deaths import Deaths
 from agent.state.reconciles import KeptComparison, KeptRecall
 from agent.state.records import (
     Batch,
@@ -44,6 +45,7 @@ __all__ = [
     "Catalog",
     "Complete",
     "Count",
+    "Deaths",
     "DiskSample",
     "Epoch",
     "KeptComparison",

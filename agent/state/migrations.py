@@ -267,6 +267,18 @@ STEP_8 = (
 )
 """What made an epoch needed, and how full the disk was from time to time."""
 
+STEP_9 = (
+    """
+    CREATE TABLE deaths (
+        stream INTEGER PRIMARY KEY REFERENCES streams (id),
+        times INTEGER NOT NULL,
+        detail TEXT NOT NULL,
+        at TEXT NOT NULL
+    )
+    """,
+)
+"""How often the worker of a stream died in a row."""
+
 STEPS: tuple[tuple[str, ...], ...] = (
     STEP_1,
     STEP_2,
@@ -276,5 +288,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
     STEP_6,
     STEP_7,
     STEP_8,
+    STEP_9,
 )
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

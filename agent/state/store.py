@@ -21,9 +21,10 @@ from agent.model.column import Column
 from agent.model.job import Resume
 from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
-from agent.state import cuts, disk, halts, proofs
+from agent.state import cuts, deaths, disk, halts, proofs
 from agent.state import rows as row
 from agent.state.database import Connection
+from agent.state.deaths import Deaths
 from agent.state.reconciles import Reconciles
 from agent.state.records import (
     Batch,
@@ -715,6 +716,21 @@ class State:
         """The exchange says that it does not know them: they are to be sent again."""
         with self._connection.transaction() as db:
             db.execute("UPDATE catalogs SET sent_at = NULL WHERE stream = ?", [stream])
+
+    def deaths(self, stream: int) -> Deaths | None:
+        """How often the worker of a stream died in a row; None: not once."""
+        with self._connection.transaction() as db:
+            return deaths.known(db, stream)
+
+    def count_death(self, stream: int, *, detail: str, at: str) -> Deaths:
+        """It died once more."""
+        with self._connection.transaction() as db:
+            return deaths.count(db, stream, detail=detail, at=at)
+
+    def forget_deaths(self, stream: int) -> None:
+        """It has ended as it should, or a person has looked."""
+        with self._connection.transaction() as db:
+            deaths.forget(db, stream)
 
     def pauses(self) -> frozenset[str]:
         """Paused resources; :data:`ALL` among them pauses everything."""

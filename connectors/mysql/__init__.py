@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors.contract import Connector
-from connectors.lazy import LazyReader, Parts
+from connectors.lazy import Feel, LazyReader, Parts
 
 SPEC: Mapping[str, Any] = {
     "type": "object",
@@ -45,4 +45,10 @@ def _parts() -> Parts:
     return Parts(check.check, discover.discover, session.capabilities, session.session)
 
 
-CONNECTOR: Connector = LazyReader("mysql", SPEC, _parts)
+def _feel() -> Feel:
+    from connectors.mysql import health
+
+    return health.health
+
+
+CONNECTOR: Connector = LazyReader("mysql", SPEC, _parts, feel=_feel)

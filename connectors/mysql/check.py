@@ -10,7 +10,7 @@ from pymysql.connections import Connection
 
 from connectors import findings
 from connectors.contract import Finding, Limits, SourceError, StreamSpec
-from connectors.mysql import changes, numbers
+from connectors.mysql import changes, health, numbers
 from connectors.mysql.catalog import Table, bound, look_up, name_of, quoted
 from connectors.mysql.columns import FITS
 from connectors.mysql.login import ServerError, connection, our_errors, rows
@@ -24,6 +24,9 @@ union select privilege_type from information_schema.schema_privileges
   where table_schema = {schema} and grantee = {who}
 union select privilege_type from information_schema.table_privileges
   where table_schema = {schema} and table_name = {table} and grantee = {who}
+union select concat(privilege_type, ' (`', replace(column_name, '`', '``'), '`)')
+  from information_schema.column_privileges
+  where table_schema = {schema} and table_name = {table} and grantee = {who}
 """
 
 _WHO = "concat('''', replace(current_user(), '@', '''@'''), '''')"
@@ -36,6 +39,7 @@ def check(config: Mapping[str, Any], streams: Sequence[StreamSpec]) -> list[Find
             version, account = rows(db, "select version(), current_user()")[0]
             found = [findings.connected(f"{version}")]
             told = changes.activity(db)
+            found += health.hidden(config, _account(account))
             for stream in streams:
                 found += _stream(db, config, stream, _account(account), told)
             return found
@@ -278,5 +282,5 @@ def _writable(db: Connection[Any], table: Table) -> list[str]:
         db,
         _RIGHTS.format(schema=schema, table=name, who=_WHO),
     )
-    held = {str(r) for (r,) in found}
-    return [r for r in _WRITES if r in held]
+    held = sorted(str(r) for (r,) in found)
+    return [r for w in _WRITES for r in held if r.partition(" ")[0] == w]

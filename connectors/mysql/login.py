@@ -181,6 +181,8 @@ def _set_up(db: Connection[Any], limits: Limits) -> None:
     rows(
         db,
         f"set session sql_mode = '{MODES}', time_zone = '+00:00', {timeout},"
+        f" lock_wait_timeout = {limits.lock_timeout_s},"
+        f" innodb_lock_wait_timeout = {limits.lock_timeout_s},"
         f" net_write_timeout = {max(seconds, 60)}, max_sort_length = 65536",
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors.contract import Connector
-from connectors.lazy import LazyConnector, LookupParts, Parts
+from connectors.lazy import Feel, LazyConnector, LookupParts, Parts
 
 SPEC: Mapping[str, Any] = {
     "type": "object",
@@ -58,4 +58,12 @@ def _lookup() -> LookupParts:
     return LookupParts(lookup.lookup, lookup.check)
 
 
-CONNECTOR: Connector = LazyConnector("postgres", SPEC, _parts, lookup=_lookup)
+def _feel() -> Feel:
+    from connectors.postgres import health
+
+    return health.health
+
+
+CONNECTOR: Connector = LazyConnector(
+    "postgres", SPEC, _parts, lookup=_lookup, feel=_feel
+)

@@ -15,7 +15,7 @@ from connectors.contract import (
     SourceError,
     StreamSpec,
 )
-from connectors.postgres import check_increments
+from connectors.postgres import check_increments, health
 from connectors.postgres.catalog import Table, look_up, name_of
 from connectors.postgres.columns import query_of
 from connectors.postgres.login import Refused, Why, connection, our_errors
@@ -28,7 +28,7 @@ def check(config: Mapping[str, Any], streams: Sequence[StreamSpec]) -> list[Find
         with connection(config, Limits(statement_timeout_s=60)) as db:
             version = db.info.parameter_status("server_version")
             found = [findings.connected(f"PostgreSQL {version}")]
-            found += _account(db)
+            found += _account(db) + health.hidden(config)
             for stream in streams:
                 found += _stream(db, config, stream)
             return found

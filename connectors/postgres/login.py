@@ -108,6 +108,7 @@ def settings(limits: Limits, version: int, *, lasting: bool = False) -> str:
         "search_path": "pg_catalog",
         "TimeZone": limits.timezone,
         "statement_timeout": f"{limits.statement_timeout_s}s",
+        "lock_timeout": f"{limits.lock_timeout_s}s",
         "idle_in_transaction_session_timeout": "0",
         "DateStyle": "ISO, YMD",
         "IntervalStyle": "postgres",

@@ -98,6 +98,21 @@ def test_a_closed_gate_acts_while_its_batches_wait(
     assert found == [("101001_000002",)]
 
 
+def test_a_limit_holds_from_the_next_run_on(agent: AgentProcess) -> None:
+    """2,500 rows at 1,000 a second take their time; nobody restarts anything."""
+    with agent.running():
+        agent.fep("pull", PERSONS, "--wait")
+        text = agent.config.read_text("utf-8")
+        agent.config.write_text(text + "[limits.defaults]\nrows_per_s = 1000\n")
+        agent.send(signal.SIGHUP)
+        agent.wait_for("config.reloaded")
+        agent.fep("pull", PERSONS, "--wait")
+        free, limited = agent.events("run.ended")
+        assert agent.stop() == 0
+    assert (free["read"], limited["read"]) == (2500, 2500)
+    assert limited["seconds"] > 2.2
+
+
 @pytest.mark.fault
 def test_a_broken_file_changes_nothing_but_the_status(agent: AgentProcess) -> None:
     """SIGHUP with a broken file keeps the old settings; correcting it is enough."""

@@ -7,6 +7,7 @@ source settings.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -220,6 +221,10 @@ def page_of(start: int, end: int, config: Mapping[str, Any]) -> pa.RecordBatch:
     )
 
 
+class PanicException(BaseException):
+    """As drivers written in Rust raise it: no Exception."""
+
+
 def cry() -> None:
     """What a driver may write to stderr before it ends."""
     sys.stderr.write(f"row 7: {CANARY}\n")
@@ -236,6 +241,15 @@ def happen(fail: str) -> None:
     elif fail == "exit":
         cry()
         os._exit(7)
+    elif fail == "abort":
+        cry()
+        os.abort()
+    elif fail == "panic":
+        raise PanicException(f"row 7: {CANARY}")
+    elif fail == "stuck":
+        cry()
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        ctypes.PyDLL(None).sleep(1000)  # in C, and nobody else gets the interpreter
     elif fail == "bug":
         raise KeyError(CANARY)
     elif fail == "hang":

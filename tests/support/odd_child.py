@@ -113,6 +113,10 @@ def dies(_talk: Talk) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def flashes(_talk: Talk) -> None:
+    os.kill(os.getpid(), signal.SIGRTMIN + 3)
+
+
 def spills(_talk: Talk) -> None:
     for _ in range(100_000):
         sys.stderr.write("李雷110101199003070011 " * 4 + "\n")

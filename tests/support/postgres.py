@@ -141,7 +141,8 @@ def private_server(
     *,
     settings: Mapping[str, str] | None = None,
     tcp: bool = False,
-    hba: str = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n",
+    hba: str = "local all,replication all trust\n"
+    "host all all 127.0.0.1/32 scram-sha-256\n",
     locale: str = "C.UTF-8",
     within: Sequence[str] = (),
     env: Mapping[str, str] | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -59,6 +59,7 @@ class Script:
         unfit: what runs say of the table's number.
         jobs: what was asked of the runs.
         columns: what runs say of the table, if anything; it fits unless they fail.
+        says: what runs say before their first part.
         hold: waited for before part ``hold_at``.
         found: what a comparison tells.
         gone: how many deletes it brings, told after that.
@@ -73,6 +74,7 @@ class Script:
     odd: list[Message] = field(default_factory=list)
     columns: tuple[Column, ...] | None = None
     changes: Sequence[Chunk] = ()
+    says: Sequence[Message] = ()
     way: Way | None = None
     unfit: Unfit | None = None
     jobs: list[Job] = field(default_factory=list)
@@ -126,14 +128,11 @@ class WorkerDouble:
         if script.odd:
             yield script.odd.pop()
             return
-        for said in filter(None, (script.unfit, script.way)):
-            yield said
         job = script.jobs[-1]
         chunks = _chunks(job, script)
-        for said in _compares(job, script):
+        for said in _first(job, script, chunks):
             yield said
         done = 0 if job.resume is None else job.resume.parts
-        yield Progress(0, sum(c.upsert for c in chunks))
         for number, chunk in enumerate(chunks[done:], done + 1):
             if script.hold is not None and number == script.hold_at:
                 await script.hold.wait()
@@ -158,6 +157,14 @@ def _chunks(job: Job, script: Script) -> Sequence[Chunk]:
     if job.mode == "recall":
         return (Chunk(0),)
     return script.repairs if job.mode in COMPARING else script.chunks
+
+
+def _first(job: Job, script: Script, chunks: Sequence[Chunk]) -> Iterator[Message]:
+    """What a run says before its first part."""
+    yield from filter(None, (script.unfit, script.way))
+    yield from _compares(job, script)
+    yield Progress(0, sum(c.upsert for c in chunks))
+    yield from script.says
 
 
 def _compares(job: Job, script: Script) -> list[Message]:

@@ -10,7 +10,7 @@ import pytest
 
 from agent import registry
 from agent.errors import ConfigInvalid
-from connectors.contract import API
+from connectors.contract import API, offers_lookup
 
 
 def test_our_connectors_are_found() -> None:
@@ -24,6 +24,17 @@ def test_an_unknown_connector_is_a_fault_of_the_settings() -> None:
     """A name that nothing is installed under is refused with those that are."""
     with pytest.raises(ConfigInvalid, match=r"oracle.*postgres, sqlite"):
         registry.find("oracle")
+
+
+def test_what_is_installed_has_its_version() -> None:
+    """Our three come with the agent."""
+    found = {one.name: one for one in registry.installed()}
+    assert {"mysql", "postgres", "sqlite"} <= found.keys()
+    mysql = found["mysql"]
+    assert (mysql.package, mysql.trouble) == ("fep-agent", None)
+    assert mysql.version
+    assert mysql.connector is not None
+    assert not offers_lookup(mysql.connector)
 
 
 def test_finding_a_connector_loads_no_driver() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agent import schedule
-from agent.schedule import Due, Plan, check_times, check_window
+from agent.model.windows import check_window
+from agent.schedule import Due, Plan, check_times
 
 NOON = datetime(2026, 11, 22, 4, 0, tzinfo=UTC)
 """12:00 in Shanghai, a Sunday."""

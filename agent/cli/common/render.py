@@ -235,6 +235,7 @@ _WAITS = {
     "paused": ("paused", "已暂停"),
     "busy": ("after this run", "待本次任务结束"),
     "halted": ("rejected: pull first", "被驳回，须先处理"),
+    "given-up": ("its worker died: resume first", "抽取进程多次异常，须先恢复"),
     "recalled": ("recalled", "已撤回"),
     "window": ("outside of its window", "未到允许时段"),
 }
@@ -245,6 +246,8 @@ def _times(ask: Asked, r: Body) -> Iterator[Text]:
     found = []
     if r["progress"] is not None:
         found.append(progress(ask, r["progress"]))
+    if r["ease"] is not None:
+        found.append(_eased(ask, r["ease"]))
     if r["lag_s"] is not None:
         since, lag = moment(r["complete_to"]), span(ask, r["lag_s"])
         found.append(
@@ -273,6 +276,32 @@ def _begun(ask: Asked, r: Body) -> Iterator[Text]:
     if datetime.now(UTC) - datetime.fromisoformat(at) < timedelta(days=CAUSE_DAYS):
         words = ask.say(*_CAUSES[cause])
         yield Text(f"{r['resource']} {moment(at)} {words} [{cause}]", "yellow")
+
+
+_FEELINGS = {
+    "busy": ("share of its sessions at work", "活动会话占比"),
+    "lock_waits": ("sessions waiting for locks", "等待锁的会话"),
+    "replica_lag_s": ("replica behind, seconds", "复制延迟（秒）"),
+    "no-answer": ("it does not answer", "没有应答"),
+}
+
+
+def _eased(ask: Asked, ease: Body) -> str:
+    """How slowly a source is read, and why."""
+    told = []
+    for reason in ease["reasons"]:
+        name, _, values = reason.partition("=")
+        en, zh = _FEELINGS.get(name, (name, name))
+        value, _, bound = values.partition(">")
+        words = ask.say(en, zh) + f" {value}"
+        if bound:
+            words += ask.say(f" (bound {bound})", f"（界限 {bound}）")
+        told.append(words)
+    why, share = ask.say(", ", "，").join(told), f"{ease['share']:.0%}"
+    return ask.say(
+        f"reading at {share} of its speed, for the source is not well: {why}",
+        f"数据源状况不良，读取已放慢至 {share}：{why}",
+    )
 
 
 def _assumed(ask: Asked, assumes: Sequence[str]) -> str:

@@ -25,10 +25,13 @@ from agent.model.batch import ANY_NUMBER, BatchId
 from agent.model.run import COMPARING, RunKind
 from agent.pipeline import state_folder
 from agent.pipeline.flow import start
-from agent.pipeline.flow.report import Progress, RunOutcome, Trouble
+from agent.pipeline.flow.report import Ease, Progress, RunOutcome, Trouble
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
-from agent.state import KeptDue, Run, RunEnd, Stream, StreamKey
+from agent.state import Deaths, KeptDue, Run, RunEnd, Stream, StreamKey
 from agent.wire.grammar import format_time
+
+MOST_DEATHS = 3
+"""So many workers of a resource may die in a row."""
 
 Abort = Literal["epoch", "halted", "paused", "closed"]
 
@@ -184,8 +187,11 @@ class Lane:
         self.reading: asyncio.Task[None] | None = None
         self.aborted: Abort | None = None
         self.progress: Progress | None = None
+        self.ease: Ease | None = None
+        self.hidden: tuple[str, ...] = ()
         self.send_trouble: Trouble | None = None
         self.read_trouble: Trouble | None = None
+        self.deaths: Deaths | None = parts.state.deaths(self.stream_id)
         self.recalled = parts.state.reconciles.recall(self.stream_id)
         self.turn = asyncio.Lock()
         self.errand: Errand | None = None
@@ -196,6 +202,16 @@ class Lane:
     def resource(self) -> str:
         """Code of the resource."""
         return self.leaving.resource
+
+    def may_read(self, kind: RunKind) -> bool:
+        """Whether nothing but the time stands in the way of a run of a kind."""
+        shut = self.paused or self.draining or self.given_up
+        return self.ready and not shut and not self.barred(kind)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether its worker died so often that a person has to look first."""
+        return self.deaths is not None and self.deaths.times >= MOST_DEATHS
 
     def forget_states(self) -> None:
         """Delete what stood in files of runs that the frontier is not of."""
@@ -247,9 +263,7 @@ class Lane:
             due: for a run that was due, when the next one will be.
             report: name of the file that a comparison is to write.
         """
-        if self.recalled is not None and kind not in COMPARING:
-            deletes_confirmed, kind = self.recalled.rows, "recall"
-        run = self._new_run(deletes_confirmed, kind)
+        run = self.new_run(deletes_confirmed, kind)
         if report is not None:
             ask = self.parts.state.reconciles.ask
             await undivided(partial(ask, run.id, self.stream_id, report=report))
@@ -281,7 +295,7 @@ class Lane:
         if again is not None and self.wanted is None:
             confirmed = again.deletes_confirmed
             confirmed = None if confirmed == ANY_NUMBER else confirmed
-            successor = self._new_run(confirmed, again.kind)
+            successor = self.new_run(confirmed, again.kind)
         gone = error.keys_gone if isinstance(error, MassDelete) else None
         end = RunEnd(state, error.code, error.detail, self.stamp(), gone)
         stop = partial(self.parts.state.stop_run, run, end, successor=successor)
@@ -289,7 +303,10 @@ class Lane:
         if successor is not None and again is not None:
             self.take(successor, wait_s=again.wait_s)
 
-    def _new_run(self, deletes_confirmed: int | None, kind: RunKind) -> Run:
+    def new_run(self, deletes_confirmed: int | None, kind: RunKind) -> Run:
+        """A run that nobody knows yet; of what is recalled nothing else is read."""
+        if self.recalled is not None and kind not in COMPARING:
+            deletes_confirmed, kind = self.recalled.rows, "recall"
         return Run(
             id=self.parts.chance.new_id(),
             stream=self.stream_id,

@@ -31,7 +31,7 @@ from agent.errors import (
 )
 from agent.model.batch import ANY_NUMBER
 from agent.model.run import COMPARING, RunKind
-from agent.pipeline.flow import judge, reconcile, report
+from agent.pipeline.flow import deaths, judge, reconcile, report
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, why_halted
 from agent.pipeline.flow.leftover import remove_digests
 from agent.pipeline.flow.reading import Reading
@@ -50,7 +50,7 @@ from agent.pipeline.spool import Cleaned
 from agent.state import ALL, KeptDue, Run, RunEnd, RunTotals, Stream
 from agent.wire.grammar import format_time, parse_time
 
-Hindrance = Literal["paused", "busy", "halted", "recalled"]
+Hindrance = Literal["paused", "busy", "halted", "given-up", "recalled"]
 """Why a run that is due cannot begin: it begins once this is over."""
 LONGEST_SEND_S = 2 * 3600.0
 """Longest step of a sender that turns; each piece that the exchange has is one."""
@@ -357,18 +357,27 @@ class PushFlow:
         """
         lane = self._lane(resource)
         async with lane.turn:
-            if lane.draining or lane.paused:
-                return "paused"
-            if lane.recalled is not None:
-                return "recalled"
-            if lane.reading is not None or lane.wanted is not None:
-                return "busy"
-            if (await lane.stream()).halt_code is not None:
-                return "halted"
-            if kind == "reconcile" and not await self._loaded(lane):
-                return "busy"
-            await lane.want(kind=kind, due=due)
-        return None
+            hindrance = await self._hindrance(lane, kind)
+            if hindrance is None:
+                await lane.want(kind=kind, due=due)
+        return hindrance
+
+    async def _hindrance(self, lane: Lane, kind: RunKind) -> Hindrance | None:
+        busy = lane.reading is not None or lane.wanted is not None
+        found: Hindrance | None = None
+        if lane.draining or lane.paused:
+            found = "paused"
+        elif lane.recalled is not None:
+            found = "recalled"
+        elif busy:
+            found = "busy"
+        elif (await lane.stream()).halt_code is not None:
+            found = "halted"
+        elif lane.given_up:
+            found = "given-up"
+        elif kind == "reconcile" and not await self._loaded(lane):
+            found = "busy"
+        return found
 
     async def _loaded(self, lane: Lane) -> bool:
         """Whether the exchange has loaded anything of it, ever."""
@@ -424,7 +433,7 @@ class PushFlow:
             held, rows = await undivided(partial(reconcile.held_recall, lane))
             await reconcile.begin_recall(lane, held, rows)
         await reconcile.make_way(lane)
-        lane.read_trouble = None
+        deaths.forgive(lane)
         run = await lane.want(deletes_confirmed=rows, kind="recall")
         lane.prod()
         return run
@@ -436,7 +445,7 @@ class PushFlow:
             raise Busy(f"a run of {lane.resource} is queued")
         if report is not None and lane.wanted is not None:
             raise Busy(f"a comparison of {lane.resource} is queued already")
-        lane.read_trouble = None
+        deaths.forgive(lane)
         if lane.wanted is None:
             await lane.want(kind=kind, report=report)
         lane.prod()
@@ -450,7 +459,7 @@ class PushFlow:
         confirmed: int | None = None
         if confirm_deletes:
             confirmed, kind = await undivided(partial(self._held_deletes, lane))
-        lane.read_trouble = None
+        deaths.forgive(lane)
         wanted = lane.wanted
         if wanted is None:
             run = await lane.want(deletes_confirmed=confirmed, kind=kind)
@@ -546,7 +555,8 @@ class PushFlow:
     def resume(self, resource: str | None = None) -> None:
         """Go on with one resource, or all; waits after failures end too.
 
-        A recall ends where its resource is named: then everything is sent anew.
+        What was given up because its workers died is read again. A recall ends where
+        its resource is named: then everything is sent anew.
 
         Raises:
             ResourceUnknown: there is no such resource.
@@ -559,6 +569,7 @@ class PushFlow:
         self._apply_pauses()
         for lane in self._lanes.values():
             if resource is None or lane.resource == resource:
+                deaths.read_again(lane)
                 lane.prod()
 
     def nudge(self) -> None:

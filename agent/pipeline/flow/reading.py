@@ -31,13 +31,18 @@ from agent.errors import (
     SpoolFull,
     SpoolWriteFailed,
     StateDamaged,
+    WorkerDied,
+    WorkerGivenUp,
 )
 from agent.model.run import COMPARING
-from agent.pipeline.flow import start
+from agent.pipeline.flow import deaths, start
 from agent.pipeline.flow.lane import Again, Lane, Wanted, defect, why_halted
 from agent.pipeline.flow.run import Run
 from agent.pipeline.flow.seams import Parts, undivided
 from agent.pipeline.flow.slots import Slots
+
+HELD = (MassDelete, SecrecyMarker, SchemaDrift, WorkerGivenUp)
+"""After these a person has to look first."""
 
 FULL_S = 5.0
 """Pause before a run goes on that found no byte left on the disk, seconds."""
@@ -72,8 +77,7 @@ class Reading:
         while True:
             lane.reader.begin()
             wanted = lane.wanted
-            still = not lane.ready or lane.paused or lane.draining
-            if wanted is None or still or lane.barred(wanted.kind):
+            if wanted is None or not lane.may_read(wanted.kind):
                 await lane.reader.rest(None)
             elif (wait_s := self._wait_s(wanted.not_before)) > 0:
                 await lane.reader.rest(wait_s, patient=True)
@@ -95,7 +99,7 @@ class Reading:
     async def _run(self, wanted: Wanted) -> None:
         """One run, and what follows from how it ended."""
         lane = self._lane
-        if lane.paused or lane.draining or not lane.ready:
+        if not lane.may_read(wanted.kind):
             return
         lane.wanted = None
         lane.aborted = None
@@ -113,7 +117,7 @@ class Reading:
         finally:
             await _ended(task)
             lane.reading = None
-            lane.progress = None
+            lane.progress = lane.ease = None
             lane.changed()
 
     async def _outcome(self, wanted: Wanted, task: asyncio.Task[None]) -> None:
@@ -126,6 +130,7 @@ class Reading:
             case None:
                 self._failures = 0
                 lane.read_trouble = None
+                await deaths.ended_well(lane)
             case SpoolWriteFailed() | StateDamaged():
                 raise error
             case ChainMoved():
@@ -160,8 +165,10 @@ class Reading:
 
     async def _failed(self, wanted: Wanted, error: FepError) -> None:
         lane, parts = self._lane, self._parts
+        if isinstance(error, WorkerDied):
+            error = await deaths.died(lane, wanted.run, error)
         told = (lane.resource, wanted.run, error.code, error.detail)
-        if isinstance(error, MassDelete | SecrecyMarker | SchemaDrift):
+        if isinstance(error, HELD):
             lane.read_trouble = lane.trouble(error, lane.read_trouble, None)
             await lane.stop(wanted.run, "held", error)
             parts.tell(RunHeld(*told))

@@ -60,6 +60,21 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Ease:
+    """The run that reads now goes easy on its source, which is not well.
+
+    Args:
+        share: of the full speed.
+        reasons: what is beyond its bound, each as ``name=value>bound``.
+        since: when it slowed down, wire grammar.
+    """
+
+    share: float
+    reasons: tuple[str, ...]
+    since: str
+
+
+@dataclass(frozen=True)
 class RunReport:
     """A run, its counts and whether they add up.
 
@@ -202,6 +217,7 @@ class ResourceStatus:
             everything; None before its first snapshot.
         lag_s: seconds since then by our clock.
         increments: how changes are found, or None if only a full read finds them.
+        ease: while the run reads slower than it could, for its source's sake.
         accounts: the equations of the newest run that has read everything, and of the
             resource.
         reconciled: the newest comparison with the centre, or None.
@@ -222,6 +238,7 @@ class ResourceStatus:
     complete_to: str | None = None
     lag_s: float | None = None
     increments: IncrementStatus | None = None
+    ease: Ease | None = None
     accounts: tuple[Account, ...] = ()
     reconciled: Reconciled | None = None
     recalled: Recall | None = None

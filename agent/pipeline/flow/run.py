@@ -35,6 +35,7 @@ from agent.model.job import (
     Line,
     Packed,
     Progress,
+    Slowed,
     Unfit,
     Way,
     Written,
@@ -42,7 +43,7 @@ from agent.model.job import (
 from agent.model.run import COMPARING
 from agent.model.stream import Head
 from agent.pipeline import seal
-from agent.pipeline.flow import reconcile, report, start
+from agent.pipeline.flow import reconcile, report, start, strain
 from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.drift import Change, changes
 from agent.pipeline.flow.lane import Lane, Wanted
@@ -135,6 +136,8 @@ class Run:
                     self._progress(read, estimate, parts)
                 case Columns() | Way() | Unfit() | Gone() | Compared():
                     await self._learn(message)
+                case Slowed() as slowed:
+                    strain.heard(self._lane, self._wanted.run, slowed)
                 case AskKeys(buckets=buckets):
                     await worker.send(await self._centre.keys(buckets))
                 case Packed() as packed:

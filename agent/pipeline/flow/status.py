@@ -6,8 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
-from agent.errors import MassDelete, RecallHeld, SchemaDrift, SecrecyMarker
-from agent.pipeline.flow import report
+from agent.errors import (
+    MassDelete,
+    RecallHeld,
+    SchemaDrift,
+    SecrecyMarker,
+    WorkerGivenUp,
+)
+from agent.pipeline.flow import deaths, report
 from agent.pipeline.flow.accounts import Account, of_resource, of_run
 from agent.pipeline.flow.forecast import SPAN, Forecast, forecast
 from agent.pipeline.flow.lane import Lane, why_halted
@@ -18,7 +24,13 @@ from agent.wire.grammar import format_time, parse_time
 Adds = Callable[[str], Sums]
 """Adds up the batches of a run."""
 HELD = frozenset(
-    {MassDelete.code, RecallHeld.code, SecrecyMarker.code, SchemaDrift.code}
+    {
+        MassDelete.code,
+        RecallHeld.code,
+        SecrecyMarker.code,
+        SchemaDrift.code,
+        WorkerGivenUp.code,
+    }
 )
 """Of these a run waits for a person."""
 
@@ -90,6 +102,7 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
         complete_to=None if complete is None else complete.as_of,
         lag_s=_lag_s(lane, complete),
         increments=_increments(state.frontier(stream.id)),
+        ease=lane.ease,
         accounts=_accounts(lane, ended, sums),
         reconciled=_reconciled(lane),
         recalled=_recalled(lane),
@@ -185,6 +198,9 @@ def _trouble(lane: Lane, stream: Stream, newest: Run | None) -> report.Trouble |
         return report.Trouble(why.code, why.detail, stream.halt_at or "", None)
     if lane.blocked is not None:
         return lane.blocked
+    if lane.deaths is not None and lane.given_up:
+        error = deaths.given_up(lane)
+        return report.Trouble(error.code, error.detail, lane.deaths.at, None)
     if lane.read_trouble is not None:
         return lane.read_trouble
     if newest is not None and newest.state in {"held", "failed"} and newest.code:

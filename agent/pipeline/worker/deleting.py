@@ -97,7 +97,7 @@ class _Source:
         columns = tuple(c for c in reading.stream.columns if c.key)
         part = Slice(replace(reading.stream, columns=columns), reading.estimate)
         before = None
-        for page in reading.session.read(part):
+        for page in reading.paced(reading.session.read(part)):
             for key in self._frames(page.rows):
                 if key != before:
                     yield key

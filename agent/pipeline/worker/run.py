@@ -27,8 +27,10 @@ from collections.abc import (
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,6 +54,7 @@ from agent.model.job import (
     Way,
     Written,
 )
+from agent.model.run import COMPARING
 from agent.pipeline.extract import Piece, Reading, reading
 from agent.pipeline.numbered import METHOD
 from agent.pipeline.pack import (
@@ -65,6 +68,7 @@ from agent.pipeline.pack import (
 )
 from agent.pipeline.worker.comparing import Scale, compared
 from agent.pipeline.worker.handoff import Handoff, Stopped
+from agent.pipeline.worker.kindly import Kindly
 from agent.pipeline.worker.modes import MODES, Ground, Mode, last_key, rows_only
 from agent.pipeline.worker.sieve import Sieve
 from agent.pipeline.worker.tagged import Counsel, Note
@@ -100,12 +104,14 @@ class Tools:
         sieve: the quality stage for a job.
         clock: monotonic seconds.
         salt: random bytes for the digests of keys.
+        now: the local time in a zone.
     """
 
     find: Callable[[str], Connector]
     sieve: Callable[[Job], Sieve]
     clock: Callable[[], float] = time.monotonic
     salt: Callable[[], bytes] = _salt
+    now: Callable[[ZoneInfo], datetime] = datetime.now
 
 
 class Run:
@@ -132,6 +138,10 @@ class Run:
         self._tools = tools
         self._tally = Tally(read=0 if job.resume is None else job.resume.quality.read)
         self._told_at = tools.clock()
+        self._estimate: int | None = None
+        self._kindly = Kindly(
+            job, tell=tell, beat=self._progress, clock=tools.clock, now=tools.now
+        )
         self._counsel = Counsel()
 
     def go(self) -> None:
@@ -148,6 +158,8 @@ class Run:
                 raise
             except Exception as e:  # noqa: BLE001 - the edge: a run fails in one place
                 last = failure(e, self._tally.reasons)
+            finally:
+                self._kindly.stop()
             self._tell(last)
 
     def _pull(self, threads: ThreadPoolExecutor) -> Ended:
@@ -198,12 +210,16 @@ class Run:
             sieve = self._tools.sieve(job)
             stack.callback(sieve.close)
             connector = self._tools.find(job.connector)
-            source = stack.enter_context(reading(connector, job, seen=self._seen))
+            hold = self._kindly.hold
+            source = stack.enter_context(
+                reading(connector, job, seen=self._seen, hold=hold)
+            )
+            stack.enter_context(self._kindly.watching(connector))
             tally.frontier = self._frontier_of(source)
             if job.kind == "pull":
                 self._tell_way(connector, source)
             check = partial(self._checked, sieve)
-            beat = partial(self._progress, source.estimate)
+            self._estimate = source.estimate if self._reads_all else None
             ground = Ground(
                 job,
                 source,
@@ -211,14 +227,13 @@ class Run:
                 self._tell,
                 self._ask,
                 self._again,
-                beat,
+                self._progress,
                 counsel=self._comparing,
                 count=self._count,
             )
-            estimate = source.estimate if self._mode.wire == "full" else None
             for load in self._mode.loads(ground):
                 yield load
-                self._progress(estimate)
+                self._progress()
 
     def _scale(self) -> Scale:
         return Scale(
@@ -236,6 +251,11 @@ class Run:
         if job.states is None or job.resume is not None or self._tally.tells_changes:
             return None
         return self._counsel
+
+    @property
+    def _reads_all(self) -> bool:
+        """Whether as many rows are met as the source estimates."""
+        return self._mode.wire == "full" or self._job.mode in COMPARING
 
     def _count(self, rows: int) -> None:
         self._tally.read += rows
@@ -389,11 +409,11 @@ class Run:
             raise InternalFault("a part came before the frontier")
         return frontier
 
-    def _progress(self, estimate: int | None) -> None:
+    def _progress(self) -> None:
         at = self._tools.clock()
         if at - self._told_at >= PROGRESS_S:
             self._told_at = at
-            self._tell(Progress(self._tally.read, estimate))
+            self._tell(Progress(self._tally.read, self._estimate))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +23,7 @@ from agent.model.job import (
     decode,
     encode,
 )
+from agent.pipeline.worker.turns import Turns
 
 WORKER = (sys.executable, "-I", "-m", "agent.pipeline.worker")
 """How a worker starts; its descriptor number follows. ``-I``: no PYTHON* variables, no
@@ -39,6 +41,7 @@ class WorkerProcess:
         guard: its limits; None takes them from the job.
         environ: environment to choose from; None is this process's.
         clock: monotonic seconds.
+        turns: shared by all workers, so that runs of a limited source take turns.
     """
 
     def __init__(
@@ -48,7 +51,10 @@ class WorkerProcess:
         guard: Guard | None = None,
         environ: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        turns: Turns | None = None,
     ) -> None:
+        self._turns = turns or Turns()
+        self._held = AsyncExitStack()
         self._command = command
         self._guard = guard
         self._environ = os.environ if environ is None else environ
@@ -73,16 +79,18 @@ class WorkerProcess:
         trace: TracebackType | None,
     ) -> None:
         """Let it go if it has said its last word, else kill it."""
-        if self._ended:
-            await self._started().finish()
-        await self.kill()
+        async with self._held:
+            if self._ended:
+                await self._started().finish()
+            await self.kill()
 
     async def start(self, job: Job) -> None:
-        """Start the process and give it its job.
+        """Start the process and give it its job, once it is its turn.
 
         Raises:
             WorkerDied: it could not be started, or died at once.
         """
+        await self._held.enter_async_context(self._turns.turn(job.pacing))
         silence_s = job.statement_timeout_s + 60.0
         self._child = Child(
             self._command,

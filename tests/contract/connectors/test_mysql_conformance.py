@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from connectors.conformance import RULES, Subject, rule_name
+from connectors.conformance_health import HEALTH_RULES
 from connectors.conformance_increments import INCREMENT_RULES
 from connectors.conformance_numbered import NUMBER_RULES
 from tests.support.mariadb import Mariadb
@@ -21,7 +22,7 @@ def subject(mariadb: Mariadb) -> Subject:
     return mysql_subject(mariadb)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=rule_name)
+@pytest.mark.parametrize("rule", [*RULES, *HEALTH_RULES], ids=rule_name)
 def test_mariadb_obeys_the_contract(
     rule: Callable[[Subject], None], subject: Subject
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from connectors.conformance import RULES, Subject, rule_name
+from connectors.conformance_health import HEALTH_RULES
 from connectors.conformance_increments import INCREMENT_RULES
 from connectors.conformance_lookup import LOOKUP_RULES
 from connectors.conformance_numbered import NUMBER_RULES
@@ -22,7 +23,7 @@ def subject(server: Server) -> Subject:
     return postgres_subject(server)
 
 
-@pytest.mark.parametrize("rule", [*RULES, *LOOKUP_RULES], ids=rule_name)
+@pytest.mark.parametrize("rule", [*RULES, *LOOKUP_RULES, *HEALTH_RULES], ids=rule_name)
 def test_postgres_obeys_the_contract(
     rule: Callable[[Subject], None], subject: Subject
 ) -> None:

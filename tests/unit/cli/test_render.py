@@ -56,6 +56,7 @@ RESOURCE: dict[str, Any] = {
     "complete_to": None,
     "lag_s": None,
     "increments": None,
+    "ease": None,
     "reconciled": None,
     "recalled": None,
     "schedule": [],
@@ -264,6 +265,18 @@ def test_what_increments_assume_is_said_with_the_right_that_would_prove_it() -> 
     assert "assume" not in shown(changed(increments=proven))
     told = {"method": "stamp", "assumes": ["clock-steps<8s"]}
     assert "GRANT" not in shown(changed(increments=told))
+
+
+def test_a_source_that_is_read_slower_is_told_with_the_reason() -> None:
+    """How slowly, what is beyond which bound, and nothing while it is well."""
+    reasons = ["lock_waits=12>5", "no-answer=timeout"]
+    body = changed(ease={"share": 0.125, "reasons": reasons, "since": AT})
+    en = " ".join(shown(body, width=300).split())
+    assert "reading at 12% of its speed" in en
+    assert "sessions waiting for locks 12 (bound 5), it does not answer timeout" in en
+    zh = " ".join(shown(body, lang="zh", width=300).split())
+    assert "读取已放慢至 12%：等待锁的会话 12（界限 5），没有应答 timeout" in zh
+    assert "not well" not in shown(BODY)
 
 
 def test_a_name_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ from connectors.contract import (
     SourceError,
     StreamSpec,
 )
+from tests.support.fake_source import FakeConnector, job
 from tests.support.tries import tries
 
 ITEMS = (
@@ -211,3 +212,22 @@ def test_pieces_are_the_page(widths: list[int], raw_bytes: int, max_rows: int) -
     )
     assert all(1 <= p.rows.num_rows <= max_rows for p in pieces)
     assert [p.token for p in pieces][-1] == "t"
+
+
+def test_every_way_of_reading_is_held_back() -> None:
+    """Rows, tags, tagged rows and changes: each page of them is paid for."""
+    held: list[tuple[int, int]] = []
+    given = job("", source={"rows": 10, "page": 4, "tags": "t", "changed": 3})
+    size: dict[str, int] = {"raw_bytes": 10**6, "max_rows": 100}
+    with reading(FakeConnector(), given, hold=lambda *p: held.append(p)) as source:
+        for way in (
+            source.pieces(**size),
+            source.tags(),
+            source.tagged(None, **size),
+            source.changes("f0", **size),
+        ):
+            assert held == []
+            list(way)
+            assert sum(rows for rows, _ in held) in (10, 3)
+            assert all(read > 0 for _, read in held)
+            held.clear()

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
@@ -18,12 +19,15 @@ from agent.errors import FrontierLost
 from agent.model.batch import Quality, Rows
 from agent.model.job import Job, Resume
 from agent.pipeline import gaps, numbered
+from agent.pipeline.extract import reading
 from agent.pipeline.gaps import Gap, Ledger
 from agent.pipeline.numbered import KEEP, LOWEST, WINDOWS, Kept, Looked, joined, kept
 from connectors.contract import (
+    Caps,
     ColumnSpec,
     Frontier,
     Highest,
+    Limits,
     Page,
     Slice,
     StreamSpec,
@@ -107,6 +111,20 @@ class Server:
             yield Page(rows, "")
 
 
+@dataclass
+class Door:
+    """The connector of a server."""
+
+    server: Server
+
+    def capabilities(self, config: Mapping[str, Any], stream: StreamSpec) -> Caps:
+        return Caps(False, True, {})
+
+    @contextmanager
+    def open(self, config: Mapping[str, Any], limits: Limits) -> Iterator[Server]:
+        yield self.server
+
+
 def instant(seconds: int) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
@@ -136,7 +154,7 @@ def look(server: Server, given: Job, *, rows: int | None = 10) -> Looked:
         assert next(slept) < 100
         server.now += 1
 
-    return numbered.look(server, STREAM, given, rows=rows, sleep=sleep)
+    return numbered.look(server, STREAM, given, rows=rows, sleep=sleep, paced=iter)
 
 
 def ledger(looked: Looked) -> Ledger:
@@ -288,6 +306,16 @@ def test_a_read_that_goes_on_keeps_the_ledger_of_its_first_part() -> None:
 def resumed(base: str) -> Resume:
     none = Rows(0, 0, 0), Quality(0, 0, 0)
     return Resume("t", None, 1, *none, {}, {}, base, "", "")
+
+
+@pytest.mark.parametrize("known", [None, since(2)])
+def test_the_numbers_are_read_as_kindly_as_the_rows(known: str | None) -> None:
+    """The pass over the numbers alone is held back page by page as well."""
+    held: list[int] = []
+    server = Server([*committed(1, 2, 3, 4, 5), Writer(9, -5, 99)])
+    door: Any = Door(server)
+    with reading(door, work(known), hold=lambda rows, _: held.append(rows)):
+        assert held == ([3, 2] if known is None else [3, 1])
 
 
 # --- windows ------------------------------------------------------------------------

@@ -14,9 +14,10 @@ import pytest
 from pydantic import BaseModel
 
 from agent.errors import ConfigInvalid
+from agent.model.pacing import Bounds, Rate
 from agent.schedule import Plan
 from agent.settings import Settings, load, template
-from agent.settings.model import Schedule
+from agent.settings.model import Schedule, SourceLimits
 from agent.settings.schema import text as schema_text
 from tests.support.settings_text import MINIMAL, write
 
@@ -340,6 +341,37 @@ incremental = "every 1s"
     }
 
 
+def test_a_source_says_only_what_differs_of_its_limits(tmp_path: Path) -> None:
+    """The rest is what all sources have; a worker gets bytes and shares."""
+    sources = "".join(
+        f'[sources.{name}]\nconnector = "sqlite"\npath = "x"\n' for name in ("a", "b")
+    )
+    limits = """
+[limits.defaults]
+rows_per_s = 5000
+busy_percent = 80
+[limits.b]
+rows_per_s = 0
+mb_per_s = 2.5
+off_peak = ["20:00-06:00"]
+off_peak_rows_per_s = 9000
+probe_s = 0
+"""
+    found = load(write(tmp_path, "\n" + sources + limits))
+    assert found.pacing("a").usual == Rate(5000)
+    assert found.pacing("a").bounds == Bounds(0.8, 5, 60.0)
+    b = found.pacing("b")
+    assert (b.usual, b.off_peak) == (Rate(0, 2_500_000), Rate(9000))
+    assert (b.windows, b.probe_s, b.limited) == (("20:00-06:00",), 0.0, True)
+
+
+def test_limits_of_no_source_are_a_fault(tmp_path: Path) -> None:
+    """They would hold for nobody; the name that was meant is offered."""
+    text = '[sources.hr]\nconnector = "sqlite"\npath = "x"\n[limits.hrr]\nprobe_s = 1\n'
+    found = faults(write(tmp_path, "\n" + text))
+    assert found == {"limits.hrr": ("`hr` (did you mean that?)", "no such source")}
+
+
 # --- what ships -------------------------------------------------------------------
 
 
@@ -368,6 +400,8 @@ def test_every_key_stands_in_the_template_with_its_default() -> None:
         found = raw[section]
         if section == "schedule":
             model, found = Schedule, found["defaults"]
+        if section == "limits":
+            model, found = SourceLimits, found["defaults"]
         assert isinstance(model, type)
         assert issubclass(model, BaseModel)
         assert set(found) == set(model.model_fields), section
@@ -403,7 +437,7 @@ def test_every_key_has_a_comment_with_default_and_unit() -> None:
 def _sections() -> list[type[BaseModel]]:
     found = [f.annotation for f in Settings.model_fields.values()]
     plain = [m for m in found if isinstance(m, type) and issubclass(m, BaseModel)]
-    return [*plain, Schedule]
+    return [*plain, Schedule, SourceLimits]
 
 
 def test_the_schema_for_editors_is_the_models() -> None:

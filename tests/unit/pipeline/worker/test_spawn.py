@@ -17,7 +17,7 @@ from agent.child.process import (
     Guard,
     resident_bytes,
 )
-from agent.errors import WorkerDied
+from agent.errors import WorkerDied, WorkerSilent, WorkerTooLarge
 from agent.model.job import Ended, Failed, Job, Line, Message, Packed
 from agent.pipeline.worker.spawn import WorkerProcess
 
@@ -157,11 +157,17 @@ async def test_half_a_line_is_not_a_message() -> None:
         await run(worker("stops"))
 
 
+async def test_a_signal_without_a_name_has_its_number() -> None:
+    """A real-time signal ends a worker like any other."""
+    with pytest.raises(WorkerDied, match=r"ended by signal \d+$"):
+        await run(worker("flashes"))
+
+
 async def test_silent_worker_is_killed() -> None:
     """No message for longer than the limit ends the worker with that reason."""
     at = itertools.count(0, 61)
     process = worker("hangs", silence_s=60, clock=lambda: next(at))
-    with pytest.raises(WorkerDied, match=r"no message for 60 s; ended by SIGKILL"):
+    with pytest.raises(WorkerSilent, match=r"no message for 60 s; ended by SIGKILL"):
         await run(process)
 
 
@@ -200,7 +206,7 @@ async def test_slow_listener_is_not_silence() -> None:
 
 async def test_worker_above_its_memory_is_killed() -> None:
     """Resident memory above the limit ends the worker with that reason."""
-    with pytest.raises(WorkerDied, match=r"memory of \d+ MiB is above 100 MiB"):
+    with pytest.raises(WorkerTooLarge, match=r"memory of \d+ MiB is above 100 MiB"):
         await run(worker("grows", rss_bytes=100 * 1024 * 1024))
 
 
