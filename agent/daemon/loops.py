@@ -20,6 +20,7 @@ from agent.errors import (
     ExchangeUnreachable,
     FepError,
     PeerFault,
+    SecretUnreadable,
     SpoolWriteFailed,
 )
 from agent.notify import watchdog_period_s
@@ -183,7 +184,7 @@ async def keep_directory(
             await directory.refresh(exchange.directory)
         except ExchangeUnreachable:
             pass  # the flow tells what troubles the line
-        except (PeerFault, SpoolWriteFailed) as e:
+        except (PeerFault, SecretUnreadable, SpoolWriteFailed) as e:
             tell(ExchangeTrouble(None, e.code, e.detail, 1, DIRECTORY_S))
         await asyncio.sleep(DIRECTORY_MIN_S)
 

@@ -134,19 +134,25 @@ class State:
             return row.stream(row.one(found))
 
     def open_epoch(self, stream: int, epoch: Epoch) -> None:
-        """Begin an epoch: unfinished batches of older ones are dropped, a halt ends.
+        """Begin an epoch: unfinished batches of older ones are dropped.
 
-        What they brought forward is read again: the frontier is forgotten.
+        What they brought forward is read again: the frontier is forgotten. A halt ends
+        by an epoch of its own cause, which only a person's word begins.
+
+        Raises:
+            ChainMoved: the stream is halted.
         """
         head = epoch.head
         with self._connection.transaction() as db:
             cuts.forget(db, stream)
-            db.execute(
+            begun = db.execute(
                 "UPDATE streams SET epoch = ?, seq = ?, prev = ?, incarnation = ?,"
                 " reason = ?, halt_code = NULL, halt_detail = NULL, halt_at = NULL"
-                " WHERE id = ?",
-                [*_head(head), stream],
+                " WHERE id = ? AND (halt_code IS NULL OR ?)",
+                [*_head(head), stream, epoch.cause in {"cloned", "rejected"}],
             )
+            if not begun.rowcount:
+                raise ChainMoved("the stream was halted meanwhile")
             db.execute(
                 "INSERT INTO epochs (stream, epoch, reason, prev, incarnation,"
                 " position, opened_at, cause) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

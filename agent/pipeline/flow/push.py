@@ -17,6 +17,7 @@ from typing import Literal
 from agent.audit.events import OrphansRemoved, SpoolIncomplete
 from agent.errors import (
     Busy,
+    ExchangeRefused,
     ExchangeUnreachable,
     ExchangeUntrusted,
     FepError,
@@ -59,7 +60,13 @@ LONGEST_SWEEP_S = 600.0
 
 OF_THE_LINE = frozenset(
     cls.code
-    for cls in (ExchangeUnreachable, ExchangeUntrusted, ProxyRefused, MalformedMessage)
+    for cls in (
+        ExchangeRefused,
+        ExchangeUnreachable,
+        ExchangeUntrusted,
+        ProxyRefused,
+        MalformedMessage,
+    )
 )
 """Troubles that another address, or the same one later, may not have."""
 

@@ -99,8 +99,8 @@ class Reading:
     async def _run(self, wanted: Wanted) -> None:
         """One run, and what follows from how it ended."""
         lane = self._lane
-        if not lane.may_read(wanted.kind):
-            return
+        if lane.wanted is not wanted or not lane.may_read(wanted.kind):
+            return  # it waited for its slot, and another one is wanted by now
         lane.wanted = None
         lane.aborted = None
         if wanted.kind not in COMPARING:
@@ -112,13 +112,22 @@ class Reading:
             await asyncio.wait({task})
             async with lane.turn:  # who asks now, knowing the end, finds nobody reading
                 await self._outcome(wanted, task)
-                if lane.reread and lane.wanted is None:
-                    await lane.want()
+                await self._read_again()
         finally:
             await _ended(task)
             lane.reading = None
             lane.progress = lane.ease = None
             lane.changed()
+
+    async def _read_again(self) -> None:
+        """An epoch was begun that this run did not make up for."""
+        lane = self._lane
+        if lane.reread and lane.wanted is None and not await self._halted():
+            await lane.want()
+
+    async def _halted(self) -> bool:
+        """Only a person may want something then."""
+        return (await self._lane.stream()).halt_code is not None
 
     async def _outcome(self, wanted: Wanted, task: asyncio.Task[None]) -> None:
         lane = self._lane
@@ -156,10 +165,12 @@ class Reading:
     async def _aborted(self, wanted: Wanted) -> None:
         """The sending loop or a pause cut it; nothing was wrong with the source."""
         lane = self._lane
-        if lane.aborted == "halted":
+        if lane.aborted == "halted" or await self._halted():
             await lane.stop(wanted.run, "failed", lane.halted_by)
         else:
-            again = Again(wanted.deletes_confirmed, wanted.kind, goes_on=True)
+            again: Again | None = None
+            if not (lane.reread and wanted.kind in COMPARING):  # that is in vain now
+                again = Again(wanted.deletes_confirmed, wanted.kind, goes_on=True)
             cut = Interrupted(lane.aborted or "stopped")
             await lane.stop(wanted.run, "interrupted", cut, again=again)
 

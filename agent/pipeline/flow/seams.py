@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from agent.audit.events import BatchLeft, Recorded, Tell
+from agent.errors import SpoolWriteFailed, StateDamaged
 from agent.model.batch import BatchId
 from agent.model.item import Item
 from agent.model.job import CentreKeys, Job, Line, Message
@@ -211,13 +212,14 @@ class Parts:
 async def undivided(work: Callable[[], T]) -> T:
     """Do blocking work in a thread, and never leave it half-way.
 
-    A cancellation is delivered after the work has ended; what the work raised goes
-    before it.
+    A cancellation is delivered after the work has ended. Only what must end the daemon
+    goes before it: whoever catches the rest would go on though he was cancelled.
     """
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
-        task.result()
+        if isinstance(error := task.exception(), SpoolWriteFailed | StateDamaged):
+            raise error from None
         raise

@@ -44,12 +44,14 @@ from agent.errors import (
     FalseReceipt,
     FepError,
     GateClosed,
+    Interrupted,
     NodeCloned,
     PeerFault,
     SpoolDamaged,
     SpoolWriteFailed,
     StateDamaged,
 )
+from agent.model.run import COMPARING
 from agent.pipeline.flow import files, judge
 from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.errands import Hands
@@ -156,9 +158,10 @@ class Sending:
         lane.sender.pause()
         async with self._turns:
             lane.sender.begin()
-            waiting = await self._waiting()
-            if waiting and not (lane.paused or lane.draining):
-                await self._offer(await lane.stream(), waiting[0])
+            waiting, stream = await self._waiting(), await lane.stream()
+            halted = stream.halt_code is not None  # while it was the turn of others
+            if waiting and not (lane.paused or lane.draining or halted):
+                await self._offer(stream, waiting[0])
 
     async def _placed(self, stream: Stream, most_s: float) -> Position | None:
         """The position that our chain goes on from; None if something has moved.
@@ -308,9 +311,19 @@ class Sending:
         parts.tell(EpochOpened(lane.resource, head.epoch, head.reason or reason))
         if lane.reading is not None:
             lane.abort("epoch")
-        elif lane.wanted is None:
-            await lane.want()
+        else:
+            await self._read_all()
         lane.changed()
+
+    async def _read_all(self) -> None:
+        """What was dropped is read again; a comparison that waits would be in vain."""
+        lane = self._lane
+        wanted = lane.wanted
+        if wanted is not None and wanted.kind in COMPARING:
+            lane.wanted = None
+            await lane.stop(wanted.run, "interrupted", Interrupted("epoch"))
+        if lane.wanted is None:
+            await lane.want()
 
     async def _incarnation(self, stream: Stream, cause: judge.Cause) -> str:
         """Of the new epoch: a new one once, for all streams that find the same."""
@@ -350,7 +363,10 @@ class Sending:
                     path, batch.size, batch=identity, moved=lane.sender.moved
                 )
         except ChainMoved:  # our state is older than the log of what has left
-            await self._reopen(stream, await self._ask(), "restored")
+            asked = await self._ask()
+            standing = await undivided(partial(self._standing, stream, asked[0]))
+            await self._record("restored", standing, asked[0])
+            await self._reopen(stream, asked, "restored")
             return
         finally:
             lane.sending = False

@@ -209,7 +209,10 @@ def test_a_new_epoch_drops_what_waits_and_ends_the_halt(state: State) -> None:
     late = register(state, 2, run="run-2")
     keep(state, late[0], "rejected", "bad-payload")
     head = Head(2, 0, late[0].digest, "a" * 32, "rejected")
-    state.open_epoch(1, Epoch(head, "position", LATER))
+    with pytest.raises(ChainMoved):  # only a person's word ends a halt
+        state.open_epoch(1, Epoch(head, "position", LATER, cause="restored"))
+    assert state.stream(KEY).halt_code == "bad-payload"
+    state.open_epoch(1, Epoch(head, "position", LATER, cause="rejected"))
     assert state.stream(KEY).head == head
     assert state.stream(KEY).halt_code is None
     assert state.epoch_base(1, 2) == late[0].digest
