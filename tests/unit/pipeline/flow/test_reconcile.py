@@ -22,6 +22,7 @@ from agent.errors import (
     NothingHeld,
     NothingLoaded,
     SpoolWriteFailed,
+    UsageFault,
 )
 from agent.model.job import Compared, Failed, Gone, Way
 from agent.pipeline.flow.centre import TRIES
@@ -224,6 +225,37 @@ async def test_a_repair_that_deletes_much_is_held_and_can_be_confirmed(
         assert held.found == script.found
         done = await pull(flow, confirm_deletes=True)
     assert (done.kind, done.delivered, done.deletes_confirmed) == ("reconcile", True, 3)
+
+
+async def test_a_word_for_a_repair_lets_no_read_delete(tmp_path: Path) -> None:
+    """A full read is held for deletes of its own: neither comparison may confirm it."""
+    world = await loaded(tmp_path, rows=5000)
+    script = world.scripts[PERSON]
+    script.chunks = (Chunk(1),)
+    async with world.serving() as flow:
+        assert (await pull(flow)).code == "mass-delete"
+        with pytest.raises(NothingHeld):
+            await flow.request_pull(PERSON, kind="reconcile", confirm_deletes=True)
+        with pytest.raises(UsageFault):
+            await flow.request_pull(PERSON, kind="compare", confirm_deletes=True)
+    assert modes(world) == ["full"]
+
+
+async def test_a_confirmed_repair_still_writes_its_report(tmp_path: Path) -> None:
+    """The word and the file are asked for together."""
+    world = await loaded(tmp_path)
+    world.reports = tmp_path / "reports"
+    script = world.scripts[PERSON]
+    script.found, script.gone = Compared(0, 3, extra=3), Gone(3, 3)
+    script.repairs = (Chunk(1),)
+    async with world.serving() as flow:
+        await pull(flow, kind="reconcile")
+        run = await flow.request_pull(
+            PERSON, kind="reconcile", confirm_deletes=True, report="keys.jsonl"
+        )
+        done = await flow.wait(run, delivered=True)
+    assert (done.kind, done.deletes_confirmed) == ("reconcile", 3)
+    assert script.jobs[-1].report == str(world.reports / "keys.jsonl")
 
 
 async def test_a_report_goes_to_our_own_folder_and_survives_a_repetition(
