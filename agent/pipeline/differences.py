@@ -60,6 +60,24 @@ class Tally:
         self.bits = bits
         self.counts = [0] * (1 << bits)
         self._sums = [0] * (1 << bits)
+        self._withheld = [0] * (1 << bits)
+
+    def withhold(self, keys: Iterable[Key]) -> None:
+        """Count rows that quality withholds: they are at the source."""
+        for key in keys:
+            self._withheld[bucket(key, self.bits)] += 1
+
+    def at_least(self, counts: Sequence[int]) -> int:
+        """Keys of the centre that the source cannot have, whichever they are.
+
+        Args:
+            counts: rows of the centre by buckets.
+
+        Raises:
+            ValueError: they are of another number of bits.
+        """
+        met = zip(counts, self.counts, self._withheld, strict=True)
+        return sum(max(0, theirs - mine - held) for theirs, mine, held in met)
 
     def add(self, keys: Iterable[Key], digests: Iterable[int]) -> None:
         """Count rows by their keys and digests."""

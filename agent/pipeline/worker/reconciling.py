@@ -12,7 +12,9 @@ Rules
 3. What changed since the last read is late, not wrong: the next increment brings it.
    The connector's changes since the frontier tell it, or the digests of what was sent.
 4. What was found is told, and how many deletes a repair would bring, before one row is
-   packed. Keys go into no message; if asked for, into a file that only we may read.
+   packed: where buckets were left, as many as there must be in all of them, so that
+   no number of runs deletes more than a person saw. Keys go into no message; if asked
+   for, into a file that only we may read.
 5. A row that was made again after the snapshot comes with the next increment, which is
    sealed after the repair.
 """
@@ -85,8 +87,8 @@ def repaired(ground: Ground, *, bounds: Bounds = USUAL) -> Iterator[Load]:
     """
     comparison = _Comparison(ground, bounds)
     found = comparison.go()
-    if found.extra:
-        ground.tell(Gone(len(found.extra), comparison.centre))
+    if gone := comparison.gone:
+        ground.tell(Gone(gone, comparison.centre))
     again = found.missing | found.stale
     yield comparison.unsent(len(again))
     if again:
@@ -116,7 +118,7 @@ class _Comparison:
         self._keys: Sequence[Item] = tuple(i for i in ground.items if i.key)
         self._met = _Counts()
         self._found = Found()
-        self._left = 0
+        self._left = self._at_least = 0
         self._told_by: Literal["frontier", "digests"] | None = None
 
     @property
@@ -124,9 +126,16 @@ class _Comparison:
         """Rows of the centre."""
         return sum(self._counts)
 
+    @property
+    def gone(self) -> int:
+        """Deletes that there are; with buckets left, also those that must be there."""
+        known = len(self._found.extra)
+        return max(known, self._at_least) if self._left else known
+
     def go(self) -> Found:
         """Compare, tell what was found, and write the report if there is to be one."""
         tally = self._tally()
+        self._at_least = tally.at_least(self._counts)
         differing = tally.differing(self._counts, self._sums)
         passes = list(
             differences.groups(differing, self._counts, rows=self._bounds.group_rows)
@@ -162,6 +171,8 @@ class _Comparison:
         met = self._met
         for load in self._loads(self._ground.check):
             sent = _sent(load.rows)
+            if sent.num_rows < load.rows.num_rows:
+                tally.withhold(key_frames(_withheld(load.rows), self._ground.items))
             tally.add(key_frames(sent, self._ground.items), self._digests(sent))
             met.read += load.read
             met.sent += sent.num_rows
@@ -274,6 +285,11 @@ class _Comparison:
 def _sent(rows: pa.RecordBatch) -> pa.RecordBatch:
     """The rows that would be sent, not those that are withheld."""
     return rows.filter(pc.equal(rows.column(OP), pa.scalar("u")))
+
+
+def _withheld(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The others."""
+    return rows.filter(pc.not_equal(rows.column(OP), pa.scalar("u")))
 
 
 def _deletes(extra: Iterable[Key], ground: Ground) -> Iterator[Load]:

@@ -318,7 +318,51 @@ def test_every_row_is_in_exactly_one_class(
 def test_too_many_differences_are_left_and_told(tmp_path: Path) -> None:
     """Memory is bounded; the next run goes on."""
     centre = Centre(tmp_path, {k: altered(r) for k, r in rows_of(40).items()})
-    work = centre.job("reconcile", {"rows": 40})
+    few = Bounds(group_rows=1, most=2)
+    sent = repair(centre, {"rows": 40}, few)
+    (found,) = centre.told(Compared)
+    assert found.stale == sent
+    assert 2 < found.stale < 40
+    assert 0 < found.left < 1 << BITS
+    assert not found.clean
+    assert not centre.told(Gone)
+
+
+def test_the_brake_knows_the_deletes_of_buckets_that_were_left(tmp_path: Path) -> None:
+    """Else each run would delete a little, and nobody would be asked."""
+    extra = {f"x{n}": (f"x{n}", None, n) for n in range(60)}
+    centre = Centre(tmp_path, rows_of(10) | extra)
+    few = Bounds(group_rows=1, most=2)
+    sent = repair(centre, {"rows": 10, "names": {"1": "keep"}}, few)
+    (found,) = centre.told(Compared)
+    assert sent == found.extra < 60
+    assert found.left
+    assert centre.told(Gone) == [Gone(60, 70)]
+
+
+def test_deletes_are_told_though_other_differences_filled_the_memory(
+    tmp_path: Path,
+) -> None:
+    """Those of the buckets that nobody looked into."""
+    theirs = {k: altered(r) for k, r in rows_of(40).items()}
+    extra = {f"x{n}": (f"x{n}", None, n) for n in range(200)}
+    late = {n: r for n, r in extra.items() if bucket_of(tmp_path, n, r) > 0}
+    centre = Centre(tmp_path, theirs | late)
+    repair(centre, {"rows": 40}, Bounds(group_rows=1, most=0))
+    (found,) = centre.told(Compared)
+    assert found.extra == 0
+    assert centre.told(Gone) == [Gone(len(late), 40 + len(late))]
+
+
+def bucket_of(folder: Path, name: str, row: Row) -> int:
+    """Where a row of the centre stands."""
+    ((_, key, _),) = Centre(folder, {name: row}).rows
+    return bucket(key, BITS)
+
+
+def repair(centre: Centre, source: Mapping[str, Any], bounds: Bounds) -> int:
+    """Rows that a repair within these bounds sends."""
+    work = centre.job("reconcile", source)
 
     def sifted(piece: Piece) -> Load:
         return Load(FakeSieve(work).sift(piece.rows).rows, piece.rows.num_rows, None)
@@ -329,14 +373,8 @@ def test_too_many_differences_are_left_and_told(tmp_path: Path) -> None:
         assert isinstance(answer, CentreKeys)
         return answer
 
-    with reading(centre.connector, work) as source:
+    with reading(centre.connector, work) as source_read:
         ground = Ground(
-            work, source, sifted, centre.heard.append, asked, lambda: sifted, int
+            work, source_read, sifted, centre.heard.append, asked, lambda: sifted, int
         )
-        few = Bounds(group_rows=1, most=2)
-        sent = sum(load.rows.num_rows for load in repaired(ground, bounds=few))
-    (found,) = centre.told(Compared)
-    assert found.stale == sent
-    assert 2 < found.stale < 40
-    assert 0 < found.left < 1 << BITS
-    assert not found.clean
+        return sum(load.rows.num_rows for load in repaired(ground, bounds=bounds))
