@@ -399,7 +399,8 @@ class PushFlow:
             resource: code of the resource.
             confirm_deletes: let as many keys go as the newest held run said, or any
                 number where the exchange has rejected deletes that it counted itself.
-            kind: what to read; what waits already is read as it is.
+            kind: what to read; what waits already is read as it is, but for a
+                comparison, which a full read replaces.
             report: name of a file for the keys that differ, of kinds that compare.
 
         Raises:
@@ -437,7 +438,7 @@ class PushFlow:
         if confirm_deletes:
             held, rows = await undivided(partial(reconcile.held_recall, lane))
             await reconcile.begin_recall(lane, held, rows)
-        await reconcile.make_way(lane)
+        await reconcile.make_way(lane, "recall")
         deaths.forgive(lane)
         run = await lane.want(deletes_confirmed=rows, kind="recall")
         lane.prod()
@@ -474,6 +475,8 @@ class PushFlow:
         confirmed: int | None = None
         if confirm_deletes:
             confirmed, kind = await undivided(partial(self._held_deletes, lane))
+        if kind == "full" and lane.wanted is not None and lane.wanted.kind in COMPARING:
+            await reconcile.make_way(lane, kind)
         deaths.forgive(lane)
         return await self._put_down(lane, kind, confirmed)
 

@@ -177,7 +177,11 @@ class Reading:
             await self._in_full(wanted, error)
             return
         again, wait_s = None, None
-        if _repeats(error):
+        refused = start.refused_for_good(wanted.kind, error)
+        if refused is not None and lane.recalled is None:
+            # a word for a repair is none for the read that follows
+            again = Again(None, "full") if refused == "catalog-unknown" else None
+        elif _repeats(error):
             self._failures += 1
             wait_s = self._pause_s(error)
             on = start.goes_on(error)

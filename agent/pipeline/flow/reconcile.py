@@ -41,6 +41,7 @@ from agent.wire.batch import CatalogRef
 
 if TYPE_CHECKING:
     from agent.model.job import Job
+    from agent.model.run import RunKind
     from agent.pipeline.flow.lane import Lane, Wanted
 
 
@@ -177,11 +178,11 @@ async def begin_recall(lane: Lane, run: str, rows: int) -> None:
     lane.recalled = recall
 
 
-async def make_way(lane: Lane) -> None:
+async def make_way(lane: Lane, kind: RunKind) -> None:
     """A run that waits to be read, maybe for ever, is not what is wanted now."""
     waits, lane.wanted = lane.wanted, None
     if waits is not None:
-        error = Interrupted("a recall took its place")
+        error = Interrupted(f"a {kind} took its place")
         await lane.stop(waits.run, "interrupted", error)
 
 

@@ -280,6 +280,59 @@ async def test_a_report_goes_to_our_own_folder_and_survives_a_repetition(
     assert {j.report for j in script.jobs[1:]} == {str(world.reports / "keys.jsonl")}
 
 
+async def test_after_a_change_of_the_catalog_everything_is_read(tmp_path: Path) -> None:
+    """The centre's table follows the old one: there is nothing to compare with."""
+    world = await loaded(tmp_path)
+    world.resources = (Resource(PERSON, version=2),)
+    async with world.serving() as flow:
+        done = await pull(flow, kind="reconcile")
+    assert (done.kind, done.state, done.delivered) == ("full", "read", True)
+    assert modes(world) == ["full", "full"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "follows"), [("catalog-unknown", "full"), ("too-large", None)]
+)
+async def test_a_question_that_is_refused_for_good_is_not_asked_again(
+    tmp_path: Path, problem: str, follows: str | None
+) -> None:
+    """It would be in the way of everything else of the resource."""
+    world = await loaded(tmp_path)
+    world.exchange.fail("reconcile", ExchangeRefused("no", problem=problem))
+    async with world.serving() as flow:
+        done = await pull(flow, kind="reconcile")
+        assert (done.state, done.code) == ("failed", "exchange-refused")
+        assert (done.successor is None) == (follows is None)
+        if done.successor is not None:
+            after = await flow.wait(done.successor, delivered=True)
+            assert (after.kind, after.delivered) == ("full", True)
+            assert flow.resource(PERSON).trouble is None
+
+
+async def test_a_recalled_resource_is_not_read_for_a_comparison(tmp_path: Path) -> None:
+    """Though its document changed meanwhile, and nothing of it is gone yet."""
+    world = await loaded(tmp_path)
+    world.resources = (Resource(PERSON, version=2),)
+    async with world.serving() as flow:
+        await pull(flow, kind="recall")
+        world.exchange.rows[PERSON] |= {9: digest_text(9)}
+        assert (await pull(flow, kind="recall", confirm_deletes=True)).state == "held"
+        await pull(flow, kind="compare")
+    assert modes(world) == ["full"]
+
+
+async def test_a_full_read_goes_before_a_comparison_that_waits(tmp_path: Path) -> None:
+    """A person asks for it because the comparison does not get on."""
+    world = await loaded(tmp_path)
+    world.scripts[PERSON].failures = [Failed("source-unreachable", "db")]
+    async with world.serving() as flow:
+        waits = (await pull(flow, kind="reconcile")).successor
+        done = await pull(flow)
+        assert waits is not None
+        assert (await flow.look(waits)).state == "interrupted"
+    assert (done.kind, done.delivered) == ("full", True)
+
+
 async def test_with_nothing_loaded_there_is_nothing_to_ask(tmp_path: Path) -> None:
     """Neither by a person nor on a schedule."""
     world = World(tmp_path)
