@@ -11,7 +11,8 @@ Rules (wire.md §3, Reconcile)
 3. A row that quality withheld is at the source: its key is not extra, and which version
    the centre keeps of it is no difference (``k`` of wire.md §2).
 4. Whether a missing or stale row is only *late*, which means that it changed after what
-   was sent last, is for who knows the source to say.
+   was sent last, is for who knows the source to say. An extra key is late that stands
+   in the digests of what was sent: the next increment deletes it, and forgets it.
 5. Memory: the centre's keys of one group of buckets, and the keys that differ. Where
    these are too many, the rest is left for the next run, and told.
 """
@@ -151,6 +152,12 @@ class Found:
                 if key in among:
                     among.remove(key)
                     self.late.add(key)
+
+    def will_go(self, keys: Iterable[Key]) -> None:
+        """What is extra of these is late: who compares digests deletes it next."""
+        gone = self.extra.intersection(keys)
+        self.extra -= gone
+        self.late |= gone
 
 
 class Match:

@@ -10,7 +10,8 @@ Rules
 2. Rows are checked as those that are sent are, and canonical as they are. What quality
    withholds is counted, and not put into the quarantine once more.
 3. What changed since the last read is late, not wrong: the next increment brings it.
-   The connector's changes since the frontier tell it, or the digests of what was sent.
+   The connector's changes since the frontier tell it, or the digests of what was sent;
+   these also tell which deletes are theirs: they must not be sent without them.
 4. What was found is told, and how many deletes a repair would bring, before one row is
    packed: where buckets were left, as many as there must be in all of them, so that
    no number of runs deletes more than a person saw. Keys go into no message; if asked
@@ -27,7 +28,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,8 +146,7 @@ class _Comparison:
                 self._left = sum(map(len, passes[number:]))
                 break
             self._match(group, tally.bits)
-        if self._found.missing or self._found.stale:
-            self._told_by = self._find_late()
+        self._told_by = self._find_late()
         found = self._found
         self._ground.tell(
             Compared(
@@ -205,19 +205,25 @@ class _Comparison:
         match.end()
 
     def _find_late(self) -> Literal["frontier", "digests"] | None:
-        """Which missing or stale rows changed since the last read, and who says so."""
-        job = self._ground.job
+        """Which differences the next increment brings, and who says so."""
+        job, found = self._ground.job, self._found
+        again = bool(found.missing or found.stale)
         if job.since is not None:
+            if not again:
+                return None
             try:
                 self._found.are_late(list(self._changed(job.since)))
             except FrontierLost:
                 return None
             return "frontier"
         known = None if job.states is None else job.states.known
-        if known is None or not Path(known).exists():
+        if known is None or not Path(known).exists() or not (again or found.extra):
             return None
         try:
-            self._found.are_late(list(self._unlike(Path(known))))
+            if again:
+                found.are_late(list(self._unlike(Path(known))))
+            if found.extra:
+                found.will_go(list(self._kept(Path(known))))
         except (StateUnfit, KeyClash):
             return None
         return "digests"
@@ -238,6 +244,17 @@ class _Comparison:
         with Diff(items, old=known, folder=folder, salt=SALT) as diff:
             for rows, _ in self._chosen(some.__contains__):
                 yield from key_frames(diff.changes(_sent(rows)), items)
+
+    def _kept(self, known: Path) -> Iterator[Key]:
+        """Extra keys that were sent last: the next run misses them, too.
+
+        A delete of ours would not reach what is kept. If the row came back as it was,
+        it would look as if it had been sent.
+        """
+        items, folder = self._ground.items, known.parent
+        with Diff(items, old=known, folder=folder, salt=SALT) as diff:
+            for keys, rows in _deleted(self._found.extra, items, PIECE_ROWS):
+                yield from compress(keys, diff.has(rows))
 
     def unsent(self, again: int) -> Load:
         """All source rows but those that are sent again, counted."""
@@ -293,11 +310,19 @@ def _withheld(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _deletes(extra: Iterable[Key], ground: Ground) -> Iterator[Load]:
-    items = tuple(i for i in ground.items if i.key)
-    rest = iter(sorted(extra))
-    while keys := list(islice(rest, min(PIECE_ROWS, ground.job.max_rows_per_batch))):
-        rows = deleted_rows(key_columns(keys, items), len(keys), ground.items)
+    most = min(PIECE_ROWS, ground.job.max_rows_per_batch)
+    for _, rows in _deleted(extra, ground.items, most):
         yield Load(rows, 0, None)
+
+
+def _deleted(
+    keys: Iterable[Key], items: Sequence[Item], most: int
+) -> Iterator[tuple[list[Key], pa.RecordBatch]]:
+    """Keys in order, and a ``d`` row for each, so many at a time."""
+    of_keys = tuple(i for i in items if i.key)
+    rest = iter(sorted(keys))
+    while some := list(islice(rest, most)):
+        yield some, deleted_rows(key_columns(some, of_keys), len(some), items)
 
 
 def _write_report(path: Path, found: Found, items: int) -> None:

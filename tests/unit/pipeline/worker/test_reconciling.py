@@ -209,14 +209,8 @@ def test_with_a_lost_frontier_nobody_can_tell_what_is_late(tmp_path: Path) -> No
 
 def test_digests_of_what_was_sent_tell_what_is_late(tmp_path: Path) -> None:
     """A row that is as it was sent was changed at the centre, another at the source."""
-    before = tmp_path / "before.diff"
     sent = rows_of(10, names={"7": "以前"})
-    with Diff(ALL, old=None, folder=tmp_path, salt=bytes(8)) as diff:
-        values = [
-            dict(zip([i.name for i in ALL], r, strict=True)) for r in sent.values()
-        ]
-        diff.changes(_batch([v | {"_op": "u"} for v in values]))
-        diff.finish(before)
+    before = kept(tmp_path, sent)
     keys = sorted(sent)
     theirs = sent | {keys[2]: altered(sent[keys[2]])}
     centre = Centre(tmp_path, theirs)
@@ -226,6 +220,31 @@ def test_digests_of_what_was_sent_tell_what_is_late(tmp_path: Path) -> None:
     (found,) = centre.told(Compared)
     assert found == Compared(10, 10, stale=1, late=1, told_by="digests")
     assert not (tmp_path / "fresh.diff").exists()
+
+
+def test_a_delete_that_the_next_diff_tells_is_left_to_it(tmp_path: Path) -> None:
+    """What is kept must follow: else a row that is back never came back there."""
+    here, gone = rows_of(10), {"x1": ("x1", "谁", 1)}
+    before = kept(tmp_path, here | gone)
+    centre = Centre(tmp_path, here | gone | {"x2": ("x2", None, None)})
+    states = States(str(tmp_path / "fresh.diff"), str(before))
+    ended = centre.run("reconcile", {"rows": 10}, states=states)
+    assert isinstance(ended, Ended), ended
+    (found,) = centre.told(Compared)
+    assert found == Compared(10, 12, extra=1, late=1, told_by="digests")
+    assert centre.told(Gone) == [Gone(1, 12)]
+    assert ended.rows == Rows(0, 1, 0)
+
+
+def kept(folder: Path, rows: Mapping[str, Row]) -> Path:
+    """What a run that sent these rows keeps of them."""
+    path = folder / "before.diff"
+    names = [i.name for i in ALL]
+    values = [dict(zip(names, r, strict=True)) | {"_op": "u"} for r in rows.values()]
+    with Diff(ALL, old=None, folder=folder, salt=bytes(8)) as diff:
+        diff.changes(_batch(values))
+        diff.finish(path)
+    return path
 
 
 def test_a_report_holds_the_keys_and_only_we_may_read_it(tmp_path: Path) -> None:
