@@ -511,7 +511,7 @@ class PushFlow:
         if state.stream(lane.key).halt_code == MassDelete.code:
             # the exchange counted them and told no number
             return ANY_NUMBER, "full"
-        newest = state.last_run(lane.stream_id, ("held", "read"))
+        newest = state.reconciles.standing(lane.stream_id, ("held", "read"))
         recall = newest is not None and newest.kind == "recall"
         if newest is None or newest.keys_gone is None or recall:
             raise NothingHeld(f"{lane.resource}: no run is held for its deletes")

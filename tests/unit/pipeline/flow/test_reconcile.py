@@ -25,11 +25,12 @@ from agent.errors import (
     UsageFault,
 )
 from agent.model.job import Compared, Failed, Gone, Way
+from agent.model.run import RunKind
 from agent.pipeline.flow.centre import TRIES
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus, RunReport
 from agent.state import KeptDue, Run, State
-from tests.support.push import PERSON, Resource, World, pull, until
+from tests.support.push import PERSON, Clock, Resource, World, pull, until
 from tests.support.worker_double import Chunk
 
 DUE = "2026-11-22T00:00:00Z"
@@ -241,6 +242,42 @@ async def test_a_word_for_a_repair_lets_no_read_delete(tmp_path: Path) -> None:
     assert modes(world) == ["full"]
 
 
+@pytest.mark.parametrize("kind", ["compare", "reconcile"])
+async def test_a_comparison_that_sends_nothing_ends_no_hold(
+    tmp_path: Path, kind: RunKind
+) -> None:
+    """Nobody has looked at the deletes yet: they are shown, and can be confirmed."""
+    world = await loaded(tmp_path, rows=5000)
+    script = world.scripts[PERSON]
+    script.chunks, script.found = (Chunk(1),), Compared(5000, 5000)
+    async with world.serving() as flow:
+        await pull(flow)
+        assert (await pull(flow, kind=kind)).state == "read"
+        assert flow.resource(PERSON).state == "held"
+    async with world.serving() as flow:
+        shown = flow.resource(PERSON)
+        assert shown.trouble is not None
+        assert (shown.state, shown.trouble.code) == ("held", "mass-delete")
+        done = await pull(flow, confirm_deletes=True)
+    assert (done.kind, done.delivered, done.deletes_confirmed) == ("full", True, 4999)
+
+
+async def test_a_repair_is_held_no_more_when_nothing_differs(
+    tmp_path: Path,
+) -> None:
+    """The rows are back: the next comparison says that there is nothing to confirm."""
+    world = await loaded(tmp_path)
+    script = world.scripts[PERSON]
+    script.found, script.gone = Compared(0, 3, extra=3), Gone(3, 3)
+    async with world.serving() as flow:
+        assert (await pull(flow, kind="reconcile")).state == "held"
+        script.found, script.gone = Compared(3, 3), None
+        assert (await pull(flow, kind="reconcile")).state == "read"
+        assert (await until(flow, lambda s: s.state == "idle")).trouble is None
+        with pytest.raises(NothingHeld):
+            await flow.request_pull(PERSON, kind="reconcile", confirm_deletes=True)
+
+
 async def test_a_confirmed_repair_still_writes_its_report(tmp_path: Path) -> None:
     """The word and the file are asked for together."""
     world = await loaded(tmp_path)
@@ -306,7 +343,7 @@ async def test_a_question_that_is_refused_for_good_is_not_asked_again(
         if done.successor is not None:
             after = await flow.wait(done.successor, delivered=True)
             assert (after.kind, after.delivered) == ("full", True)
-            assert flow.resource(PERSON).trouble is None
+            await until(flow, lambda s: s.state == "idle" and s.trouble is None)
 
 
 async def test_a_recalled_resource_is_not_read_for_a_comparison(tmp_path: Path) -> None:
@@ -324,13 +361,23 @@ async def test_a_recalled_resource_is_not_read_for_a_comparison(tmp_path: Path) 
 async def test_a_full_read_goes_before_a_comparison_that_waits(tmp_path: Path) -> None:
     """A person asks for it because the comparison does not get on."""
     world = await loaded(tmp_path)
-    world.scripts[PERSON].failures = [Failed("source-unreachable", "db")]
+    world.clock = Patient()
+    world.scripts[PERSON].failures = [Failed("source-login", "db")]
     async with world.serving() as flow:
         waits = (await pull(flow, kind="reconcile")).successor
         done = await pull(flow)
         assert waits is not None
         assert (await flow.look(waits)).state == "interrupted"
     assert (done.kind, done.delivered) == ("full", True)
+
+
+class Patient(Clock):
+    """A clock by which no long wait ever ends."""
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds >= 30:
+            await asyncio.Event().wait()
+        await super().sleep(seconds)
 
 
 async def test_with_nothing_loaded_there_is_nothing_to_ask(tmp_path: Path) -> None:
