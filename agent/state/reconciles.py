@@ -170,13 +170,14 @@ class Reconciles:
             return None if found is None else KeptRecall(*found)
 
     def begin_recall(self, stream: int, recall: KeptRecall) -> None:
-        """From now on the resource is recalled."""
+        """From now on the resource is recalled; what the centre counted is over."""
         with self._connection.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO recalls (stream, run, rows, at)"
                 " VALUES (?, ?, ?, ?)",
                 [stream, recall.run, recall.rows, recall.at],
             )
+            db.execute("DELETE FROM counts WHERE stream = ?", [stream])
 
     def prove_recall(self, stream: int, *, at: str) -> None:
         """The exchange signed that it has no rows of the resource."""

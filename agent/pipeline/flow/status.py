@@ -114,8 +114,8 @@ def _accounts(lane: Lane, ended: Run | None, sums: Adds) -> tuple[Account, ...]:
     state = lane.parts.state
     if ended is None:
         return ()
-    count = state.count(lane.stream_id)
     whole = state.last_whole(lane.stream_id)
+    count = None if whole is None else state.count(lane.stream_id)
     if count is not None:
         whole = state.run(count.run) or whole
     of_this = of_run(ended, sums(ended.id))

@@ -458,6 +458,38 @@ async def test_nothing_of_a_recalled_resource_is_read_until_it_is_resumed(
     assert not world.told(FrontierGone)
 
 
+async def test_whoever_ends_a_recall_has_everything_sent_at_once(
+    tmp_path: Path,
+) -> None:
+    """Until it is there nobody is told that the centre has it."""
+    world = await loaded(tmp_path)
+    async with world.serving() as flow:
+        await recalled(flow)
+        world.scripts[PERSON].hold = asyncio.Event()
+        flow.resume(PERSON)
+        shown = await until(flow, lambda s: s.state == "running")
+        assert (shown.complete_to, shown.last_success, shown.lag_s) == (None,) * 3
+        (account,) = (a for a in shown.accounts if a.name == "resource")
+        assert account.ok is None
+        world.scripts[PERSON].hold.set()
+        await until(flow, lambda s: s.state == "idle" and s.complete_to is not None)
+    assert modes(world) == ["full"] * 3  # the second one took everything
+
+
+async def test_a_recall_that_waits_is_not_made_once_it_is_ended(
+    tmp_path: Path,
+) -> None:
+    """A full read takes its place."""
+    world = await loaded(tmp_path)
+    async with world.serving() as flow:
+        await pull(flow, kind="recall")
+        waits = await flow.request_pull(PERSON, kind="recall", confirm_deletes=True)
+        flow.resume(PERSON)
+        done = await flow.wait(waits, delivered=True)
+    assert (done.kind, done.delivered) == ("full", True)
+    assert [job.mode for job in world.scripts[PERSON].jobs] == ["full", "full"]
+
+
 async def test_a_recall_that_the_exchange_forgot_is_made_again(tmp_path: Path) -> None:
     """A restored exchange has the rows again, and gets no others in a new epoch."""
     world = await loaded(tmp_path)
