@@ -485,7 +485,8 @@ async def test_a_recall_that_waits_is_not_made_once_it_is_ended(
         await pull(flow, kind="recall")
         waits = await flow.request_pull(PERSON, kind="recall", confirm_deletes=True)
         flow.resume(PERSON)
-        done = await flow.wait(waits, delivered=True)
+        async with asyncio.timeout(5):
+            done = await flow.wait(waits, delivered=True)
     assert (done.kind, done.delivered) == ("full", True)
     assert [job.mode for job in world.scripts[PERSON].jobs] == ["full", "full"]
 
