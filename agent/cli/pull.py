@@ -11,9 +11,8 @@ import typer
 from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
 from agent.cli.common.resources import complete_resource
-from agent.cli.common.waiting import ended
+from agent.cli.common.waiting import confirmed, ended
 from agent.local.client import LocalClient
-from agent.model.batch import ANY_NUMBER
 
 app = typer.Typer(add_completion=False)
 
@@ -123,20 +122,6 @@ def _prove(ask: Asked, client: LocalClient, resource: str) -> None:
                 "中心已签名证明该资源无数据。",
             )
         )
-
-
-def confirmed(ask: Asked, number: int) -> str:
-    """How many deletes were confirmed, for people."""
-    if number == ANY_NUMBER:
-        return ask.say(
-            "Deletes are confirmed without a limit, for this run only: the exchange"
-            " did not say how many.",
-            "已确认删除，仅限本次任务，不限数量（中心未告知数量）。",
-        )
-    return ask.say(
-        f"Confirmed: at most {number:,} keys may go.",
-        f"已确认：至多删除 {number:,} 个主键。",
-    )
 
 
 def _show(ask: Asked, body: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ import typer
 from agent.cli.common.context import asked
 from agent.cli.common.language import say
 from agent.cli.common.resources import complete_resource
-from agent.cli.common.waiting import ended
+from agent.cli.common.waiting import confirmed, ended
+from agent.errors import UsageFault
 
 app = typer.Typer(add_completion=False)
 
@@ -81,6 +82,8 @@ def reconcile(
     ] = False,
 ) -> None:
     """Ask for a comparison."""
+    if confirm_deletes and not repair:
+        raise UsageFault("--report-only deletes nothing: leave --confirm-deletes out")
     ask = asked(ctx)
     client = ask.client()
     kind = "reconcile" if repair else "compare"
@@ -91,6 +94,8 @@ def reconcile(
         "confirm_deletes": confirm_deletes,
     }
     body: dict[str, Any] = client.post("/v1/pull", asks)
+    if not ask.json and body["deletes_confirmed"] is not None:
+        print(confirmed(ask, body["deletes_confirmed"]))
     if wait:
         body = ended(ask, client, body["run"], resource)
     if ask.json:

@@ -345,6 +345,16 @@ class Diff:
         """Keys of the old state."""
         return 0 if self._old is None else len(self._old.hashes)
 
+    def has(self, rows: pa.RecordBatch) -> Chosen:
+        """Which keys of these rows stand in the old state; none is met thereby."""
+        hashes = self._keys.hashes(rows, self._salt)
+        if self._old is None:
+            return np.zeros(len(hashes), np.bool_)
+        order = np.argsort(hashes)
+        found = np.empty(len(hashes), np.bool_)
+        found[order] = self._old.look(hashes[order])[1]
+        return found
+
     def gone(self) -> int:
         """How many of them did not come."""
         return 0 if self._old is None else int((~self._old.seen).sum())

@@ -11,7 +11,8 @@ Rules (wire.md §3, Reconcile)
 3. A row that quality withheld is at the source: its key is not extra, and which version
    the centre keeps of it is no difference (``k`` of wire.md §2).
 4. Whether a missing or stale row is only *late*, which means that it changed after what
-   was sent last, is for who knows the source to say.
+   was sent last, is for who knows the source to say. An extra key is late that stands
+   in the digests of what was sent: the next increment deletes it, and forgets it.
 5. Memory: the centre's keys of one group of buckets, and the keys that differ. Where
    these are too many, the rest is left for the next run, and told.
 """
@@ -60,6 +61,24 @@ class Tally:
         self.bits = bits
         self.counts = [0] * (1 << bits)
         self._sums = [0] * (1 << bits)
+        self._withheld = [0] * (1 << bits)
+
+    def withhold(self, keys: Iterable[Key]) -> None:
+        """Count rows that quality withholds: they are at the source."""
+        for key in keys:
+            self._withheld[bucket(key, self.bits)] += 1
+
+    def at_least(self, counts: Sequence[int]) -> int:
+        """Keys of the centre that the source cannot have, whichever they are.
+
+        Args:
+            counts: rows of the centre by buckets.
+
+        Raises:
+            ValueError: they are of another number of bits.
+        """
+        met = zip(counts, self.counts, self._withheld, strict=True)
+        return sum(max(0, theirs - mine - held) for theirs, mine, held in met)
 
     def add(self, keys: Iterable[Key], digests: Iterable[int]) -> None:
         """Count rows by their keys and digests."""
@@ -133,6 +152,12 @@ class Found:
                 if key in among:
                     among.remove(key)
                     self.late.add(key)
+
+    def will_go(self, keys: Iterable[Key]) -> None:
+        """What is extra of these is late: who compares digests deletes it next."""
+        gone = self.extra.intersection(keys)
+        self.extra -= gone
+        self.late |= gone
 
 
 class Match:

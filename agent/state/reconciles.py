@@ -9,10 +9,19 @@ resource. What the exchange signed of it stays with its run.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from agent.model.job import Compared
+from agent.state import rows as row
 from agent.state.database import Connection
+from agent.state.records import Run, RunState
+
+_ALONE = "kind = 'compare'"
+_QUIET = (
+    "(kind = 'compare' OR kind = 'reconcile' AND state <> 'held')"
+    " AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.run = runs.id)"
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,30 @@ class Reconciles:
         """The newest comparison of a stream that came to an end, or None."""
         return self._kept("stream = ? ORDER BY rowid DESC LIMIT 1", stream)
 
+    def standing(self, stream: int, states: Sequence[RunState] = ()) -> Run | None:
+        """The newest run that says how a stream stands, of these states if any.
+
+        A comparison that sent nothing leaves everything as it was, also a hold: it is
+        passed over. Only a hold of a comparison ends with a later one.
+        """
+        found = self._newest(stream, states, _QUIET)
+        if found is not None and found.kind == "reconcile":
+            return self._newest(stream, states, _ALONE)
+        return found
+
+    def _newest(self, stream: int, states: Sequence[RunState], but: str) -> Run | None:
+        marks = ", ".join("?" * len(states))
+        wanted = f" AND state IN ({marks})" if states else ""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                # Only question marks and the constants below are put in.
+                f"SELECT * FROM runs WHERE stream = ?{wanted}"  # noqa: S608
+                f" AND NOT ({but}) ORDER BY rowid DESC LIMIT 1",
+                [stream, *states],
+            )
+            records = row.many(found)
+            return row.run(records[0]) if records else None
+
     def of(self, run: str) -> KeptComparison | None:
         """What a run found, or None."""
         return self._kept("run = ?", run)
@@ -137,13 +170,14 @@ class Reconciles:
             return None if found is None else KeptRecall(*found)
 
     def begin_recall(self, stream: int, recall: KeptRecall) -> None:
-        """From now on the resource is recalled."""
+        """From now on the resource is recalled; what the centre counted is over."""
         with self._connection.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO recalls (stream, run, rows, at)"
                 " VALUES (?, ?, ?, ?)",
                 [stream, recall.run, recall.rows, recall.at],
             )
+            db.execute("DELETE FROM counts WHERE stream = ?", [stream])
 
     def prove_recall(self, stream: int, *, at: str) -> None:
         """The exchange signed that it has no rows of the resource."""

@@ -536,15 +536,15 @@ class State:
             return row.run(records[0]) if records else None
 
     def last_whole(self, stream: int) -> Run | None:
-        """The newest run of a stream that has read the whole table, or None."""
+        """The newest run that has read the whole table, None after a recall."""
         with self._connection.transaction() as db:
             found = db.execute(
                 "SELECT * FROM runs WHERE stream = ? AND state = 'read'"
-                " AND kind IN ('full', 'diff') ORDER BY rowid DESC LIMIT 1",
+                " AND kind IN ('full', 'diff', 'recall') ORDER BY rowid DESC LIMIT 1",
                 [stream],
             )
-            records = row.many(found)
-            return row.run(records[0]) if records else None
+            runs = [row.run(r) for r in row.many(found)]
+            return next((run for run in runs if run.kind != "recall"), None)
 
     def unfinished_runs(self) -> tuple[Run, ...]:
         """Runs that were queued or reading when the process ended, oldest first."""
@@ -621,17 +621,19 @@ class State:
     # --- times ---------------------------------------------------------------------
 
     def complete(self, stream: int) -> Complete | None:
-        """Up to where the exchange has everything; None before its first snapshot."""
+        """Up to where the exchange has everything; None before that, or recalled."""
         with self._connection.transaction() as db:
             found = db.execute(
-                "SELECT r.as_of, b.settled_at FROM batches b"
+                "SELECT r.as_of, b.settled_at, r.kind FROM batches b"
                 " JOIN runs r ON r.id = b.run"
                 " WHERE b.stream = ? AND b.final = 1 AND b.state = 'loaded'"
-                " AND r.kind IN ('full', 'incremental', 'diff')"
+                " AND r.kind IN ('full', 'incremental', 'diff', 'recall')"
                 " ORDER BY b.epoch DESC, b.seq DESC LIMIT 1",
                 [stream],
             ).fetchone()
-            return None if found is None else Complete(found[0], str(found[1]))
+            if found is None or found[2] == "recall":
+                return None
+            return Complete(found[0], str(found[1]))
 
     def dues(self) -> tuple[KeptDue, ...]:
         """What is kept of all schedules."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.cli.common.context import Asked
 from agent.local.client import LocalClient
+from agent.model.batch import ANY_NUMBER
 
 POLL_S = 20
 """Seconds for which the daemon may hold one question about a run."""
@@ -34,3 +35,17 @@ def _show(ask: Asked, status: dict[str, Any]) -> None:
         from agent.cli.common.render import progress
 
         print(progress(ask, found["progress"]), file=sys.stderr)
+
+
+def confirmed(ask: Asked, number: int) -> str:
+    """How many deletes were confirmed, for people."""
+    if number == ANY_NUMBER:
+        return ask.say(
+            "Deletes are confirmed without a limit, for this run only: the exchange"
+            " did not say how many.",
+            "已确认删除，仅限本次任务，不限数量（中心未告知数量）。",
+        )
+    return ask.say(
+        f"Confirmed: at most {number:,} keys may go.",
+        f"已确认：至多删除 {number:,} 个主键。",
+    )

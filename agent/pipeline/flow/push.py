@@ -29,6 +29,7 @@ from agent.errors import (
     ProxyRefused,
     ResourceUnknown,
     RunUnknown,
+    UsageFault,
 )
 from agent.model.batch import ANY_NUMBER
 from agent.model.run import COMPARING, RunKind
@@ -405,7 +406,8 @@ class PushFlow:
             resource: code of the resource.
             confirm_deletes: let as many keys go as the newest held run said, or any
                 number where the exchange has rejected deletes that it counted itself.
-            kind: what to read; what waits already is read as it is.
+            kind: what to read; what waits already is read as it is, but for a
+                comparison, which a full read replaces.
             report: name of a file for the keys that differ, of kinds that compare.
 
         Raises:
@@ -413,14 +415,18 @@ class PushFlow:
             NothingHeld: there are no deletes to confirm.
             NothingLoaded: the exchange has nothing to compare with, or to recall.
             Busy: it is paused or recalled, or a run of it reads or is queued.
+            UsageFault: a comparison that repairs nothing deletes nothing.
         """
+        if kind == "compare" and confirm_deletes:
+            raise UsageFault("a comparison without a repair deletes nothing")
         lane = self._lane(resource)
         async with lane.turn:
             self._check_idle(lane, kind)
             if kind == "recall":
                 return await self._recall(lane, confirm_deletes=confirm_deletes)
-            if kind in COMPARING and not confirm_deletes:
-                return await self._compare(lane, kind, report)
+            if kind in COMPARING:
+                confirmed = await self._repair_agreed(lane) if confirm_deletes else None
+                return await self._compare(lane, kind, report, confirmed)
             return await self._ask(lane, confirm_deletes=confirm_deletes, kind=kind)
 
     def _check_idle(self, lane: Lane, kind: RunKind) -> None:
@@ -439,13 +445,26 @@ class PushFlow:
         if confirm_deletes:
             held, rows = await undivided(partial(reconcile.held_recall, lane))
             await reconcile.begin_recall(lane, held, rows)
-        await reconcile.make_way(lane)
+        await reconcile.make_way(lane, "recall")
         deaths.forgive(lane)
         run = await lane.want(deletes_confirmed=rows, kind="recall")
         lane.prod()
         return run
 
-    async def _compare(self, lane: Lane, kind: RunKind, report: str | None) -> str:
+    async def _repair_agreed(self, lane: Lane) -> int:
+        """How many deletes of a repair a person agrees to; a read's are not meant.
+
+        Raises:
+            NothingHeld: no repair waits for that.
+        """
+        confirmed, held = await undivided(partial(self._held_deletes, lane))
+        if held != "reconcile":
+            raise NothingHeld(f"{lane.resource}: no repair is held for its deletes")
+        return confirmed
+
+    async def _compare(
+        self, lane: Lane, kind: RunKind, report: str | None, confirmed: int | None
+    ) -> str:
         """Ask for a comparison, which is not begun beside another run."""
         await self._check_loaded(lane)
         if lane.wanted is not None and lane.wanted.kind != kind:
@@ -453,10 +472,7 @@ class PushFlow:
         if report is not None and lane.wanted is not None:
             raise Busy(f"a comparison of {lane.resource} is queued already")
         deaths.forgive(lane)
-        if lane.wanted is None:
-            await lane.want(kind=kind, report=report)
-        lane.prod()
-        return lane.wanted.run if lane.wanted else ""
+        return await self._put_down(lane, kind, confirmed, report)
 
     async def _check_loaded(self, lane: Lane) -> None:
         if not await self._loaded(lane):
@@ -466,10 +482,22 @@ class PushFlow:
         confirmed: int | None = None
         if confirm_deletes:
             confirmed, kind = await undivided(partial(self._held_deletes, lane))
+        if kind == "full" and lane.wanted is not None and lane.wanted.kind in COMPARING:
+            await reconcile.make_way(lane, kind)
         deaths.forgive(lane)
+        return await self._put_down(lane, kind, confirmed)
+
+    async def _put_down(
+        self,
+        lane: Lane,
+        kind: RunKind,
+        confirmed: int | None,
+        report: str | None = None,
+    ) -> str:
+        """A run that is wanted now, or the one that waits already; its id."""
         wanted = lane.wanted
         if wanted is None:
-            run = await lane.want(deletes_confirmed=confirmed, kind=kind)
+            run = await lane.want(deletes_confirmed=confirmed, kind=kind, report=report)
             lane.prod()
             return run
         agreed = wanted.deletes_confirmed if confirmed is None else confirmed
@@ -490,7 +518,7 @@ class PushFlow:
         if state.stream(lane.key).halt_code == MassDelete.code:
             # the exchange counted them and told no number
             return ANY_NUMBER, "full"
-        newest = state.last_run(lane.stream_id, ("held", "read"))
+        newest = state.reconciles.standing(lane.stream_id, ("held", "read"))
         recall = newest is not None and newest.kind == "recall"
         if newest is None or newest.keys_gone is None or recall:
             raise NothingHeld(f"{lane.resource}: no run is held for its deletes")

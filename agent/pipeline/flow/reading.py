@@ -34,7 +34,7 @@ from agent.errors import (
     WorkerDied,
     WorkerGivenUp,
 )
-from agent.model.run import COMPARING
+from agent.model.run import COMPARING, RunKind
 from agent.pipeline.flow import deaths, start
 from agent.pipeline.flow.lane import Again, Lane, Wanted, defect, why_halted
 from agent.pipeline.flow.run import Run
@@ -103,7 +103,7 @@ class Reading:
             return  # it waited for its slot, and another one is wanted by now
         lane.wanted = None
         lane.aborted = None
-        if wanted.kind not in COMPARING:
+        if _brings_all(wanted.kind, recalled=lane.recalled is not None):
             lane.reread = False
         lane.reading = asyncio.ensure_future(Run(lane, wanted).go())
         lane.changed()
@@ -188,7 +188,11 @@ class Reading:
             await self._in_full(wanted, error)
             return
         again, wait_s = None, None
-        if _repeats(error):
+        refused = start.refused_for_good(wanted.kind, error)
+        if refused is not None and lane.recalled is None:
+            # a word for a repair is none for the read that follows
+            again = Again(None, "full") if refused == "catalog-unknown" else None
+        elif _repeats(error):
             self._failures += 1
             wait_s = self._pause_s(error)
             on = start.goes_on(error)
@@ -223,6 +227,11 @@ async def _ended(task: asyncio.Task[None]) -> None:
         await asyncio.wait({task})
     if not task.cancelled():
         task.exception()
+
+
+def _brings_all(kind: RunKind, *, recalled: bool) -> bool:
+    """Whether a run gives the centre what it lost; of what is recalled: nothing."""
+    return kind not in COMPARING and (kind != "recall" or recalled)
 
 
 def _repeats(error: FepError) -> bool:

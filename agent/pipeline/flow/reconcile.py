@@ -12,7 +12,7 @@ Rules
    knows of, and all or nothing. A person agrees to the number that the centre signs;
    if there are more by then, the new number is asked about.
 4. From that word on nothing else of the resource is read, until it is resumed. The
-   frontier is forgotten: whoever resumes sends everything anew.
+   frontier is forgotten: whoever resumes sends everything anew, at once.
 5. After the receipt the centre is asked once more. Only its signed "no rows" proves
    the recall; that message is kept.
 """
@@ -36,11 +36,12 @@ from agent.model.job import Compared, Ended
 from agent.model.run import COMPARING
 from agent.pipeline.flow.centre import Centre, settled
 from agent.pipeline.flow.seams import undivided
-from agent.state import KeptComparison, KeptRecall
+from agent.state import KeptComparison, KeptRecall, RunEnd
 from agent.wire.batch import CatalogRef
 
 if TYPE_CHECKING:
     from agent.model.job import Job
+    from agent.model.run import RunKind
     from agent.pipeline.flow.lane import Lane, Wanted
 
 
@@ -177,15 +178,29 @@ async def begin_recall(lane: Lane, run: str, rows: int) -> None:
     lane.recalled = recall
 
 
-async def make_way(lane: Lane) -> None:
+async def make_way(lane: Lane, kind: RunKind) -> None:
     """A run that waits to be read, maybe for ever, is not what is wanted now."""
     waits, lane.wanted = lane.wanted, None
     if waits is not None:
-        error = Interrupted("a recall took its place")
+        error = Interrupted(f"a {kind} took its place")
         await lane.stop(waits.run, "interrupted", error)
 
 
 def end_recall(lane: Lane) -> None:
-    """The resource may be read again."""
-    lane.parts.state.reconciles.end_recall(lane.stream_id)
+    """The resource may be read again, and is, whatever else waits of it."""
+    if lane.recalled is None:
+        return
+    state, waits = lane.parts.state, lane.wanted
+    state.reconciles.end_recall(lane.stream_id)
     lane.recalled = None
+    if lane.reading is not None:
+        lane.reread = True
+        return
+    run = lane.new_run(None, "full")
+    if waits is None:
+        state.add_run(run)
+    else:
+        why = Interrupted("its recall was ended")
+        end = RunEnd("interrupted", why.code, why.detail, lane.stamp())
+        state.stop_run(waits.run, end, successor=run)
+    lane.take(run)

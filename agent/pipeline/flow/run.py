@@ -114,6 +114,8 @@ class Run:
 
         def prepared() -> Job:
             frontier = state.frontier(self._lane.stream_id)
+            if self._lane.recalled is not None:
+                frontier = None  # whatever the centre has, nothing is read in full
             ready = start.prepared(job, version, frontier, state.resume_point(run))
             base = start.basis(job, version)
             state.settle_run(run, kind=ready.mode, basis=base)

@@ -6,6 +6,7 @@ Rules
 1. Changes are read only from a frontier of the same table, columns and catalog.
    Without one, or where nobody can tell changes, all rows are read. Where the connector
    cannot, but the last run wrote down what it sent, rows are compared with that.
+   Neither can rows be compared with a centre whose table follows another catalog.
 2. A full read that was cut goes on after its last registered part, in the same
    snapshot. It counts as read when its first part was: what changed since, the next
    increment brings.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 from agent.errors import (
     ChainMoved,
     DigestsUnfit,
+    ExchangeRefused,
     FepError,
     FrontierLost,
     Interrupted,
@@ -58,6 +60,17 @@ GOES_ON = (
 """After these a read that was cut goes on where it was."""
 
 
+UNANSWERABLE = frozenset({"catalog-unknown", "too-large"})
+"""Refusals of the centre that a comparison would only meet again."""
+
+
+def refused_for_good(kind: RunKind, error: FepError) -> str | None:
+    """Why the centre will never answer a comparison, or None."""
+    if kind not in COMPARING or not isinstance(error, ExchangeRefused):
+        return None
+    return error.problem if error.problem in UNANSWERABLE else None
+
+
 def goes_on(error: FepError) -> bool:
     """Whether the place at which a read was cut is worth another try."""
     return isinstance(error, GOES_ON)
@@ -71,8 +84,11 @@ def basis(job: Job, version: int) -> str:
 
 def kind_of(wanted: RunKind, frontier: KeptFrontier | None, base: str) -> RunKind:
     """What can be read where a kind is wanted."""
-    if wanted in {"full", "recall"} or wanted in COMPARING:
+    if wanted in {"full", "recall"}:
         return wanted
+    if wanted in COMPARING:
+        moved = frontier is not None and frontier.basis != base
+        return "full" if moved else wanted
     if frontier is None or frontier.basis != base or frontier.method is None:
         return "full"
     if frontier.method == DIFF:

@@ -75,7 +75,7 @@ def resource_status(lane: Lane) -> report.ResourceStatus:
     waiting = report.Amount(*state.amount(stream.id, "waiting"))
     stored = report.Amount(*state.amount(stream.id, "stored"))
     receipts = state.receipts(stream.id, limit=1)
-    trouble = _trouble(lane, stream, newest)
+    trouble = _trouble(lane, stream)
     complete = None if lane.recalled is not None else state.complete(stream.id)
     return report.ResourceStatus(
         resource=lane.resource,
@@ -114,8 +114,8 @@ def _accounts(lane: Lane, ended: Run | None, sums: Adds) -> tuple[Account, ...]:
     state = lane.parts.state
     if ended is None:
         return ()
-    count = state.count(lane.stream_id)
     whole = state.last_whole(lane.stream_id)
+    count = None if whole is None else state.count(lane.stream_id)
     if count is not None:
         whole = state.run(count.run) or whole
     of_this = of_run(ended, sums(ended.id))
@@ -191,7 +191,7 @@ def _stream_status(lane: Lane, stream: Stream) -> report.StreamStatus:
     )
 
 
-def _trouble(lane: Lane, stream: Stream, newest: Run | None) -> report.Trouble | None:
+def _trouble(lane: Lane, stream: Stream) -> report.Trouble | None:
     """The worst that is known: a halt, the disk, then reading, then sending."""
     if stream.halt_code is not None:
         why = why_halted(stream)
@@ -203,6 +203,7 @@ def _trouble(lane: Lane, stream: Stream, newest: Run | None) -> report.Trouble |
         return report.Trouble(error.code, error.detail, lane.deaths.at, None)
     if lane.read_trouble is not None:
         return lane.read_trouble
+    newest = lane.parts.state.reconciles.standing(stream.id)
     if newest is not None and newest.state in {"held", "failed"} and newest.code:
         return report.Trouble(
             newest.code, newest.detail or "", newest.ended_at or "", None

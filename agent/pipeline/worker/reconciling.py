@@ -10,9 +10,12 @@ Rules
 2. Rows are checked as those that are sent are, and canonical as they are. What quality
    withholds is counted, and not put into the quarantine once more.
 3. What changed since the last read is late, not wrong: the next increment brings it.
-   The connector's changes since the frontier tell it, or the digests of what was sent.
+   The connector's changes since the frontier tell it, or the digests of what was sent;
+   these also tell which deletes are theirs: they must not be sent without them.
 4. What was found is told, and how many deletes a repair would bring, before one row is
-   packed. Keys go into no message; if asked for, into a file that only we may read.
+   packed: where buckets were left, as many as there must be in all of them, so that
+   no number of runs deletes more than a person saw. Keys go into no message; if asked
+   for, into a file that only we may read.
 5. A row that was made again after the snapshot comes with the next increment, which is
    sealed after the repair.
 """
@@ -25,7 +28,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,8 +88,8 @@ def repaired(ground: Ground, *, bounds: Bounds = USUAL) -> Iterator[Load]:
     """
     comparison = _Comparison(ground, bounds)
     found = comparison.go()
-    if found.extra:
-        ground.tell(Gone(len(found.extra), comparison.centre))
+    if gone := comparison.gone:
+        ground.tell(Gone(gone, comparison.centre))
     again = found.missing | found.stale
     yield comparison.unsent(len(again))
     if again:
@@ -116,7 +119,7 @@ class _Comparison:
         self._keys: Sequence[Item] = tuple(i for i in ground.items if i.key)
         self._met = _Counts()
         self._found = Found()
-        self._left = 0
+        self._left = self._at_least = 0
         self._told_by: Literal["frontier", "digests"] | None = None
 
     @property
@@ -124,9 +127,16 @@ class _Comparison:
         """Rows of the centre."""
         return sum(self._counts)
 
+    @property
+    def gone(self) -> int:
+        """Deletes that there are; with buckets left, also those that must be there."""
+        known = len(self._found.extra)
+        return max(known, self._at_least) if self._left else known
+
     def go(self) -> Found:
         """Compare, tell what was found, and write the report if there is to be one."""
         tally = self._tally()
+        self._at_least = tally.at_least(self._counts)
         differing = tally.differing(self._counts, self._sums)
         passes = list(
             differences.groups(differing, self._counts, rows=self._bounds.group_rows)
@@ -136,8 +146,7 @@ class _Comparison:
                 self._left = sum(map(len, passes[number:]))
                 break
             self._match(group, tally.bits)
-        if self._found.missing or self._found.stale:
-            self._told_by = self._find_late()
+        self._told_by = self._find_late()
         found = self._found
         self._ground.tell(
             Compared(
@@ -162,6 +171,8 @@ class _Comparison:
         met = self._met
         for load in self._loads(self._ground.check):
             sent = _sent(load.rows)
+            if sent.num_rows < load.rows.num_rows:
+                tally.withhold(key_frames(_withheld(load.rows), self._ground.items))
             tally.add(key_frames(sent, self._ground.items), self._digests(sent))
             met.read += load.read
             met.sent += sent.num_rows
@@ -194,19 +205,25 @@ class _Comparison:
         match.end()
 
     def _find_late(self) -> Literal["frontier", "digests"] | None:
-        """Which missing or stale rows changed since the last read, and who says so."""
-        job = self._ground.job
+        """Which differences the next increment brings, and who says so."""
+        job, found = self._ground.job, self._found
+        again = bool(found.missing or found.stale)
         if job.since is not None:
+            if not again:
+                return None
             try:
                 self._found.are_late(list(self._changed(job.since)))
             except FrontierLost:
                 return None
             return "frontier"
         known = None if job.states is None else job.states.known
-        if known is None or not Path(known).exists():
+        if known is None or not Path(known).exists() or not (again or found.extra):
             return None
         try:
-            self._found.are_late(list(self._unlike(Path(known))))
+            if again:
+                found.are_late(list(self._unlike(Path(known))))
+            if found.extra:
+                found.will_go(list(self._kept(Path(known))))
         except (StateUnfit, KeyClash):
             return None
         return "digests"
@@ -227,6 +244,17 @@ class _Comparison:
         with Diff(items, old=known, folder=folder, salt=SALT) as diff:
             for rows, _ in self._chosen(some.__contains__):
                 yield from key_frames(diff.changes(_sent(rows)), items)
+
+    def _kept(self, known: Path) -> Iterator[Key]:
+        """Extra keys that were sent last: the next run misses them, too.
+
+        A delete of ours would not reach what is kept. If the row came back as it was,
+        it would look as if it had been sent.
+        """
+        items, folder = self._ground.items, known.parent
+        with Diff(items, old=known, folder=folder, salt=SALT) as diff:
+            for keys, rows in _deleted(self._found.extra, items, PIECE_ROWS):
+                yield from compress(keys, diff.has(rows))
 
     def unsent(self, again: int) -> Load:
         """All source rows but those that are sent again, counted."""
@@ -276,12 +304,25 @@ def _sent(rows: pa.RecordBatch) -> pa.RecordBatch:
     return rows.filter(pc.equal(rows.column(OP), pa.scalar("u")))
 
 
+def _withheld(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The others."""
+    return rows.filter(pc.not_equal(rows.column(OP), pa.scalar("u")))
+
+
 def _deletes(extra: Iterable[Key], ground: Ground) -> Iterator[Load]:
-    items = tuple(i for i in ground.items if i.key)
-    rest = iter(sorted(extra))
-    while keys := list(islice(rest, min(PIECE_ROWS, ground.job.max_rows_per_batch))):
-        rows = deleted_rows(key_columns(keys, items), len(keys), ground.items)
+    most = min(PIECE_ROWS, ground.job.max_rows_per_batch)
+    for _, rows in _deleted(extra, ground.items, most):
         yield Load(rows, 0, None)
+
+
+def _deleted(
+    keys: Iterable[Key], items: Sequence[Item], most: int
+) -> Iterator[tuple[list[Key], pa.RecordBatch]]:
+    """Keys in order, and a ``d`` row for each, so many at a time."""
+    of_keys = tuple(i for i in items if i.key)
+    rest = iter(sorted(keys))
+    while some := list(islice(rest, most)):
+        yield some, deleted_rows(key_columns(some, of_keys), len(some), items)
 
 
 def _write_report(path: Path, found: Found, items: int) -> None:

@@ -18,8 +18,10 @@ from agent.state import (
     ALL,
     Catalog,
     Complete,
+    Count,
     Epoch,
     KeptDue,
+    KeptRecall,
     NewBatch,
     NewReceipt,
     Run,
@@ -366,6 +368,25 @@ def test_complete_is_what_the_exchange_has_loaded(state: State) -> None:
     register(state, 1, run="run-2")
     state.keep_receipt(1, replace(receipt, seq=2), at="2026-11-21T14:00:00Z")
     assert state.complete(1) == Complete(as_of=NOON, at=LATER)
+
+
+def test_nothing_is_complete_after_a_recall(state: State) -> None:
+    """Neither the old snapshot, nor what was counted of it, says what is there."""
+    register(state, 1)
+    receipt = NewReceipt(1, 1, "loaded", None, Rows(3, 0, 1), NOON, "jws")
+    state.keep_receipt(1, receipt, at=LATER)
+    totals = RunTotals(Rows(3, 0, 0), Quality(3, 0, 0), {}, {})
+    (whole,) = state.unfinished_runs()
+    state.end_run(whole.id, totals, at=NOON)
+    state.keep_count(1, Count(whole.id, 3, NOON))
+    assert state.last_whole(1) is not None
+    state.add_run(Run("run-2", 1, "queued", None, NOON, kind="recall"))
+    state.reconciles.begin_recall(1, KeptRecall("run-2", 3, NOON))
+    assert state.count(1) is None
+    register(state, 1, run="run-2")
+    state.end_run("run-2", totals, at=NOON)
+    state.keep_receipt(1, replace(receipt, seq=2), at=LATER)
+    assert (state.complete(1), state.last_whole(1)) == (None, None)
 
 
 def test_a_forgotten_moment_is_gone(state: State) -> None:

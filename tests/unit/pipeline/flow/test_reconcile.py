@@ -22,13 +22,15 @@ from agent.errors import (
     NothingHeld,
     NothingLoaded,
     SpoolWriteFailed,
+    UsageFault,
 )
 from agent.model.job import Compared, Failed, Gone, Way
+from agent.model.run import RunKind
 from agent.pipeline.flow.centre import TRIES
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus, RunReport
 from agent.state import KeptDue, Run, State
-from tests.support.push import PERSON, Resource, World, pull, until
+from tests.support.push import PERSON, Clock, Resource, World, pull, until
 from tests.support.worker_double import Chunk
 
 DUE = "2026-11-22T00:00:00Z"
@@ -227,6 +229,73 @@ async def test_a_repair_that_deletes_much_is_held_and_can_be_confirmed(
     assert (done.kind, done.delivered, done.deletes_confirmed) == ("reconcile", True, 3)
 
 
+async def test_a_word_for_a_repair_lets_no_read_delete(tmp_path: Path) -> None:
+    """A full read is held for deletes of its own: neither comparison may confirm it."""
+    world = await loaded(tmp_path, rows=5000)
+    script = world.scripts[PERSON]
+    script.chunks = (Chunk(1),)
+    async with world.serving() as flow:
+        assert (await pull(flow)).code == "mass-delete"
+        with pytest.raises(NothingHeld):
+            await flow.request_pull(PERSON, kind="reconcile", confirm_deletes=True)
+        with pytest.raises(UsageFault):
+            await flow.request_pull(PERSON, kind="compare", confirm_deletes=True)
+    assert modes(world) == ["full"]
+
+
+@pytest.mark.parametrize("kind", ["compare", "reconcile"])
+async def test_a_comparison_that_sends_nothing_ends_no_hold(
+    tmp_path: Path, kind: RunKind
+) -> None:
+    """Nobody has looked at the deletes yet: they are shown, and can be confirmed."""
+    world = await loaded(tmp_path, rows=5000)
+    script = world.scripts[PERSON]
+    script.chunks, script.found = (Chunk(1),), Compared(5000, 5000)
+    async with world.serving() as flow:
+        await pull(flow)
+        assert (await pull(flow, kind=kind)).state == "read"
+        assert flow.resource(PERSON).state == "held"
+    async with world.serving() as flow:
+        shown = flow.resource(PERSON)
+        assert shown.trouble is not None
+        assert (shown.state, shown.trouble.code) == ("held", "mass-delete")
+        done = await pull(flow, confirm_deletes=True)
+    assert (done.kind, done.delivered, done.deletes_confirmed) == ("full", True, 4999)
+
+
+async def test_a_repair_is_held_no_more_when_nothing_differs(
+    tmp_path: Path,
+) -> None:
+    """The rows are back: the next comparison says that there is nothing to confirm."""
+    world = await loaded(tmp_path)
+    script = world.scripts[PERSON]
+    script.found, script.gone = Compared(0, 3, extra=3), Gone(3, 3)
+    async with world.serving() as flow:
+        assert (await pull(flow, kind="reconcile")).state == "held"
+        script.found, script.gone = Compared(3, 3), None
+        assert (await pull(flow, kind="reconcile")).state == "read"
+        assert (await until(flow, lambda s: s.state == "idle")).trouble is None
+        with pytest.raises(NothingHeld):
+            await flow.request_pull(PERSON, kind="reconcile", confirm_deletes=True)
+
+
+async def test_a_confirmed_repair_still_writes_its_report(tmp_path: Path) -> None:
+    """The word and the file are asked for together."""
+    world = await loaded(tmp_path)
+    world.reports = tmp_path / "reports"
+    script = world.scripts[PERSON]
+    script.found, script.gone = Compared(0, 3, extra=3), Gone(3, 3)
+    script.repairs = (Chunk(1),)
+    async with world.serving() as flow:
+        await pull(flow, kind="reconcile")
+        run = await flow.request_pull(
+            PERSON, kind="reconcile", confirm_deletes=True, report="keys.jsonl"
+        )
+        done = await flow.wait(run, delivered=True)
+    assert (done.kind, done.deletes_confirmed) == ("reconcile", 3)
+    assert script.jobs[-1].report == str(world.reports / "keys.jsonl")
+
+
 async def test_a_report_goes_to_our_own_folder_and_survives_a_repetition(
     tmp_path: Path,
 ) -> None:
@@ -247,6 +316,69 @@ async def test_a_report_goes_to_our_own_folder_and_survives_a_repetition(
                 flow.resume()
     assert done.state == "read"
     assert {j.report for j in script.jobs[1:]} == {str(world.reports / "keys.jsonl")}
+
+
+async def test_after_a_change_of_the_catalog_everything_is_read(tmp_path: Path) -> None:
+    """The centre's table follows the old one: there is nothing to compare with."""
+    world = await loaded(tmp_path)
+    world.resources = (Resource(PERSON, version=2),)
+    async with world.serving() as flow:
+        done = await pull(flow, kind="reconcile")
+    assert (done.kind, done.state, done.delivered) == ("full", "read", True)
+    assert modes(world) == ["full", "full"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "follows"), [("catalog-unknown", "full"), ("too-large", None)]
+)
+async def test_a_question_that_is_refused_for_good_is_not_asked_again(
+    tmp_path: Path, problem: str, follows: str | None
+) -> None:
+    """It would be in the way of everything else of the resource."""
+    world = await loaded(tmp_path)
+    world.exchange.fail("reconcile", ExchangeRefused("no", problem=problem))
+    async with world.serving() as flow:
+        done = await pull(flow, kind="reconcile")
+        assert (done.state, done.code) == ("failed", "exchange-refused")
+        assert (done.successor is None) == (follows is None)
+        if done.successor is not None:
+            after = await flow.wait(done.successor, delivered=True)
+            assert (after.kind, after.delivered) == ("full", True)
+            await until(flow, lambda s: s.state == "idle" and s.trouble is None)
+
+
+async def test_a_recalled_resource_is_not_read_for_a_comparison(tmp_path: Path) -> None:
+    """Though its document changed meanwhile, and nothing of it is gone yet."""
+    world = await loaded(tmp_path)
+    world.resources = (Resource(PERSON, version=2),)
+    async with world.serving() as flow:
+        await pull(flow, kind="recall")
+        world.exchange.rows[PERSON] |= {9: digest_text(9)}
+        assert (await pull(flow, kind="recall", confirm_deletes=True)).state == "held"
+        await pull(flow, kind="compare")
+    assert modes(world) == ["full"]
+
+
+async def test_a_full_read_goes_before_a_comparison_that_waits(tmp_path: Path) -> None:
+    """A person asks for it because the comparison does not get on."""
+    world = await loaded(tmp_path)
+    world.clock = Patient()
+    world.scripts[PERSON].failures = [Failed("source-login", "db")]
+    async with world.serving() as flow:
+        waits = (await pull(flow, kind="reconcile")).successor
+        done = await pull(flow)
+        assert waits is not None
+        assert (await flow.look(waits)).state == "interrupted"
+    assert (done.kind, done.delivered) == ("full", True)
+
+
+class Patient(Clock):
+    """A clock by which no long wait ever ends."""
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds >= 30:
+            await asyncio.Event().wait()
+        await super().sleep(seconds)
 
 
 async def test_with_nothing_loaded_there_is_nothing_to_ask(tmp_path: Path) -> None:
@@ -325,6 +457,39 @@ async def test_nothing_of_a_recalled_resource_is_read_until_it_is_resumed(
         assert flow.resource(PERSON).recalled is None
         assert (await pull(flow, kind="incremental")).kind == "full"
     assert not world.told(FrontierGone)
+
+
+async def test_whoever_ends_a_recall_has_everything_sent_at_once(
+    tmp_path: Path,
+) -> None:
+    """Until it is there nobody is told that the centre has it."""
+    world = await loaded(tmp_path)
+    async with world.serving() as flow:
+        await recalled(flow)
+        world.scripts[PERSON].hold = asyncio.Event()
+        flow.resume(PERSON)
+        shown = await until(flow, lambda s: s.state == "running")
+        assert (shown.complete_to, shown.last_success, shown.lag_s) == (None,) * 3
+        (account,) = (a for a in shown.accounts if a.name == "resource")
+        assert account.ok is None
+        world.scripts[PERSON].hold.set()
+        await until(flow, lambda s: s.state == "idle" and s.complete_to is not None)
+    assert modes(world) == ["full"] * 3  # the second one took everything
+
+
+async def test_a_recall_that_waits_is_not_made_once_it_is_ended(
+    tmp_path: Path,
+) -> None:
+    """A full read takes its place."""
+    world = await loaded(tmp_path)
+    async with world.serving() as flow:
+        await pull(flow, kind="recall")
+        waits = await flow.request_pull(PERSON, kind="recall", confirm_deletes=True)
+        flow.resume(PERSON)
+        async with asyncio.timeout(5):
+            done = await flow.wait(waits, delivered=True)
+    assert (done.kind, done.delivered) == ("full", True)
+    assert [job.mode for job in world.scripts[PERSON].jobs] == ["full", "full"]
 
 
 async def test_a_recall_that_the_exchange_forgot_is_made_again(tmp_path: Path) -> None:

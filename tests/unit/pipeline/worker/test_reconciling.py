@@ -209,14 +209,8 @@ def test_with_a_lost_frontier_nobody_can_tell_what_is_late(tmp_path: Path) -> No
 
 def test_digests_of_what_was_sent_tell_what_is_late(tmp_path: Path) -> None:
     """A row that is as it was sent was changed at the centre, another at the source."""
-    before = tmp_path / "before.diff"
     sent = rows_of(10, names={"7": "以前"})
-    with Diff(ALL, old=None, folder=tmp_path, salt=bytes(8)) as diff:
-        values = [
-            dict(zip([i.name for i in ALL], r, strict=True)) for r in sent.values()
-        ]
-        diff.changes(_batch([v | {"_op": "u"} for v in values]))
-        diff.finish(before)
+    before = kept(tmp_path, sent)
     keys = sorted(sent)
     theirs = sent | {keys[2]: altered(sent[keys[2]])}
     centre = Centre(tmp_path, theirs)
@@ -226,6 +220,31 @@ def test_digests_of_what_was_sent_tell_what_is_late(tmp_path: Path) -> None:
     (found,) = centre.told(Compared)
     assert found == Compared(10, 10, stale=1, late=1, told_by="digests")
     assert not (tmp_path / "fresh.diff").exists()
+
+
+def test_a_delete_that_the_next_diff_tells_is_left_to_it(tmp_path: Path) -> None:
+    """What is kept must follow: else a row that is back never came back there."""
+    here, gone = rows_of(10), {"x1": ("x1", "谁", 1)}
+    before = kept(tmp_path, here | gone)
+    centre = Centre(tmp_path, here | gone | {"x2": ("x2", None, None)})
+    states = States(str(tmp_path / "fresh.diff"), str(before))
+    ended = centre.run("reconcile", {"rows": 10}, states=states)
+    assert isinstance(ended, Ended), ended
+    (found,) = centre.told(Compared)
+    assert found == Compared(10, 12, extra=1, late=1, told_by="digests")
+    assert centre.told(Gone) == [Gone(1, 12)]
+    assert ended.rows == Rows(0, 1, 0)
+
+
+def kept(folder: Path, rows: Mapping[str, Row]) -> Path:
+    """What a run that sent these rows keeps of them."""
+    path = folder / "before.diff"
+    names = [i.name for i in ALL]
+    values = [dict(zip(names, r, strict=True)) | {"_op": "u"} for r in rows.values()]
+    with Diff(ALL, old=None, folder=folder, salt=bytes(8)) as diff:
+        diff.changes(_batch(values))
+        diff.finish(path)
+    return path
 
 
 def test_a_report_holds_the_keys_and_only_we_may_read_it(tmp_path: Path) -> None:
@@ -318,7 +337,51 @@ def test_every_row_is_in_exactly_one_class(
 def test_too_many_differences_are_left_and_told(tmp_path: Path) -> None:
     """Memory is bounded; the next run goes on."""
     centre = Centre(tmp_path, {k: altered(r) for k, r in rows_of(40).items()})
-    work = centre.job("reconcile", {"rows": 40})
+    few = Bounds(group_rows=1, most=2)
+    sent = repair(centre, {"rows": 40}, few)
+    (found,) = centre.told(Compared)
+    assert found.stale == sent
+    assert 2 < found.stale < 40
+    assert 0 < found.left < 1 << BITS
+    assert not found.clean
+    assert not centre.told(Gone)
+
+
+def test_the_brake_knows_the_deletes_of_buckets_that_were_left(tmp_path: Path) -> None:
+    """Else each run would delete a little, and nobody would be asked."""
+    extra = {f"x{n}": (f"x{n}", None, n) for n in range(60)}
+    centre = Centre(tmp_path, rows_of(10) | extra)
+    few = Bounds(group_rows=1, most=2)
+    sent = repair(centre, {"rows": 10, "names": {"1": "keep"}}, few)
+    (found,) = centre.told(Compared)
+    assert sent == found.extra < 60
+    assert found.left
+    assert centre.told(Gone) == [Gone(60, 70)]
+
+
+def test_deletes_are_told_though_other_differences_filled_the_memory(
+    tmp_path: Path,
+) -> None:
+    """Those of the buckets that nobody looked into."""
+    theirs = {k: altered(r) for k, r in rows_of(40).items()}
+    extra = {f"x{n}": (f"x{n}", None, n) for n in range(200)}
+    late = {n: r for n, r in extra.items() if bucket_of(tmp_path, n, r) > 0}
+    centre = Centre(tmp_path, theirs | late)
+    repair(centre, {"rows": 40}, Bounds(group_rows=1, most=0))
+    (found,) = centre.told(Compared)
+    assert found.extra == 0
+    assert centre.told(Gone) == [Gone(len(late), 40 + len(late))]
+
+
+def bucket_of(folder: Path, name: str, row: Row) -> int:
+    """Where a row of the centre stands."""
+    ((_, key, _),) = Centre(folder, {name: row}).rows
+    return bucket(key, BITS)
+
+
+def repair(centre: Centre, source: Mapping[str, Any], bounds: Bounds) -> int:
+    """Rows that a repair within these bounds sends."""
+    work = centre.job("reconcile", source)
 
     def sifted(piece: Piece) -> Load:
         return Load(FakeSieve(work).sift(piece.rows).rows, piece.rows.num_rows, None)
@@ -329,14 +392,8 @@ def test_too_many_differences_are_left_and_told(tmp_path: Path) -> None:
         assert isinstance(answer, CentreKeys)
         return answer
 
-    with reading(centre.connector, work) as source:
+    with reading(centre.connector, work) as source_read:
         ground = Ground(
-            work, source, sifted, centre.heard.append, asked, lambda: sifted, int
+            work, source_read, sifted, centre.heard.append, asked, lambda: sifted, int
         )
-        few = Bounds(group_rows=1, most=2)
-        sent = sum(load.rows.num_rows for load in repaired(ground, bounds=few))
-    (found,) = centre.told(Compared)
-    assert found.stale == sent
-    assert 2 < found.stale < 40
-    assert 0 < found.left < 1 << BITS
-    assert not found.clean
+        return sum(load.rows.num_rows for load in repaired(ground, bounds=bounds))
