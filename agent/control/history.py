@@ -25,11 +25,18 @@ Rules (wire.md §1, Keys)
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from agent.crypto.jose import PublicKey, Unverified, split, verify
-from agent.errors import BadSignature, FepError, KeyRevoked, UnknownKey
+from agent.errors import (
+    BadSignature,
+    FepError,
+    KeyRevoked,
+    MalformedMessage,
+    UnknownKey,
+)
 from agent.wire import directory as wire
 from agent.wire.directory import Directory
 from agent.wire.grammar import parse_time
@@ -99,10 +106,9 @@ class History:
         if kid in self.strays:
             raise UnknownKey(f"directory: later ones have no receipt key {kid}")
         for one in self.directories:
-            for entry in one.exchange.exchanges:
-                for key, _ in entry.keys if entry.aud == aud else ():
-                    if key.kid == kid and key.purpose == "receipt":
-                        return key
+            for key in _receipt_keys(one, aud):
+                if key.kid == kid:
+                    return key
         raise UnknownKey(f"directory: {aud} has no receipt key {kid}")
 
     def ended(self, aud: str, kid: str, at: datetime | None) -> bool:
@@ -160,31 +166,71 @@ def trusted(
         aud: the exchange; None: the one that has the pinned key.
         kid: pinned thumbprint of its receipt key.
     """
+    kept = tuple(texts)
     faults: list[str | None] = []
-    waiting: list[tuple[int, Unverified, Directory]] = []
-    for i, text in enumerate(texts):
+    waiting: dict[int, str] = {}
+    for i, text in enumerate(kept):
         try:
-            message = split(text, cap=wire.CAP)
-            waiting.append((i, message, wire.parse(message.payload)))
-            faults.append(f"signed by {message.kid}, for which nothing vouches")
+            waiting[i] = split(text, cap=wire.CAP).kid
+            faults.append(f"signed by {waiting[i]}, for which nothing vouches")
         except FepError as e:
             faults.append(f"{e.code}: {e.detail}")
-    counted: list[Directory] = []
-    signers: list[str] = []
+    found = _Counted(aud, kid)
     seen = -1
-    while seen != len(counted):
-        seen = len(counted)
-        for i, message, claimed in waiting:
-            if faults[i] is None:
-                continue
-            by = _signer(message, claimed, counted, aud=aud, kid=kid)
-            if by is not None and _verified(message, by):
-                faults[i] = None
-                counted.append(claimed)
-                signers.append(message.kid)
-                aud = aud or _of(claimed, kid)
-    signed = tuple(zip(counted, signers, strict=True))
-    return _judged(signed, aud=aud or "", kid=kid), tuple(faults)
+    while seen != len(waiting):
+        seen = len(waiting)
+        for i in [i for i, by in waiting.items() if by == kid or by in found.keys]:
+            with suppress(UnknownKey):  # another one may have it
+                faults[i] = found.fault(kept[i])
+                del waiting[i]
+    return _judged(tuple(found.signed), aud=found.aud or "", kid=kid), tuple(faults)
+
+
+@dataclass
+class _Counted:
+    """Directories that count so far; of others nothing is kept, however large.
+
+    Args:
+        aud: the exchange, once it is known.
+        kid: pinned thumbprint.
+        keys: receipt keys of the exchange, whoever was revoked.
+        signed: the directories, each with the kid of its signer.
+        digests: message digests of them.
+    """
+
+    aud: str | None
+    kid: str
+    keys: dict[str, PublicKey] = field(default_factory=dict)
+    signed: list[tuple[Directory, str]] = field(default_factory=list)
+    digests: set[str] = field(default_factory=set)
+
+    def fault(self, text: bytes) -> str | None:
+        """Count one; None, or why it does not count.
+
+        Raises:
+            UnknownKey: its key is not known.
+        """
+        try:
+            self._count(split(text, cap=wire.CAP))
+        except (BadSignature, MalformedMessage) as e:
+            return f"{e.code}: {e.detail}"
+        return None
+
+    def _count(self, message: Unverified) -> None:
+        key = self.keys.get(message.kid)
+        if key is None:
+            # The pinned key is found in the directory itself, by its thumbprint.
+            claimed = wire.parse(message.payload)
+            aud = self.aud or _of(claimed, self.kid)
+            key = History((claimed,)).receipt_key(aud or "", message.kid)
+        verify(message, key, typ=wire.TYP)
+        if message.digest in self.digests:
+            return
+        one = wire.parse(message.payload)
+        self.digests.add(message.digest)
+        self.signed.append((one, message.kid))
+        self.aud = self.aud or _of(one, self.kid)
+        self.keys.update({k.kid: k for k in _receipt_keys(one, self.aud)})
 
 
 _Signed = tuple[tuple[Directory, str], ...]
@@ -244,36 +290,18 @@ def _strays(
 
 
 def _receipt_kids(one: Directory, aud: str) -> frozenset[str]:
-    return frozenset(
-        key.kid
-        for entry in one.exchange.exchanges
-        for key, _ in (entry.keys if entry.aud == aud else ())
-        if key.purpose == "receipt"
-    )
+    return frozenset(key.kid for key in _receipt_keys(one, aud))
+
+
+def _receipt_keys(one: Directory, aud: str | None) -> Iterator[PublicKey]:
+    for entry in one.exchange.exchanges:
+        for key, _ in entry.keys if entry.aud == aud else ():
+            if key.purpose == "receipt":
+                yield key
 
 
 def _newest_first(found: Iterable[Directory]) -> tuple[Directory, ...]:
     return tuple(sorted(found, key=lambda one: one.iat, reverse=True))
-
-
-def _signer(
-    message: Unverified,
-    claimed: Directory,
-    counted: list[Directory],
-    *,
-    aud: str | None,
-    kid: str,
-) -> PublicKey | None:
-    """The key that may have signed a directory; whether it was revoked comes later."""
-    mine = aud or _of(claimed, kid)
-    if mine is None:
-        return None
-    # The pinned key is found in the directory itself, by its thumbprint.
-    pool = (*counted, claimed) if message.kid == kid else tuple(counted)
-    try:
-        return History(pool).receipt_key(mine, message.kid)
-    except UnknownKey:
-        return None
 
 
 def _of(claimed: Directory, kid: str) -> str | None:
@@ -282,11 +310,3 @@ def _of(claimed: Directory, kid: str) -> str | None:
         if any(k.kid == kid and k.purpose == "receipt" for k, _ in entry.keys):
             return entry.aud
     return None
-
-
-def _verified(message: Unverified, key: PublicKey) -> bool:
-    try:
-        verify(message, key, typ=wire.TYP)
-    except BadSignature:
-        return False
-    return True

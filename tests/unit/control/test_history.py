@@ -56,6 +56,12 @@ def test_a_strangers_directory_does_not_count_and_says_why() -> None:
     assert "malformed" in str(faults[2])
 
 
+def test_the_same_text_many_times_counts_once() -> None:
+    """Copies cost a signature each, and no memory."""
+    keys = Rotations()
+    assert len(counted(keys, *[keys.signed(2026)] * 9).directories) == 1
+
+
 def test_another_key_under_the_pinned_kid_does_not_count() -> None:
     """A kid is a thumbprint: what does not verify by that key is nobody's."""
     keys = Rotations()
