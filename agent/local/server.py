@@ -425,11 +425,18 @@ class _SpoolRoutes:
     def __init__(self, people: People) -> None:
         self._people = people
         self._desk = people.spool
+        self._next: dict[tuple[int, str], Place] = {}
 
     async def receipts(self, request: web.Request) -> web.Response:
         resource = _needed(request.query.get("resource"), "resource")
-        since = request.query.get("since")
-        found = await self._desk.receipts(resource, since=since, after=_after(request))
+        since, after = request.query.get("since"), _after(request)
+        who = peer_uid(request), resource
+        # Put down once, not at every page; who begins in the middle begins, too.
+        if self._next.pop(who, None) != after:
+            await _recorded(self._people, request, "spool export", resource)
+        found = await self._desk.receipts(resource, since=since, after=after)
+        if found["next"] is not None:
+            self._next[who] = found["next"]
         return _json(found)
 
     async def resources(self, _request: web.Request) -> web.Response:

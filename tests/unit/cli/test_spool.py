@@ -224,6 +224,7 @@ def test_a_pack_is_written_once_and_verifies(
     said = fep("spool", "export", file)
     assert said.code == 0, said.err
     assert "2 receipts" in said.out
+    assert spool.told == ["spool export"]
     assert fep("spool", "export", file).code == 2
     good = fep("verify", file, "--kid", spool.keys.x.public.kid)
     assert good.code == 0, good.out
