@@ -2,8 +2,9 @@
 """Answer the people of this machine: HTTP over a Unix socket.
 
 Who asks is the uid that the kernel names (SO_PEERCRED); who may connect is decided by
-the socket's owner, group and mode 0660. Everything that changes something, or shows
-evidence, is recorded as an :class:`AdminAction` first, and not done if it cannot be.
+the socket's owner, group and mode 0660: who may, may do all of it, there are no roles
+yet. Everything that changes something, or shows evidence, is recorded as an
+:class:`AdminAction` first, and not done if it cannot be.
 The forms of the answers are documented in ``docs/cli-json.md``.
 """
 
