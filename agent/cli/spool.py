@@ -17,6 +17,9 @@ from agent.cli.common.times import since as moment
 from agent.errors import UsageFault
 from agent.local.client import LocalClient
 
+AT_ONCE = 1000
+"""Most damaged batches of one request, far below what the daemon takes."""
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -267,9 +270,18 @@ def repair(
 def _mended(client: LocalClient, damages: list[dict[str, Any]]) -> list[Any]:
     found = []
     for code in sorted({d["resource"] for d in damages}):
-        own = [[d["epoch"], d["seq"]] for d in damages if d["resource"] == code]
-        asks = {"resource": code, "batches": own}
-        found.append({"resource": code, **client.post("/v1/spool/repair", asks)})
+        own = [d for d in damages if d["resource"] == code]
+        # One that waits is enough: the new epoch reads all again. So it comes last.
+        waiting = [d for d in own if d["state"] == "waiting"][:1]
+        places = [[d["epoch"], d["seq"]] for d in own if d["state"] != "waiting"]
+        places += [[d["epoch"], d["seq"]] for d in waiting]
+        body: dict[str, Any] = {"resource": code, "removed": 0, "epoch": None}
+        for n in range(0, len(places), AT_ONCE):
+            asks = {"resource": code, "batches": places[n : n + AT_ONCE]}
+            done = client.post("/v1/spool/repair", asks)
+            body["removed"] += done["removed"]
+            body["epoch"] = done["epoch"]
+        found.append(body)
     return found
 
 

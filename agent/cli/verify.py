@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+_MORE = 8
+"""So many times more kept directories are read at each further try."""
+
 _CHECKS = {
     "form": "格式",
     "signature": "签名",
@@ -99,11 +102,14 @@ def verify(
 
 
 def _single(path: Path, ask: Asked, directory: str | None, kid: str | None) -> Verdict:
-    """Judge by the directory of today; by older ones, too, where it lacks the key.
+    """Judge by the directory of today; where it lacks the key by older ones, too.
+
+    The newest comes first, then some more, until the file is genuine or there are none.
 
     Raises:
         NotEnrolled: there is none that counts.
     """
+    from agent.control.directory import by_age
     from agent.control.evidence import examine
     from agent.control.history import trusted
     from agent.errors import NotEnrolled
@@ -117,10 +123,16 @@ def _single(path: Path, ask: Asked, directory: str | None, kid: str | None) -> V
     verdict = examine(path, history)
     if verdict.genuine or directory is not None or kid is not None:
         return verdict
-    older = _read(sorted(_files(ask).vouchers.glob("*.jws")))
-    texts = (*trust.directories, *older)
-    history, _ = trusted(texts, aud=trust.aud, kid=trust.kid)
-    return examine(path, history)
+    older = by_age(_files(ask).vouchers)[::-1]
+    some = 1
+    while some // _MORE < len(older):
+        texts = (*trust.directories, *_read(older[:some]))
+        history, _ = trusted(texts, aud=trust.aud, kid=trust.kid)
+        verdict = examine(path, history)
+        if verdict.genuine:
+            break
+        some *= _MORE
+    return verdict
 
 
 def _trust(ask: Asked, directory: str | None, kid: str | None) -> Trust:

@@ -12,9 +12,10 @@ Rules
 5. Lookups rely on it for :data:`STALE_S` after it was last fetched, also across a
    restart: a revoked key must not live on because the exchange cannot be reached.
    Receipts do not: what they say of the past stays true.
-6. A directory that says something new is kept for good under the SHA-256 of its exact
-   text, before a receipt is judged by it: it is what vouches for the receipt's key.
-   One that differs in its time alone says nothing new.
+6. A directory that says something new is kept under the SHA-256 of its exact text,
+   before a receipt is judged by it: it is what vouches for the receipt's key. One that
+   differs in its time alone says nothing new. It stays for good if a receipt names it;
+   else it goes once another has been in its place for :data:`REPLACED_S`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
-from agent.control.identity import write_file
+from agent.control.identity import write_file, writing
 from agent.crypto.jose import PublicKey, split, verify
 from agent.errors import (
     BadSignature,
@@ -43,6 +45,9 @@ from agent.wire.directory import Directory
 STALE_S = 900.0
 """So long after the last fetch lookups rely on it, seconds: three fetches in a row have
 failed then."""
+REPLACED_S = 86_400.0
+"""So long after a kept one was replaced it stays in any case, seconds: a receipt may be
+just judged by it."""
 
 
 def check_directory(text: str | bytes, *, aud: str, kid: str) -> Directory:
@@ -216,13 +221,33 @@ class TrustedDirectory:
     def _newest_voucher(self, found: Directory) -> str | None:
         """The last one that was kept, if a life before kept it for saying the same."""
         try:
-            files = sorted(
-                self._vouchers.glob("*.jws"), key=lambda path: path.stat().st_mtime
-            )
+            files = by_age(self._vouchers)
             kept = check_directory(files[-1].read_bytes(), aud=self._aud, kid=self._kid)
         except (OSError, IndexError, MalformedMessage, BadSignature):
             return None
         return files[-1].stem if _same(kept, found) else None
+
+    def sweep(self, named: Callable[[], Collection[str]]) -> int:
+        """Delete kept ones that are no evidence, rule 6; how many.
+
+        Args:
+            named: digests that receipts name; asked only if something could go.
+
+        Raises:
+            SpoolWriteFailed: the disk refused.
+        """
+        before = self._wall() - REPLACED_S
+        with writing(self._vouchers):
+            due = [
+                old
+                for old, new in pairwise(by_age(self._vouchers))
+                if new.stat().st_mtime < before and old.stem != self._use[1]
+            ]
+            needed = named() if due else ()
+            gone = [path for path in due if path.stem not in needed]
+            for path in gone:
+                path.unlink(missing_ok=True)
+        return len(gone)
 
     def held(self) -> Vouched:
         """The keys as they are in use now, and what vouches for them."""
@@ -233,6 +258,15 @@ class TrustedDirectory:
         self.wanted.clear()
         text = await fetch()
         return await asyncio.to_thread(self.take, text)
+
+
+def by_age(folder: Path) -> list[Path]:
+    """Kept directories, the one that was kept last at the end.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    return sorted(folder.glob("*.jws"), key=lambda path: path.stat().st_mtime)
 
 
 def _same(one: Directory | None, other: Directory) -> bool:

@@ -6,11 +6,15 @@ Rules (wire.md §1, Keys)
 1. A directory counts if the pinned key signed it, or a receipt key of the same exchange
    that another one that counts has, and that was not revoked when it signed. So one pin
    leads over any number of rotations, forward and back, while each directory has the
-   key that signs the next. Of one whose key was revoked by then, only what it revokes
-   is believed: a thief can make evidence fail, and not hold.
+   key that signs the next. Of one whose key was revoked by then, and of what it alone
+   vouches for, only what it revokes is believed: a thief can make evidence fail, and
+   not hold.
 2. A key is taken from the newest directory that has it. Keys are never removed, but a
    node that enrolled anew begins another chain, and only older directories have its old
-   one.
+   one. A thief can date a directory back before the revocation of its key. So if any
+   has a signer that nobody ever revoked, those decide: the newest of them, and all that
+   are newer than the first that names it, must have a receipt key, and one of them a
+   node's key.
 3. What any of them says is revoked, is revoked from that time on; where it does not
    say since when, for ever. A signature is judged at the moment at which the exchange
    signed its receipt, never at ``sealed_at``: a batch says that of itself.
@@ -21,11 +25,18 @@ Rules (wire.md §1, Keys)
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from agent.crypto.jose import PublicKey, Unverified, split, verify
-from agent.errors import BadSignature, FepError, KeyRevoked, UnknownKey
+from agent.errors import (
+    BadSignature,
+    FepError,
+    KeyRevoked,
+    MalformedMessage,
+    UnknownKey,
+)
 from agent.wire import directory as wire
 from agent.wire.directory import Directory
 from agent.wire.grammar import parse_time
@@ -38,10 +49,14 @@ class History:
     Args:
         directories: none is no fault: then no key is known.
         doubtful: of these only what they revoke is believed, rule 1.
+        lasting: those that have a node's keys, newest first; None: all, rule 2.
+        strays: kids of receipt keys that do not count, rule 2.
     """
 
     directories: tuple[Directory, ...]
     doubtful: tuple[Directory, ...] = ()
+    lasting: tuple[Directory, ...] | None = None
+    strays: frozenset[str] = frozenset()
 
     @property
     def known_to(self) -> datetime | None:
@@ -70,7 +85,7 @@ class History:
             KeyRevoked: it, or the node, was revoked by then.
         """
         key: PublicKey | None = None
-        for one in self.directories:
+        for one in self.directories if self.lasting is None else self.lasting:
             try:
                 key = one.statements(node).all.get(kid)
             except FepError:
@@ -86,14 +101,20 @@ class History:
         """A receipt key of an exchange, revoked or not.
 
         Raises:
-            UnknownKey: no directory has it.
+            UnknownKey: no directory has it, or a later one should and does not.
         """
+        if kid in self.strays:
+            raise UnknownKey(f"directory: later ones have no receipt key {kid}")
         for one in self.directories:
-            for entry in one.exchange.exchanges:
-                for key, _ in entry.keys if entry.aud == aud else ():
-                    if key.kid == kid and key.purpose == "receipt":
-                        return key
+            for key in _receipt_keys(one, aud):
+                if key.kid == kid:
+                    return key
         raise UnknownKey(f"directory: {aud} has no receipt key {kid}")
+
+    def ended(self, aud: str, kid: str, at: datetime | None) -> bool:
+        """Whether a key of an exchange was revoked by a moment; None: ever."""
+        ends = self._key_ends(aud, kid)
+        return any(at is None or end <= at for end in ends)
 
     def _refuse(self, kid: str, ends: Iterator[datetime], at: datetime | None) -> None:
         for end in ends:
@@ -145,64 +166,142 @@ def trusted(
         aud: the exchange; None: the one that has the pinned key.
         kid: pinned thumbprint of its receipt key.
     """
+    kept = tuple(texts)
     faults: list[str | None] = []
-    waiting: list[tuple[int, Unverified, Directory]] = []
-    for i, text in enumerate(texts):
+    waiting: dict[int, str] = {}
+    for i, text in enumerate(kept):
         try:
-            message = split(text, cap=wire.CAP)
-            waiting.append((i, message, wire.parse(message.payload)))
-            faults.append(f"signed by {message.kid}, for which nothing vouches")
+            waiting[i] = split(text, cap=wire.CAP).kid
+            faults.append(f"signed by {waiting[i]}, for which nothing vouches")
         except FepError as e:
             faults.append(f"{e.code}: {e.detail}")
-    counted: list[Directory] = []
-    signers: list[str] = []
+    found = _Counted(aud, kid)
     seen = -1
-    while seen != len(counted):
-        seen = len(counted)
-        for i, message, claimed in waiting:
-            if faults[i] is None:
-                continue
-            by = _signer(message, claimed, counted, aud=aud, kid=kid)
-            if by is not None and _verified(message, by):
-                faults[i] = None
-                counted.append(claimed)
-                signers.append(message.kid)
-                aud = aud or _of(claimed, kid)
-    return _judged(counted, signers, aud or ""), tuple(faults)
+    while seen != len(waiting):
+        seen = len(waiting)
+        for i in [i for i, by in waiting.items() if by == kid or by in found.keys]:
+            with suppress(UnknownKey):  # another one may have it
+                faults[i] = found.fault(kept[i])
+                del waiting[i]
+    return _judged(tuple(found.signed), aud=found.aud or "", kid=kid), tuple(faults)
 
 
-def _judged(counted: list[Directory], signers: list[str], aud: str) -> History:
-    """What holds of directories once all that they revoke is known."""
-    known = History(tuple(counted))
-    good, doubtful = [], []
-    for one, signer in zip(counted, signers, strict=True):
+@dataclass
+class _Counted:
+    """Directories that count so far; of others nothing is kept, however large.
+
+    Args:
+        aud: the exchange, once it is known.
+        kid: pinned thumbprint.
+        keys: receipt keys of the exchange, whoever was revoked.
+        signed: the directories, each with the kid of its signer.
+        digests: message digests of them.
+    """
+
+    aud: str | None
+    kid: str
+    keys: dict[str, PublicKey] = field(default_factory=dict)
+    signed: list[tuple[Directory, str]] = field(default_factory=list)
+    digests: set[str] = field(default_factory=set)
+
+    def fault(self, text: bytes) -> str | None:
+        """Count one; None, or why it does not count.
+
+        Raises:
+            UnknownKey: its key is not known.
+        """
         try:
-            known.exchange_key(aud, signer, datetime.fromtimestamp(one.iat, UTC))
-            good.append(one)
-        except KeyRevoked:
-            doubtful.append(one)
-    good.sort(key=lambda d: d.iat, reverse=True)
-    return History(tuple(good), tuple(doubtful))
+            self._count(split(text, cap=wire.CAP))
+        except (BadSignature, MalformedMessage) as e:
+            return f"{e.code}: {e.detail}"
+        return None
+
+    def _count(self, message: Unverified) -> None:
+        key = self.keys.get(message.kid)
+        if key is None:
+            # The pinned key is found in the directory itself, by its thumbprint.
+            claimed = wire.parse(message.payload)
+            aud = self.aud or _of(claimed, self.kid)
+            key = History((claimed,)).receipt_key(aud or "", message.kid)
+        verify(message, key, typ=wire.TYP)
+        if message.digest in self.digests:
+            return
+        one = wire.parse(message.payload)
+        self.digests.add(message.digest)
+        self.signed.append((one, message.kid))
+        self.aud = self.aud or _of(one, self.kid)
+        self.keys.update({k.kid: k for k in _receipt_keys(one, self.aud)})
 
 
-def _signer(
-    message: Unverified,
-    claimed: Directory,
-    counted: list[Directory],
-    *,
-    aud: str | None,
-    kid: str,
-) -> PublicKey | None:
-    """The key that may have signed a directory; whether it was revoked comes later."""
-    mine = aud or _of(claimed, kid)
-    if mine is None:
-        return None
-    # The pinned key is found in the directory itself, by its thumbprint.
-    pool = (*counted, claimed) if message.kid == kid else tuple(counted)
-    try:
-        return History(pool).receipt_key(mine, message.kid)
-    except UnknownKey:
-        return None
+_Signed = tuple[tuple[Directory, str], ...]
+"""Directories, each with the kid of its signer."""
+
+
+def _judged(counted: _Signed, *, aud: str, kid: str) -> History:
+    """What holds of directories once all that they revoke is known."""
+    known = History(tuple(one for one, _ in counted))
+    in_time = tuple(
+        (one, by)
+        for one, by in counted
+        if not known.ended(aud, by, datetime.fromtimestamp(one.iat, UTC))
+    )
+    # What a thief's own keys signed lasts, too, until the others show them as strays.
+    reached = _reached(in_time, aud=aud, kid=kid)
+    deciding = [one for one, by in reached if not known.ended(aud, by, None)]
+    strays = _strays([one for one, _ in reached], deciding, aud)
+    signed = _reached(in_time, aud=aud, kid=kid, but=strays)
+    good = _newest_first(one for one, _ in signed)
+    lasting = _newest_first(one for one, by in signed if not known.ended(aud, by, None))
+    ids = {id(one) for one in good}
+    doubtful = tuple(one for one, _ in counted if id(one) not in ids)
+    return History(good, doubtful, lasting if deciding else None, strays)
+
+
+def _reached(
+    signed: _Signed, *, aud: str, kid: str, but: frozenset[str] = frozenset()
+) -> _Signed:
+    """Those to which the pinned key leads over others of them."""
+    vouched: set[str] = {kid}
+    found: _Signed = ()
+    while True:
+        more = tuple((one, by) for one, by in signed if by in vouched)
+        if len(more) == len(found):
+            return found
+        found = more
+        for one, _ in found:
+            vouched |= _receipt_kids(one, aud) - but
+
+
+def _strays(
+    found: list[Directory], deciding: list[Directory], aud: str
+) -> frozenset[str]:
+    """Receipt keys that directories which decide should have and do not, rule 2."""
+    first: dict[str, int] = {}
+    for one in found:
+        for kid in _receipt_kids(one, aud):
+            first[kid] = min(one.iat, first.get(kid, one.iat))
+    newest = max((one.iat for one in deciding), default=0)
+    return frozenset(
+        kid
+        for one in deciding
+        for kid in first.keys() - _receipt_kids(one, aud)
+        if one.iat >= min(first[kid], newest)
+    )
+
+
+def _receipt_kids(one: Directory, aud: str) -> frozenset[str]:
+    return frozenset(key.kid for key in _receipt_keys(one, aud))
+
+
+def _receipt_keys(one: Directory, aud: str | None) -> Iterator[PublicKey]:
+    for entry in one.exchange.exchanges:
+        for key, _ in entry.keys if entry.aud == aud else ():
+            if key.purpose == "receipt":
+                yield key
+
+
+def _newest_first(found: Iterable[Directory]) -> tuple[Directory, ...]:
+    return tuple(sorted(found, key=lambda one: one.iat, reverse=True))
 
 
 def _of(claimed: Directory, kid: str) -> str | None:
@@ -211,11 +310,3 @@ def _of(claimed: Directory, kid: str) -> str | None:
         if any(k.kid == kid and k.purpose == "receipt" for k, _ in entry.keys):
             return entry.aud
     return None
-
-
-def _verified(message: Unverified, key: PublicKey) -> bool:
-    try:
-        verify(message, key, typ=wire.TYP)
-    except BadSignature:
-        return False
-    return True

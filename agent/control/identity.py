@@ -85,7 +85,7 @@ class IdentityFiles:
 
     @property
     def vouchers(self) -> Path:
-        """Folder of every directory that said something new, by SHA-256."""
+        """Folder of the directories that vouched for a receipt's key, by SHA-256."""
         return self.state / "vouchers"
 
     def missing(self) -> tuple[Path, ...]:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -40,6 +40,8 @@ DISK_S = 2.0
 """Pause between two looks at the disk."""
 QUARANTINE_S = 3600.0
 """Pause between two looks for old quarantine files."""
+VOUCHERS_S = 86_400.0
+"""Pause between two looks for directories that are no evidence."""
 STOPPED_S = 60.0
 """So long a log that cannot be written is shown before the daemon ends, seconds."""
 STATUS_S = 10.0
@@ -84,6 +86,7 @@ async def _loops(
                 keep_directory(daemon.directory, daemon.exchange, daemon.tell)
             )
             group.create_task(_purge_quarantine(daemon.board))
+            group.create_task(sweep_vouchers(daemon.directory, daemon.state.vouchers))
             group.create_task(keep_ballast(daemon.ballast, daemon.tell))
             group.create_task(daemon.scheduler.forever())
             group.create_task(daemon.reloader.forever())
@@ -197,6 +200,16 @@ async def _purge_quarantine(board: Board) -> None:
             partial(quarantine_folder.purge, found.paths.quarantine, before=before)
         )
         await asyncio.sleep(QUARANTINE_S)
+
+
+async def sweep_vouchers(
+    directory: TrustedDirectory, named: Callable[[], Collection[str]]
+) -> None:
+    """Delete kept directories that no receipt names, once a day."""
+    while True:
+        with contextlib.suppress(SpoolWriteFailed):  # then tomorrow
+            await asyncio.to_thread(directory.sweep, named)
+        await asyncio.sleep(VOUCHERS_S)
 
 
 async def keep_ballast(ballast: Ballast, tell: Tell) -> None:

@@ -2,8 +2,9 @@
 """Answer the people of this machine: HTTP over a Unix socket.
 
 Who asks is the uid that the kernel names (SO_PEERCRED); who may connect is decided by
-the socket's owner, group and mode 0660. Everything that changes something, or shows
-evidence, is recorded as an :class:`AdminAction` first, and not done if it cannot be.
+the socket's owner, group and mode 0660: who may, may do all of it, there are no roles
+yet. Everything that changes something, or shows evidence, is recorded as an
+:class:`AdminAction` first, and not done if it cannot be.
 The forms of the answers are documented in ``docs/cli-json.md``.
 """
 
@@ -425,11 +426,18 @@ class _SpoolRoutes:
     def __init__(self, people: People) -> None:
         self._people = people
         self._desk = people.spool
+        self._next: dict[tuple[int, str], Place] = {}
 
     async def receipts(self, request: web.Request) -> web.Response:
         resource = _needed(request.query.get("resource"), "resource")
-        since = request.query.get("since")
-        found = await self._desk.receipts(resource, since=since, after=_after(request))
+        since, after = request.query.get("since"), _after(request)
+        who = peer_uid(request), resource
+        # Put down once, not at every page; who begins in the middle begins, too.
+        if self._next.pop(who, None) != after:
+            await _recorded(self._people, request, "spool export", resource)
+        found = await self._desk.receipts(resource, since=since, after=after)
+        if found["next"] is not None:
+            self._next[who] = found["next"]
         return _json(found)
 
     async def resources(self, _request: web.Request) -> web.Response:

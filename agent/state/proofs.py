@@ -49,6 +49,16 @@ def proofs(
     return tuple(Proof(row.kept_receipt(r), r["line"]) for r in row.many(found))
 
 
+def vouchers(db: Database, after: int, limit: int) -> tuple[frozenset[str], int | None]:
+    """Digests that the next receipts name, and where to go on, or None."""
+    found = db.execute(
+        "SELECT rowid, voucher FROM receipts WHERE rowid > ? ORDER BY rowid LIMIT ?",
+        [after, limit],
+    ).fetchall()
+    more = int(found[-1][0]) if len(found) == limit else None
+    return frozenset(str(v) for _, v in found if v is not None), more
+
+
 def stream_of(db: Database, key: StreamKey) -> int | None:
     """Number of a stream that there is, though its resource may be gone."""
     found = db.execute(

@@ -54,6 +54,7 @@ from agent.state.records import (
 
 ALL = ""
 """The name under which a pause of everything is kept."""
+_VOUCHERS_AT_ONCE = 10_000
 _OPEN_STATES = frozenset({"waiting", "stored"})
 _OPEN = " AND state IN ('waiting', 'stored')"
 """Said in just these words, SQLite takes the index of the few batches that are open,
@@ -396,6 +397,16 @@ class State:
         """
         with self._connection.transaction() as db:
             return proofs.proofs(db, stream, since=since, after=after, limit=limit)
+
+    def vouchers(self) -> frozenset[str]:
+        """Digests of directories that receipts name; read in many short steps."""
+        named: frozenset[str] = frozenset()
+        after: int | None = 0
+        while after is not None:
+            with self._connection.transaction() as db:
+                more, after = proofs.vouchers(db, after, _VOUCHERS_AT_ONCE)
+            named |= more
+        return named
 
     def stream_of(self, key: StreamKey) -> int | None:
         """Number of a stream that there is, though its resource may be gone."""

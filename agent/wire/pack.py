@@ -29,6 +29,12 @@ MAGIC = b"PK\x03\x04"
 """How the file begins."""
 MOST = 1_000_000
 """Most entries that are looked at."""
+MOST_DIRECTORIES = 256 * 1024 * 1024
+"""Most bytes of all directories together."""
+MOST_BYTES = 1024 * 1024 * 1024
+"""Most bytes of all entries together."""
+_PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Compressions that are read piece by piece; others give all at once."""
 _ODD = (NotImplementedError, RuntimeError, EOFError, OSError, struct.error)
 """What zipfile raises of other compressions, passwords, cut files and false places."""
 _CAPS = {"manifests": 64 * 1024, "receipts": 2048, "directories": 16 * 1024 * 1024}
@@ -131,23 +137,55 @@ def entries(file: IO[bytes]) -> Iterator[tuple[str, str, bytes]]:
             names = {info.filename: info for info in listed}
             if len(names) != len(listed):
                 raise MalformedMessage("pack: expected every name once")
+            # No entry gives more than the size that it says here.
+            _weigh(listed)
             for name in sorted(names):
                 yield from _entry(found, names[name])
     except (zipfile.BadZipFile, zlib.error, ValueError, *_ODD) as e:
         raise MalformedMessage(f"pack: {type(e).__name__}: {e}") from e
 
 
-def _entry(
-    found: zipfile.ZipFile, info: zipfile.ZipInfo
-) -> Iterator[tuple[str, str, bytes]]:
-    name = info.filename
+def _weigh(listed: list[zipfile.ZipInfo]) -> None:
+    """Refuse what is too much, before anything is opened.
+
+    Raises:
+        MalformedMessage: an entry is of no place, packed oddly or too large, or all of
+            them are together.
+    """
+    total = directories = 0
+    for info in listed:
+        name, size = info.filename, info.file_size
+        place = _place(name)
+        cap = _README_CAP if place is None else _CAPS[place]
+        if info.compress_type not in _PLAIN:
+            raise MalformedMessage(f"pack: {name}: expected it stored or deflated")
+        if size > cap:
+            raise MalformedMessage(f"pack: {name}: expected at most {cap} bytes")
+        total += size
+        directories += size if place == "directories" else 0
+    if directories > MOST_DIRECTORIES:
+        most = f"{MOST_DIRECTORIES} bytes of directories"
+        raise MalformedMessage(f"pack: expected at most {most}, got {directories}")
+    if total > MOST_BYTES:
+        raise MalformedMessage(f"pack: expected at most {MOST_BYTES}, got {total}")
+
+
+def _place(name: str) -> str | None:
+    """Where an entry stands; None of the README.
+
+    Raises:
+        MalformedMessage: in none of the places.
+    """
     match = _NAME.fullmatch(name)
     if match is None and name != _README:
         raise MalformedMessage("pack: expected only the places of docs/wire.md")
-    cap = _README_CAP if match is None else _CAPS[match[1]]
-    with found.open(info) as entry:
-        data = entry.read(cap + 1)
-    if len(data) > cap:
-        raise MalformedMessage(f"pack: {name}: expected at most {cap} bytes")
-    if match is not None:
-        yield match[1], name, data
+    return None if match is None else match[1]
+
+
+def _entry(
+    found: zipfile.ZipFile, info: zipfile.ZipInfo
+) -> Iterator[tuple[str, str, bytes]]:
+    place = _place(info.filename)
+    if place is not None:
+        with found.open(info) as entry:
+            yield place, info.filename, entry.read(_CAPS[place] + 1)

@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +44,7 @@ class Tools:
     def __init__(self, keys: Rotations) -> None:
         self.mended: list[tuple[int, int]] = []
         self.sent = 0
+        self.many = 0  # damaged ones that are loaded, and as many that wait
         self._proofs = []
         for seq in (1, 2):
             line = keys.line(seq)
@@ -71,13 +73,21 @@ class Tools:
         return [RESOURCE]
 
     async def look(self, _resource: str, *, after: tuple[int, int]) -> Looked:
+        if self.many:
+            both = (
+                replace(found, seq=seq)
+                for found, first in ((LOADED, 1), (WAITED, 10_001))
+                for seq in range(first, first + self.many)
+            )
+            return Looked(2 * self.many, 1, tuple(both), None)
         if after == (0, 0):
             return Looked(2, 200, (LOADED,), (1, 2))
         return Looked(1, 100, (WAITED,), None)
 
     async def mend(self, _resource: str, places: Sequence[tuple[int, int]]) -> Mended:
         self.mended += places
-        return Mended(1, 2)
+        waited = places[-1] == (1, 10_001 if self.many else 3)
+        return Mended(len(places) - waited, 2 if waited else None)
 
     async def replay(self, resource: str, since: str, *, do: bool) -> Replay:
         assert since.endswith("Z")
@@ -168,6 +178,17 @@ def test_nothing_is_mended_without_a_yes(
     assert spool.told == ["spool repair"]
 
 
+def test_a_spool_that_is_damaged_all_over_is_mended(fep: Fep, spool: Behind) -> None:
+    """Six thousand places fit into no request: in slices, one that waits at the end."""
+    spool.tools.many = 6000
+    said = fep("spool", "repair", "--yes", "--json")
+    assert said.code == 0, said.err
+    (done,) = json.loads(said.out)["mended"]
+    assert done == {"resource": RESOURCE, "removed": 6000, "epoch": 2}
+    assert spool.tools.mended == [(1, n) for n in (*range(1, 6001), 10_001)]
+    assert len(spool.told) == 7
+
+
 def test_nothing_is_sent_again_without_a_yes(
     fep: Fep, spool: Behind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +224,7 @@ def test_a_pack_is_written_once_and_verifies(
     said = fep("spool", "export", file)
     assert said.code == 0, said.err
     assert "2 receipts" in said.out
+    assert spool.told == ["spool export"]
     assert fep("spool", "export", file).code == 2
     good = fep("verify", file, "--kid", spool.keys.x.public.kid)
     assert good.code == 0, good.out

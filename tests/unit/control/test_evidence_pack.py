@@ -217,6 +217,40 @@ def test_a_bomb_does_not_go_off(tmp_path: Path) -> None:
     assert "at most 2048 bytes" in verdict.checks[0].detail
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_bomb_of_another_compression_is_not_even_opened(
+    tmp_path: Path, compression: int
+) -> None:
+    """They unpack a whole block, however little of it is asked for."""
+    path = zipped(
+        tmp_path / "p.zip", {"receipts/a.jws": b"a.b.c"}, compression=compression
+    )
+    verdict = judged(Rotations(), path)
+    assert "stored or deflated" in verdict.checks[0].detail
+
+
+@pytest.mark.parametrize(
+    ("place", "count", "most"),
+    [
+        ("directories", 17, "268435456 bytes of directories"),
+        ("manifests", 16_385, "1073741824"),
+    ],
+)
+def test_many_entries_that_are_each_small_enough_are_no_bomb(
+    tmp_path: Path, place: str, count: int, most: str
+) -> None:
+    """All are weighed by the sizes that the list names, before the first is opened."""
+    size = {"directories": 16 * 1024 * 1024, "manifests": 64 * 1024}[place]
+    path = zipped(tmp_path / "p.zip", {f"{place}/{n}.jws": b"" for n in range(count)})
+    data = bytearray(path.read_bytes())
+    at_ = data.find(b"PK\x01\x02")
+    while at_ >= 0:  # each says that it is larger than it is
+        struct.pack_into("<I", data, at_ + 24, size)
+        at_ = data.find(b"PK\x01\x02", at_ + 46)
+    path.write_bytes(data)
+    assert f"at most {most}" in judged(Rotations(), path).checks[0].detail
+
+
 def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
     """Programs differ in which of the two they show."""
     path = tmp_path / "p.zip"

@@ -11,7 +11,7 @@ import pytest
 from agent.control.history import History, trusted
 from agent.crypto.jose import PrivateKey
 from agent.errors import FepError, KeyRevoked, UnknownKey
-from agent.wire.directory import RevokedFile
+from agent.wire.directory import ExchangeEntry, ExchangeFile, RevokedFile
 from agent.wire.grammar import parse_time
 from tests.support.rotations import AUD, NODE, Rotations, at
 
@@ -56,6 +56,12 @@ def test_a_strangers_directory_does_not_count_and_says_why() -> None:
     assert "malformed" in str(faults[2])
 
 
+def test_the_same_text_many_times_counts_once() -> None:
+    """Copies cost a signature each, and no memory."""
+    keys = Rotations()
+    assert len(counted(keys, *[keys.signed(2026)] * 9).directories) == 1
+
+
 def test_another_key_under_the_pinned_kid_does_not_count() -> None:
     """A kid is a thumbprint: what does not verify by that key is nobody's."""
     keys = Rotations()
@@ -91,6 +97,49 @@ def test_a_thief_can_make_evidence_fail_and_not_hold() -> None:
     for key in (keys.x, keys.y):
         with pytest.raises(KeyRevoked):
             found.exchange_key(AUD, key.public.kid, moment(2030))
+
+
+def forged(keys: Rotations, thief: Rotations, year: int) -> tuple[str, str]:
+    """Two directories of who stole X: it names his key, which signs the second."""
+    plain = thief.directory(2026)
+    entry = ExchangeEntry(
+        AUD, (), ((keys.x.public, "active"), (thief.y.public, "active"))
+    )
+    own = replace(plain, exchange=ExchangeFile((entry,)))
+    first = replace(own, iat=keys.directory(year).iat)
+    second = replace(own, iat=keys.directory(2030).iat)
+    return (
+        keys.x.sign("fep-directory+jws", first.payload()),
+        thief.y.sign("fep-directory+jws", second.payload()),
+    )
+
+
+@pytest.mark.parametrize("year", [2028, 2030])
+@pytest.mark.parametrize("pin", ["x", "y"])
+def test_a_thief_cannot_vouch_for_keys_of_his_own(year: int, pin: str) -> None:
+    """Signed after X was revoked, or dated back before: his keys are nobody's."""
+    keys, thief = Rotations(), Rotations()
+    keys.revoked[keys.x.public.kid] = at(2029, 1)
+    genuine = (keys.signed(2026), keys.signed(2028, by=keys.x), keys.signed(2031))
+    pinned = getattr(keys, pin).public.kid
+    for two in (forged(keys, thief, year), forged(keys, thief, year)[::-1]):
+        found = counted(keys, *two, *genuine, kid=pinned)
+        with pytest.raises(UnknownKey):
+            found.exchange_key(AUD, thief.y.public.kid, moment(2030))
+        with pytest.raises(UnknownKey):
+            found.node_key(NODE, thief.a.public.kid, "sign", moment(2026))
+
+
+def test_a_revoked_key_of_the_exchange_takes_nothing_genuine_along() -> None:
+    """X was revoked in 2029: what was signed before holds, by keys that stayed."""
+    keys = Rotations()
+    keys.revoked[keys.x.public.kid] = at(2029, 1)
+    genuine = (keys.signed(2026), keys.signed(2028, by=keys.x), keys.signed(2031))
+    for pinned in (keys.x.public.kid, keys.y.public.kid):
+        found = counted(keys, *genuine, kid=pinned)
+        found.exchange_key(AUD, keys.x.public.kid, moment(2026))
+        found.exchange_key(AUD, keys.y.public.kid, moment(2031))
+        found.node_key(NODE, keys.a.public.kid, "sign", moment(2026))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,10 @@ def keys() -> Rotations:
     return Rotations()
 
 
-def opened(folder: Path, keys: Rotations) -> TrustedDirectory:
-    return TrustedDirectory(folder / "directory.jws", aud=AUD, kid=keys.x.public.kid)
+def opened(folder: Path, keys: Rotations, now: float = 0) -> TrustedDirectory:
+    return TrustedDirectory(
+        folder / "directory.jws", aud=AUD, kid=keys.x.public.kid, wall=lambda: now
+    )
 
 
 def later(keys: Rotations, seconds: int) -> str:
@@ -99,3 +102,48 @@ def test_a_disk_that_refuses_does_not_keep_a_revocation_out(
         directory.take(keys.signed(2027))
     assert keys.a.public.kid in directory.current.revoked.kids
     assert directory.held().voucher is None
+
+
+def taken(folder: Path, keys: Rotations, *, now: float) -> TrustedDirectory:
+    """Three that each say something new, taken at 1000, 2000 and 3000 seconds."""
+    directory = opened(folder, keys, now)
+    texts = [keys.signed(2026), keys.signed(2027), keys.signed(2028, by=keys.x)]
+    for n, text in enumerate(texts, 1):
+        directory.take(text)
+        path = folder / "vouchers" / f"{directory.held().voucher}.jws"
+        os.utime(path, (n * 1000, n * 1000))
+    return directory
+
+
+def test_what_no_receipt_names_goes_a_day_after_it_was_replaced(
+    tmp_path: Path, keys: Rotations
+) -> None:
+    """An exchange that changes something every minute fills no disk."""
+    directory = taken(tmp_path, keys, now=86_400 + 2500)
+    assert directory.sweep(set) == 1  # the second was replaced at 3000
+    assert len(kept(tmp_path)) == 2
+    assert directory.held().voucher in kept(tmp_path)
+
+
+def test_what_a_receipt_names_stays_and_what_is_in_use_does(
+    tmp_path: Path, keys: Rotations
+) -> None:
+    """However long ago it was replaced; the last one is needed though none names it."""
+    directory = taken(tmp_path, keys, now=1e9)
+    first = min(
+        (tmp_path / "vouchers").iterdir(), key=lambda path: path.stat().st_mtime
+    )
+    assert directory.sweep(lambda: {first.stem}) == 1
+    assert sorted(kept(tmp_path)) == sorted([first.stem, str(directory.held().voucher)])
+    assert directory.sweep(lambda: {first.stem}) == 0
+
+
+def test_receipts_are_not_asked_for_nothing(tmp_path: Path, keys: Rotations) -> None:
+    """While nothing could go they are not read."""
+    directory = opened(tmp_path, keys, 1e12)
+    directory.take(keys.signed(2026))
+
+    def never() -> set[str]:
+        raise AssertionError
+
+    assert directory.sweep(never) == 0

@@ -491,6 +491,19 @@ async def test_receipts_come_with_their_manifest_and_their_voucher(
         await office.get("/v1/receipts", resource=CODE, since="yesterday")
 
 
+async def test_who_is_shown_receipts_is_put_down_once(office: Office) -> None:
+    """At the first page, also of who begins in the middle; not at those that follow."""
+    await office.get("/v1/receipts", resource=CODE)
+    assert [(e.action, e.resource) for e in office.told] == [("spool export", CODE)]
+    await office.get("/v1/receipts", resource=CODE, epoch=1, seq=3)  # from there
+    await office.get("/v1/receipts", resource=CODE, epoch=1, seq=3)  # a page on
+    assert len(office.told) == 2
+    office.log_fails = AuditWriteFailed("full")
+    await office.get("/v1/receipts", resource=CODE, epoch=1, seq=3)
+    with pytest.raises(AuditWriteFailed):
+        await office.get("/v1/receipts", resource=CODE)
+
+
 async def test_a_voucher_is_found_by_its_digest_alone(
     office: Office, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
 from agent.model.batch import Quality, Rows
 from agent.model.stream import Head
@@ -22,6 +23,7 @@ from agent.state import (
     StreamKey,
 )
 from agent.state.migrations import STEP_6, STEPS
+from agent.state.proofs import vouchers
 
 KEY = StreamKey("11330100MB0000000A/fep-01", "yunxi.exchange", "330100001/000001")
 HEAD = Head(1, 0, None, "a" * 32, "first")
@@ -90,6 +92,22 @@ def test_a_receipt_is_found_with_its_manifest_and_voucher(tmp_path: Path) -> Non
         rest = state.proofs(1, since=NOON, after=(1, 2), limit=2)
         assert [p.receipt.seq for p in rest] == [3, 3]
         assert state.proofs(1, since=LATER, after=(0, 0), limit=2) == ()
+
+
+def test_digests_that_receipts_name_are_found_in_steps(tmp_path: Path) -> None:
+    """All of them over the steps, each once; a receipt without one names none."""
+    with closing(begun(tmp_path)) as state:
+        other = replace(receipt(3, "loaded", LATER), voucher="6b" * 32)
+        state.keep_receipt(1, other, at=LATER)
+        none = replace(receipt(2, "loaded", LATER), voucher=None)
+        state.keep_receipt(1, none, at=LATER)
+        assert state.vouchers() == {"5a" * 32, "6b" * 32}
+    with closing(sqlite3.connect(tmp_path / "state.db")) as db:
+        seen, after = set(), 0
+        while after is not None:
+            named, after = vouchers(Database(db), after, 3)
+            seen |= named
+        assert seen == {"5a" * 32, "6b" * 32}
 
 
 @pytest.mark.parametrize("since", ["2026-11-21T12:00:00Z", "2026-11-21T12:00:00.5Z"])
