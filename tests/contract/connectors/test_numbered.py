@@ -177,6 +177,23 @@ def test_each_remedy_removes_its_cause_in_mariadb(mariadb: Mariadb) -> None:
         mariadb.sql("set global auto_increment_increment = 1")
 
 
+def test_a_replica_that_may_be_written_to_is_one_in_mariadb(mariadb: Mariadb) -> None:
+    """Rows of its primary bear that one's times; nobody here tells of their writers."""
+    mariadb.sql("create or replace table plain (id bigint primary key, note text)")
+    alone = told(MYSQL, mariadb.config())
+    mariadb.sql(
+        "change master to master_host = '127.0.0.1', master_port = 1,"
+        " master_user = 'nobody'",
+        "start slave sql_thread",
+    )
+    try:
+        ((read_only,),) = mariadb.sql("select @@global.read_only")
+        replicating = told(MYSQL, mariadb.config())
+    finally:
+        mariadb.sql("stop slave", "reset slave all")
+    assert (alone, read_only, replicating) == (True, 0, False)
+
+
 def test_a_table_with_a_better_mark_keeps_it(server: Server, mariadb: Mariadb) -> None:
     """Both say so; the number is not asked for then."""
     server.sql("create table marked (id bigint primary key)")
