@@ -244,6 +244,18 @@ def test_there_is_no_floor_without_the_right_to_see_sessions(town: Server) -> No
     assert increment(town, since, STAMPED, user="blind")[1] == []
 
 
+def test_there_is_no_floor_beside_a_session_that_is_not_tracked(town: Server) -> None:
+    """With track_activities off nobody tells when its transaction began."""
+    with psycopg.connect(
+        host=str(town.socket_folder), port=town.port, user="postgres",
+        dbname=town.database, options="-c track_activities=off",
+    ) as late:  # fmt: skip
+        late.execute("insert into changed values (6, 'late', '2001-01-01')")
+        since = frontier(town, STAMPED)
+    assert json.loads(since)["floor"] is None
+    assert increment(town, since, STAMPED)[1] == [6]
+
+
 def test_a_clock_that_went_back_takes_the_floor_away(town: Server) -> None:
     """After a step back of the server's clock no row is left out by its stamp."""
     since = json.loads(frontier(town, STAMPED))
