@@ -12,7 +12,8 @@ own hash function leaves out would be a change that nobody sees:
 * Texts go in byte by byte, whatever their collation takes for equal.
 * Every other type goes in as the text that is read of it.
 
-Other servers than PostgreSQL 14 and newer have no such function.
+Other servers than PostgreSQL 14 and newer have no such function. Where the server does
+not know the encoding of its texts, rows are not digested by it either.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ def tagging(
             " current_setting('TimeZone')"
         ).fetchone()
     except psycopg.Error:
+        return None
+    if said is None or said[1] == "SQL_ASCII":  # whose key texts go back as bytes only
         return None
     what = repr((said, query.select("", found.column), query.encoding))
     return replace(found, name=hashlib.sha256(what.encode()).hexdigest()[:32])
