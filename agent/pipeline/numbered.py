@@ -10,6 +10,7 @@ Rules
    table with more rows than the ledger has places the read waits a little for that.
 3. An increment looks at the numbers in open gaps and from the highest on. The highest
    itself has to be there still: else rows were taken away, and numbers may come again.
+   A row without a number would not be seen, so none may be there.
 4. The value of a frontier is the ledger, with the connector's own frontier beside it,
    which tells one source from another. It is that of the snapshot at which a read
    began, and so holds for a read that was cut and went on in another one.
@@ -212,6 +213,8 @@ def _changed(
     """Where the rows of an increment are, and the ledger after it."""
     known = kept(since)
     old = known.ledger
+    if session.highest(stream).nulls:
+        raise FrontierLost(_null(stream))
     before = Before(old, _oldest(session, stream))
     at = session.frontier(stream)
     session.goes_on(known.source, at.value)
@@ -244,7 +247,7 @@ def _before_full(
     """
     found = session.highest(stream)
     if found.nulls:
-        raise Unfit(f"number-null: NULL stands in {stream.number}")
+        raise Unfit(_null(stream))
     if found.number is None:
         return Before(Ledger(LOWEST), _oldest(session, stream))
     seen = _instant(session.server_time())
@@ -255,6 +258,10 @@ def _before_full(
             left -= PAUSE_S
             oldest = _oldest(session, stream)
     return Before(Ledger(found.number, (Gap(LOWEST, found.number, seen),)), oldest)
+
+
+def _null(stream: StreamSpec) -> str:
+    return f"number-null: NULL stands in {stream.number}"
 
 
 def _read(

@@ -248,7 +248,7 @@ def test_an_increment_reads_gaps_and_what_is_new_and_nothing_else() -> None:
     looked = look(server, work(since(5, Gap(2, 3, instant(0)))))
     assert looked.taken is not None
     assert looked.taken.windows == ((3, 3), (6, 6), (9, 9))
-    assert server.asked[:2] == ["oldest", "snapshot"]
+    assert server.asked[:3] == ["highest", "oldest", "snapshot"]
 
 
 def test_an_increment_without_new_numbers_reads_no_rows() -> None:
@@ -265,6 +265,7 @@ def test_an_increment_without_new_numbers_reads_no_rows() -> None:
         (Server(committed(1)), "{}", "unreadable"),
         (Server(committed(1)), '{"source":"","ledger":"{}"}', "unreadable"),
         (Server(committed(1, 2)), since(9), "recreated"),
+        (Server(committed(1), nulls=True), since(1), "number-null"),
         (
             Server(committed(5), tells=False),
             since(5, Gap(2, 3, NOON - KEEP)),
