@@ -23,6 +23,7 @@ from connectors.contract import (
 from connectors.postgres import CONNECTOR
 from connectors.postgres.catalog import bound
 from connectors.postgres.changes import judge, parsed, stamp_floor
+from connectors.postgres.health import health
 from connectors.postgres.login import connection
 from connectors.postgres.session import incremental
 from tests.support.histories import PostgresHistory
@@ -389,6 +390,13 @@ def test_a_replica_does_not_tell_of_the_writers_of_the_primary() -> None:
         assert json.loads(frontier(machine.server, STAMPED))["floor"] is not None
         machine.stand_by(machine.kept_now("replica"))
         assert json.loads(frontier(machine.server, STAMPED))["floor"] is None
+        lag_is_not_guessed(machine.server)
+
+
+def lag_is_not_guessed(fed_from_an_archive: Server) -> None:
+    """A quiet primary would look like a replica that is ever further behind."""
+    found = health(fed_from_an_archive.config())
+    assert (found.replica_lag_s, found.hidden) == (None, ("replica_lag_s",))
 
 
 def test_transaction_ids_may_wrap_around() -> None:
