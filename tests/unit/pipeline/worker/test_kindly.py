@@ -220,7 +220,7 @@ def test_a_look_that_fails(world: World, error: Exception, message: Slowed) -> N
 
 
 def test_a_login_that_is_refused_is_not_repeated(world: World) -> None:
-    """Each further one counts towards the lock of the account; the run goes on, free."""
+    """Each further one counts towards a lock of the account; the run goes on, free."""
     heard: list[Message] = []
     refused = SourceError("login", "")
     connector = Feeling(says=[Health(lock_waits=9), refused, Health(lock_waits=9)])
