@@ -227,7 +227,7 @@ class Kindly:
     def _look(
         self, connector: FeelingConnector, told: tuple[str, ...]
     ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-        """What is beyond its bound, and what nobody can see; None: do not look again."""
+        """What is beyond its bound, and what is hidden; None: do not look again."""
         try:
             found = connector.health(self._source)
         except SourceError as e:
