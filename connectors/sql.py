@@ -226,6 +226,20 @@ def decoded(raw: pa.Array[Any], encoding: str = "utf-8") -> pa.Array[Any]:
     )
 
 
+def encoded(value: KeyValue, encoding: str) -> KeyValue:
+    """The bytes of one value before :func:`decoded`; what is no text stays."""
+    if isinstance(value, str):
+        return value.encode(encoding)
+    if not isinstance(value, bytes) or not value:
+        return value
+    try:
+        return value.decode().encode(encoding)
+    except UnicodeError:
+        pass
+    marked = value[:1] == b"\xff" and text_or_bytes(value[1:], encoding) == value
+    return value[1:] if marked else value
+
+
 FAMILIES: Mapping[str, frozenset[str]] = {
     "integer": frozenset("INYBFCML"),
     "number": frozenset("NYIBFCM"),

@@ -220,9 +220,12 @@ def reading(
 
 
 def _limits(job: Job) -> Limits:
-    """What the session may cost; a limited read comes in small pages, for longer."""
+    """What the session may cost; a read that may be slowed down takes longer.
+
+    A limited one comes in small pages, too.
+    """
     page_rows, timeout_s = min(job.max_rows_per_batch, Limits.page_rows), 0
-    if job.pacing is not None and job.pacing.limited:
+    if job.pacing is not None and (job.pacing.limited or job.pacing.probe_s):
         timeout_s = LIMITED_TIMEOUT_S
         if slowest := job.pacing.slowest_rows:
             page_rows = max(min(page_rows, int(slowest / PAGES_PER_S)), 1)

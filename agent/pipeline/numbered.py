@@ -10,6 +10,8 @@ Rules
    table with more rows than the ledger has places the read waits a little for that.
 3. An increment looks at the numbers in open gaps and from the highest on. The highest
    itself has to be there still: else rows were taken away, and numbers may come again.
+   A row without a number would not be seen, so none may be there; nor would one with
+   the number of another, so none may come twice.
 4. The value of a frontier is the ledger, with the connector's own frontier beside it,
    which tells one source from another. It is that of the snapshot at which a read
    began, and so holds for a read that was cut and went on in another one.
@@ -56,6 +58,8 @@ PATIENCE_S = 15.0
 """How long the full read of a large table waits for its oldest writer."""
 
 PAUSE_S = 0.5
+
+_TWICE = "number-twice: two rows have one number"
 
 WINDOWS = 256
 """Most windows of a statement; near ones are joined."""
@@ -212,6 +216,8 @@ def _changed(
     """Where the rows of an increment are, and the ledger after it."""
     known = kept(since)
     old = known.ledger
+    if session.highest(stream).nulls:
+        raise FrontierLost(_null(stream))
     before = Before(old, _oldest(session, stream))
     at = session.frontier(stream)
     session.goes_on(known.source, at.value)
@@ -221,6 +227,8 @@ def _changed(
         new, runs = _advanced(session, stream, before, windows, paced)
     except TooManyGaps as e:
         raise FrontierLost(f"gaps-many: {e}") from e
+    except Unfit as e:
+        raise FrontierLost(str(e)) from e
     if not empty and not any(first <= old.high <= last for first, last in runs):
         raise FrontierLost(f"recreated: the row with the number {old.high} is gone")
     taken = Taken(
@@ -244,7 +252,7 @@ def _before_full(
     """
     found = session.highest(stream)
     if found.nulls:
-        raise Unfit(f"number-null: NULL stands in {stream.number}")
+        raise Unfit(_null(stream))
     if found.number is None:
         return Before(Ledger(LOWEST), _oldest(session, stream))
     seen = _instant(session.server_time())
@@ -257,6 +265,10 @@ def _before_full(
     return Before(Ledger(found.number, (Gap(LOWEST, found.number, seen),)), oldest)
 
 
+def _null(stream: StreamSpec) -> str:
+    return f"number-null: NULL stands in {stream.number}"
+
+
 def _read(
     session: NumberedSession,
     stream: StreamSpec,
@@ -267,7 +279,7 @@ def _read(
     """The ledger of a full read, from the numbers of its snapshot.
 
     Raises:
-        Unfit: the table has too many holes that may still be filled.
+        Unfit: the table has too many holes that may still be filled, or a number twice.
     """
     old, oldest = before.ledger, before.oldest
     settled = oldest is not None and all(oldest > gap.seen for gap in old.gaps)
@@ -292,6 +304,7 @@ def _advanced(
     Raises:
         FrontierLost: a gap was open for too long.
         TooManyGaps: there are.
+        Unfit: a number stands twice.
     """
     old = before.ledger
     runs = _runs(paced(session.numbered(_alone(stream), windows)))
@@ -361,10 +374,13 @@ def _runs(pages: Iterable[Page]) -> list[Run]:
     Raises:
         SourceError: type: they are not of 64 bits.
         TooManyGaps: they have too many holes.
+        Unfit: one comes twice.
     """
     found: list[Run] = []
     for page in pages:
         for first, last in _runs_of(page.rows.column(0)):
+            if found and first == found[-1][1]:
+                raise Unfit(_TWICE)
             if found and first <= found[-1][1] + 1:
                 found[-1] = (found[-1][0], last)
             else:
@@ -379,7 +395,10 @@ def _runs_of(column: pa.Array[Any]) -> Iterator[Run]:
         numbers = column.cast(pa.int64()).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
         raise SourceError("type", "the number is not of 64 bits") from e
-    ends = np.flatnonzero(np.diff(numbers) > 1)
+    steps = np.diff(numbers)
+    if not steps.all():
+        raise Unfit(_TWICE)
+    ends = np.flatnonzero(steps > 1)
     firsts = numbers[np.concatenate(([0], ends + 1))]
     lasts = numbers[np.concatenate((ends, [len(numbers) - 1]))]
     return zip(firsts.tolist(), lasts.tolist(), strict=True)

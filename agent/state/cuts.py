@@ -49,7 +49,12 @@ def forget(db: Database, stream: int) -> None:
 
 
 def advance(db: Database, new: NewBatch) -> None:
-    """A run has one part more, or its last."""
+    """A run has one part more, or its last.
+
+    A part of a diff that is not the last is loaded at the exchange by itself, but only
+    with the last one the state of what was sent follows: until then there is none that
+    a further diff could be compared with.
+    """
     found = db.execute("SELECT reasons FROM runs WHERE id = ?", [new.run]).fetchone()
     reasons, warnings = _counted(found[0] if found else None)
     reasons.update(new.reasons)
@@ -68,6 +73,12 @@ def advance(db: Database, new: NewBatch) -> None:
     )
     if new.final:
         db.execute("UPDATE runs SET as_of = ? WHERE id = ?", [new.as_of, new.run])
+    else:
+        db.execute(
+            "UPDATE frontiers SET method = NULL WHERE stream = ?"
+            " AND (SELECT kind FROM runs WHERE id = ?) = 'diff'",
+            [new.stream, new.run],
+        )
     if new.frontier is not None:
         db.execute(
             "INSERT OR REPLACE INTO frontiers"

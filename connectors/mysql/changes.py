@@ -78,6 +78,18 @@ select @@global.read_only, version(),
 
 _IDENTITY = "show global variables where variable_name in ('server_uuid', 'server_uid')"
 _CLUSTER = "show global variables where variable_name = 'wsrep_on'"
+
+_REPLICATION = """
+select count(*) from information_schema.processlist
+where command like 'Slave%' or (user = 'system user' and command <> 'Daemon')
+"""
+"""Threads that bring rows of another server; a replica need not be read only."""
+
+_RUNNING = """
+show global status where variable_name in ('Slave_running', 'Slaves_running')
+"""
+"""Everybody is told this, but not by MySQL 8."""
+
 _LOG = """
 show global status where variable_name in
   ('Innodb_lsn_current', 'Innodb_redo_log_current_lsn')
@@ -163,7 +175,7 @@ def activity(
     with our_errors():
         now = _instant(rows(db, "select utc_timestamp(6)")[0][0])
         (read_only, _, offset) = rows(db, _ASK)[0]
-        cluster = rows(db, _CLUSTER)
+        written = read_only not in ("0", "OFF") or _written_elsewhere(db)
         server = rows(db, _IDENTITY)
         log = rows(db, _LOG)
         threads = rows(db, _THREADS)
@@ -182,11 +194,18 @@ def activity(
         oldest=oldest,
         told=transactions is not None,
         prepared=prepared,
-        replica=read_only not in ("0", "OFF") or any(r[1] == "ON" for r in cluster),
+        replica=written,
         offset_s=int(float(offset or 0)),
         server=str(server[0][1]) if server else "",
         log=int(str(log[0][1])) if log and log[0][1] else None,
     )
+
+
+def _written_elsewhere(db: Connection[Any]) -> bool:
+    """Whether rows come from another server although this one may be written to."""
+    told = [*rows(db, _CLUSTER), *rows(db, _RUNNING)]
+    ((threads,),) = rows(db, _REPLICATION)
+    return threads != "0" or any(r[1] not in ("OFF", "0", "") for r in told)
 
 
 def _transactions(

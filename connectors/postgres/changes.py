@@ -86,8 +86,11 @@ select count(*) from tree t join pg_class c on c.oid = t.oid where c.relkind = '
 _ACTIVITY = """
 select clock_timestamp(), min(xact_start),
   pg_has_role('pg_read_all_stats', 'USAGE') and not pg_is_in_recovery()
+    and current_setting('track_activities')::bool
+    and not coalesce(bool_or(state = 'disabled'), false)
 from pg_stat_activity where datname = current_database()
 """
+"""A session that may not be tracked (``track_activities``) hides its transaction."""
 
 _PREPARED = "select count(*) from pg_prepared_xacts where database = current_database()"
 
@@ -180,8 +183,9 @@ def oldest_start(db: psycopg.Connection[Any]) -> str | None:
     missed that is just being prepared.
 
     Returns:
-        ISO 8601 in UTC; None if the account may not see other sessions, if those that
-        write are sessions of another server, or if a transaction is prepared.
+        ISO 8601 in UTC; None if the account may not see other sessions or one of them
+        is not tracked, if those that write are sessions of another server, or if a
+        transaction is prepared.
     """
     now, start, allowed = db.execute(_ACTIVITY.encode()).fetchone() or (None, None, 0)
     (prepared,) = db.execute(_PREPARED).fetchone() or (1,)

@@ -28,6 +28,7 @@ from connectors.sql import (
     KeyPart,
     KeyValue,
     decoded,
+    encoded,
     literal,
     quoted,
 )
@@ -144,6 +145,8 @@ class Query:
 
     def literal(self, i: int, value: KeyValue) -> str:
         """A value of the i-th key column as SQL."""
+        if isinstance(value, str):  # a token of an older version has no bytes
+            value = self._stored(i, value)
         if isinstance(value, bytes):
             escaped = "".join(f"\\x{byte:02x}" for byte in value)
             return f"E'{escaped}'::{self.keys[i].type}"
@@ -159,7 +162,17 @@ class Query:
 
     def key_at(self, rows: pa.RecordBatch, i: int) -> Key:
         """The key of row i in the order of ORDER BY."""
-        return tuple(_key_value(rows.column(key.place), i) for key in self.keys)
+        values = (_key_value(rows.column(key.place), i) for key in self.keys)
+        return tuple(self._stored(k, value) for k, value in enumerate(values))
+
+    def _stored(self, i: int, value: KeyValue) -> KeyValue:
+        """A value of the i-th key column as the server has it.
+
+        Where texts have another encoding than UTF-8 that the server does not know, they
+        stand there as bytes.
+        """
+        raw = self.readings[self.keys[i].place].raw and self.encoding != "utf-8"
+        return encoded(value, self.encoding) if raw else value
 
 
 def _finished(

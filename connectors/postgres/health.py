@@ -21,7 +21,8 @@ select
   (select count(distinct pid) from pg_catalog.pg_locks where not granted),
   pg_catalog.pg_is_in_recovery(),
   case
-    when not pg_catalog.pg_is_in_recovery() then null
+    when not pg_catalog.pg_is_in_recovery()
+      or pg_catalog.pg_last_wal_receive_lsn() is null then null
     when pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn()
       then 0
     else extract(epoch from pg_catalog.clock_timestamp()
@@ -32,7 +33,8 @@ where datid is not null and usesysid is not null
   and pid <> pg_catalog.pg_backend_pid()
 """
 """Waits for locks and the place of a standby everybody may see; what sessions of others
-do, only ``pg_read_all_stats``."""
+do, only ``pg_read_all_stats``. A standby that is fed from an archive receives nothing:
+how old its last transaction is says nothing where the primary is quiet."""
 
 
 def health(config: Mapping[str, Any]) -> Health:

@@ -16,8 +16,8 @@ from connectors.sql import quoted
 MARGIN = timedelta(seconds=3)
 """Small steps of the server's clock."""
 
-SEQUENCES = 100_000
-"""The first version whose catalogue tells of sequences."""
+SEQUENCES = SUBSCRIPTIONS = 100_000
+"""The first version whose catalogue tells of sequences, and that has subscriptions."""
 
 BENEATH = """
 with recursive tree(oid) as (
@@ -45,6 +45,19 @@ select count(*) from tree t join pg_catalog.pg_class c on c.oid = t.oid
 where c.relkind in ('f', 'm')
 """
 )
+
+_SUBSCRIBED = (
+    BENEATH
+    + """
+select count(*) from tree t
+join pg_catalog.pg_subscription_rel r on r.srrelid = t.oid
+"""
+)
+
+_TELLS = """
+select pg_catalog.has_table_privilege(
+  pg_catalog.to_regclass('pg_catalog.pg_subscription_rel')::oid, 'SELECT')
+"""
 
 _CACHED = (
     BENEATH
@@ -91,11 +104,22 @@ def highest(db: psycopg.Connection[Any], table: Table, name: str) -> Highest:
 
 
 def written_elsewhere(db: psycopg.Connection[Any], name: tuple[str, str]) -> bool:
-    """Whether rows come from a foreign table or from what a view was once.
+    """Whether rows come from a foreign table, a publisher, or what a view was once.
 
     Their writers are sessions of another database, or have ended long before.
     """
     (count,) = db.execute(_ELSEWHERE.encode(), name).fetchone() or (1,)
+    return bool(count) or _subscribed(db, name)
+
+
+def _subscribed(db: psycopg.Connection[Any], name: tuple[str, str]) -> bool:
+    """Whether a subscription fills the table, or may do so."""
+    if db.info.server_version < SUBSCRIPTIONS:
+        return False
+    (tells,) = db.execute(_TELLS.encode()).fetchone() or (False,)
+    if not tells:
+        return True
+    (count,) = db.execute(_SUBSCRIBED.encode(), name).fetchone() or (1,)
     return bool(count)
 
 

@@ -8,11 +8,13 @@ own hash function leaves out would be a change that nobody sees:
   folded to 32 bits first (hashfunc.c, numeric.c). They go in as the bytes that the
   server would send, and so do floats, whose -0 and NaN are several.
 * ``char(n)`` leaves out blanks at the end, of which each value of a declared length has
-  what its text needs; without one it goes in as bytes.
+  what its text needs, so that length is part of the tags' name; without one it goes in
+  as bytes.
 * Texts go in byte by byte, whatever their collation takes for equal.
 * Every other type goes in as the text that is read of it.
 
-Other servers than PostgreSQL 14 and newer have no such function.
+Other servers than PostgreSQL 14 and newer have no such function. Where the server does
+not know the encoding of its texts, rows are not digested by it either.
 """
 
 from __future__ import annotations
@@ -93,7 +95,11 @@ def tagging(
         ).fetchone()
     except psycopg.Error:
         return None
-    what = repr((said, query.select("", found.column), query.encoding))
+    if said is None or said[1] == "SQL_ASCII":  # whose key texts go back as bytes only
+        return None
+    columns = [table.columns[spec.name] for spec in stream.columns]
+    padded = [column.native for column in columns if column.base == "bpchar"]
+    what = repr((said, query.select("", found.column), query.encoding, padded))
     return replace(found, name=hashlib.sha256(what.encode()).hexdigest()[:32])
 
 

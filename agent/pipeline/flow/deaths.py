@@ -56,10 +56,16 @@ def forgive(lane: Lane) -> None:
 
 
 def read_again(lane: Lane) -> None:
-    """The same, and what it gave up is wanted again."""
+    """The same, and what it gave up is wanted again.
+
+    Nothing is wanted on a halted stream: a run would end the halt, for which a person
+    has to ask for one.
+    """
     if not lane.given_up:
         return
     forgive(lane)
+    if lane.parts.state.stream(lane.key).halt_code is not None:
+        return
     newest = lane.parts.state.last_run(lane.stream_id)
     if lane.wanted is None and newest is not None:
         over = newest.kind == "recall" and lane.recalled is None

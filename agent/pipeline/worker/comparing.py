@@ -14,8 +14,8 @@ Rules
    says which rows have to be read.
 4. A diff gives on what is new or changed, then the number of keys that are gone, so
    that the daemon can brake before one delete is sealed, then the deletes.
-5. A state that cannot be compared with ends the run by :class:`DigestsUnfit`; a full
-   read follows. Nothing was registered that the old state does not cover.
+5. A state that cannot be compared with, and rows that were to be read and do not come,
+   end the run by :class:`DigestsUnfit`; a full read follows.
 """
 
 from __future__ import annotations
@@ -113,10 +113,8 @@ def _differing(scale: Scale, loads: Steps) -> Iterator[Load]:
             for rows in diff.deletes():
                 yield from _pieces(rows, scale.job.max_rows_per_batch)
             diff.finish(Path(scale.states.fresh))
-    except (StateUnfit, KeyClash) as e:
+    except (StateUnfit, KeyClash, NotGiven) as e:
         raise DigestsUnfit(f"{type(e).__name__}: {e}") from e
-    except NotGiven as e:
-        raise InternalFault(str(e)) from e
     scale.tell(Way(METHOD, ()))
 
 

@@ -11,6 +11,7 @@ Rules
    down by its own pace: half the speed is as much rest as work.
 3. What the account may not see is no reason, and is said once. A source that does not
    answer a look is unwell; a connector that fails otherwise is as one that cannot say.
+   After a login that was refused nobody looks again: repeated, it locks the account.
 4. A wait is cut into short ones: the hour may end a limit, a good look may end the
    rest, and the daemon hears that the worker lives.
 """
@@ -57,6 +58,7 @@ SOON_S = 0.001
 
 _FREE = Rate()
 _NO_ANSWER = frozenset({"unreachable", "timeout"})
+_EVERYTHING = ("everything",)
 
 
 def beyond(health: Health, bounds: Bounds) -> tuple[str, ...]:
@@ -201,27 +203,39 @@ class Kindly:
         wait = min(FIRST_LOOK_S, every)
         while not self._over.wait(wait):
             wait = every
-            reasons, hidden = self._look(connector, told)
+            found = self._look(connector, told)
             if self._over.is_set():
                 return
-            changed = self._ease.look(reasons)
-            if changed or hidden != told:
+            if found is None:
+                self._ease = Ease()
+                self._say(_EVERYTHING)
+                return
+            reasons, hidden = found
+            if self._ease.look(reasons) or hidden != told:
                 told = hidden
-                try:
-                    self._tell(Slowed(self._ease.share, self._ease.reasons, hidden))
-                except DaemonGone:
+                if not self._say(hidden):
                     return
+
+    def _say(self, hidden: tuple[str, ...]) -> bool:
+        """Tell how fast it goes on; whether somebody hears it."""
+        try:
+            self._tell(Slowed(self._ease.share, self._ease.reasons, hidden))
+        except DaemonGone:
+            return False
+        return True
 
     def _look(
         self, connector: FeelingConnector, told: tuple[str, ...]
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is beyond its bound, and what nobody can see."""
+    ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """What is beyond its bound, and what is hidden; None: do not look again."""
         try:
             found = connector.health(self._source)
         except SourceError as e:
+            if e.kind == "login":
+                return None
             if e.kind in _NO_ANSWER:
                 return (f"no-answer={e.kind}",), told
-            return (), ("everything",)
+            return (), _EVERYTHING
         except Exception:  # noqa: BLE001 - a foreign connector must not end the thread
-            return (), ("everything",)
+            return (), _EVERYTHING
         return beyond(found, self._pacing.bounds), found.hidden

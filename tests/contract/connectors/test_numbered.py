@@ -129,10 +129,12 @@ def cured(source: tuple[Postgres | Maria, Connector], config: Mapping[str, Any])
     return seen
 
 
-def told(connector: Connector, config: Mapping[str, Any]) -> bool:
+def told(
+    connector: Connector, config: Mapping[str, Any], stream: StreamSpec = NOTES
+) -> bool:
     with connector.open(config, Limits()) as session:
         assert isinstance(session, NumberedSession)
-        return session.oldest_writer(NOTES) is not None
+        return session.oldest_writer(stream) is not None
 
 
 def test_each_remedy_removes_its_cause_in_postgres(server: Server) -> None:
@@ -175,6 +177,49 @@ def test_each_remedy_removes_its_cause_in_mariadb(mariadb: Mariadb) -> None:
         assert not told(MYSQL, config)
     finally:
         mariadb.sql("set global auto_increment_increment = 1")
+
+
+def test_the_writers_of_a_subscribed_table_are_elsewhere(server: Server) -> None:
+    """They took their numbers at the publisher; so it is assumed where nobody tells."""
+    server.sql(
+        "create table subscribed (id bigint primary key, note text);"
+        " create view through as select * from subscribed;"
+        " drop role if exists reads; create role reads login in role pg_read_all_stats;"
+        " grant select on subscribed, through to reads"
+    )
+    configs = server.config(), {**server.config(), "user": "reads"}
+    streams = [replace(NOTES, table=(name,)) for name in ("subscribed", "through")]
+
+    def tells() -> list[bool]:
+        return [told(POSTGRES, c, stream) for c in configs for stream in streams]
+
+    alone = tells()
+    server.sql(
+        "insert into pg_subscription_rel values (1, 'subscribed'::regclass, 'r')"
+    )
+    filled = tells()
+    server.sql("delete from pg_subscription_rel")
+    server.sql("revoke select on pg_subscription_rel from public")
+    unknown = tells()
+    assert (alone, filled) == ([True] * 4, [False] * 4)
+    assert unknown == [True, True, False, False]
+
+
+def test_a_replica_that_may_be_written_to_is_one_in_mariadb(mariadb: Mariadb) -> None:
+    """Rows of its primary bear that one's times; nobody here tells of their writers."""
+    mariadb.sql("create or replace table plain (id bigint primary key, note text)")
+    alone = told(MYSQL, mariadb.config())
+    mariadb.sql(
+        "change master to master_host = '127.0.0.1', master_port = 1,"
+        " master_user = 'nobody'",
+        "start slave sql_thread",
+    )
+    try:
+        ((read_only,),) = mariadb.sql("select @@global.read_only")
+        replicating = told(MYSQL, mariadb.config())
+    finally:
+        mariadb.sql("stop slave", "reset slave all")
+    assert (alone, read_only, replicating) == (True, 0, False)
 
 
 def test_a_table_with_a_better_mark_keeps_it(server: Server, mariadb: Mariadb) -> None:

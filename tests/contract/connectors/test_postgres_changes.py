@@ -23,6 +23,7 @@ from connectors.contract import (
 from connectors.postgres import CONNECTOR
 from connectors.postgres.catalog import bound
 from connectors.postgres.changes import judge, parsed, stamp_floor
+from connectors.postgres.health import health
 from connectors.postgres.login import connection
 from connectors.postgres.session import incremental
 from tests.support.histories import PostgresHistory
@@ -244,6 +245,18 @@ def test_there_is_no_floor_without_the_right_to_see_sessions(town: Server) -> No
     assert increment(town, since, STAMPED, user="blind")[1] == []
 
 
+def test_there_is_no_floor_beside_a_session_that_is_not_tracked(town: Server) -> None:
+    """With track_activities off nobody tells when its transaction began."""
+    with psycopg.connect(
+        host=str(town.socket_folder), port=town.port, user="postgres",
+        dbname=town.database, options="-c track_activities=off",
+    ) as late:  # fmt: skip
+        late.execute("insert into changed values (6, 'late', '2001-01-01')")
+        since = frontier(town, STAMPED)
+    assert json.loads(since)["floor"] is None
+    assert increment(town, since, STAMPED)[1] == [6]
+
+
 def test_a_clock_that_went_back_takes_the_floor_away(town: Server) -> None:
     """After a step back of the server's clock no row is left out by its stamp."""
     since = json.loads(frontier(town, STAMPED))
@@ -377,6 +390,13 @@ def test_a_replica_does_not_tell_of_the_writers_of_the_primary() -> None:
         assert json.loads(frontier(machine.server, STAMPED))["floor"] is not None
         machine.stand_by(machine.kept_now("replica"))
         assert json.loads(frontier(machine.server, STAMPED))["floor"] is None
+        lag_is_not_guessed(machine.server)
+
+
+def lag_is_not_guessed(fed_from_an_archive: Server) -> None:
+    """A quiet primary would look like a replica that is ever further behind."""
+    found = health(fed_from_an_archive.config())
+    assert (found.replica_lag_s, found.hidden) == (None, ("replica_lag_s",))
 
 
 def test_transaction_ids_may_wrap_around() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from connectors.contract import ColumnSpec, Finding, Limits, SourceError, StreamSpec
 from connectors.postgres import CONNECTOR
+from connectors.postgres.session import PostgresSession
 from tests.support.postgres import Server, private_server
 
 pytestmark = pytest.mark.contract
@@ -308,6 +309,43 @@ def test_a_declared_encoding_decodes(bytes_only: Mapping[str, Any]) -> None:
     with CONNECTOR.open({**bytes_only, "encoding": "gb18030"}, Limits()) as session:
         (page,) = session.read(session.plan(BYTES)[0])
     assert page.rows.column(0).to_pylist() == [b"ascii", "张三".encode(), b"\xff\xfe"]
+
+
+KIN = "张三", "赵四", "周五"
+"""In the order of their bytes in GB 18030; those in UTF-8 are all greater."""
+
+
+def test_a_read_goes_on_after_a_key_of_a_declared_encoding(
+    bytes_only: Mapping[str, Any],
+) -> None:
+    """Its text goes back as the bytes that stand there: each row comes once."""
+    config = {**bytes_only, "encoding": "gb18030"}
+    with psycopg.connect(
+        host=config["host"], port=config["port"], user="postgres", dbname="bytes_only"
+    ) as db:
+        db.execute("create table kin (k text primary key)")
+        for name in KIN:
+            raw = name.encode("gb18030")
+            db.execute("insert into kin values (convert_from(%s, 'SQL_ASCII'))", (raw,))
+    stream = StreamSpec(("public", "kin"), BYTES.columns[:1])
+    with CONNECTOR.open(config, Limits(page_rows=1)) as session:
+        part = session.plan(stream)[0]
+        pages = list(session.read(part))
+        rests = [
+            [p.rows.column(0)[0].as_py() for p in session.read(part, page.token)]
+            for page in pages
+        ]
+    assert rests == [[*KIN[1:]], [*KIN[2:]], []]
+
+
+def test_rows_of_a_declared_encoding_are_not_digested(
+    bytes_only: Mapping[str, Any],
+) -> None:
+    """They would be asked for by key texts that the server does not have."""
+    for config in (bytes_only, {**bytes_only, "encoding": "gb18030"}):
+        with CONNECTOR.open(config, Limits()) as session:
+            assert isinstance(session, PostgresSession)
+            assert session.tagging(BYTES) is None
 
 
 def test_a_latin_database_is_converted_by_its_server(server: Server) -> None:

@@ -182,6 +182,14 @@ def test_only_what_the_tags_depend_on_makes_others_of_them(
     assert (named(person) == before) == ("jsonb" not in change)
 
 
+def test_another_length_of_padded_texts_makes_other_tags(person: Server) -> None:
+    """Each text has more blanks then, and no tag has any."""
+    person.sql("alter table person alter v type char(9)")
+    before = named(person)
+    person.sql("alter table person alter v type char(12)")
+    assert named(person) != before
+
+
 def named(server: Server) -> str | None:
     with session(server.config(), Limits()) as found:
         found.frontier(STREAM)

@@ -18,6 +18,7 @@ from connectors.sql import (
     Mark,
     decoded,
     dotted,
+    encoded,
     from_key,
     literal,
     mark_after,
@@ -127,3 +128,13 @@ def test_bytes_of_another_encoding_are_never_taken_for_text() -> None:
     assert decoded(raw).type == pa.binary()
     good = pa.array(["张".encode("gb18030"), None], pa.binary())
     assert decoded(good, "gb18030").to_pylist() == ["张", None]
+
+
+@pytest.mark.parametrize("name", ["gb18030", "ascii", "utf-8"])
+@pytest.mark.parametrize("odd", [[], [b"\xff\xfe"]], ids=["texts", "with-an-odd-one"])
+def test_a_key_goes_back_as_the_bytes_that_it_was(name: str, odd: list[bytes]) -> None:
+    """In a page of texts as in one with a value that cannot be decoded."""
+    raw = [b"", b"a", "张三".encode("gb18030"), "é".encode(), "张".encode(), *odd]
+    values = decoded(pa.array(raw, pa.binary()), name).to_pylist()
+    assert [encoded(value, name) for value in values] == raw
+    assert (encoded(None, name), encoded(5, name)) == (None, 5)

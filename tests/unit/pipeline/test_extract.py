@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, get_args
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from agent import errors
 from agent.child.source import FAULTS, source_faults, stream_of
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
+from agent.model.pacing import Pacing, Rate
 from agent.pipeline.extract import reading, split
 from connectors.contract import (
     ColumnSpec,
@@ -117,6 +119,24 @@ def test_limits_come_from_the_job() -> None:
     assert source.asked[1] == Limits(
         statement_timeout_s=77, page_rows=100, timezone="Asia/Urumqi"
     )
+
+
+@pytest.mark.parametrize(
+    ("pacing", "seconds"),
+    [
+        (Pacing("hr"), 77),
+        (Pacing("hr", Rate(rows=1000)), 86_400),
+        (Pacing("hr", probe_s=10.0), 86_400),
+    ],
+)
+def test_a_read_that_may_be_slowed_down_is_not_ended_for_it(
+    pacing: Pacing, seconds: int
+) -> None:
+    """The server counts the rest between two pages as time of the statement."""
+    source = Source()
+    with reading(source, replace(JOB, pacing=pacing)):
+        pass
+    assert source.asked[1].statement_timeout_s == seconds
 
 
 @pytest.mark.parametrize(("each", "all_"), [(2, 6), (None, None)])

@@ -228,6 +228,16 @@ def test_a_row_without_a_number_makes_a_table_unfit() -> None:
     assert (looked.taken, looked.frontier.value) == (None, "here")
 
 
+@pytest.mark.parametrize("numbers", [(1, 1), (1, 2, 3, 3, 4)], ids=["page", "pages"])
+def test_a_number_that_stands_twice_makes_a_table_unfit(
+    numbers: tuple[int, ...],
+) -> None:
+    """A late row with a number that was read would never be looked for."""
+    looked = look(Server(committed(*numbers), tells=False), work())
+    assert str(looked.unfit).startswith("number-twice: ")
+    assert (looked.taken, looked.frontier.value) == (None, "here")
+
+
 def test_what_nobody_proves_is_said() -> None:
     """Changes and deletes are not seen, and how numbers are given out is not either."""
     taken = look(Server([]), work()).taken
@@ -248,7 +258,7 @@ def test_an_increment_reads_gaps_and_what_is_new_and_nothing_else() -> None:
     looked = look(server, work(since(5, Gap(2, 3, instant(0)))))
     assert looked.taken is not None
     assert looked.taken.windows == ((3, 3), (6, 6), (9, 9))
-    assert server.asked[:2] == ["oldest", "snapshot"]
+    assert server.asked[:3] == ["highest", "oldest", "snapshot"]
 
 
 def test_an_increment_without_new_numbers_reads_no_rows() -> None:
@@ -265,6 +275,9 @@ def test_an_increment_without_new_numbers_reads_no_rows() -> None:
         (Server(committed(1)), "{}", "unreadable"),
         (Server(committed(1)), '{"source":"","ledger":"{}"}', "unreadable"),
         (Server(committed(1, 2)), since(9), "recreated"),
+        (Server(committed(1), nulls=True), since(1), "number-null"),
+        (Server(committed(1, 2, 2)), since(1), "number-twice"),
+        (Server(committed(1, 2, 3, 3)), since(1), "number-twice"),
         (
             Server(committed(5), tells=False),
             since(5, Gap(2, 3, NOON - KEEP)),

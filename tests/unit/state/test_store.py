@@ -12,7 +12,7 @@ import pytest
 
 from agent.errors import ChainMoved, StateDamaged
 from agent.model.batch import Quality, Rows
-from agent.model.run import ScheduledKind
+from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
 from agent.state import (
     ALL,
@@ -151,6 +151,31 @@ def test_the_frontier_moves_with_the_last_batch_only(state: State) -> None:
         assert db.execute(ask).fetchone() == ("after 1", None)
         state.register(batch(state.stream(KEY).head, final=True))
         assert db.execute(ask).fetchone() == (None, "frontier")
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"), [("diff", None), ("full", "diff"), ("incremental", "diff")]
+)
+def test_a_diff_that_ends_after_its_first_part_is_followed_by_a_full_read(
+    state: State, kind: RunKind, method: str | None
+) -> None:
+    """What it sent is in no state of digests: rows that change back would be missed."""
+    ended = replace(batch(HEAD, final=True), method="diff")
+    state.register(ended)
+    state.end_run("run-1", RunTotals(Rows(3, 0, 1), Quality(5, 2, 0), {}, {}), at=NOON)
+    state.add_run(Run("run-2", ended.stream, "queued", None, NOON, kind=kind))
+    state.start_run("run-2", at=NOON)
+    state.settle_run("run-2", kind=kind, basis="")
+
+    state.register(batch(state.stream(KEY).head, run="run-2"))
+    cut = state.frontier(ended.stream)
+    last = batch(state.stream(KEY).head, run="run-2", final=True)
+    state.register(replace(last, method="diff"))
+    whole = state.frontier(ended.stream)
+
+    assert cut is not None
+    assert whole is not None
+    assert (cut.method, whole.method) == (method, "diff")
 
 
 def test_a_batch_of_an_unknown_run_is_refused_whole(state: State) -> None:

@@ -92,6 +92,26 @@ async def test_a_comparison_that_is_asked_for_is_a_word_as_well(tmp_path: Path) 
     assert (done.state, done.found) == ("read", Compared(1, 1))
 
 
+async def test_who_resumes_does_not_end_the_halt_of_a_stream(tmp_path: Path) -> None:
+    """Its worker died, and a batch was rejected: only a pull is a word on both."""
+    world = World(tmp_path)
+    world.exchange.loading = False
+    async with world.serving() as flow:
+        await flow.request_pull(PERSON)
+        await until(flow, lambda s: s.stored.batches == 2)
+        world.scripts[PERSON].die_at = 1
+        await flow.request_pull(PERSON)
+        await given_up(flow)
+        world.exchange.reject(PERSON, "bad-payload")
+        await until(flow, lambda s: s.stream.halted is not None)
+        runs = len(world.scripts[PERSON].runs)
+        flow.resume()
+        await asyncio.sleep(0.05)
+        after = flow.resource(PERSON)
+    assert (after.state, after.stream.halted) == ("held", "bad-payload")
+    assert len(world.scripts[PERSON].runs) == runs
+
+
 async def test_a_recall_that_died_is_not_tried_again_once_it_is_over(
     tmp_path: Path,
 ) -> None:

@@ -219,6 +219,20 @@ def test_a_look_that_fails(world: World, error: Exception, message: Slowed) -> N
     assert watched(world, error)[0] == message
 
 
+def test_a_login_that_is_refused_is_not_repeated(world: World) -> None:
+    """Each further one counts towards a lock of the account; the run goes on, free."""
+    heard: list[Message] = []
+    refused = SourceError("login", "")
+    connector = Feeling(says=[Health(lock_waits=9), refused, Health(lock_waits=9)])
+    pacing = Pacing("hr", probe_s=0.001, bounds=Bounds(lock_waits=5))
+    with world.kindly(pacing, tell=heard.append).watching(connector):
+        (looking,) = (t for t in threading.enumerate() if t.name == "health")
+        looking.join(5)
+        assert not looking.is_alive()
+    assert heard == [Slowed(0.5, BAD), Slowed(1.0, (), ("everything",))]
+    assert len(connector.says) == 1
+
+
 def test_nobody_looks_where_nobody_can(world: World) -> None:
     """A connector without ``health`` is read at full speed."""
     before = threading.active_count()
