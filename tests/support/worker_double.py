@@ -51,7 +51,7 @@ class Script:
 
     Args:
         chunks: the parts.
-        die_at: dies silently instead of packing this part.
+        die_at: dies silently instead of packing this part; 0: before its first word.
         failure: ends with this instead of the first part.
         odd: the next runs say just this, out of turn.
         changes: the parts of an increment; none is an empty one.
@@ -118,6 +118,8 @@ class WorkerDouble:
 
     async def messages(self) -> AsyncIterator[Message]:
         script = self._script
+        if script.die_at == 0:
+            raise WorkerDied("exit code 1")
         failure = script.failures.pop(0) if script.failures else script.failure
         if script.columns is not None:
             yield Columns(script.columns, fit=failure is None)

@@ -4,7 +4,9 @@
 Rules
 
 1. A worker that is killed, crashes, aborts, panics or hangs ends one run of one
-   resource. The run is tried again; other resources do not notice.
+   resource. The run is tried again; other resources do not notice. One that ends before
+   its first word had not come to its driver: that is a fault of the machine, or of an
+   upgrade, and is not counted.
 2. The number of such ends in a row is kept over restarts. A run that was read wholly
    ends the row; another failure, or a cut, neither ends it nor belongs to it.
 3. At the third the resource reads no more until a person says so: a driver that crashes

@@ -176,7 +176,7 @@ class Reading:
 
     async def _failed(self, wanted: Wanted, error: FepError) -> None:
         lane, parts = self._lane, self._parts
-        if isinstance(error, WorkerDied):
+        if isinstance(error, WorkerDied) and lane.progress is not None:
             error = await deaths.died(lane, wanted.run, error)
         told = (lane.resource, wanted.run, error.code, error.detail)
         if isinstance(error, HELD):

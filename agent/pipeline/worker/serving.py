@@ -7,7 +7,7 @@ import socket
 
 from agent.child.inside import DaemonGone, Lines, settle
 from agent.errors import InternalFault
-from agent.model.job import Job, decode, encode
+from agent.model.job import Job, Progress, decode, encode
 from agent.pipeline.worker.run import Run, Tools
 from agent.pipeline.worker.sieve import QualitySieve
 from agent.registry import find
@@ -24,6 +24,8 @@ def serve(sock: socket.socket, tools: Tools) -> int:
         job = decode(lines.receive())
         if not isinstance(job, Job):
             raise InternalFault(f"expected a job, got {type(job).__name__}")
+        # what ends the worker from now on is its driver's
+        lines.send(encode(Progress(0, None)))
         Run(
             job,
             tell=lambda message: lines.send(encode(message)),

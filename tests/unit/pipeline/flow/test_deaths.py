@@ -11,6 +11,7 @@ from agent.crypto.frames import digest_text
 from agent.errors import Busy, WorkerGivenUp
 from agent.model.job import Compared
 from agent.model.run import RunKind
+from agent.pipeline.flow.lane import MOST_DEATHS
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import RunReport
 from tests.support.push import PERSON, World, pull, until
@@ -61,6 +62,21 @@ async def test_a_pause_does_not_count_and_does_not_forgive(tmp_path: Path) -> No
 
     assert before in (2, 3)
     assert [e.times for e in world.told(WorkerEnded)] == [1, 2, 3]
+
+
+async def test_a_worker_that_does_not_come_to_its_driver_is_not_counted(
+    tmp_path: Path,
+) -> None:
+    """No memory, or an upgrade under way, mends itself: it is tried on."""
+    world = World(tmp_path)
+    script = world.scripts[PERSON]
+    script.die_at = 0
+    async with world.serving() as flow:
+        await flow.request_pull(PERSON)
+        await until(flow, lambda _: len(script.runs) > MOST_DEATHS + 1)
+        script.die_at = None
+        await until(flow, lambda s: s.state == "idle")
+    assert world.told(WorkerEnded) == []
 
 
 async def given_up(flow: PushFlow) -> None:

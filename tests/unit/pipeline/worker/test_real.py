@@ -129,7 +129,7 @@ async def test_missing_source_is_named(tmp_path: Path, missing: str) -> None:
         sqlite3.connect(path).close()
         path.touch()
 
-    (last,) = await run(tmp_path, path)
+    *_, last = await run(tmp_path, path)
 
     assert isinstance(last, Failed)
     assert last.code in {"source-missing", "source-unreachable"}

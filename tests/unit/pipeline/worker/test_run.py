@@ -255,7 +255,7 @@ def test_progress_is_told_at_most_twice_a_second(daemon: Daemon) -> None:
 
 
 def test_job_through_a_socket(daemon: Daemon) -> None:
-    """serve() takes one job, does it and leaves with 0."""
+    """serve() takes one job, says so, does it and leaves with 0."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(encode(small(daemon, rows=0)))
@@ -263,6 +263,7 @@ def test_job_through_a_socket(daemon: Daemon) -> None:
         codes: list[int] = []
         thread.start()
         lines = Lines(ours)
+        assert decode(lines.receive()) == Progress(0, None)
         packed = decode(lines.receive())
         assert isinstance(packed, Packed)
         lines.send(encode(daemon.line(packed)))
