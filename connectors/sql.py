@@ -153,6 +153,25 @@ def from_key(
     return f"{first.expression} >= {write(0, key[0])} and {after(0)}"
 
 
+def check_whole(table: Sequence[str], name: str, found: tuple[str, str] | None) -> None:
+    """Look whether a column can be a table's growing number.
+
+    Args:
+        table: its name, outermost first.
+        name: of the column.
+        found: its family and native type; None if the table has no such column.
+
+    Raises:
+        SourceError: missing; type: it holds no whole numbers.
+    """
+    at = dotted(table)
+    if found is None:
+        raise SourceError("missing", f"{at} has no column {name}")
+    family, native = found
+    if family != "integer":
+        raise SourceError("type", f"{at}.{name}: expected a whole number, got {native}")
+
+
 def in_windows(column: str, windows: Sequence[tuple[int, int | None]]) -> str:
     """A condition: a number lies in one of the windows.
 

@@ -10,8 +10,8 @@ import typer
 
 from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
-from agent.cli.common.resources import complete_resource
-from agent.cli.common.waiting import confirmed, ended
+from agent.cli.common.resources import One
+from agent.cli.common.waiting import confirmed, ended, shown
 from agent.local.client import LocalClient
 
 app = typer.Typer(add_completion=False)
@@ -34,13 +34,7 @@ LOOK_S = 0.2
 )
 def pull(
     ctx: typer.Context,
-    resource: Annotated[
-        str,
-        typer.Argument(
-            autocompletion=complete_resource,
-            help=say("Code of the resource.", "资源代码。"),
-        ),
-    ],
+    resource: One,
     wait: Annotated[
         bool,
         typer.Option(
@@ -96,7 +90,7 @@ def pull(
         print(confirmed(ask, body["deletes_confirmed"]))
     if wait:
         body = ended(ask, client, body["run"], resource)
-    _show(ask, body)
+    shown(ask, body)
     if wait and not body["delivered"]:
         raise typer.Exit(1)
     if wait and recall:
@@ -122,14 +116,3 @@ def _prove(ask: Asked, client: LocalClient, resource: str) -> None:
                 "中心已签名证明该资源无数据。",
             )
         )
-
-
-def _show(ask: Asked, body: dict[str, Any]) -> None:
-    if ask.json:
-        ask.print_json(body)
-    elif "state" in body:
-        from agent.cli.common.render import show_run
-
-        show_run(ask, body)
-    else:
-        print(ask.say(f"Run {body['run']} is queued.", f"任务 {body['run']} 已排队。"))

@@ -9,8 +9,8 @@ import typer
 
 from agent.cli.common.context import asked
 from agent.cli.common.language import say
-from agent.cli.common.resources import complete_resource
-from agent.cli.common.waiting import confirmed, ended
+from agent.cli.common.resources import One
+from agent.cli.common.waiting import confirmed, ended, shown
 from agent.errors import UsageFault
 
 app = typer.Typer(add_completion=False)
@@ -30,13 +30,7 @@ app = typer.Typer(add_completion=False)
 )
 def reconcile(
     ctx: typer.Context,
-    resource: Annotated[
-        str,
-        typer.Argument(
-            autocompletion=complete_resource,
-            help=say("Code of the resource.", "资源代码。"),
-        ),
-    ],
+    resource: One,
     wait: Annotated[
         bool,
         typer.Option(
@@ -98,14 +92,7 @@ def reconcile(
         print(confirmed(ask, body["deletes_confirmed"]))
     if wait:
         body = ended(ask, client, body["run"], resource)
-    if ask.json:
-        ask.print_json(body)
-    elif wait:
-        from agent.cli.common.render import show_run
-
-        show_run(ask, body)
-    else:
-        print(ask.say(f"Run {body['run']} is queued.", f"任务 {body['run']} 已排队。"))
+    shown(ask, body)
     if wait and not _good(body):
         raise typer.Exit(1)
 

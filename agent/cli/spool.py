@@ -12,7 +12,7 @@ import typer
 from agent.cli.common import spooling
 from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
-from agent.cli.common.resources import OneOrAll, complete_resource
+from agent.cli.common.resources import One, OneOrAll
 from agent.cli.common.times import since as moment
 from agent.errors import UsageFault
 from agent.local.client import LocalClient
@@ -29,13 +29,6 @@ app = typer.Typer(
     ),
 )
 
-Resource = Annotated[
-    str,
-    typer.Argument(
-        autocompletion=complete_resource,
-        help=say("Code of the resource.", "资源代码。"),
-    ),
-]
 Since = Annotated[
     str | None,
     typer.Option(
@@ -90,7 +83,7 @@ def ls(
 )
 def show(
     ctx: typer.Context,
-    resource: Resource,
+    resource: One,
     epoch: Annotated[int, typer.Argument(min=1, help=say("Epoch.", "纪元。"))],
     seq: Annotated[int, typer.Argument(min=1, help=say("Number.", "序号。"))],
 ) -> None:
@@ -119,7 +112,7 @@ def show(
         "  fep spool receipts 101001/000001 --since 2026-11-01 --json",
     ),
 )
-def receipts(ctx: typer.Context, resource: Resource, since: Since = None) -> None:
+def receipts(ctx: typer.Context, resource: One, since: Since = None) -> None:
     """List receipts."""
     ask = asked(ctx)
     found = list(_receipts(ask.client(), resource, moment(since)))
@@ -302,7 +295,7 @@ def _mended(client: LocalClient, damages: list[dict[str, Any]]) -> list[Any]:
 )
 def replay(
     ctx: typer.Context,
-    resource: Resource,
+    resource: One,
     since: Since = None,
     dry_run: DryRun = False,
     yes: Yes = False,

@@ -7,10 +7,11 @@ from typing import Any
 
 from pymysql.connections import Connection
 
-from connectors.contract import Highest, SourceError
+from connectors.contract import Highest
 from connectors.mysql import changes
 from connectors.mysql.catalog import Table, quoted
 from connectors.mysql.login import our_errors, rows
+from connectors.sql import check_whole
 
 LOCAL = frozenset({"innodb", "myisam", "aria", "memory"})
 """Engines whose rows are written by sessions of this server alone."""
@@ -23,13 +24,8 @@ def whole(table: Table, name: str) -> str:
         SourceError: missing, type.
     """
     column = table.columns.get(name)
-    at = ".".join(table.name)
-    if column is None:
-        raise SourceError("missing", f"{at} has no column {name}")
-    if column.family != "integer":
-        raise SourceError(
-            "type", f"{at}.{name}: expected a whole number, got {column.native}"
-        )
+    found = None if column is None else (column.family, column.native)
+    check_whole(table.name, name, found)
     return f"t.{quoted(name)}"
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import psycopg
 
-from connectors.contract import Highest, SourceError
+from connectors.contract import Highest
 from connectors.postgres.catalog import Table
 from connectors.postgres.changes import oldest_start
-from connectors.sql import quoted
+from connectors.sql import check_whole, quoted
 
 MARGIN = timedelta(seconds=3)
 """Small steps of the server's clock."""
@@ -78,13 +78,8 @@ def whole(table: Table, name: str) -> str:
         SourceError: missing, type.
     """
     column = table.columns.get(name)
-    at = ".".join(table.name)
-    if column is None:
-        raise SourceError("missing", f"{at} has no column {name}")
-    if column.family != "integer":
-        raise SourceError(
-            "type", f"{at}.{name}: expected a whole number, got {column.native}"
-        )
+    found = None if column is None else (column.family, column.native)
+    check_whole(table.name, name, found)
     return f"t.{quoted(name)}"
 
 

@@ -22,6 +22,14 @@ def complete_resource(ctx: typer.Context, incomplete: str) -> list[tuple[str, st
     return [(code, name) for code, name in found if code.startswith(incomplete)]
 
 
+One = Annotated[
+    str,
+    typer.Argument(
+        autocompletion=complete_resource,
+        help=say("Code of the resource.", "资源代码。"),
+    ),
+]
+"""One resource."""
 OneOrAll = Annotated[
     str | None,
     typer.Argument(

@@ -49,3 +49,15 @@ def confirmed(ask: Asked, number: int) -> str:
         f"Confirmed: at most {number:,} keys may go.",
         f"已确认：至多删除 {number:,} 个主键。",
     )
+
+
+def shown(ask: Asked, body: dict[str, Any]) -> None:
+    """A run that was asked for or, if somebody waited for it, its report."""
+    if ask.json:
+        ask.print_json(body)
+    elif "state" in body:
+        from agent.cli.common.render import show_run
+
+        show_run(ask, body)
+    else:
+        print(ask.say(f"Run {body['run']} is queued.", f"任务 {body['run']} 已排队。"))
