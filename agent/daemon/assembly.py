@@ -113,7 +113,6 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             ceiling=lambda: board.settings.ceiling(_now()),
         )
     )
-    chance = _chance()
     ground = Ground(
         settings=found,
         current=lambda: board.settings,
@@ -121,7 +120,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         signer=signer,
         directory=directory,
         exchange=exchange,
-        new_id=chance.new_id,
+        new_id=_chance().new_id,
         tell=tell,
         ballast=ballast,
     )
@@ -129,50 +128,16 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     offers, shut = Live(lambda: board.work.offers), Live(lambda: board.work.shut)
     lookups = make_lookups(stack, ground, log, Open(offers, shut))
     spool = Spool(found.paths.spool, quota=swap.quota(found))
-    parts = Parts(
-        exchange=exchange,
-        worker=partial(_worker, board, Turns()),
-        make_job=partial(_job, board),
-        state=state,
-        spool=spool,
-        signer=signer,
-        keys=directory.held,
-        refresh_directory=partial(_refresh, directory, exchange),
-        sender=Sender(
-            found.agent.node, found.exchange.aud, agent=f"fep-agent/{VERSION}"
-        ),
-        tell=tell,
-        record_left=log.batch_left,
-        record=log.append,
-        chance=chance,
-        limits=swap.limits(found),
-        backoff=swap.backoff(found),
-        states=found.paths.diff,
-        reports=found.paths.reports,
-        give_back=lambda rejected: give_back(
-            rejected,
-            found.paths.quarantine,
-            rss_bytes=board.settings.push.worker_memory_mb * MB,
-        ),
-    )
+    parts = _parts(ground, board, state, spool, log)
     flow = PushFlow(swap.leaving(work), parts)
     exchange.ways.listen(partial(_shifted, flow, lookups, tell))
-    scheduler = Scheduler(flow, state, swap.plans(work), chance)
+    scheduler = Scheduler(flow, state, swap.plans(work), parts.chance)
     hands = swap.Swap(flow, parts, spool, ballast, scheduler, lookups, tell)
     record = partial(_record, log)
     reloader = Reloader(board, Hands(hands.apply, record, tell))
-    facts = Facts(
-        node=found.agent.node,
-        aud=found.exchange.aud,
-        url=lambda: str(exchange.ways.url(exchange.ways.used)),
-        names=Live(lambda: board.work.names),
-        kept=Live(lambda: board.work.kept),
-        started_at=format_time(_now()),
-        certificate_not_after=_not_after(files),
-    )
     desk = Desk(
         flow,
-        facts,
+        _facts(ground, board),
         troubles=lambda: [
             *reloader.troubles(),
             *_troubles(directory, looked_up=bool(board.work.offers)),
@@ -203,6 +168,53 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         tell=tell,
         notifier=Notifier(os.environ.get("NOTIFY_SOCKET")),
         resources=len(work.outgoing),
+    )
+
+
+def _parts(
+    ground: Ground, board: Board, state: State, spool: Spool, log: AuditLog
+) -> Parts:
+    """What the push works with."""
+    found = ground.settings
+    return Parts(
+        exchange=ground.exchange,
+        worker=partial(_worker, board, Turns()),
+        make_job=partial(_job, board),
+        state=state,
+        spool=spool,
+        signer=ground.signer,
+        keys=ground.directory.held,
+        refresh_directory=partial(_refresh, ground.directory, ground.exchange),
+        sender=Sender(
+            found.agent.node, found.exchange.aud, agent=f"fep-agent/{VERSION}"
+        ),
+        tell=ground.tell,
+        record_left=log.batch_left,
+        record=log.append,
+        chance=_chance(),
+        limits=swap.limits(found),
+        backoff=swap.backoff(found),
+        states=found.paths.diff,
+        reports=found.paths.reports,
+        give_back=lambda rejected: give_back(
+            rejected,
+            found.paths.quarantine,
+            rss_bytes=board.settings.push.worker_memory_mb * MB,
+        ),
+    )
+
+
+def _facts(ground: Ground, board: Board) -> Facts:
+    """What people are told of this agent itself."""
+    found, ways = ground.settings, ground.exchange.ways
+    return Facts(
+        node=found.agent.node,
+        aud=found.exchange.aud,
+        url=lambda: str(ways.url(ways.used)),
+        names=Live(lambda: board.work.names),
+        kept=Live(lambda: board.work.kept),
+        started_at=format_time(_now()),
+        certificate_not_after=_not_after(ground.files),
     )
 
 
