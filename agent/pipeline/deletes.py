@@ -30,9 +30,9 @@ AIM_ROWS = 64
 """Rows of a bucket to aim for: a detail is a few thousand keys."""
 
 
-def bits_for(rows: int) -> int:
-    """How many bits give buckets of about :data:`AIM_ROWS` rows."""
-    return min(max(rows // AIM_ROWS, 1).bit_length() - 1, MOST_BITS)
+def bits_for(rows: int, *, most: int = MOST_BITS) -> int:
+    """How many bits, ``most`` of them, give buckets of about :data:`AIM_ROWS` rows."""
+    return min(max(rows // AIM_ROWS, 1).bit_length() - 1, most)
 
 
 def bucket_of(key: bytes, bits: int) -> int:

@@ -113,20 +113,6 @@ def parsed(text: str) -> Ledger:
     return ledger
 
 
-def runs_of(numbers: Iterable[int]) -> Iterator[Run]:
-    """Consecutive numbers together; they grow."""
-    first = last = None
-    for number in numbers:
-        if first is None or last is None:
-            first = number
-        elif number > last + 1:
-            yield first, last
-            first = number
-        last = number
-    if first is not None and last is not None:
-        yield first, last
-
-
 def started(runs: Iterable[Run], now: datetime) -> Ledger:
     """The ledger after a full read.
 

@@ -17,6 +17,7 @@ from agent.crypto.jose import message_digest
 from agent.errors import ExchangeRefused, FalseReceipt
 from agent.model.item import Item
 from agent.model.job import CentreKeys
+from agent.pipeline.deletes import bits_for
 from agent.pipeline.flow import judge
 from agent.pipeline.flow.lane import Lane
 from agent.pipeline.flow.seams import undivided
@@ -26,8 +27,6 @@ from agent.wire.text import canonical
 
 MOST_BITS = 15
 """Of 15 bits the counts of all buckets fit into a reply."""
-AIM_ROWS = 64
-"""Rows of a bucket to aim for."""
 SPARE_BITS = 2
 """So many times twice as full buckets may be before it is asked by more bits."""
 TRIES = 30
@@ -82,12 +81,12 @@ class Centre:
         """
         state, stream = self._lane.parts.state, self._lane.stream_id
         rows = 0 if whole else await undivided(partial(state.last_distinct, stream))
-        self._bits = _bits_for(rows or 0)
+        self._bits = bits_for(rows or 0, most=MOST_BITS)
         self._at = await undivided(partial(state.last_loaded, stream))
         if self._at == (0, 0):
             raise ExchangeRefused("nothing is loaded yet", problem="busy")
         response, text = await self._patiently()
-        wanted = _bits_for(response.rows)
+        wanted = bits_for(response.rows, most=MOST_BITS)
         if not whole and wanted > self._bits + SPARE_BITS:  # increments made it grow
             self._bits = wanted
             response, text = await self._patiently()
@@ -194,10 +193,6 @@ class Centre:
         ) or found.bits != self._bits:
             raise FalseReceipt("the reply to a reconcile request answers another one")
         return found, reply
-
-
-def _bits_for(rows: int) -> int:
-    return min(max(rows // AIM_ROWS, 1).bit_length() - 1, MOST_BITS)
 
 
 def _fits(texts: Sequence[str], items: Sequence[Item]) -> bool:

@@ -33,7 +33,6 @@ MOST = 1000
 """Batches that are listed to people."""
 LOOK_S = 2.0
 """So long files are looked at before an answer says where to go on, seconds."""
-START: Place = (0, 0)
 
 
 @dataclass(frozen=True)

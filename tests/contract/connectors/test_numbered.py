@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent.pipeline.gaps import Ledger, advanced, runs_of
+from agent.pipeline.gaps import Ledger, advanced
 from connectors.contract import (
     ColumnSpec,
     Connector,
@@ -25,6 +25,7 @@ from connectors.contract import (
 from connectors.mysql import CONNECTOR as MYSQL
 from connectors.postgres import CONNECTOR as POSTGRES
 from tests.support.databases import Maria, Postgres
+from tests.support.gaps import runs_of
 from tests.support.mariadb import Mariadb
 from tests.support.postgres import Server
 

@@ -16,9 +16,9 @@ from agent.pipeline.gaps import (
     TooManyGaps,
     advanced,
     parsed,
-    runs_of,
     started,
 )
+from tests.support.gaps import runs_of
 from tests.support.tries import tries
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
