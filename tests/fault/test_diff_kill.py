@@ -33,7 +33,7 @@ pytestmark = pytest.mark.fault
 
 ROWS = 20_000
 KILLS = 12 if os.environ.get("FEP_FULL") == "1" else 3
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Victim:

@@ -38,7 +38,7 @@ pytestmark = [
 
 ROWS = 20_000
 ONE, TWO = "population", "population_2"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 PASSES = {"tags": '%as tag, t."id" as c0 from%', "rows": '%as tag, t."id" as c0, %'}
 
 

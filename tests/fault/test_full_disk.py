@@ -28,7 +28,7 @@ DISK_MB = 96
 CITIZEN = "990102198807231734"
 PEOPLE = [{"citizen_id": CITIZEN, "name": "欧阳丹青", "birth_date": "1988-07-23"}]
 SPOOL = "[spool]\nfree_floor_mb = 44\nballast_mb = 32\n"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

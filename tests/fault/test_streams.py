@@ -28,7 +28,7 @@ from tests.support.sandbox_process import SandboxProcess, running_sandbox
 pytestmark = pytest.mark.fault
 
 ROWS = 3_000
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Site:

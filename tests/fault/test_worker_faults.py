@@ -229,7 +229,7 @@ async def test_worker_dies_with_the_daemon(tmp_path: Path) -> None:
     daemon.kill()
     await daemon.wait()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while resident_bytes(pid):  # noqa: ASYNC110 - another process's end has no event
             await asyncio.sleep(0.02)
 

@@ -28,7 +28,7 @@ FIRMS = "101001/000003"
 TABLES = {PERSONS: "person", PERMITS: "permit", FIRMS: "firm"}
 PASSWORD = "correct horse 电池"
 ROWS = 20
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 _HBA = "local all postgres trust\nlocal all all scram-sha-256\n"
 _SOURCE = """\

@@ -24,7 +24,7 @@ from agent.wire.problem import Problem
 from tests.support.tls import Pair
 
 AUD = "yunxi.exchange"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass

@@ -47,7 +47,7 @@ from tests.support.postgres import SUPERUSER, Server, free_port, private_server
 from tests.support.sandbox_process import SandboxProcess, running_sandbox
 
 PEOPLE = 10_000
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 LOST_S = 8.0
 """A request that the provider lost is given up after so long."""
 VERIFIER = Path(verify_log.__file__)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agent.lookup.opener.process import Opener
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @asynccontextmanager

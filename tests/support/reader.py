@@ -23,7 +23,7 @@ ITEMS = (
     BoundItem(Item("id", ItemType.I, None, None, True, "1"), "id"),
     BoundItem(Item("note", ItemType.C, 50, None, False, "1"), "note"),
 )
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass

@@ -94,7 +94,7 @@ async def test_a_directory_that_is_refused_is_told(tmp_path: Path) -> None:
     keeping = asyncio.create_task(
         keep_directory(directory, cast("Exchange", Liar()), told.put_nowait)
     )
-    event = await asyncio.wait_for(told.get(), 5)
+    event = await asyncio.wait_for(told.get(), 60)
     keeping.cancel()
     await asyncio.wait({keeping})
     assert isinstance(event, ExchangeTrouble)

@@ -219,7 +219,7 @@ async def test_a_writer_of_several_files_is_waited_for(
         site.settings("[push]\nworkers = 99\n")
         await asyncio.sleep(0.2)
         site.settings("[push]\nworkers = 2\n")
-        await asyncio.wait_for(site.holds.wait(), 10)
+        await asyncio.wait_for(site.holds.wait(), 60)
     finally:
         task.cancel()
         await asyncio.wait({task})
@@ -242,7 +242,7 @@ async def test_reading_a_file_is_no_hint(tmp_path: Path) -> None:
         await asyncio.sleep(0.2)
         assert not hint.is_set()
         path.write_text("a = 2")
-        await asyncio.wait_for(hint.wait(), 5)
+        await asyncio.wait_for(hint.wait(), 60)
 
 
 async def test_a_folder_that_is_not_there_is_left_out(tmp_path: Path) -> None:
@@ -251,4 +251,4 @@ async def test_a_folder_that_is_not_there_is_left_out(tmp_path: Path) -> None:
     folders = frozenset({tmp_path / "none", tmp_path})
     with watching(folders, hint.set):
         (tmp_path / "x.toml").write_text("")
-        await asyncio.wait_for(hint.wait(), 5)
+        await asyncio.wait_for(hint.wait(), 60)

@@ -46,7 +46,7 @@ def full(
 
 async def ended(flow: PushFlow, world: World, *, runs: int) -> None:
     """So many runs have begun, and nothing is on its way."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await until(
             flow,
             lambda r: len(world.scripts[PERSON].runs) == runs and r.state == "idle",

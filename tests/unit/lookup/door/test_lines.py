@@ -87,7 +87,7 @@ async def listening(office: Office, **times: float) -> AsyncIterator[int]:
 async def ended(reader: asyncio.StreamReader) -> bool:
     """Whether the other side ends it soon."""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return await reader.read() == b""
     except ConnectionError:
         return True

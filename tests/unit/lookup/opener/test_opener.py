@@ -210,7 +210,7 @@ async def test_without_the_daemon_it_ends() -> None:
         ours.sendall(frame_of(Kind.KEYS, 0, keys_body([WE.decrypt])))
         assert ours.recv(99) == frame_of(Kind.READY, 0, b"")
         assert process.returncode is None
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def test_it_waits_for_a_daemon_that_is_slow_to_read() -> None:
@@ -329,7 +329,7 @@ async def test_an_opener_that_lies_is_ended(tmp_path: Path, name: str) -> None:
     opener = odd(f"s.sendall({LIES[name]!r})")
     world = world_of(tmp_path, opener)
     async with world.serving(), opened(opener) as life:
-        found = await asyncio.wait_for(world.ask(fields=("name",)), 10)
+        found = await asyncio.wait_for(world.ask(fields=("name",)), 60)
         assert isinstance(found, Reply)
         assert found.status == "ok"
         assert not opener.up

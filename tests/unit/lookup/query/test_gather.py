@@ -380,7 +380,7 @@ async def test_settled_waits_for_what_is_under_way() -> None:
     await asyncio.sleep(0)
     assert not settled.done()
     source.open.set()
-    await asyncio.wait_for(settled, 5)
+    await asyncio.wait_for(settled, 60)
     assert len(await asyncio.gather(*asks)) == 3
 
 

@@ -84,7 +84,7 @@ async def killed(world: World, wire: Tripwire) -> bool:
     """Pull until the wire trips; whether it did."""
     world.wrap = wire.wrap
     try:
-        async with asyncio.timeout(5), world.serving() as flow:
+        async with asyncio.timeout(60), world.serving() as flow:
             task = asyncio.ensure_future(pull(flow))
             serve = world.task
             await asyncio.wait({task, serve}, return_when=asyncio.FIRST_COMPLETED)

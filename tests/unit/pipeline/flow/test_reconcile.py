@@ -29,8 +29,9 @@ from agent.model.run import RunKind
 from agent.pipeline.flow.centre import TRIES
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus, RunReport
+from agent.retry import Backoff
 from agent.state import KeptDue, Run, State
-from tests.support.push import PERSON, Clock, Resource, World, pull, until
+from tests.support.push import A_DAY_S, PERSON, Clock, Resource, World, pull, until
 from tests.support.worker_double import Chunk
 
 DUE = "2026-11-22T00:00:00Z"
@@ -487,7 +488,7 @@ async def test_a_recall_that_waits_is_not_made_once_it_is_ended(
         await pull(flow, kind="recall")
         waits = await flow.request_pull(PERSON, kind="recall", confirm_deletes=True)
         flow.resume(PERSON)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             done = await flow.wait(waits, delivered=True)
     assert (done.kind, done.delivered) == ("full", True)
     assert [job.mode for job in world.scripts[PERSON].jobs] == ["full", "full"]
@@ -603,6 +604,7 @@ async def test_a_recall_goes_before_a_run_that_waits_for_its_source(
     """A department may take back what it can no longer read."""
     world = await loaded(tmp_path)
     world.scripts[PERSON].failures = [Failed("source-unreachable", "db")] * 3
+    world.backoff = Backoff(base_s=A_DAY_S, cap_s=A_DAY_S)
     async with world.serving() as flow:
         await pull(flow)
         assert (await pull(flow, kind="recall")).code == "recall-unconfirmed"

@@ -76,7 +76,7 @@ async def test_a_sender_that_never_comes_back_is_stuck(tmp_path: Path) -> None:
         await flow.request_pull(PERSON)
         await hung[-1].asked.wait()
         world.clock.move(LONGEST_SEND_S - 60)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             heard = flow.changes.listen()
             while flow.stuck() is not None:  # a sweep may just have begun
                 await heard.wait()

@@ -29,7 +29,7 @@ EXTRA = Item("phone", ItemType.C, 20, None, False, "1")
 async def use(flow: PushFlow, world: World, resources: Sequence[Resource]) -> None:
     """What the gate lets leave now."""
     state = flow._parts.state
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await flow.use(resources, replace(flow._parts, state=state))
 
 
@@ -68,7 +68,7 @@ async def test_a_closed_resource_is_cut_in_the_middle_of_an_upload(
     world.wrap = lambda name, part: slow if name == "exchange" else part
     async with world.serving() as flow:
         await flow.request_pull(PERSON)
-        await asyncio.wait_for(slow.begun.wait(), 5)
+        await asyncio.wait_for(slow.begun.wait(), 60)
         await use(flow, world, ())
         assert slow.ended == 1
         assert flow.resources == set()
@@ -125,7 +125,7 @@ async def test_a_run_that_may_go_on_ends_with_its_old_job(tmp_path: Path) -> Non
         await until(flow, lambda s: s.progress is not None)
         await use(flow, world, (Resource(PERSON, 2, (*ITEMS, EXTRA)),))
         hold.set()
-        report = await asyncio.wait_for(flow.wait(run, delivered=True), 5)
+        report = await asyncio.wait_for(flow.wait(run, delivered=True), 60)
         assert (report.state, report.delivered) == ("read", True)
         assert (len(world.told(RunStarted)), world.scripts[PERSON].killed) == (1, 0)
 
@@ -183,7 +183,7 @@ async def test_who_is_draining_opens_nothing(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         await use(flow, world, BOTH)
         await drain
-        await asyncio.wait({world.task}, timeout=5)
+        await asyncio.wait({world.task}, timeout=60)
         assert world.task.done()
         assert world.scripts[FIRM].runs == []
 
