@@ -245,8 +245,8 @@ def test_a_lock_is_not_waited_for_for_long(site: Site) -> None:
 
 def test_an_account_that_sees_little_says_so(server: Server) -> None:
     """Without pg_read_all_stats ``busy`` is hidden, with the GRANT that shows it."""
-    server.sql("create role plain login")
-    config = server.config("plain")
+    server.sql("create role looker login")
+    config = server.config("looker")
     feeling = find("postgres")
     assert offers_health(feeling)
     with psycopg.connect(
@@ -259,7 +259,7 @@ def test_an_account_that_sees_little_says_so(server: Server) -> None:
         assert told.severity == "ok"
         server.sql(told.remedy or "")
         assert feeling.health(config).hidden == ()
-    server.sql("drop role plain")
+    server.sql("drop role looker")
 
 
 def test_a_replica_that_is_behind_is_noticed(server: Server) -> None:

@@ -520,7 +520,7 @@ def heads_of(data: bytes) -> list[tuple[str, bytes, tuple[str, bytes]]]:
         ["leaves-00000.jsonl", "checkpoints.txt", "tile/0/000", "tile/1/000.p/2"]
     ),
 )
-@tries(300)
+@tries(150)
 def test_any_flipped_byte_is_found(
     original: Path, at: float, flip: int, name: str
 ) -> None:

@@ -64,9 +64,11 @@ _spots: Any = st.lists(
 
 
 @pytest.mark.filterwarnings("ignore:PKCS#7 certificates could not be parsed as DER")
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
 @tries(100)
 @given(_spots)
 @example([(25, 128)])  # BER that the library still takes, with a warning
+@example([(59, 0)])  # as is a serial number of nothing
 def test_spoilt_certificates_are_a_value_or_our_error(
     spots: list[tuple[int, int]],
 ) -> None:

@@ -52,7 +52,7 @@ def columns_of(rows: Sequence[tuple[Any, ...]]) -> list[Any]:
     ]
 
 
-@tries(150)
+@tries(60)
 @given(rows=ROWS, again=ROWS)
 def test_two_rows_agree_exactly_if_their_frames_do(
     rows: list[tuple[Any, ...]], again: list[tuple[Any, ...]]
@@ -67,7 +67,7 @@ def test_two_rows_agree_exactly_if_their_frames_do(
     assert len(set(found)) == len(set(frames))
 
 
-@tries(100)
+@tries(50)
 @given(rows=ROWS, before=ROWS)
 def test_slices_and_what_stands_under_null_do_not_matter(
     rows: list[tuple[Any, ...]], before: list[tuple[Any, ...]]

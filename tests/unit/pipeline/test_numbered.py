@@ -355,7 +355,7 @@ WRITERS = st.lists(
 )
 
 
-@tries(200)
+@tries(60)
 @given(
     plan=WRITERS, begin=st.integers(-5, 15), large=st.booleans(), tells=st.booleans()
 )

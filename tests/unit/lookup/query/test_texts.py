@@ -82,7 +82,7 @@ def long_way(column: Sequence[Any], what: Item) -> list[Value]:
 @given(_letters, st.lists(_told, max_size=4))
 @example("B", ["-0.0", "1e22", "1e-7"])
 @example("T", NEAR[45:])
-@tries(1500)
+@tries(400)
 def test_both_ways_agree(letter: str, column: list[Any]) -> None:
     """The short way gives what the long way gives, value by value and together."""
     texts = Texts(ITEMS[letter], ZONE)
@@ -100,7 +100,7 @@ def test_every_near_miss_is_what_the_long_way_says(letter: str) -> None:
 
 
 @given(_letters, st.lists(_told, min_size=1, max_size=4))
-@tries(500)
+@tries(250)
 def test_a_lookup_gives_what_a_push_sends(letter: str, column: list[Any]) -> None:
     """A row that a push withholds is BAD; of the others the canonical bytes agree."""
     what = ITEMS[letter]
@@ -144,7 +144,7 @@ def bits(text: Value) -> bytes | None:
 
 
 @given(_letters, _told)
-@tries(500)
+@tries(250)
 def test_what_is_answered_is_canonical(letter: str, told: Any) -> None:
     """A text that is answered could be asked as a key or claim again."""
     what = ITEMS[letter]
