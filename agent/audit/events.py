@@ -318,6 +318,27 @@ class StreamMoved(Recorded):
 
 
 @dataclass(frozen=True)
+class BatchesGivenUp(Recorded):
+    """Batches that waited are not sent: their resource has left the catalogue.
+
+    Args:
+        resource: its code.
+        batches: how many.
+        size: bytes of their files, which go.
+        first: epoch/seq of the first of them.
+        last: epoch/seq of the last.
+    """
+
+    name = "batches.given_up"
+    level = "warning"
+    resource: str
+    batches: int
+    size: int
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
 class CatalogSent(Event):
     """The exchange knows this version of a resource's catalog statement."""
 

@@ -29,6 +29,7 @@ from agent.state import rows as row
 from agent.state.again import each_once_more
 from agent.state.database import Connection
 from agent.state.deaths import Deaths
+from agent.state.leftovers import Leftovers
 from agent.state.reconciles import Reconciles
 from agent.state.records import (
     Batch,
@@ -99,6 +100,11 @@ class State:
     def reconciles(self) -> Reconciles:
         """What comparisons with the centre found, and what is recalled."""
         return Reconciles(self._connection)
+
+    @property
+    def leftovers(self) -> Leftovers:
+        """What waits of resources that are gone."""
+        return Leftovers(self._connection)
 
     # --- streams ------------------------------------------------------------------
 

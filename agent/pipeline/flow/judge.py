@@ -157,8 +157,9 @@ def what_moved(ours: Standing, theirs: Position) -> Moved | None:
     """What happened if a position is not in our chain, None if it fits.
 
     ``first``: nothing did. ``spool-lost``: we know nothing of a stream that the
-    exchange has. ``exchange-restored``: it has forgotten what it signed for.
-    ``overtaken``: it has one of ours that we had given up. Anything else was sent by
+    exchange has, or gave up what stood behind its last batch. ``exchange-restored``: it
+    has forgotten what it signed for. ``overtaken``: it has one of ours that we had given
+    up. Anything else was sent by
     somebody who is us: a later life, which an old copy of our state does not remember
     (``restored``); or, where the chain was still ours in this very life, another
     machine (``cloned``).
@@ -170,8 +171,10 @@ def what_moved(ours: Standing, theirs: Position) -> Moved | None:
     if theirs.digest is None:
         return "exchange-restored"
     if theirs.digest in (ours.at_position, ours.base):
-        behind = (theirs.epoch, theirs.seq) < ours.receipted
-        return "exchange-restored" if behind else "overtaken"
+        place = (theirs.epoch, theirs.seq)
+        if place == ours.receipted:
+            return "spool-lost"
+        return "exchange-restored" if place < ours.receipted else "overtaken"
     return "cloned" if ours.seen else "restored"
 
 
