@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from sqlite_utils import Database
+
 from agent.state import cuts
 from agent.state.again import each_once_more
 from agent.state.database import Connection
@@ -49,17 +51,13 @@ class Leftovers:
     ) -> tuple[Leftover, ...]:
         """What waits of all streams but those of known resources, by resource."""
         with self._connection.transaction() as db:
-            found = db.execute(
-                "SELECT s.id, s.resource, count(*), sum(b.size),"
-                " min(b.epoch), min(b.seq), max(b.epoch), max(b.seq)"
-                " FROM batches b JOIN streams s ON s.id = b.stream"
-                # in just these words SQLite takes the index of what is open
-                " WHERE b.state IN ('waiting', 'stored') AND b.state = 'waiting'"
-                " AND s.producer = ? AND s.aud = ? GROUP BY s.id ORDER BY s.resource",
+            streams = db.execute(
+                "SELECT id, resource FROM streams WHERE producer = ? AND aud = ?"
+                " ORDER BY resource",
                 [producer, aud],
             ).fetchall()
-        gone = [r for r in found if r[1] not in known]
-        return tuple(Leftover(*r[:4], (r[4], r[5]), (r[6], r[7])) for r in gone)
+            gone = [_waiting(db, *found) for found in streams if found[1] not in known]
+        return tuple(found for found in gone if found is not None)
 
     def give_up(self, stream: int, *, at: str) -> None:
         """Drop what waits of a stream; if it ever comes back, it is read in full."""
@@ -70,3 +68,23 @@ class Leftovers:
                 " WHERE stream = ? AND state = 'waiting'",
                 [at, stream],
             )
+
+
+def _waiting(db: Database, stream: int, resource: str) -> Leftover | None:
+    found = db.execute(
+        # "state IN ('waiting', 'stored')": SQLite takes the index of what is open
+        "SELECT epoch, seq, size FROM batches WHERE stream = ? AND state = 'waiting'"
+        " AND state IN ('waiting', 'stored') ORDER BY epoch, seq",
+        [stream],
+    ).fetchall()
+    if not found:
+        return None
+    first, last = found[0], found[-1]
+    return Leftover(
+        stream=stream,
+        resource=resource,
+        batches=len(found),
+        size=sum(size for _, _, size in found),
+        first=(first[0], first[1]),
+        last=(last[0], last[1]),
+    )

@@ -158,11 +158,10 @@ def what_moved(ours: Standing, theirs: Position) -> Moved | None:
 
     ``first``: nothing did. ``spool-lost``: we know nothing of a stream that the
     exchange has, or gave up what stood behind its last batch. ``exchange-restored``: it
-    has forgotten what it signed for. ``overtaken``: it has one of ours that we had given
-    up. Anything else was sent by
-    somebody who is us: a later life, which an old copy of our state does not remember
-    (``restored``); or, where the chain was still ours in this very life, another
-    machine (``cloned``).
+    has forgotten what it signed for. ``overtaken``: it has one of ours that we had
+    given up. Anything else was sent by somebody who is us: a later life, which an old
+    copy of our state does not remember (``restored``); or, where the chain was still
+    ours in this very life, another machine (``cloned``).
     """
     if ours.head.epoch == 0:
         return "first" if theirs.epoch == 0 else "spool-lost"
