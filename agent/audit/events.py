@@ -299,7 +299,7 @@ class EpochOpened(Event):
 
 @dataclass(frozen=True)
 class StreamMoved(Recorded):
-    """What the exchange has of a stream is not what it should have.
+    """What the exchange has, or we keep, of a stream is not what it should be.
 
     Args:
         resource: of the stream.
