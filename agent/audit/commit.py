@@ -10,10 +10,13 @@ Rules
    the records, each event is told; then the futures are set.
 3. An operation that is refused for its own reason (a :class:`FepError` that is not of
    the ledger) must not have written anything; it spoils nobody else's.
-4. Anything else that fails undoes the whole transaction, fails all its waiters and
+4. A full disk undoes the whole transaction. It is done once more, operation by
+   operation on a new fork of the tree, after the disk's reserve was given up: nobody
+   has seen anything of the first time.
+5. Anything else that fails, or a disk that is still full, fails all its waiters and
    ends writing until a restart: after a failed sync the kernel may have dropped the
    pages, so trying again on the same handle proves nothing.
-5. The tree that readers see is replaced after the commit, never before.
+6. The tree that readers see is replaced after the commit, never before.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -108,6 +112,7 @@ class _Waiter:
     fault: FepError | None = None
 
     def run(self, group: Group) -> None:
+        self.fault = None
         try:
             self.result = self.op(group)
         except (AuditWriteFailed, AuditDamaged):
@@ -167,7 +172,7 @@ class GroupCommit:
         """Have an operation done in the next transaction; its result, once durable.
 
         Args:
-            op: the operation.
+            op: the operation. It may be done twice: once for nothing.
             about: ``(iss, jti)`` of the request that it will ask the ledger for.
 
         Raises:
@@ -231,15 +236,17 @@ class GroupCommit:
             self._fail(waiters, self._refusal())
         else:
             try:
-                told.extend(self._write(waiters))
+                at = format_time(self._now())  # of both tries: the tree is the same
+                write = partial(self._write, waiters, at)
+                told.extend(self._ledger.once_more(write))
             except Exception as e:  # noqa: BLE001 - waiters must hear of anything
                 told.append(self._fail(waiters, e))
         self._wake(waiters, told)
         self._fold()
 
-    def _write(self, waiters: list[_Waiter]) -> list[Recorded]:
+    def _write(self, waiters: list[_Waiter], at: str) -> list[Recorded]:
         with self._ledger.writing() as tx:
-            group = Group(tx, self.tree.fork(), format_time(self._now()))
+            group = Group(tx, self.tree.fork(), at)
             tx.look_up([w.about for w in waiters if w.about is not None])
             for waiter in waiters:
                 waiter.run(group)

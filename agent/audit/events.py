@@ -299,7 +299,7 @@ class EpochOpened(Event):
 
 @dataclass(frozen=True)
 class StreamMoved(Recorded):
-    """What the exchange has of a stream is not what it should have.
+    """What the exchange has, or we keep, of a stream is not what it should be.
 
     Args:
         resource: of the stream.
@@ -315,6 +315,27 @@ class StreamMoved(Recorded):
     cause: str
     ours: str
     theirs: str
+
+
+@dataclass(frozen=True)
+class BatchesGivenUp(Recorded):
+    """Batches that waited are not sent: their resource has left the catalogue.
+
+    Args:
+        resource: its code.
+        batches: how many.
+        size: bytes of their files, which go.
+        first: epoch/seq of the first of them.
+        last: epoch/seq of the last.
+    """
+
+    name = "batches.given_up"
+    level = "warning"
+    resource: str
+    batches: int
+    size: int
+    first: str
+    last: str
 
 
 @dataclass(frozen=True)

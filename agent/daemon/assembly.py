@@ -103,6 +103,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         found.paths.database,
         new_incarnation=partial(secrets.token_hex, 16),
         before=ballast.guard,
+        full=ballast.give_up,
     )
     stack.callback(state.close)
     board = Board(work)

@@ -129,7 +129,7 @@ async def open_log(stack: AsyncExitStack, ground: Ground, *, config: str) -> Aud
     paths, node = ground.settings.paths, ground.settings.agent.node
     key = load_audit_key(ground.files)
     log = AuditLog(
-        Ledger(paths.ledger, before=ground.ballast.guard),
+        Ledger(paths.ledger, before=ground.ballast.guard, full=ground.ballast.give_up),
         origin=f"{node}/audit",
         key=key,
         day_keys=DayKeys(paths.evidence),

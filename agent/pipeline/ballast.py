@@ -5,7 +5,9 @@ What the daemon needs to stay alive, to answer and to be asked (state, audit log
 directory) is small, but it needs some. Others fill the disk within milliseconds, so
 who writes looks first (:meth:`Ballast.guard`): when less is left than lookups leave to
 the records of everything else, the ballast goes, and reading stays stopped by the
-free-space floor. It is made again when there is room for it twice.
+free-space floor. A database that finds the disk full all the same has it given up and
+writes once more (:meth:`Ballast.give_up`). It is made again when there is room for it
+twice.
 """
 
 from __future__ import annotations
@@ -76,9 +78,13 @@ class Ballast:
     def guard(self) -> None:
         """Give it up if the disk is nearly full; called before every write."""
         if self._held and self.free < self.floor:
-            with self._lock:
-                self._held = False
-                _remove(self._path)
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Give it up whatever is left; called when the disk has refused a write."""
+        with self._lock:
+            self._held = False
+            _remove(self._path)
 
     def renew(self) -> None:
         """Make it again if there is room for it twice; no refusal matters."""

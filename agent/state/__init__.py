@@ -13,6 +13,7 @@ Rules
 
 from agent.state import alone as alone
 from agent.state.deaths import Deaths
+from agent.state.leftovers import Leftover
 from agent.state.reconciles import KeptComparison, KeptRecall
 from agent.state.records import (
     Batch,
@@ -53,6 +54,7 @@ __all__ = [
     "KeptFrontier",
     "KeptRecall",
     "KeptReceipt",
+    "Leftover",
     "NewBatch",
     "NewReceipt",
     "Opened",

@@ -14,7 +14,9 @@ about 0.2 ms so, and 1.7 ms with the rollback journal.)
 After an error of input or output, a failed sync among them, nothing more is asked of
 the connection: the kernel may have dropped pages and call them clean, so that a second
 try on the same file would prove nothing. The process has to end. A disk that is only
-full refuses before anything of a transaction counts; later ones may go on.
+full refuses before anything of a transaction counts: it is undone as a whole, so it may
+be done once more after room was made (:meth:`Connection.once_more`), and later ones may
+go on.
 """
 
 from __future__ import annotations
@@ -27,11 +29,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from sqlite_utils import Database
 
 from agent.errors import AlreadyRunning, OwnFault, SpoolWriteFailed, StateDamaged
 from agent.state.migrations import STEPS
+
+T = TypeVar("T")
 
 APPLICATION_ID = 0x46455041
 """``FEPA``, so that ``file`` and we know whose database it is."""
@@ -116,6 +121,7 @@ class Connection:
         path: the database file; made if it is not there.
         schema: what it is.
         before: called before each transaction; may make room on the disk.
+        full: called after one that the full disk refused; makes what room it can.
     """
 
     def __init__(
@@ -124,11 +130,14 @@ class Connection:
         schema: Schema = STATE,
         *,
         before: Callable[[], None] = _nothing,
+        full: Callable[[], None] = _nothing,
     ) -> None:
         self.path = path
         self._schema = schema
         self._before = before
+        self._full = full
         self._broken: OwnFault | None = None
+        self._holder: int | None = None
         self._lock = threading.RLock()
         self._held = _lock_file(path, schema)
         try:
@@ -156,13 +165,42 @@ class Connection:
         with self._lock:
             if self._broken is not None:
                 raise self._broken
+            outer, self._holder = self._holder, threading.get_ident()
             try:
                 with faults(self.path, self._schema):
                     yield
             except OwnFault as e:
-                if _code(e.__cause__) in _LASTING:
+                left_open = outer is None and self._db.conn.in_transaction
+                if left_open or _code(e.__cause__) in _LASTING:
                     self._broken = e
                 raise
+            finally:
+                self._holder = outer
+
+    def once_more(self, work: Callable[[], T]) -> T:
+        """Do work whose writes are one transaction; twice if the disk is full.
+
+        Only where the disk was full, and the transaction is undone for certain: the
+        connection is in none any more. Then nothing of it counts, and SQLite puts the
+        file right before it is read again. As a part of another transaction the work is
+        done once: that one is undone, and done again, as a whole.
+
+        Args:
+            work: must be able to be done again from its beginning.
+
+        Raises:
+            SpoolWriteFailed: the disk refused otherwise, or was still full.
+            StateDamaged: the database does not do what it must.
+        """
+        if self._holder == threading.get_ident():
+            return work()
+        try:
+            return work()
+        except OwnFault as e:
+            if self._broken is not None or _code(e.__cause__) != sqlite3.SQLITE_FULL:
+                raise
+        self._full()
+        return work()
 
     def fold(self, *, emptied: bool = False) -> None:
         """Bring a write-ahead journal into the file, so that it begins anew.
@@ -175,8 +213,12 @@ class Connection:
             SpoolWriteFailed: the disk refused.
         """
         mode = "TRUNCATE" if emptied else "PASSIVE"
-        with self._sound():
-            self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+
+        def folded() -> None:  # what was copied twice is the same
+            with self._sound():
+                self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+
+        self.once_more(folded)
 
     def close(self) -> None:
         """Close the database and let go of its lock."""

@@ -20,11 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from agent.state.database import Connection
 from agent.state.ledger_records import KeptBox, KeptCheckpoint, KeptPolicy, KeptRequest
 from agent.state.ledger_schema import LEDGER
 from agent.state.ledger_writing import Writing, box_of, was_pushed
+
+T = TypeVar("T")
 
 PAGE = 2_000
 """Most leaves that one read takes."""
@@ -36,13 +39,18 @@ class Ledger:
     Args:
         path: the database file; made if it is not there.
         before: called before each transaction; may make room on the disk.
+        full: called after one that the full disk refused; makes what room it can.
     """
 
     def __init__(
-        self, path: Path, *, before: Callable[[], None] = lambda: None
+        self,
+        path: Path,
+        *,
+        before: Callable[[], None] = lambda: None,
+        full: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
-        self._connection = Connection(path, LEDGER, before=before)
+        self._connection = Connection(path, LEDGER, before=before, full=full)
 
     def close(self) -> None:
         """Close the database; the ledger cannot be used afterwards."""
@@ -63,6 +71,13 @@ class Ledger:
             tx = Writing(db)
             yield tx
             tx.flush()
+
+    def once_more(self, work: Callable[[], T]) -> T:
+        """Do work of one :meth:`writing` block, twice if the full disk refused it.
+
+        See ``Connection.once_more``: the first time was undone then.
+        """
+        return self._connection.once_more(work)
 
     # --- the log ------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 
 from agent.model.job import Compared
 from agent.state import rows as row
+from agent.state.again import each_once_more
 from agent.state.database import Connection
 from agent.state.records import Run, RunState
 
@@ -56,6 +57,7 @@ class KeptRecall:
     proven_at: str | None = None
 
 
+@each_once_more
 class Reconciles:
     """Comparisons and recalls in the state.
 

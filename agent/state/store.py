@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the daemon remembers, method by transaction.
 
+A method that the full disk refused is undone and done once more, after the disk's
+reserve was given up.
+
 Every method is synchronous and safe to call from any thread; a flow calls it off the
 event loop. All raise ``StateDamaged`` or ``SpoolWriteFailed`` when SQLite or the disk
 refuses.
@@ -23,8 +26,10 @@ from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
 from agent.state import cuts, deaths, disk, halts, proofs
 from agent.state import rows as row
+from agent.state.again import each_once_more
 from agent.state.database import Connection
 from agent.state.deaths import Deaths
+from agent.state.leftovers import Leftovers
 from agent.state.reconciles import Reconciles
 from agent.state.records import (
     Batch,
@@ -61,6 +66,7 @@ _OPEN = " AND state IN ('waiting', 'stored')"
 and not the one of all that ever were."""
 
 
+@each_once_more
 class State:
     """The state of one daemon.
 
@@ -68,6 +74,7 @@ class State:
         path: the database file; made if it is not there.
         new_incarnation: makes 32 lower hex digits, used when the file is made.
         before: called before each transaction; may make room on the disk.
+        full: called after one that the full disk refused; makes what room it can.
     """
 
     def __init__(
@@ -76,8 +83,9 @@ class State:
         *,
         new_incarnation: Callable[[], str],
         before: Callable[[], None] = lambda: None,
+        full: Callable[[], None] = lambda: None,
     ) -> None:
-        self._connection = Connection(path, before=before)
+        self._connection = Connection(path, before=before, full=full)
         with self._connection.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO meta VALUES ('incarnation', ?)",
@@ -92,6 +100,11 @@ class State:
     def reconciles(self) -> Reconciles:
         """What comparisons with the centre found, and what is recalled."""
         return Reconciles(self._connection)
+
+    @property
+    def leftovers(self) -> Leftovers:
+        """What waits of resources that are gone."""
+        return Leftovers(self._connection)
 
     # --- streams ------------------------------------------------------------------
 

@@ -166,6 +166,21 @@ def test_a_log_that_cannot_be_written_refuses_with_74(
 
 
 @traced
+@pytest.mark.parametrize("when", [1, 3, 6])
+def test_a_log_that_finds_the_disk_full_within_a_commit_writes_once_more(
+    folder: Path, when: int
+) -> None:
+    """Nobody is refused; the records stand once, and the tree is theirs."""
+    wal = folder / "lookup.db-wal"
+    inject = f"pwrite64:error=ENOSPC:when={when}"
+    done = strace(folder, trace="pwrite64", inject=inject, only=wal)
+    assert "INJECTED" in (folder / "strace.log").read_text()
+    assert done.returncode == 0, done.stderr
+    assert len(Told(done.stdout).settled) == 16
+    whole(folder, Told(done.stdout))
+
+
+@traced
 def test_a_sync_that_failed_once_is_not_tried_again(folder: Path) -> None:
     """The kernel may have dropped the pages: only a restart may write again."""
     wal = folder / "lookup.db-wal"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -47,16 +48,18 @@ def place() -> Iterator[Path]:
             subprocess.run(["umount", "--lazy", str(state)], check=True)
 
 
-UNDER_WAY = 8 << 20
-"""Bytes for what is being written at that very moment: without them that write fails,
-which ends the daemon by name, as any write that is refused."""
-
-
 def fill(file: Path) -> None:
-    """Take what is free at once: who goes on writing would take the reserve, too."""
+    """Take all that is free at once, whatever is being written at that very moment.
+
+    Who goes on writing would take the reserve, too. The agent may be faster: then it
+    had no byte for a moment, and what it left is taken.
+    """
+    free = shutil.disk_usage(file.parent).free
     with file.open("wb", buffering=0) as out:
-        free = shutil.disk_usage(file.parent).free
-        os.posix_fallocate(out.fileno(), 0, free - UNDER_WAY)
+        for taken in range(free, 0, -(256 << 10)):
+            with contextlib.suppress(OSError):
+                os.posix_fallocate(out.fileno(), 0, taken)
+                return
 
 
 class Life:

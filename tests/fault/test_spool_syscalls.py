@@ -119,6 +119,21 @@ def test_a_state_that_cannot_be_written_ends_with_74(
     whole(folder, told(done) + told(again))
 
 
+@pytest.mark.parametrize(
+    ("file", "when"),
+    [("state.db", 1), ("state.db", 2), ("state.db", 7), ("state.db-journal", 3)],
+)
+def test_a_disk_that_is_full_within_a_commit_is_written_once_more(
+    folder: Path, file: str, when: int
+) -> None:
+    """Half of the pages may be there: they are put back, then all are written."""
+    inject = f"pwrite64:error=ENOSPC:when={when}"
+    done = run(folder, inject, only=folder / file)
+    assert "INJECTED" in (folder / "strace.log").read_text()
+    assert (done.returncode, told(done)) == (0, [1, 2, 3]), done.stderr
+    whole(folder, told(done))
+
+
 @pytest.mark.parametrize("call", ["fsync", "fdatasync", "rename", "pwrite64", "unlink"])
 @pytest.mark.parametrize("when", range(1, 6))
 def test_killed_at_any_call_nothing_registered_is_lost(

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -207,14 +207,19 @@ def peer(double: WitnessDouble) -> Peer:
 
 @asynccontextmanager
 async def site(
-    folder: Path, *, clock: Clock | None = None, key: NoteKey = LOG_KEY, boot: str = ""
+    folder: Path,
+    *,
+    clock: Clock | None = None,
+    key: NoteKey = LOG_KEY,
+    boot: str = "",
+    full: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Site]:
-    """A started log; closed at the end."""
+    """A started log; closed at the end. ``full``: asked for room on a full disk."""
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
     told: list[Event] = []
     clock = clock or Clock()
     log = AuditLog(
-        Ledger(folder / "lookup.db"),
+        Ledger(folder / "lookup.db", full=full),
         origin=ORIGIN,
         key=key,
         day_keys=DayKeys(folder / "evidence"),

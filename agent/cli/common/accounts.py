@@ -28,6 +28,7 @@ _MEMBERS = {
     "skipped": ("skipped", "跳过"),
     "loaded": ("loaded", "入库"),
     "in_flight": ("in flight", "在途"),
+    "lost": ("given up", "放弃"),
     "source": ("source rows", "源库行数"),
     "centre": ("centre's rows", "中心行数"),
     "never_sent": ("never sent", "从未发送"),

@@ -343,10 +343,12 @@ def _trouble(ask: Asked, of: str, trouble: Body) -> Iterator[Text]:
 def equation(ask: Asked, run: Body) -> Text:
     """The counting equation of a run, red when it does not hold."""
     names = ask.say(
-        "read|loaded|in flight|quarantined|skipped", "读取|入库|在途|隔离|跳过"
+        "read|loaded|in flight|quarantined|skipped|given up",
+        "读取|入库|在途|隔离|跳过|放弃",
     ).split("|")
-    keys = ("read", "loaded", "in_flight", "quarantined", "skipped")
-    left, *right = [f"{n} {run[k]:,}" for n, k in zip(names, keys, strict=True)]
+    keys = ("read", "loaded", "in_flight", "quarantined", "skipped", "lost")
+    shown = [(n, k) for n, k in zip(names, keys, strict=True) if k != "lost" or run[k]]
+    left, *right = [f"{n} {run[k]:,}" for n, k in shown]
     sign, style = ("=", "green") if run["balanced"] else ("≠", "bold red")
     return Text(f"{run['resource']}: {left} {sign} {' + '.join(right)}", style)
 

@@ -6,9 +6,10 @@ Equations of a run, once it has read everything:
 * ``batches``: read = upsert + quarantined + skipped, of every batch;
 * ``keep``: keep <= quarantined, of every batch;
 * ``sum``: the batches, added up, are what the worker said of the run;
-* ``run``: read = loaded + in flight + quarantined + skipped. ``read`` and
+* ``run``: read = loaded + in flight + quarantined + skipped + lost. ``read`` and
   ``quarantined`` are the worker's, ``in flight`` the state's, ``loaded`` is what the
-  exchange signed: three sources, so that an error of one shows.
+  exchange signed: three sources, so that an error of one shows. ``lost`` stands only
+  where batches were rejected or given up: their rows are read again by another run.
 
 Equation of a resource: source rows = centre's rows + never sent + in flight. The
 source's rows are known when a whole read ends (full or diff); the centre's, signed by
@@ -92,6 +93,8 @@ def _of_run(run: Run, sums: Sums) -> Iterator[Account]:
         "quarantined": totals.quality.quarantined,
         "skipped": totals.quality.skipped,
     }
+    if sums.lost_upsert:
+        where["lost"] = sums.lost_upsert
     ok = totals.quality.read == sum(where.values())
     yield Account("run", ok, "=", read, where, run.id)
 

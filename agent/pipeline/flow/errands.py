@@ -132,15 +132,11 @@ def _check_links(lane: Lane, batch: Batch) -> None:
     Raises:
         SpoolDamaged: it does not.
     """
-    state, manifest = lane.parts.state, files.manifest_of(lane.parts, batch)
+    manifest = files.manifest_of(lane.parts, batch)
     own = lane.batch_id(batch.epoch, batch.seq)
     if manifest.id != own:
         raise SpoolDamaged(f"{batch.file}: expected {own}, got {manifest.id}")
-    if batch.seq == 1:
-        expected = state.epoch_base(batch.stream, batch.epoch)
-    else:
-        before = state.batch(batch.stream, batch.epoch, batch.seq - 1)
-        expected = None if before is None else before.digest
+    expected = files.before(lane.parts, batch)
     if manifest.stream.prev != expected:
         got = manifest.stream.prev
         raise SpoolDamaged(f"{batch.file}: prev: expected {expected}, got {got}")

@@ -56,6 +56,15 @@ def manifest_of(parts: Parts, batch: Batch) -> Manifest:
         raise SpoolDamaged(f"{batch.file}: {e}") from e
 
 
+def before(parts: Parts, batch: Batch) -> str | None:
+    """What a batch must chain to by the state: its epoch's base, or the one before."""
+    state = parts.state
+    if batch.seq == 1:
+        return state.epoch_base(batch.stream, batch.epoch)
+    found = state.batch(batch.stream, batch.epoch, batch.seq - 1)
+    return None if found is None else found.digest
+
+
 def check_gate(lane: Lane, batch: Batch) -> None:
     """Judge a batch by the documents of today, not by those of its sealing.
 

@@ -43,6 +43,8 @@ REASONS: Mapping[Cause, Reason] = {
     "rejected": "rejected",
 }
 """The same as the wire names it."""
+TOLD: frozenset[Cause] = frozenset({"first", "rejected", "cloned"})
+"""Of these an epoch begins after something that was told before."""
 NEW_LIFE = frozenset({"restored", "cloned"})
 """After these the state is another one than the exchange has heard of."""
 
@@ -72,7 +74,11 @@ class Standing:
         head: end of our chain.
         base: what the first batch of our epoch chains to.
         at_position: message digest of our batch at the position's place, or None.
-        next_open: seq of the first batch of the epoch without a receipt.
+        next_open: (epoch, seq) of the first batch without a receipt: the one that is
+            sealed next, or one of an older epoch that is sent again.
+        chains_to: what that batch chains to.
+        given_up: our batch at the position's place was dropped, and is not what the
+            next one chains to.
         receipted: (epoch, seq) of the newest batch that the exchange has signed for.
         seen: a position fitted our chain before, in this life of the daemon.
     """
@@ -80,7 +86,9 @@ class Standing:
     head: Head
     base: str | None
     at_position: str | None
-    next_open: int
+    next_open: tuple[int, int]
+    chains_to: str | None
+    given_up: bool = False
     receipted: tuple[int, int] = (0, 0)
     seen: bool = False
 
@@ -157,11 +165,11 @@ def what_moved(ours: Standing, theirs: Position) -> Moved | None:
     """What happened if a position is not in our chain, None if it fits.
 
     ``first``: nothing did. ``spool-lost``: we know nothing of a stream that the
-    exchange has. ``exchange-restored``: it has forgotten what it signed for.
-    ``overtaken``: it has one of ours that we had given up. Anything else was sent by
-    somebody who is us: a later life, which an old copy of our state does not remember
-    (``restored``); or, where the chain was still ours in this very life, another
-    machine (``cloned``).
+    exchange has, or gave up what stood behind its last batch. ``exchange-restored``: it
+    has forgotten what it signed for. ``overtaken``: it has one of ours that we had
+    given up. Anything else was sent by somebody who is us: a later life, which an old
+    copy of our state does not remember (``restored``); or, where the chain was still
+    ours in this very life, another machine (``cloned``).
     """
     if ours.head.epoch == 0:
         return "first" if theirs.epoch == 0 else "spool-lost"
@@ -170,20 +178,24 @@ def what_moved(ours: Standing, theirs: Position) -> Moved | None:
     if theirs.digest is None:
         return "exchange-restored"
     if theirs.digest in (ours.at_position, ours.base):
-        behind = (theirs.epoch, theirs.seq) < ours.receipted
-        return "exchange-restored" if behind else "overtaken"
+        place = (theirs.epoch, theirs.seq)
+        if place == ours.receipted:
+            return "spool-lost"
+        return "exchange-restored" if place < ours.receipted else "overtaken"
     return "cloned" if ours.seen else "restored"
 
 
 def _fits(ours: Standing, theirs: Position) -> bool:
-    head = ours.head
+    """Whether what is sent next is right behind the position, or already there."""
+    head, place = ours.head, (theirs.epoch, theirs.seq)
     if theirs.epoch < head.epoch:
-        return ours.next_open == 1 and theirs.digest == ours.base
+        has_next = place >= ours.next_open and theirs.digest == ours.at_position
+        return theirs.digest == ours.chains_to or (has_next and not ours.given_up)
     return (
         theirs.epoch == head.epoch
         and theirs.digest == ours.at_position
         and theirs.incarnation == head.incarnation
-        and ours.next_open <= theirs.seq + 1
+        and ours.next_open <= (theirs.epoch, theirs.seq + 1)
     )
 
 

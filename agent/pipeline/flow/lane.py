@@ -157,6 +157,7 @@ class Lane:
     Attributes:
         turn: held by who asks for a run, so that two who ask make one.
         recalled: what a person agreed to recall; nothing else is read then.
+        damaged: a file that cannot leave, until a new epoch reads its rows again.
         seen_at: when a position of the exchange fitted last, in this life of ours.
         halted_by: what ended the run that reads, if :attr:`aborted` is ``halted``.
     """
@@ -190,6 +191,7 @@ class Lane:
         self.ease: Ease | None = None
         self.hidden: tuple[str, ...] = ()
         self.send_trouble: Trouble | None = None
+        self.damaged: Trouble | None = None
         self.read_trouble: Trouble | None = None
         self.deaths: Deaths | None = parts.state.deaths(self.stream_id)
         self.recalled = parts.state.reconciles.recall(self.stream_id)

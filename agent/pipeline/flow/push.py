@@ -33,9 +33,8 @@ from agent.errors import (
 )
 from agent.model.batch import ANY_NUMBER
 from agent.model.run import COMPARING, RunKind
-from agent.pipeline.flow import deaths, judge, reconcile, report
+from agent.pipeline.flow import deaths, judge, leftover, reconcile, report
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, why_halted
-from agent.pipeline.flow.leftover import remove_digests
 from agent.pipeline.flow.reading import Reading
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
 from agent.pipeline.flow.sending import Sending
@@ -322,7 +321,7 @@ class PushFlow:
         return None
 
     async def forget_all_but(self, known: Collection[str]) -> None:
-        """Delete what was kept to compare resources with that are not known any more.
+        """Give up what waits, or is compared with, of resources that are gone.
 
         Args:
             known: all codes of the catalogue, those too whose gate is shut.
@@ -330,10 +329,9 @@ class PushFlow:
         Raises:
             SpoolWriteFailed: the disk refused.
             StateDamaged: the state is wrong.
+            AuditWriteFailed: it could not be recorded.
         """
-        removed = await undivided(partial(remove_digests, self._parts, known))
-        if removed is not None:
-            self._parts.tell(removed)
+        await leftover.forget(self._parts, known)
 
     # --- what people ask for --------------------------------------------------------
 

@@ -240,9 +240,8 @@ class Sending:
         if moved is None:
             self._settle_on(found)
             return found
-        if moved != "first":
-            await self._record(moved, standing, found)
         if moved == "cloned":
+            await self._record(moved, found)
             await self._halt_all(standing, found)
         else:
             await self._reopen(stream, (found, text), moved)
@@ -254,13 +253,12 @@ class Sending:
         self._heard_at = self._parts.chance.clock()
         self._lane.seen_at = self._lane.stamp()
 
-    async def _record(
-        self, moved: judge.Moved, ours: judge.Standing, theirs: Position
-    ) -> None:
+    async def _record(self, cause: judge.Cause, theirs: Position) -> None:
         """Put into the audit log that either side is not what it was."""
-        known, told = _place(*ours.receipted), _place(theirs.epoch, theirs.seq)
-        event = StreamMoved(self._lane.resource, moved, known, told)
-        await self._parts.record(event)
+        lane, parts = self._lane, self._parts
+        ours = await undivided(partial(parts.state.receipted, lane.stream_id))
+        known, told = _place(*ours), _place(theirs.epoch, theirs.seq)
+        await parts.record(StreamMoved(lane.resource, cause, known, told))
 
     async def _halt_all(self, ours: judge.Standing, theirs: Position) -> None:
         """A second machine sends as this node: only a person knows which is to stay."""
@@ -283,11 +281,17 @@ class Sending:
         state, head = self._parts.state, stream.head
         waiting = state.batches(stream.id, ("waiting",), limit=1)
         same = state.batch(stream.id, found.epoch, found.seq)
+        next_open, chains_to = (head.epoch, head.seq + 1), head.prev
+        if waiting:
+            next_open = (waiting[0].epoch, waiting[0].seq)
+            chains_to = files.before(self._parts, waiting[0])
         return judge.Standing(
             head=head,
             base=state.epoch_base(stream.id, head.epoch),
             at_position=None if same is None else same.digest,
-            next_open=waiting[0].seq if waiting else head.seq + 1,
+            next_open=next_open,
+            chains_to=chains_to,
+            given_up=same is not None and same.state == "dropped",
             receipted=state.receipted(stream.id),
             seen=self._lane.seen_at is not None,
         )
@@ -295,10 +299,16 @@ class Sending:
     async def _reopen(
         self, stream: Stream, asked: tuple[Position, str], cause: judge.Cause
     ) -> None:
-        """Begin a new epoch on the position; what the old one left is read again."""
+        """Begin a new epoch on the position; what the old one left is read again.
+
+        It is in the audit log before, but where nothing was lost: a stream is new, a
+        signed rejection says why, or a person ended what was recorded when it was found.
+        """
         lane, parts = self._lane, self._parts
         found, text = asked
         state = parts.state
+        if cause not in judge.TOLD:
+            await self._record(cause, found)
         incarnation = await self._incarnation(stream, cause)
         reason = judge.REASONS[cause]
         head = judge.next_head(
@@ -307,6 +317,7 @@ class Sending:
         epoch = Epoch(head=head, position=text, at=lane.stamp(), cause=cause)
         lane.reread = True
         await undivided(partial(state.open_epoch, lane.stream_id, epoch))
+        lane.damaged = None
         self._settle_on(found)
         parts.tell(EpochOpened(lane.resource, head.epoch, head.reason or reason))
         if lane.reading is not None:
@@ -343,7 +354,7 @@ class Sending:
             path = await undivided(partial(files.check, parts, batch))
             await undivided(partial(files.check_gate, lane, batch))
         except (SpoolDamaged, GateClosed) as e:
-            lane.send_trouble = lane.trouble(e, lane.send_trouble, None)
+            lane.damaged = lane.trouble(e, lane.damaged, None)
             parts.tell(ExchangeTrouble(lane.resource, e.code, e.detail, 0, 0.0))
             await self._reopen(stream, await self._ask(), "spool-lost")
             return
@@ -363,10 +374,7 @@ class Sending:
                     path, batch.size, batch=identity, moved=lane.sender.moved
                 )
         except ChainMoved:  # our state is older than the log of what has left
-            asked = await self._ask()
-            standing = await undivided(partial(self._standing, stream, asked[0]))
-            await self._record("restored", standing, asked[0])
-            await self._reopen(stream, asked, "restored")
+            await self._reopen(stream, await self._ask(), "restored")
             return
         finally:
             lane.sending = False

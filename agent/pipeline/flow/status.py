@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 
 from agent.errors import (
@@ -208,7 +209,16 @@ def _trouble(lane: Lane, stream: Stream) -> report.Trouble | None:
         return report.Trouble(
             newest.code, newest.detail or "", newest.ended_at or "", None
         )
-    return lane.send_trouble
+    return _of_sending(lane)
+
+
+def _of_sending(lane: Lane) -> report.Trouble | None:
+    """What is wrong with a file, and beside it what keeps it from being mended."""
+    damaged, line = lane.damaged, lane.send_trouble
+    if damaged is None or line is None:
+        return damaged or line
+    detail = f"{damaged.detail}; {line.code}: {line.detail}"
+    return replace(damaged, detail=detail, next_try=line.next_try)
 
 
 def _state(

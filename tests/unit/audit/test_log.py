@@ -456,6 +456,37 @@ async def test_a_disk_that_is_full_stops_the_log(tmp_path: Path) -> None:
         assert s.log.head().size == before.size + 1
 
 
+async def test_a_log_that_finds_the_disk_full_writes_once_more_in_the_reserve(
+    tmp_path: Path,
+) -> None:
+    """Each record once, in its place, and the tree is that of the records."""
+    big, given_up = "x" * 100_000, []
+
+    def give_up() -> None:
+        given_up.append(True)
+        with s.log._ledger._connection.transaction() as db:
+            db.execute("PRAGMA max_page_count = 1000000")
+
+    async with site(tmp_path, full=give_up) as s:
+        with s.log._ledger._connection.transaction() as db:
+            pages = db.execute("PRAGMA page_count").fetchone()[0]
+            db.execute(f"PRAGMA max_page_count = {pages}")
+        size = s.log.head().size
+        late = s.log.batch_left(BATCH)
+        got = await asyncio.gather(
+            *(s.log.append(AdminAction(i, big, None)) for i in range(8)), late
+        )
+        assert got[:8] == list(range(size, size + 8))
+        assert len(given_up) == 1
+        assert [e.uid for e in s.told if isinstance(e, AdminAction)] == list(range(8))
+        assert (s.log.head().size, s.log.trouble) == (size + 9, None)
+        note = await s.log.checkpoint()
+        assert note is not None
+    async with site(tmp_path) as s:  # the tree is held against the head
+        assert s.log.head().size == size + 10
+        assert len(await s.log.lines(0, 100)) == size + 10
+
+
 async def test_after_closing_nothing_is_written(tmp_path: Path) -> None:
     """A late record is refused, not lost in silence."""
     async with site(tmp_path) as s:

@@ -52,6 +52,14 @@ def test_it_goes_before_a_write_on_a_full_disk(
     assert (ballast.trouble() is None) is held
 
 
+def test_it_goes_when_the_disk_has_refused_a_write(tmp_path: Path) -> None:
+    """Whatever the disk said before: a quota, or one write larger than what is left."""
+    ballast = Disk(tmp_path).ballast()
+    ballast.give_up()
+    assert (ballast.held, (tmp_path / "ballast").exists()) == (False, False)
+    assert ballast.trouble() is not None
+
+
 @pytest.mark.parametrize(("left", "held"), [(2 * SIZE - 1, False), (2 * SIZE, True)])
 def test_it_is_made_again_when_there_is_room_for_it_twice(
     tmp_path: Path, left: int, held: bool

@@ -7,12 +7,14 @@ import errno
 import os
 import sqlite3
 import stat
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from agent.errors import AlreadyRunning, OwnFault, SpoolWriteFailed, StateDamaged
-from agent.state import State
+from agent.state import KeptDue, Run, State, StreamKey
 from agent.state.database import APPLICATION_ID, Connection, faults, journal_mode
 from agent.state.migrations import STEPS
 
@@ -205,6 +207,139 @@ def test_a_full_disk_is_a_write_fault(tmp_path: Path) -> None:
     with connection.transaction() as db:
         assert db.execute("SELECT count(*) FROM meta").fetchone() == (0,)
     connection.close()
+
+
+class Disk:
+    """As many pages as a database has now, until its reserve is given up."""
+
+    def __init__(self, path: Path, *, reserve: bool = True) -> None:
+        self.reserve = reserve
+        self.given_up = 0
+        self.connection = Connection(path, full=self.give_up)
+        self._pages = 0
+
+    def fill(self) -> None:
+        """Nothing is left from now on."""
+        with self.connection.transaction() as db:
+            self._pages = db.execute("PRAGMA page_count").fetchone()[0]
+            db.execute(f"PRAGMA max_page_count = {self._pages}")
+
+    def give_up(self) -> None:
+        """What the connection asks for when it is refused."""
+        self.given_up += 1
+        if self.reserve:
+            with self.connection.transaction() as db:
+                db.execute(f"PRAGMA max_page_count = {self._pages + 10_000}")
+
+    def count(self) -> int:
+        """Rows that were written."""
+        with self.connection.transaction() as db:
+            return int(db.execute("SELECT count(*) FROM meta").fetchone()[0])
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A full one with a reserve."""
+    found = Disk(tmp_path / "state.db")
+    found.fill()
+    yield found
+    found.connection.close()
+
+
+def test_a_write_that_finds_the_disk_full_is_done_once_more_in_the_reserve(
+    disk: Disk,
+) -> None:
+    """All of it once, though the first try had written a part."""
+    disk.connection.once_more(partial(_fill, disk.connection))
+    assert (disk.given_up, disk.count()) == (1, 2000)
+
+
+def test_a_disk_that_stays_full_is_a_write_fault_after_two_tries(disk: Disk) -> None:
+    """The reserve may be gone already; nothing of either try stays."""
+    disk.reserve = False
+    with pytest.raises(SpoolWriteFailed, match="SQLITE_FULL"):
+        disk.connection.once_more(partial(_fill, disk.connection))
+    assert (disk.given_up, disk.count()) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT],
+)
+def test_nothing_but_a_full_disk_is_tried_again(disk: Disk, code: int) -> None:
+    """After a failed sync a second try on the same file would prove nothing."""
+    tried: list[bool] = []
+
+    def work() -> None:
+        tried.append(True)
+        with disk.connection.transaction():
+            raise _refused(code)
+
+    with pytest.raises(OwnFault):
+        disk.connection.once_more(work)
+    assert (tried, disk.given_up) == ([True], 0)
+
+
+def test_a_part_of_a_transaction_is_done_again_with_all_of_it(disk: Disk) -> None:
+    """Alone it would be a half: what stood before it was undone with it."""
+    connection = disk.connection
+
+    def whole() -> None:
+        with connection.transaction() as db:
+            db.execute("INSERT INTO meta VALUES ('before', '')")
+            connection.once_more(partial(_fill, connection))
+
+    connection.once_more(whole)
+    assert (disk.given_up, disk.count()) == (1, 2001)
+
+
+def test_a_transaction_that_is_not_undone_for_certain_is_not_tried_again(
+    disk: Disk,
+) -> None:
+    """Whoever wrote next would be a part of it; nothing is asked of it any more."""
+
+    def work() -> None:
+        with disk.connection.transaction() as db:
+            db.conn.set_authorizer(_no_rollback)
+            raise _refused(sqlite3.SQLITE_FULL)
+
+    with pytest.raises(OwnFault) as first:
+        disk.connection.once_more(work)
+    with pytest.raises(OwnFault) as second:
+        disk.count()
+    assert (second.value, disk.given_up) == (first.value, 0)
+
+
+def _no_rollback(action: int, *_: object) -> int:
+    refused = action == sqlite3.SQLITE_TRANSACTION
+    return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK
+
+
+def test_what_the_daemon_remembers_finds_the_disk_full_and_goes_on(
+    tmp_path: Path,
+) -> None:
+    """A run is put down with its due time, both once."""
+    state = State(
+        tmp_path / "state.db",
+        new_incarnation=lambda: "a" * 32,
+        full=lambda: _pages(state, 10_000),
+    )
+    stream = state.stream(StreamKey("n", "x", "r")).id
+    _pages(state, 0)
+    due = KeptDue(stream, "full", "daily", "t", None)
+    for number in range(40):  # each needs a page of its own now and then
+        asked = f"{number}" + "t" * 500
+        state.add_run(Run(f"run-{number}", stream, "queued", None, asked), due=due)
+    assert len(state.unfinished_runs()) == 40
+    assert state.dues() == (due,)
+    state.close()
+
+
+def _pages(state: State, more: int) -> None:
+    """Let the database have so many more pages than now."""
+    with state._connection.transaction() as db:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages + more}")
 
 
 def test_any_other_complaint_of_sqlite_is_damage(tmp_path: Path) -> None:

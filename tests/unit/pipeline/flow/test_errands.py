@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.audit.events import EpochOpened
+from agent.audit.events import EpochOpened, StreamMoved
 from agent.errors import Busy, ExchangeUnreachable, ResourceUnknown
 from agent.model.item import Item, ItemType
 from agent.pipeline.flow.push import PushFlow
@@ -113,6 +113,38 @@ async def test_damage_to_what_waits_begins_an_epoch(world: World) -> None:
         world.exchange.mend("upload")
         await until(flow, lambda s: s.stream.loaded_epoch == 2)
     assert all(len(digests) == 1 for digests in world.exchange.offered.values())
+    (lost,) = world.recorded
+    assert isinstance(lost, StreamMoved)
+    assert (lost.cause, lost.ours, lost.theirs) == ("spool-lost", "0/0", "0/0")
+
+
+async def test_a_damaged_file_is_shown_as_long_as_the_line_is_down(
+    world: World,
+) -> None:
+    """One trouble since its beginning, with what keeps it from being mended."""
+    async with world.serving() as flow:
+        world.exchange.fail("upload", *[CUT] * 999)
+        await flow.request_pull(PERSON)
+        await until(flow, lambda s: s.waiting.batches == 3 and s.trouble is not None)
+        damage(file_of(flow, 1))
+        world.exchange.down = CUT
+        flow.resume(PERSON)
+        first = await until(flow, lambda s: "spool" in str(s.trouble))
+        seen = set()
+        for _ in range(3):
+            tries = len(world.clock.slept)
+            flow.resume(PERSON)
+            await until(flow, lambda _, n=tries: len(world.clock.slept) > n)
+            trouble = flow.resource(PERSON).trouble
+            assert trouble is not None
+            seen.add((trouble.code, trouble.since))
+            assert "exchange-unreachable: cut" in trouble.detail
+        assert first.trouble is not None
+        assert seen == {("spool-damaged", first.trouble.since)}
+        world.exchange.down = None
+        world.exchange.mend("upload")
+        flow.resume(PERSON)
+        await until(flow, lambda s: s.stream.loaded_epoch == 2 and s.trouble is None)
 
 
 async def test_mending_says_that_the_exchange_does_not_answer(world: World) -> None:
@@ -165,6 +197,38 @@ async def test_what_the_exchange_lost_is_sent_again_as_it_was_sealed(
     assert all(len(digests) == 1 for digests in world.exchange.offered.values())
 
 
+async def test_what_the_exchange_lost_is_sent_again_over_the_border_of_an_epoch(
+    world: World,
+) -> None:
+    """The position is asked in between, and by the next life: it fits all the time."""
+    async with world.serving() as flow:
+        await pull(flow)
+        world.exchange.fail("upload", *[CUT] * 999)
+        await flow.request_pull(PERSON)
+        await until(flow, lambda s: s.waiting.batches == 3 and s.trouble is not None)
+        damage(file_of(flow, 4))
+        world.exchange.mend("upload")
+        flow.resume(PERSON)
+        await until(flow, lambda s: s.stream.loaded_epoch == 2 and s.state == "idle")
+        world.exchange.rewind(PERSON, 1, 2)
+        world.exchange.fail("upload", *[CUT] * 999)
+        found = await flow.tools.replay(PERSON, LONG_AGO, do=True)
+        assert (found.action, found.lost) == ("send", 4)
+        await until(flow, lambda s: s.waiting.batches == 4 and s.trouble is not None)
+        world.clock.move(world.limits.fresh_s)
+        asked = world.exchange.calls.count("position")
+        flow.resume(PERSON)
+        await until(flow, lambda _: world.exchange.calls.count("position") > asked)
+    world.exchange.mend("upload")
+    async with world.serving() as flow:
+        status = await until(flow, lambda s: s.stored.batches + s.waiting.batches == 0)
+    assert (status.stream.epoch, status.stream.loaded_epoch) == (2, 2)
+    assert (world.exchange.places[PERSON].epoch, status.healthy) == (2, True)
+    assert [e.reason for e in world.told(EpochOpened)] == ["first", "spool_lost"]
+    assert len(world.scripts[PERSON].jobs) == 3
+    assert all(len(digests) == 1 for digests in world.exchange.offered.values())
+
+
 async def test_what_cannot_be_sent_again_is_read_again(world: World) -> None:
     """Its file is gone: a new epoch, and the centre has everything in the end."""
     async with world.serving() as flow:
@@ -177,6 +241,9 @@ async def test_what_cannot_be_sent_again_is_read_again(world: World) -> None:
         assert "1/2" in found.why
         await until(flow, lambda s: s.stream.loaded_epoch == 2)
     assert [e.reason for e in world.told(EpochOpened)] == ["first", "restored"]
+    assert world.told(StreamMoved) == [
+        StreamMoved(PERSON, "exchange-restored", "1/3", "1/1")
+    ]
 
 
 async def test_what_may_not_leave_any_more_is_not_sent_again(world: World) -> None:

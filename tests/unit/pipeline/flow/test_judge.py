@@ -26,7 +26,7 @@ def at(
 
 
 def ours(**changes: object) -> Standing:
-    plain = Standing(head=HEAD, base=A, at_position=OURS, next_open=4)
+    plain = Standing(head=HEAD, base=A, at_position=OURS, next_open=(3, 4), chains_to=B)
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -38,8 +38,17 @@ def test_a_position_inside_our_chain_fits(seq: int) -> None:
 
 def test_a_position_before_our_epoch_fits_while_nothing_of_it_is_stored() -> None:
     """Our first batch chains to it."""
-    assert what_moved(ours(next_open=1), at(2, 9, digest=A)) is None
-    assert what_moved(ours(next_open=1, base=None), EMPTY) is None
+    assert what_moved(ours(next_open=(3, 1), chains_to=A), at(2, 9, digest=A)) is None
+    assert what_moved(ours(next_open=(3, 1), base=None, chains_to=None), EMPTY) is None
+
+
+def test_a_position_within_what_is_sent_again_of_an_older_epoch_fits() -> None:
+    """Right before it, within it, and where it goes on in the newer epoch."""
+    again = ours(next_open=(2, 8), chains_to=B)
+    assert what_moved(again, at(2, 7, digest=B)) is None
+    assert what_moved(again, at(2, 8)) is None
+    assert what_moved(again, at(3, 2)) is None
+    assert what_moved(again, at(2, 7)) == "overtaken"
 
 
 SIGNED = (3, 3)
@@ -53,7 +62,7 @@ SIGNED = (3, 3)
         (ours(at_position=None), at(4, 1, digest=OTHER), False, "restored"),
         (ours(), at(3, 4, digest=OTHER), False, "restored"),
         (ours(at_position=None), at(3, 4), False, "restored"),
-        (ours(next_open=1), at(2, 9, digest=B), False, "restored"),
+        (ours(next_open=(3, 1), chains_to=A), at(2, 9, digest=B), False, "restored"),
         (ours(at_position=None), at(3, 6, digest=OTHER), True, "cloned"),
         (ours(at_position=None), at(4, 1, digest=OTHER), True, "cloned"),
         (ours(), at(3, 4, digest=OTHER), True, "cloned"),
@@ -61,8 +70,15 @@ SIGNED = (3, 3)
         (ours(receipted=SIGNED), at(3, 2), True, "exchange-restored"),
         (ours(receipted=SIGNED), at(2, 9, digest=A), False, "exchange-restored"),
         (ours(receipted=SIGNED), EMPTY, True, "exchange-restored"),
-        (ours(next_open=1), EMPTY, False, "exchange-restored"),
+        (ours(next_open=(3, 1), chains_to=A), EMPTY, False, "exchange-restored"),
         (ours(receipted=(2, 8)), at(2, 9), True, "overtaken"),
+        (
+            ours(next_open=(2, 8), receipted=(2, 7), given_up=True),
+            at(2, 9),
+            True,
+            "overtaken",
+        ),
+        (ours(receipted=(2, 9)), at(2, 9), True, "spool-lost"),
     ],
     ids=[
         "ahead",
@@ -79,6 +95,8 @@ SIGNED = (3, 3)
         "lost",
         "lost before we began",
         "ours after we had given it up",
+        "ours after we had given it up, while older ones are sent again",
+        "the last that we sent, and we gave up the rest",
     ],
 )
 def test_a_position_outside_our_chain_says_what_has_moved(
@@ -91,7 +109,11 @@ def test_a_position_outside_our_chain_says_what_has_moved(
 def test_a_stream_that_we_do_not_know_is_new_or_was_lost() -> None:
     """Empty there: first. Not empty: our spool was lost."""
     fresh = Standing(
-        head=Head(0, 0, None, "a" * 32, None), base=None, at_position=None, next_open=1
+        head=Head(0, 0, None, "a" * 32, None),
+        base=None,
+        at_position=None,
+        next_open=(0, 1),
+        chains_to=None,
     )
     assert what_moved(fresh, EMPTY) == "first"
     assert what_moved(fresh, at(7, 2)) == "spool-lost"

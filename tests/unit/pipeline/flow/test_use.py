@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.audit.events import DigestsRemoved, RunStarted
+from agent.audit.events import BatchesGivenUp, DigestsRemoved, RunStarted
 from agent.errors import ExchangeUnreachable, ResourceUnknown
 from agent.model.item import Item, ItemType
 from agent.model.job import Way
@@ -19,8 +19,9 @@ from agent.pipeline import state_folder
 from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus
 from agent.pipeline.flow.slots import Slots
+from agent.pipeline.flow.sweep import sweep
 from tests.support.push import FIRM, ITEMS, PERSON, Resource, World, pull, until
-from tests.support.worker_double import Script
+from tests.support.worker_double import Chunk, Script
 
 BOTH = (Resource(PERSON), Resource(FIRM))
 EXTRA = Item("phone", ItemType.C, 20, None, False, "1")
@@ -209,6 +210,40 @@ async def test_more_workers_are_used_at_once() -> None:
     leave.set()
     await asyncio.gather(*tasks)
     assert len(inside) == 3
+
+
+async def test_what_waits_of_a_resource_that_left_the_catalogue_is_given_up(
+    tmp_path: Path,
+) -> None:
+    """Recorded, its files go; back again it is read in full and all counts add up."""
+    world = World(tmp_path, BOTH)
+    script = world.scripts[FIRM]
+    script.way, script.changes = Way("xmin", ()), (Chunk(3), Chunk(2))
+    async with world.serving() as flow:
+        await pull(flow, FIRM)
+        world.exchange.down = ExchangeUnreachable("cut")
+        run = await flow.request_pull(FIRM, kind="incremental")
+        await until(flow, all_read, FIRM)
+        await use(flow, world, [Resource(PERSON)])
+        await flow.forget_all_but({PERSON, FIRM})  # only its gate is shut
+        assert world.told(BatchesGivenUp) == []
+        size = flow.status().spool.used
+        await flow.forget_all_but({PERSON})
+        await flow.forget_all_but({PERSON})
+        (given,) = world.told(BatchesGivenUp)
+        assert (given.resource, given.batches) == (FIRM, 2)
+        assert (given.first, given.last) == ("1/3", "1/4")
+        assert given in world.recorded
+        sweep(flow._parts)
+        assert flow.status().spool.used == size - given.size
+        world.exchange.down = None
+        await use(flow, world, BOTH)
+        status = await until(flow, lambda s: s.stream.loaded_epoch == 2, FIRM)
+        assert status.run is not None
+        assert (status.run.kind, status.stream.cause) == ("full", "spool-lost")
+        await until(flow, lambda s: s.healthy and s.state == "idle", FIRM)
+        lost = await flow.look(run)
+    assert (lost.read, lost.lost, lost.balanced) == (5, 5, True)
 
 
 async def test_digests_of_what_left_the_catalogue_go_with_their_frontier(
