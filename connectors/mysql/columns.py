@@ -55,6 +55,9 @@ _WHOLE |= {"cp866", "keybcs2", "macce", "macroman"}
 _DIGITS = 38
 """Most digits of a decimal128."""
 
+_WHOLE_DIGITS = 20
+"""Most digits of a whole number."""
+
 _DIRECT = frozenset({"utf8mb4", "utf8mb3", "utf8", "ascii", "latin1"})
 """Character sets in which a text compares alike as a literal in utf8mb4."""
 
@@ -102,18 +105,10 @@ class Reading:
         if self.suffix:
             join: Any = pc.binary_join_element_wise
             texts = join(texts, self.suffix, "")
-        if self.target is not None and not self._overflows(texts):
+        if self.target is not None:
             with suppress(pa.ArrowInvalid):
                 return texts.cast(self.target)
         return texts
-
-    def _overflows(self, texts: Any) -> bool:
-        """Whether Arrow may cast to another number: it wraps beyond 128 bits."""
-        target: Any = self.target
-        if not pa.types.is_decimal(target):
-            return False
-        lengths = pc.binary_length(texts)
-        return bool((pc.max(lengths).as_py() or 0) > _DIGITS - target.scale)
 
 
 @dataclass(frozen=True)
@@ -267,7 +262,8 @@ def reading_of(spec: ColumnSpec, column: Column, encoding: str | None) -> Readin
     value = f"st_astext({at})" if column.base in _SHAPES else at
     if column.base == "float":
         value = f"({at} + 0e0)"
-    return Reading(spec.name, value, _parsed(spec, _PARSED.get(column.family, "")))
+    target = _parsed(spec, column, _PARSED.get(column.family, ""))
+    return Reading(spec.name, value, target)
 
 
 _PARSED: Mapping[str, str] = {
@@ -282,27 +278,43 @@ _PARSED: Mapping[str, str] = {
 _NATIVE: Mapping[str, pa.DataType] = {
     "I": pa.int64(),
     "L": pa.bool_(),
-    "Y": pa.decimal128(19, 4),
     "B": pa.float64(),
     "F": pa.float64(),
     "D": pa.date32(),
 }
 
 
-def _parsed(spec: ColumnSpec, allowed: str) -> pa.DataType | None:
-    """The item's own type, or None if it is none of the allowed ones."""
+def _parsed(spec: ColumnSpec, column: Column, allowed: str) -> pa.DataType | None:
+    """The item's own type, or None if not all texts may be cast to it."""
     if spec.type not in allowed:
         return None
-    if spec.type == "N":
-        return pa.decimal128(spec.length or 38, spec.scale or 0)
-    return _NATIVE[spec.type]
+    if spec.type not in "NY":
+        return _NATIVE[spec.type]
+    digits, scale = (
+        (19, 4) if spec.type == "Y" else (spec.length or 38, spec.scale or 0)
+    )
+    return pa.decimal128(digits, scale) if _casts(column, scale) else None
+
+
+def _casts(column: Column, wanted: int) -> bool:
+    """Whether Arrow casts every value or refuses: beyond 38 digits it wraps.
+
+    Args:
+        column: of whole numbers, bits or decimals.
+        wanted: digits after the point.
+    """
+    whole, digits = _WHOLE_DIGITS, _WHOLE_DIGITS
+    if column.family == "number":
+        digits, scale = column.size or (65, 0)
+        whole = digits - scale
+    return digits <= _DIGITS and whole + wanted <= _DIGITS
 
 
 def _bits(spec: ColumnSpec, column: Column, at: str) -> Reading:
     if spec.type in "CM":
         width = column.size[0] if column.size else 1
         return Reading(spec.name, f"lpad(bin({at} + 0), {width}, '0')")
-    return Reading(spec.name, f"({at} + 0)", _parsed(spec, "INL"))
+    return Reading(spec.name, f"({at} + 0)", _parsed(spec, column, "INL"))
 
 
 def _text(spec: ColumnSpec, column: Column, at: str, encoding: str | None) -> Reading:

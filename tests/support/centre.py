@@ -15,12 +15,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from agent.child.source import stream_of
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Ended, Failed, Job, Line, Message, Packed
 from agent.pipeline.worker.run import Run, Tools
 from agent.pipeline.worker.sieve import QualitySieve
 from agent.registry import find
-from agent.wire.arrow import read_payload
+from agent.wire.arrow import read_payload, type_of
+from connectors.contract import Limits
 
 KEY = BoundItem(Item("id", ItemType.I, None, None, True, "1"), "id")
 
@@ -187,6 +191,42 @@ class Sheet:
             ]
             for i, vector in enumerate(self.vectors)
         ]
+
+
+def paths(
+    connector: str, source: Mapping[str, Any], table: Sequence[str], sheet: Sheet
+) -> dict[str, tuple[str | None, str]]:
+    """How ``check`` says that each column is read, and how it is.
+
+    Returns:
+        column -> the path that is told, and the one that was met: ``native`` if any
+        value came in the item's own type. Columns of texts, where both are one, and of
+        which no value fits the item, are left out.
+    """
+    source = {k: v for k, v in source.items() if v is not None}
+    stream = stream_of(tuple(table), sheet.items)
+    told = {f.column: f.path for f in find(connector).check(source, [stream])}
+    places = {
+        f"v{i}": (i + 1, vector.item)
+        for i, vector in enumerate(sheet.vectors)
+        if vector.item.type not in "CM"
+        and not all(isinstance(v, Withheld) for v in vector.values.values())
+    }
+    met = dict.fromkeys(places, "text")
+    with find(connector).open(source, Limits(page_rows=1)) as session:
+        (part,) = session.plan(stream)
+        for page in session.read(part):
+            for name, (i, item) in places.items():
+                column = page.rows.column(i)
+                if not column.null_count and _own(column.type, item):
+                    met[name] = "native"
+    return {name: (told[name], met[name]) for name in places}
+
+
+def _own(kind: pa.DataType, item: Item) -> bool:
+    """Whether it is the item's type, or its wall-clock time."""
+    local = item.type is ItemType.T and kind == pa.timestamp("us")
+    return local or kind == type_of(item)
 
 
 def exact(found: object) -> object:

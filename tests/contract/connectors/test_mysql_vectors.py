@@ -15,7 +15,16 @@ from typing import Any
 import pytest
 
 from agent.model.job import BoundItem, Failed
-from tests.support.centre import KEY, Sheet, Vector, Withheld, arrive, exact, value
+from tests.support.centre import (
+    KEY,
+    Sheet,
+    Vector,
+    Withheld,
+    arrive,
+    exact,
+    paths,
+    value,
+)
 from tests.support.mariadb import Mariadb
 
 pytestmark = pytest.mark.contract
@@ -189,6 +198,13 @@ def centre(mariadb: Mariadb, tmp_path_factory: pytest.TempPathFactory) -> list[A
 def test_no_value_changes_silently(centre: list[Any], i: int) -> None:
     """Each value is the same at the centre, or it is named and stays."""
     assert centre[i] == [exact(v) for v in VECTORS[i].values.values()]
+
+
+@pytest.mark.usefixtures("centre")
+def test_check_tells_how_each_column_is_read(mariadb: Mariadb) -> None:
+    """What is told native comes so where it fits; what is told text never does."""
+    found = paths("mysql", mariadb.config(), ("town", "vectors"), Sheet(VECTORS))
+    assert [name for name, (told, met) in found.items() if told != met] == []
 
 
 @pytest.mark.parametrize(("native", "letter"), UNFIT)

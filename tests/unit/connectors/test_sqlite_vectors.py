@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.centre import Sheet, Vector, Withheld, arrive, exact, value
+from tests.support.centre import Sheet, Vector, Withheld, arrive, exact, paths, value
 
 NO_NUMBER = Withheld("bad_number")
 BEYOND = Withheld("out_of_range")
@@ -74,15 +74,23 @@ VECTORS: tuple[Vector, ...] = (
 
 
 @pytest.fixture(scope="module")
-def centre(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What arrived of each vector."""
-    sheet, folder = Sheet(VECTORS), tmp_path_factory.mktemp("centre")
-    with closing(sqlite3.connect(folder / "t.db")) as db:
+def source(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A file with all vectors."""
+    path, sheet = tmp_path_factory.mktemp("source") / "t.db", Sheet(VECTORS)
+    with closing(sqlite3.connect(path)) as db:
         db.execute(f"create table vectors ({', '.join(sheet.columns)})")
         for key, column, sql in sheet.inserts:
             db.execute(f"insert into vectors (id, {column}) values ({key}, {sql})")
         db.commit()
-    source = {"path": str(folder / "t.db")}
+    return {"path": str(path)}
+
+
+@pytest.fixture(scope="module")
+def centre(
+    source: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> list[Any]:
+    """What arrived of each vector."""
+    sheet, folder = Sheet(VECTORS), tmp_path_factory.mktemp("centre")
     return sheet.of(arrive(folder, "sqlite", source, ("vectors",), sheet.items))
 
 
@@ -92,3 +100,9 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 def test_no_value_changes_silently(centre: list[Any], i: int) -> None:
     """Each value is the same at the centre, or it is named and stays."""
     assert centre[i] == [exact(v) for v in VECTORS[i].values.values()]
+
+
+def test_check_tells_how_each_column_is_read(source: dict[str, Any]) -> None:
+    """What is told native comes so where it fits; what is told text never does."""
+    found = paths("sqlite", source, ("vectors",), Sheet(VECTORS))
+    assert [name for name, (told, met) in found.items() if told != met] == []
