@@ -332,6 +332,9 @@ def promises_cover_the_columns(subject: Subject) -> None:
     require(set(caps.paths) == {"id", "note"}, f"paths of {sorted(caps.paths)}")
     require(set(caps.paths.values()) <= {"native", "text"}, "an unknown path")
     require(caps.ordered, "rows must come in key order")
+    found = subject.connector.check(subject.config, [stream])
+    told = {f.column: f.path for f in found if f.code == "column-path"}
+    require(told in ({}, caps.paths), "check tells other paths than are promised")
 
 
 def reading_may_be_broken_off(subject: Subject) -> None:

@@ -266,6 +266,8 @@ class Finding:
         zh: the same in Chinese.
         remedy: the exact statement or setting to run, or None.
         column: the column it is about, or None.
+        path: how this column is read, as ``Caps.paths`` has it, or ``refused``; None
+            if the finding is about something else.
     """
 
     code: str
@@ -274,6 +276,7 @@ class Finding:
     zh: str
     remedy: str | None = None
     column: str | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Literal
 
 from connectors.contract import Finding, SourceError
 
@@ -72,6 +73,38 @@ def column_missing(table: str, column: str, known: Iterable[str]) -> Finding:
     )
 
 
+Way = Literal["native", "paged", "decoded", "text", "cast"]
+"""How a column comes, in the words of :data:`_WAYS`."""
+
+_WAYS: dict[Way, tuple[str, str, str]] = {
+    "native": ("native", "native", "原生"),
+    "paged": (
+        "native",
+        "native; a page with a value that does not fit comes as text",
+        "原生；某页含不适合的值时，该页按文本读取",
+    ),
+    "decoded": ("native", "native; its bytes are decoded here", "原生；由前置机解码"),
+    "text": ("text", "text, as it stands", "文本，按原样读取"),
+    "cast": ("text", "text, as the server casts it", "文本，由数据库转换为文本"),
+}
+
+
+def path(name: str, native: str, bound: str, way: Way) -> Finding:
+    """How a column is read.
+
+    Args:
+        name: of the column.
+        native: its type, or ``""``.
+        bound: type of its item.
+        way: how its values come.
+    """
+    kind, en, zh = _WAYS[way]
+    about = f"{name} ({native} → {bound})" if native else f"{name} (→ {bound})"
+    return Finding(
+        "column-path", "ok", f"{about}: {en}", f"{about}：{zh}", None, name, kind
+    )
+
+
 def type_unfit(table: str, column: str, native: str, bound: str, fits: str) -> Finding:
     """The column's type can never give values of the item's type."""
     return Finding(
@@ -81,6 +114,7 @@ def type_unfit(table: str, column: str, native: str, bound: str, fits: str) -> F
         f"{table}.{column} 的类型为 {native}，适用的目录类型为 {fits}，而非 {bound}",
         f"Set the item's type to one of {fits} / 请将信息项类型改为 {fits} 之一",
         column,
+        "refused",
     )
 
 

@@ -105,6 +105,16 @@ def check_by_trying(
                 session.plan(stream)
                 name = ".".join(stream.table)
                 found.append(findings.readable(name, len(stream.columns)))
+                paths = connector.capabilities(config, stream).paths
+                found += [
+                    findings.path(
+                        c.name,
+                        "",
+                        c.type,
+                        "native" if paths.get(c.name) == "native" else "text",
+                    )
+                    for c in stream.columns
+                ]
     except SourceError as e:
         found.append(findings.from_error(e))
     return found

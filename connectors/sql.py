@@ -230,11 +230,13 @@ def decoded(raw: pa.Array[Any], encoding: str = "utf-8") -> pa.Array[Any]:
     """
     import pyarrow as pa  # lookups have no need of it
 
-    if encoding == "utf-8":
+    if encoding in ("utf-8", "ascii"):
         try:
-            return raw.cast(pa.string())
+            texts = raw.cast(pa.string())
         except pa.ArrowInvalid:
-            return raw
+            texts = raw
+        if encoding == "utf-8" or _all_ascii(texts):
+            return texts
     values = [
         None if v is None else text_or_bytes(v, encoding) for v in raw.to_pylist()
     ]
@@ -243,6 +245,15 @@ def decoded(raw: pa.Array[Any], encoding: str = "utf-8") -> pa.Array[Any]:
     return pa.array(
         [v.encode() if isinstance(v, str) else v for v in values], pa.binary()
     )
+
+
+def _all_ascii(texts: pa.Array[Any]) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_string(texts.type):
+        return False
+    return pc.all(pc.string_is_ascii(texts), min_count=0).as_py() is not False
 
 
 def encoded(value: KeyValue, encoding: str) -> KeyValue:

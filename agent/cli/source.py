@@ -50,7 +50,7 @@ def check(
     if ask.json:
         ask.print_json({"ok": good, "findings": found})
     else:
-        _show(ask, found)
+        _show(ask, found, whole=resource is not None)
     if not good:
         raise typer.Exit(1)
 
@@ -167,16 +167,23 @@ async def _check_lookups(
     ]
 
 
-def _show(ask: Asked, findings: Sequence[dict[str, Any]]) -> None:
-    """Findings in order; what several resources of a source share is told once."""
+def _show(ask: Asked, findings: Sequence[dict[str, Any]], *, whole: bool) -> None:
+    """Findings in order; what several resources of a source share is told once.
+
+    Args:
+        ask: the language.
+        findings: of one resource or of all.
+        whole: list how every column is read, not only those that come as text.
+    """
     from rich.text import Text
 
     from agent.cli.common.render import console
 
     marks = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
     out = console()
-    told = Counter((f["source"], f["en"]) for f in findings)
-    for f in findings:
+    others = [f for f in findings if f["code"] != "column-path"]
+    told = Counter((f["source"], f["en"]) for f in others)
+    for f in others:
         again = told.pop((f["source"], f["en"]), 0)
         if not again:
             continue
@@ -185,3 +192,6 @@ def _show(ask: Asked, findings: Sequence[dict[str, Any]]) -> None:
         out.print(Text(f"{mark} {where}: {f[ask.lang]}", style))
         if f["remedy"]:
             out.print(Text(f"    {f['remedy']}"), soft_wrap=True)
+    for f in findings:
+        if f["code"] == "column-path" and (whole or f["path"] != "native"):
+            out.print(Text(f"  {f['resource']} {f[ask.lang]}"), soft_wrap=True)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,13 +24,13 @@ from agent.values.columns import (
     trim,
     two_paths,
 )
+from agent.values.floats import SURE, carries
 
 PRECISION = 38
 """Most digits of a decimal128."""
 
 _DIGITS = letters(b"0123456789-")
 _DECIMALS = letters(b"0123456789+-.")
-_FLOATS = letters(b"0123456789+-.eE")
 
 
 _NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)$"
@@ -109,16 +111,15 @@ def _slow_integer(text: Column) -> Parsed:
 
 
 def floating(text: Column) -> Parsed:
-    """B and F: the nearest 64-bit float; finite."""
-    usual = r"^-?[0-9]{1,17}(\.[0-9]{1,17})?$"
+    """B and F: the 64-bit float that the text names; finite."""
+    usual = rf"^-?[0-9.]{{1,{SURE}}}$"
     return two_paths(text, _fast_float, _slow_float, usual=usual)
 
 
 def _fast_float(text: Column) -> Column | None:
-    values = cast(text, pa.float64()) if only(text, _FLOATS) else None
-    if values is None or not all_finite(values):
+    if lengths(text).max(initial=0) > SURE:
         return None
-    return values
+    return cast(text, pa.float64()) if only(text, _DECIMALS) else None
 
 
 def all_finite(values: Column) -> bool:
@@ -131,12 +132,17 @@ def _slow_float(text: Column) -> Parsed:
     pattern = _NUMBER.removesuffix("$") + r"([eE][+-]?[0-9]+)?$"
     numbers = matching(text, pattern)
     values = numbers.cast(pa.float64())
-    finite = pc.if_else(pc.is_finite(values), values, pa.scalar(None, pa.float64()))
+    kept = [
+        value if value is not None and isfinite(value) and carries(value, str(written))
+        else None
+        for value, written in zip(values.to_pylist(), numbers.to_pylist(), strict=True)
+    ]  # fmt: skip
+    carried = pa.array(kept, pa.float64())
     return Parsed(
-        finite,
+        carried,
         {
             reasons.BAD_NUMBER: missing(numbers, text),
-            reasons.OUT_OF_RANGE: missing(finite, numbers),
+            reasons.OUT_OF_RANGE: missing(carried, numbers),
         },
     )
 

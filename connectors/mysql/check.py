@@ -11,8 +11,8 @@ from pymysql.connections import Connection
 from connectors import findings
 from connectors.contract import Finding, Limits, SourceError, StreamSpec
 from connectors.mysql import changes, health, numbers
-from connectors.mysql.catalog import Table, bound, look_up, name_of, quoted
-from connectors.mysql.columns import FITS
+from connectors.mysql.catalog import Column, Table, bound, look_up, name_of, quoted
+from connectors.mysql.columns import FITS, Reading, reading_of
 from connectors.mysql.login import ServerError, connection, our_errors, rows
 from connectors.sql import literal
 
@@ -104,7 +104,11 @@ def _stream(
     if not found:
         found.append(findings.readable(dotted, len(stream.columns)))
         found += _increments(db, table, stream, account, told)
-    return found + _advice(db, table, stream, account)
+    return (
+        found
+        + _paths(table, stream, config.get("encoding"))
+        + _advice(db, table, stream, account)
+    )
 
 
 def _wanted(stream: StreamSpec) -> list[str]:
@@ -172,6 +176,26 @@ def _types(table: Table, stream: StreamSpec) -> list[Finding]:
                 )
             )
     return found
+
+
+def _paths(table: Table, stream: StreamSpec, encoding: str | None) -> list[Finding]:
+    """How each column is read that fits its item."""
+    found = []
+    for spec in stream.columns:
+        column = table.columns[spec.name]
+        if spec.type in FITS[column.family]:
+            way = _way(reading_of(spec, column, encoding), column)
+            found.append(findings.path(spec.name, column.native, spec.type, way))
+    return found
+
+
+def _way(reading: Reading, column: Column) -> findings.Way:
+    plain = reading.value == f"t.{quoted(column.name)}"
+    if reading.target is None:
+        return "text" if plain else "cast"
+    if column.family == "text":
+        return "native" if plain else "decoded"
+    return "native" if column.family == "bytes" else "paged"
 
 
 def _increments(

@@ -9,7 +9,9 @@ would change is asked for differently:
 * ``float`` is printed with six digits, so ``+ 0e0`` asks for the double that it is;
 * ``bit`` comes as raw bytes, so it is asked for as a number, or as its digits;
 * texts in a character set of East Asia come as their bytes and are decoded here, since
-  the server writes ``?`` for what it cannot map;
+  the server writes ``?`` for what it cannot map; those in another character set with
+  holes come with a byte FF, which UTF-8 never holds, and their bytes where they lie in
+  one;
 * ``timestamp`` is an instant: the session's zone is UTC, and as text it ends in
   ``+00:00``.
 """
@@ -41,8 +43,20 @@ RAW_CHARSETS: Mapping[str, str] = {
     "sjis": "cp932",
     "cp932": "cp932",
     "euckr": "euc_kr",
+    "ascii": "ascii",
 }
 """Character set of a column -> Python's codec for its bytes."""
+
+_WHOLE = frozenset({"utf8mb4", "utf8mb3", "utf8", "ucs2", "utf16", "utf16le", "utf32"})
+_WHOLE |= {"latin1", "latin2", "latin5", "latin7", "koi8r", "koi8u", "cp850", "cp852"}
+_WHOLE |= {"cp866", "keybcs2", "macce", "macroman"}
+"""Character sets of which the server maps all bytes that may stand in a column."""
+
+_DIGITS = 38
+"""Most digits of a decimal128."""
+
+_WHOLE_DIGITS = 20
+"""Most digits of a whole number."""
 
 _DIRECT = frozenset({"utf8mb4", "utf8mb3", "utf8", "ascii", "latin1"})
 """Character sets in which a text compares alike as a literal in utf8mb4."""
@@ -104,7 +118,7 @@ class KeyColumn:
     Args:
         place: of the column in the stream.
         part: what is ordered and compared.
-        written: how a value is compared: ``number``, ``text`` or ``bytes``.
+        written: how a value is compared: ``number``, ``text``, ``ascii`` or ``bytes``.
     """
 
     place: int
@@ -148,6 +162,8 @@ class Query:
     def literal(self, i: int, value: KeyValue) -> str:
         """A value of the i-th key column as SQL."""
         written = self.keys[i].written
+        if written == "ascii":
+            return literal(_ascii(value))
         text = value if isinstance(value, bytes) else str(value).encode()
         if written == "bytes" or isinstance(value, bytes):
             return f"x'{text.hex()}'"
@@ -172,6 +188,17 @@ def _key_value(value: bytes | None) -> KeyValue:
         return value.decode()
     except UnicodeDecodeError:
         return value
+
+
+def _ascii(value: KeyValue) -> str:
+    """The text of a key in a column declared ascii.
+
+    Raises:
+        SourceError: text: it is none, so that nothing in the column's order equals it.
+    """
+    if isinstance(value, bytes) or not str(value).isascii():
+        raise SourceError("text", "a key holds other bytes than its column's ascii")
+    return str(value)
 
 
 def _is_number(text: str) -> bool:
@@ -235,7 +262,8 @@ def reading_of(spec: ColumnSpec, column: Column, encoding: str | None) -> Readin
     value = f"st_astext({at})" if column.base in _SHAPES else at
     if column.base == "float":
         value = f"({at} + 0e0)"
-    return Reading(spec.name, value, _parsed(spec, _PARSED.get(column.family, "")))
+    target = _parsed(spec, column, _PARSED.get(column.family, ""))
+    return Reading(spec.name, value, target)
 
 
 _PARSED: Mapping[str, str] = {
@@ -250,27 +278,43 @@ _PARSED: Mapping[str, str] = {
 _NATIVE: Mapping[str, pa.DataType] = {
     "I": pa.int64(),
     "L": pa.bool_(),
-    "Y": pa.decimal128(19, 4),
     "B": pa.float64(),
     "F": pa.float64(),
     "D": pa.date32(),
 }
 
 
-def _parsed(spec: ColumnSpec, allowed: str) -> pa.DataType | None:
-    """The item's own type, or None if it is none of the allowed ones."""
+def _parsed(spec: ColumnSpec, column: Column, allowed: str) -> pa.DataType | None:
+    """The item's own type, or None if not all texts may be cast to it."""
     if spec.type not in allowed:
         return None
-    if spec.type == "N":
-        return pa.decimal128(spec.length or 38, spec.scale or 0)
-    return _NATIVE[spec.type]
+    if spec.type not in "NY":
+        return _NATIVE[spec.type]
+    digits, scale = (
+        (19, 4) if spec.type == "Y" else (spec.length or 38, spec.scale or 0)
+    )
+    return pa.decimal128(digits, scale) if _casts(column, scale) else None
+
+
+def _casts(column: Column, wanted: int) -> bool:
+    """Whether Arrow casts every value or refuses: beyond 38 digits it wraps.
+
+    Args:
+        column: of whole numbers, bits or decimals.
+        wanted: digits after the point.
+    """
+    whole, digits = _WHOLE_DIGITS, _WHOLE_DIGITS
+    if column.family == "number":
+        digits, scale = column.size or (65, 0)
+        whole = digits - scale
+    return digits <= _DIGITS and whole + wanted <= _DIGITS
 
 
 def _bits(spec: ColumnSpec, column: Column, at: str) -> Reading:
     if spec.type in "CM":
         width = column.size[0] if column.size else 1
         return Reading(spec.name, f"lpad(bin({at} + 0), {width}, '0')")
-    return Reading(spec.name, f"({at} + 0)", _parsed(spec, "INL"))
+    return Reading(spec.name, f"({at} + 0)", _parsed(spec, column, "INL"))
 
 
 def _text(spec: ColumnSpec, column: Column, at: str, encoding: str | None) -> Reading:
@@ -278,9 +322,18 @@ def _text(spec: ColumnSpec, column: Column, at: str, encoding: str | None) -> Re
     codec = RAW_CHARSETS.get(column.charset or "")
     if column.charset == "latin1" and encoding is not None:
         codec = encoding
-    if codec is None:
-        return Reading(spec.name, at, target)
-    return Reading(spec.name, f"cast({at} as binary)", target, encoding=codec)
+    if codec is not None:
+        return Reading(spec.name, f"cast({at} as binary)", target, encoding=codec)
+    value = at if column.charset in _WHOLE else _sound(at, str(column.charset))
+    return Reading(spec.name, value, target)
+
+
+def _sound(at: str, charset: str) -> str:
+    """A text in UTF-8, or FF and its bytes where the server would write ``?``."""
+    text, raw = f"convert({at} using utf8mb4)", f"cast({at} as binary)"
+    same = f"cast(convert({text} using {charset}) as binary) = {raw}"
+    known = f"locate(x'efbfbd', cast({text} as binary)) = 0"  # no U+FFFD
+    return f"if({same} and {known}, cast({text} as binary), concat(x'ff', {raw}))"
 
 
 def _time(spec: ColumnSpec, column: Column, at: str) -> Reading:
@@ -302,11 +355,13 @@ def _key(
         return KeyColumn(place, KeyPart(at, column.nullable), "number")
     if column.family in _PLAIN and reading.value == at:
         return KeyColumn(place, KeyPart(at, column.nullable), "text")
-    direct = column.charset in _DIRECT and reading.value == at
+    plain = reading.value == at or column.charset == "ascii"
+    direct = column.charset in _DIRECT and plain
     direct = direct and column.family == "text" and column.base not in ("enum", "set")
     if alone is not None and direct:
-        return KeyColumn(place, KeyPart(at, column.nullable), "text")
+        written = "ascii" if column.charset == "ascii" else "text"
+        return KeyColumn(place, KeyPart(at, column.nullable), written)
     value = reading.value
-    if reading.encoding == "utf-8":
+    if reading.encoding == "utf-8" and plain:
         value = f"cast(convert({value} using utf8mb4) as binary)"
     return KeyColumn(place, KeyPart(value, column.nullable), "bytes")

@@ -16,8 +16,8 @@ from connectors.contract import (
     StreamSpec,
 )
 from connectors.postgres import check_increments, health
-from connectors.postgres.catalog import Table, look_up, name_of
-from connectors.postgres.columns import query_of
+from connectors.postgres.catalog import Column, Table, look_up, name_of
+from connectors.postgres.columns import Reading, query_of, reading_of
 from connectors.postgres.login import Refused, Why, connection, our_errors
 from connectors.sql import FAMILIES, quoted
 
@@ -99,7 +99,12 @@ def _stream(
         with our_errors():
             user = str(config["user"])
             found += check_increments.check(db, table, stream, user)
-    return found + _advice(table, stream, str(config["user"]))
+    raw = db.info.parameter_status("server_encoding") == "SQL_ASCII"
+    return (
+        found
+        + _paths(table, stream, raw=raw)
+        + _advice(table, stream, str(config["user"]))
+    )
 
 
 def _tables(db: psycopg.Connection[Any]) -> list[str]:
@@ -157,6 +162,25 @@ def _types(table: Table, stream: StreamSpec) -> list[Finding]:
                 )
             )
     return found
+
+
+def _paths(table: Table, stream: StreamSpec, *, raw: bool) -> list[Finding]:
+    """How each column is read that fits its item."""
+    found = []
+    for spec in stream.columns:
+        column = table.columns[spec.name]
+        if spec.type in FAMILIES[column.family]:
+            way = _way(reading_of(spec, column, raw=raw), column)
+            found.append(findings.path(spec.name, column.native, spec.type, way))
+    return found
+
+
+def _way(reading: Reading, column: Column) -> findings.Way:
+    if reading.target is None:
+        return "text" if column.family == "text" else "cast"
+    if reading.odd is not None:
+        return "paged"
+    return "decoded" if reading.raw else "native"
 
 
 def _advice(table: Table, stream: StreamSpec, user: str) -> list[Finding]:

@@ -260,10 +260,11 @@ def reading_of(spec: ColumnSpec, column: Column, *, raw: bool) -> Reading:
     at = f"t.{quoted(spec.name)}"
     if raw:
         return _raw(spec, column, at)
+    target = pa.string() if spec.type in "CM" else None
     if column.base == "bpchar":
-        return Reading(spec.name, f"bpcharsend({at})", raw=True, target=pa.string())
+        return Reading(spec.name, f"bpcharsend({at})", raw=True, target=target)
     if column.base in ("text", "varchar"):
-        return Reading(spec.name, at, target=pa.string())
+        return Reading(spec.name, at, target=target)
     return _native(spec, column, at) or Reading(spec.name, f"{at}::text")
 
 
@@ -273,7 +274,8 @@ def _raw(spec: ColumnSpec, column: Column, at: str) -> Reading:
     if native is not None:
         return native
     text = _unstripped(at) if column.base == "bpchar" else f"{at}::text"
-    target = pa.string() if column.family == "text" else None
+    text_item = column.family == "text" and spec.type in "CM"
+    target = pa.string() if text_item else None
     value = f"convert_to({text}, 'SQL_ASCII')"
     return Reading(spec.name, value, raw=True, target=target)
 

@@ -77,6 +77,10 @@ def _stream(db: sqlite3.Connection, stream: StreamSpec) -> list[Finding]:
     if absent:
         return [findings.column_missing(table, name, known) for name in absent]
     found = [findings.readable(table, len(stream.columns))]
+    found += [
+        findings.path(c.name, known[c.name].declared, c.type, _way(c.type))
+        for c in stream.columns
+    ]
     keys = [c.name for c in stream.columns if c.key]
     if not _indexed(db, table, keys):
         listed = ", ".join(quoted(k) for k in keys)
@@ -155,7 +159,14 @@ def capabilities(config: Mapping[str, Any], stream: StreamSpec) -> Caps:
     """See the contract; whether a column is native is decided page by page."""
     with connection(config) as db, our_errors():
         bound(db, stream)
-    native = {
-        c.name: "native" if c.type in "CMILBFG" else "text" for c in stream.columns
+    paths = {
+        c.name: "text" if _way(c.type) == "text" else "native" for c in stream.columns
     }
-    return Caps(snapshot=True, ordered=True, paths=native)
+    return Caps(snapshot=True, ordered=True, paths=paths)
+
+
+def _way(letter: str) -> findings.Way:
+    """How values come that are bound to an item of this type."""
+    if letter in "CMG":
+        return "native"
+    return "paged" if letter in "ILBF" else "text"

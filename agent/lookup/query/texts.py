@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo
 
 from agent.lookup.query.ask import BAD, Value
 from agent.model.item import Item, ItemType
+from agent.values.floats import carries
 from agent.wire.text import LONG_CAP, MONEY
 
 Told = str | bytes | None
@@ -188,7 +189,7 @@ def _decimal(precision: int, scale: int) -> Callable[[str], Value]:
 
 def _float(text: str) -> Value:
     if _FLOAT.fullmatch(text) and math.isfinite(value := float(text)):
-        return float_text(value)
+        return float_text(value) if carries(value, text) else BAD
     raise Unusual
 
 

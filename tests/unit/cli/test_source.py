@@ -59,6 +59,18 @@ def test_a_lookup_without_index_is_told_until_it_is_there(
     assert "lookup-no-index" not in found(fep)
 
 
+def test_each_column_is_listed_with_its_path(fep: Fep, department: Path) -> None:
+    """Of one resource every column, of all only those that come as text."""
+    listed = json.loads(fep("source", "check", CODE, "--json").out)["findings"]
+    paths = {f["column"]: f["path"] for f in listed if f["code"] == "column-path"}
+    assert set(paths.values()) == {"native", "text"}
+
+    named, every = (fep("source", "check", *code).out for code in ((CODE,), ()))
+    for column, path in paths.items():
+        assert f"  {CODE} {column} (" in named
+        assert (f"  {CODE} {column} (" in every) == (path == "text")
+
+
 def test_a_policy_that_cannot_be_used_is_no_concern_of_the_source(
     fep: Fep, department: Path, tmp_path: Path
 ) -> None:

@@ -119,7 +119,16 @@ def test_integer_is_exact_or_a_fault(text: str, value: object) -> None:
         ("1e5", 1e5),
         ("-.5", -0.5),
         ("+1.", 1.0),
-        ("1e-400", 0.0),
+        ("1e-400", "out_of_range"),
+        ("0e-400", 0.0),
+        ("1e-99999999999999999999", "out_of_range"),
+        ("5e-324", 5e-324),
+        ("9007199254740992", 2.0**53),
+        ("9007199254740993", "out_of_range"),
+        ("0.10000000000000001", 0.1),
+        ("0.30000000000000001", "out_of_range"),
+        ("0.50000000000000000000", 0.5),
+        ("0.12345678901234567890", "out_of_range"),
         ("1e999", "out_of_range"),
         ("NaN", "bad_number"),
         ("inf", "bad_number"),
@@ -129,7 +138,7 @@ def test_integer_is_exact_or_a_fault(text: str, value: object) -> None:
     ],
 )
 def test_float_is_finite_or_a_fault(text: str, value: object) -> None:
-    """B and F: finite."""
+    """B and F: the number that is named, to its last digit, or none."""
     assert one(text, item("B")) == value
     assert one(text, item("F")) == value
 
