@@ -151,17 +151,27 @@ def unchanged(part: Part) -> Payload:
 def compact(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
     """Copy rows together into buffers that hold nothing else.
 
+    One piece is written as it is: of a column's buffers only its own bytes are. Of
+    packed bits that is not so, they are copied.
+
     Raises:
         InternalFault: a column that must not be NULL is.
     """
     columns = []
     for i, named in enumerate(schema):
-        empty = pa.array([], named.type)
-        column = pa.concat_arrays([b.column(i) for b in batches] or [empty])
+        some: list[Any] = [b.column(i) for b in batches] or [pa.array([], named.type)]
+        column: Any = some[0] if _alone(some) else pa.concat_arrays(some)
         if column.null_count and not named.nullable:
             raise InternalFault(f"NULL in {named.name}, which may not be NULL")
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _alone(some: list[Any]) -> bool:
+    """Whether there is one array that can be written without its neighbours' values."""
+    if len(some) > 1 or some[0].offset or pa.types.is_boolean(some[0].type):
+        return False
+    return not some[0].null_count or some[0].buffers()[0].size <= -(-len(some[0]) // 8)
 
 
 def count_ops(rows: pa.RecordBatch) -> Rows:

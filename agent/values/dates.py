@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -67,6 +69,23 @@ def time(text: Column, zone: Zone) -> Parsed:
 
 def localised(values: Column, zone: Zone) -> Parsed:
     """Local times (``timestamp[us]``) in UTC."""
+    ends: Any = pc.min_max(values.view(pa.int64())).as_py()
+    first, last = ends["min"], ends["max"]
+    if first is not None and last is not None and _inside(first, last):
+        offset = zone.offset(first, last)
+        if offset is not None:
+            utc = pc.subtract(values.view(pa.int64()), pa.scalar(offset, pa.int64()))
+            return Parsed(utc.view(UTC_TIME), {})
+    return _localised(values, zone)
+
+
+def _inside(first: int, last: int) -> bool:
+    """Whether times are in range in any zone."""
+    return first >= _FIRST + _DAY and last <= _LAST - _DAY
+
+
+def _localised(values: Column, zone: Zone) -> Parsed:
+    """The same where a time may have no meaning, or several offsets are among them."""
     valid = truth(values.is_valid())
     local = _filled(values).to_numpy(zero_copy_only=False)
     sane = (local >= _FIRST - _DAY) & (local <= _LAST + _DAY)

@@ -75,10 +75,9 @@ class Zone:
         """
         if not len(local):
             return Resolved(local, None, None)
-        low, high = (self._stretch(v) for v in (local.min(), local.max()))
-        known = low == high and 0 <= low < len(self._states) - 1
-        if known and self._states[low] > _OVERLAP:
-            return Resolved(local - self._states[low], None, None)
+        offset = self.offset(local.min(), local.max())
+        if offset is not None:
+            return Resolved(local - offset, None, None)
         offsets = self._offsets(local)
         gap, overlap = offsets == _GAP, offsets == _OVERLAP
         utc = local - np.where(gap | overlap, 0, offsets)
@@ -86,7 +85,19 @@ class Zone:
             utc, gap if gap.any() else None, overlap if overlap.any() else None
         )
 
-    def _stretch(self, local: np.int64) -> int:
+    def offset(self, first: int | np.int64, last: int | np.int64) -> int | None:
+        """What all local times from ``first`` to ``last`` are ahead of UTC.
+
+        Returns:
+            microseconds; None if that changes between them, or nobody can say.
+        """
+        low, high = self._stretch(first), self._stretch(last)
+        if low != high or not 0 <= low < len(self._states) - 1:
+            return None
+        state = int(self._states[low])
+        return state if state > _OVERLAP else None
+
+    def _stretch(self, local: int | np.int64) -> int:
         return int(np.searchsorted(self._starts, local, "right")) - 1
 
     def _offsets(self, local: Times) -> Times:

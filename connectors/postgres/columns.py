@@ -8,13 +8,16 @@ strips the blanks of ``char(n)`` and makes 0 of NaN, so (measured, ADR 0001):
 * ``char(n)`` is asked for as bytes (``bpcharsend``) and decoded here;
 * what a date, time or numeric column holds beyond its safe range comes once more in a
   second column, nearly always NULL, as the server's text; a page that has any is text;
+* a date or time beyond its range is seen in the number that comes for it, too: a read
+  that can begin anew at any key begins without those columns, and goes on with them
+  where the first such value stands (ADR 0011);
 * every other type comes as the server's text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -54,6 +57,12 @@ _RANGES: Mapping[str, tuple[str, str]] = {
 }
 """Base type -> first and last value that the Arrow profile has."""
 
+_DAYS = (-719_162, 2_932_896)
+_MICROS = (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1)
+"""The same as numbers since 1970. What lies beyond, infinity among it, comes as a
+number beyond them, too: where adding the 30 years between the epochs overflows, it
+lands at the other end of the numbers."""
+
 _PLAIN = frozenset({"int2", "int4", "int8", "date", "timestamp", "timestamptz", "uuid"})
 """Types whose values are equal exactly if their texts are."""
 
@@ -69,6 +78,7 @@ class Reading:
             NULL elsewhere; None if no value can be.
         target: Arrow type of the native values, or None for text.
         raw: ``value`` gives the bytes of a text.
+        within: first and last native number, if those tell the odd values, too.
     """
 
     name: str
@@ -76,6 +86,7 @@ class Reading:
     odd: str | None = None
     target: pa.DataType | None = None
     raw: bool = False
+    within: tuple[int, int] | None = None
 
     @property
     def path(self) -> str:
@@ -124,6 +135,27 @@ class Query:
     def parts(self) -> tuple[KeyPart, ...]:
         """The key columns in ORDER BY."""
         return tuple(key.part for key in self.keys)
+
+    @property
+    def quick(self) -> Query:
+        """The same without odd columns of what :meth:`strange` sees."""
+        readings = (
+            r if r.within is None else replace(r, odd=None) for r in self.readings
+        )
+        return replace(self, readings=tuple(readings))
+
+    def strange(self, rows: pa.RecordBatch) -> bool:
+        """Whether rows of a quick query hold a value that only its text can carry."""
+        for reading, column in zip(self.readings, rows.columns, strict=True):
+            if reading.odd is None and reading.within is not None:
+                whole = pa.int32() if pa.types.is_date32(column.type) else pa.int64()
+                ends: Any = pc.min_max(column.view(whole)).as_py()
+                first, last = reading.within
+                if ends["min"] is not None and (
+                    ends["min"] < first or ends["max"] > last
+                ):
+                    return True
+        return False
 
     def select(self, where: str, *more: str) -> str:
         """The statement; values are ``c0, c1, …``, odd ones ``o<number>``.
@@ -306,7 +338,8 @@ def _native(spec: ColumnSpec, column: Column, at: str) -> Reading | None:
 def _ranged(name: str, base: str, at: str, target: pa.DataType) -> Reading:
     first, last = (f"{literal(v)}::{base}" for v in _RANGES[base])
     odd = f"case when {at} not between {first} and {last} then {at}::text end"
-    return Reading(name, at, odd, target)
+    within = _DAYS if base == "date" else _MICROS
+    return Reading(name, at, odd, target, within=within)
 
 
 def _decimal(spec: ColumnSpec, column: Column, at: str) -> Reading | None:

@@ -8,14 +8,15 @@ again. Its messages hold values and the connection string, so they stay here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from importlib.resources import as_file, files
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from connectors.ahead import ahead
 from connectors.contract import Limits
 from connectors.postgres.login import conninfo, settings
 from connectors.sql import literal
@@ -87,6 +88,14 @@ class Reader:
         found = self._db.execute(_QUERY, [sql]).fetchone()
         return found or ()
 
-    def batches(self, sql: str, rows: int) -> Iterator[pa.RecordBatch]:
-        """The rows of a statement in batches, as they come from the server."""
+    def batches(self, sql: str, rows: int) -> Generator[pa.RecordBatch, None, None]:
+        """The rows of a statement in batches, as they come from the server.
+
+        The next batch is received while the caller works with this one: else the
+        server, which can only go on as far as a socket's buffer, would wait meanwhile.
+        """
+        with closing(ahead(self._arriving(sql, rows))) as found:
+            yield from found
+
+    def _arriving(self, sql: str, rows: int) -> Generator[pa.RecordBatch, None, None]:
         yield from self._db.execute(_QUERY, [sql]).to_arrow_reader(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -52,6 +52,14 @@ UNKNOWN_ROWS = 8192
 
 CHOSEN_ROWS = 4096
 """Most rows of a page of those that are asked for by their keys."""
+
+
+class _Strange(Exception):
+    """A quick read met a value that needs a careful one, on the page after ``mark``."""
+
+    def __init__(self, mark: Mark | None) -> None:
+        super().__init__()
+        self.mark = mark
 
 
 @contextmanager
@@ -221,24 +229,42 @@ class PostgresSession:
         return self._taggings[stream]
 
     def _resumed(self, query: Query, resume: str | None) -> Iterator[Page]:
-        where, mark = "", None
-        if resume is not None:
-            mark = mark_of(resume, len(query.keys))
+        """The rows after a place; where an index leads to any place, the quick way.
+
+        The first strange value ends that: from the page on that holds it, the rows are
+        asked for once more, carefully, in the same snapshot.
+        """
+        mark = None if resume is None else mark_of(resume, len(query.keys))
+        if query.indexed:
+            try:
+                yield from self._pages(query.quick, mark)
+            except _Strange as found:
+                mark = found.mark
+            else:
+                return
+        yield from self._pages(query, mark)
+
+    def _pages(self, query: Query, mark: Mark | None) -> Iterator[Page]:
+        """The rows after a mark, asked for in one way.
+
+        Raises:
+            _Strange: a page has a value that this way cannot carry.
+        """
+        where, resumed = "", mark
+        if mark is not None:
             condition = from_key(query.parts, mark.key, query.literal, nulls="last")
             where = f" where {condition}"
-        sql = query.select(where)
-        with self._diagnosed(sql):
-            yield from self._pages(query, sql, mark)
-
-    def _pages(self, query: Query, sql: str, mark: Mark | None) -> Iterator[Page]:
-        resumed = mark
-        for batch in self._rows().batches(sql, self._page_rows(query.width)):
-            rows = query.rows_of(batch)
-            if resumed is not None:
-                rows, resumed = _without_delivered(query, rows, resumed)
-            if rows.num_rows:
-                mark = mark_after(rows.num_rows, partial(query.key_at, rows), mark)
-                yield Page(rows, token_of(mark))
+        sql, size = query.select(where), self._page_rows(query.width)
+        with self._diagnosed(sql), closing(self._rows().batches(sql, size)) as batches:
+            for batch in batches:
+                rows = query.rows_of(batch)
+                if query.strange(rows):
+                    raise _Strange(mark)
+                if resumed is not None:
+                    rows, resumed = _without_delivered(query, rows, resumed)
+                if rows.num_rows:
+                    mark = mark_after(rows.num_rows, partial(query.key_at, rows), mark)
+                    yield Page(rows, token_of(mark))
 
     def _page_rows(self, width: float | None) -> int:
         fits = PAGE_BYTES / width if width else UNKNOWN_ROWS

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ Judge = Callable[[Any], Faults]
 """A column of text -> reason -> rows; disjoint."""
 
 _STAR = "★".encode()
+_PIECE = 128 * 1024
 _SIZE = 18
 _Codes = npt.NDArray[np.uint8]
 
@@ -53,14 +54,22 @@ def marked(text: Column) -> Mask | None:
     Nearly no text has a star, so its bytes are looked for first.
     """
     data = text_bytes(text)
-    first = np.flatnonzero(data[:-2] == _STAR[0])
-    if not (
-        len(first)
-        and ((data[first + 1] == _STAR[1]) & (data[first + 2] == _STAR[2])).any()
-    ):
+    if not _has_star(data):
         return None
     found = truth(pc.match_substring_regex(text, MARKING))
     return found if found.any() else None
+
+
+def _has_star(data: _Codes) -> bool:
+    """Looked for piece by piece: what is compared stays in the processor's cache."""
+    for start in range(0, len(data), _PIECE):
+        piece = data[start : start + _PIECE + 2]
+        begins = piece[:-2] == _STAR[0]
+        if begins.any():
+            at = np.flatnonzero(begins)
+            if ((piece[at + 1] == _STAR[1]) & (piece[at + 2] == _STAR[2])).any():
+                return True
+    return False
 
 
 def _listed(table: Iterable[str]) -> Judge:
@@ -133,26 +142,62 @@ def _matrix(text: Column, sized: Mask) -> _Codes:
     return chars
 
 
-_CITIZEN_WEIGHTS = np.array(identifiers.CITIZEN_WEIGHTS, np.float32)
+_ZERO = ord("0")
 _CITIZEN_CHECK = np.frombuffer(identifiers.CITIZEN_CHECK.encode(), np.uint8)
-_MONTH_DAYS = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.uint8)
+_MONTH_DAYS = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int32)
+
+
+def _sums(weights: Mapping[int, int]) -> npt.NDArray[np.float32]:
+    """A column of a matrix that weighs 18 characters; its sums are exact in float32."""
+    column = np.zeros(_SIZE, np.float32)
+    column[list(weights)] = list(weights.values())
+    return column
+
+
+_CITIZEN_SUMS = np.stack(
+    [
+        _sums(dict(enumerate(identifiers.CITIZEN_WEIGHTS))),
+        _sums({6: 1000, 7: 100, 8: 10, 9: 1}),
+        _sums({10: 10, 11: 1}),
+        _sums({12: 10, 13: 1}),
+    ],
+    axis=1,
+)
+"""Characters to the sum that is checked, year, month and day: each the number that its
+digits mean, and :data:`_CITIZEN_OVER` more, for a digit is its character less ``0``."""
+_CITIZEN_OVER = (_ZERO * _CITIZEN_SUMS.sum(axis=0)).astype(np.int32)
+_CITIZEN_MOST = (255 * _CITIZEN_SUMS.sum(axis=0)).astype(np.int32)
+
+
+def _table(of: int, values: Callable[[npt.NDArray[np.int32]], Any]) -> Any:
+    """What follows from each sum that may come."""
+    return values(np.arange(_CITIZEN_MOST[of] + 1, dtype=np.int32) - _CITIZEN_OVER[of])
+
+
+_CHECK_OF = _table(0, lambda total: _CITIZEN_CHECK[total % 11])
+_DAYS_OF = _table(
+    2,
+    lambda month: np.where(
+        (month >= 1) & (month <= 12), _MONTH_DAYS[np.clip(month, 0, 12)], 0
+    ),
+)
 
 
 def _citizen_rows(chars: _Codes) -> Mask:
-    digits = chars[:, :17] - np.uint8(ord("0"))
-    total = (digits.astype(np.float32) @ _CITIZEN_WEIGHTS).astype(np.int32)
-    good: Mask = _CITIZEN_CHECK[total % 11] == chars[:, 17]
-    good &= digits.max(axis=1, initial=0) <= 9
-    return good & _dates(digits[:, 6:14].astype(np.uint16))
+    sums = (chars.astype(np.float32) @ _CITIZEN_SUMS).T.astype(np.int32)
+    good: Mask = _CHECK_OF[sums[0]] == chars[:, 17]
+    odd = chars - np.uint8(_ZERO) > 9
+    if np.count_nonzero(odd) > np.count_nonzero(odd[:, 17]):
+        good &= ~odd[:, :17].any(axis=1)
+    return good & _dates(sums)
 
 
-def _dates(digits: npt.NDArray[np.uint16]) -> Mask:
-    d = digits.T
-    year = d[0] * 1000 + d[1] * 100 + d[2] * 10 + d[3]
-    month, day = d[4] * 10 + d[5], d[6] * 10 + d[7]
-    most = _MONTH_DAYS[np.minimum(month, 12)]
-    good: Mask = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= most)
-    leap_day = (month == 2) & (day == 29)
+def _dates(sums: npt.NDArray[np.int32]) -> Mask:
+    """Of the sums of digits."""
+    year, day = sums[1] - _CITIZEN_OVER[1], sums[3] - _CITIZEN_OVER[3]
+    most = _DAYS_OF[sums[2]]
+    good: Mask = (year >= 1) & (day >= 1) & (day <= most)
+    leap_day = (day == 29) & (most == 29)
     if leap_day.any():
         leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
         good &= leap | ~leap_day

@@ -15,6 +15,10 @@ import pytest
 
 from connectors.contract import ColumnSpec, Limits, SourceError, StreamSpec
 from connectors.postgres import CONNECTOR
+from connectors.postgres.catalog import bound
+from connectors.postgres.login import connection
+from connectors.postgres.rows import reader
+from connectors.postgres.session import planned
 from tests.support.postgres import Server
 
 pytestmark = pytest.mark.contract
@@ -230,6 +234,65 @@ def test_times_beyond_the_range_are_the_servers_text(
     found = read(types, stream_of(table, spec("T"))).column("v")
     assert found.type == pa.string()
     assert found.to_pylist() == server_text(types)
+
+
+STRANGE = {
+    "date": ["infinity", "-infinity", "0001-12-31 BC", "10000-01-01", "5874897-12-31"],
+    "timestamp": ["infinity", "-infinity", "0001-12-31 23:59:59.999999 BC"],
+    "timestamptz": ["infinity", "-infinity", "0001-12-31 23:59:59.999999+00 BC"],
+}
+STRANGE["date"] += ["4714-11-24 BC"]
+for _native in ("timestamp", "timestamptz"):
+    STRANGE[_native] += ["10000-01-01 00:00+00", "294276-12-31 23:59:59.999999+00"]
+    STRANGE[_native] += ["294247-01-10 04:00:54.775807+00", "4714-11-24 00:00+00 BC"]
+    STRANGE[_native] += ["294247-01-10 04:00:54.775808+00"]
+
+
+@pytest.mark.parametrize("native", STRANGE)
+def test_each_strange_date_or_time_is_seen_in_its_number(
+    types: Server, native: str
+) -> None:
+    """A quick read sees every value beyond the range by itself, and no ordinary one."""
+    usual = ["0001-01-01", "9999-12-31", "1970-01-01", "1969-12-31"]
+    values = [f"'{value}'" for value in (*STRANGE[native], *usual)]
+    stream = stream_of(
+        table_of(types, native, values), spec("D" if native == "date" else "T")
+    )
+    config = types.config()
+    with connection(config, Limits()) as db:
+        table = bound(db, stream)
+        query = planned(db, config, table, stream).quick
+        version = db.info.server_version
+    with reader(config, Limits(), version) as rows:
+        found = query.rows_of(next(rows.batches(query.select(""), 64)))
+    seen = [query.strange(found.slice(i, 1)) for i in range(found.num_rows)]
+    odd = len(STRANGE[native])
+    assert seen == [True] * odd + [False] * (found.num_rows - odd)
+
+
+def test_a_strange_date_late_in_a_table_costs_no_row(types: Server) -> None:
+    """From its page on rows are asked for anew, in the snapshot of those before."""
+    types.sql(
+        "drop table if exists late; create table late (id int primary key, v date);"
+        " insert into late select n, '2024-02-29' from generate_series(1, 9000) n;"
+        " update late set v = 'infinity' where id = 7000; vacuum analyze late"
+    )
+    stream = stream_of("late", spec("D"))
+    with CONNECTOR.open(types.config(), Limits(page_rows=2048)) as session:
+        session.frontier(stream)
+        (part,) = session.plan(stream)
+        pages = session.read(part)
+        found = [next(pages).rows]
+        types.sql("delete from late where id > 2000; insert into late values (9001)")
+        found += [page.rows for page in pages]
+    ids = [i for rows in found for i in rows.column("id").to_pylist()]
+    assert ids == list(range(1, 9001))
+    texts = [rows for rows in found if rows.column("v").type == pa.string()]
+    (text,) = texts
+    assert text.column("v")[text.column("id").to_pylist().index(7000)].as_py() == (
+        "infinity"
+    )
+    assert len(found) > len(texts)
 
 
 def test_floats_keep_their_bits(types: Server) -> None:
