@@ -535,6 +535,35 @@ class WitnessRefused(PeerFault):
     )
 
 
+class CodeRefused(PeerFault):
+    """The exchange wants a one-time code, or does not take the one that it got."""
+
+    code = "code-refused"
+    title = Text(
+        "The exchange did not take the one-time code", "交换中心不接受该一次性注册码"
+    )
+    remedy = Text(
+        "Give the code of this node's slip (`fep enrol --code-file FILE`, or type it when"
+        " asked). If it is right, it was withdrawn or is of another exchange: ask central"
+        " ops for a new one.",
+        "请提供本节点凭条上的注册码（`fep enrol --code-file 文件`，或按提示输入）。如输入"
+        "无误，则该码已作废或属于其他交换中心，请向中心申请新码。",
+    )
+
+
+class EnrolRefused(PeerFault):
+    """The exchange does not let this machine in as this node."""
+
+    code = "enrol-refused"
+    title = Text("The exchange refused the enrolment", "交换中心拒绝注册")
+    remedy = Text(
+        "Read the reason. If nobody here has used the slip before, somebody else has:"
+        " tell central ops at once. Else ask them for a new code, or to release the node.",
+        "请查看原因。如本单位此前无人使用过该凭条，则可能已被他人使用，请立即告知中心；"
+        "否则请中心发放新码或释放该节点。",
+    )
+
+
 # --- the source's -----------------------------------------------------------------
 
 
@@ -701,6 +730,17 @@ class SourceBusy(SourceFault):
 
 class OperatorFault(FepError):
     """Settings, catalog, rights, or a command that cannot be done."""
+
+
+class CodeMistyped(OperatorFault):
+    """A one-time code that cannot be one: it was not copied right."""
+
+    code = "code-mistyped"
+    title = Text("The one-time code is mistyped", "一次性注册码输入有误")
+    remedy = Text(
+        "Compare it with the slip: six groups of four. Nothing was sent.",
+        "请与凭条核对：共六组、每组四位。尚未发送任何内容。",
+    )
 
 
 class UsageFault(OperatorFault):

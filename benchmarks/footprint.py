@@ -82,7 +82,7 @@ def _alive(root: Path, folder: Path, runs: int) -> dict[str, float]:
     fep = [str(next(root.glob("opt/fep/python/bin/python3*"))), "-I"]
     fep.append(str(root / "opt/fep/bin/fep"))
     env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "FEP_CONFIG": str(place.config)}
-    words = ["-m", "sandbox", "--dir", str(place.exchange)]
+    words = ["-m", "sandbox", "--dir", str(place.exchange), "--approve-all"]
     with site.process(words, log=folder / "exchange.log") as exchange:
         ready = place.exchange / "sandbox.json"
         site.wait_until(ready.exists, exchange, what="the sandbox")

@@ -133,7 +133,7 @@ def running(
         also: called with the place before the agent starts, to write more documents.
     """
     place = Site(wish.folder)
-    words = ["-m", "sandbox", "--dir", str(place.exchange)]
+    words = ["-m", "sandbox", "--dir", str(place.exchange), "--approve-all"]
     words += [] if wish.load else ["--no-load"]
     with site.process(words, log=wish.folder / "exchange.log") as exchange:
         ready = place.exchange / "sandbox.json"

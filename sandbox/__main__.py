@@ -11,15 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.errors import FepError, UsageFault
+from sandbox import people
 from sandbox.app import serve
 from sandbox.options import Options
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the exchange; exit code 0 after SIGTERM, 78 for settings."""
+    """Run the exchange, or a command of people; exit code 78 for settings."""
     logging.basicConfig(level=logging.WARNING, format="sandbox: %(message)s")
     try:
-        options = _options(_parser().parse_args(argv))
+        args = _parser().parse_args(argv)
+        if args.command is not None:
+            people.run(args)
+            return 0
+        options = _options(args)
         asyncio.run(serve(options, ready=_say))
     except FepError as e:
         sys.stderr.write(f"{e}\n{e.remedy.en}\n")
@@ -41,6 +46,13 @@ def _parser() -> argparse.ArgumentParser:
         "--no-load", action="store_true", help="batches become stored, not loaded"
     )
     parser.add_argument("--config", type=Path, help="TOML file, see sandbox/options.py")
+    parser.add_argument(
+        "--approve-all",
+        action="store_true",
+        help="let every machine in at once, without code and person",
+    )
+    parser.set_defaults(command=None)
+    people.add_commands(parser)
     return parser
 
 
@@ -55,7 +67,11 @@ def _options(args: argparse.Namespace) -> Options:
         options = replace(options, host=host.strip("[]"), port=int(port))
     if args.aud:
         options = replace(options, aud=args.aud)
-    return replace(options, load=options.load and not args.no_load)
+    return replace(
+        options,
+        load=options.load and not args.no_load,
+        approve_all=options.approve_all or args.approve_all,
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ POST /tamper                 ``{"resource", "alter", "remove", "add"}``: change 
                              of the centre's rows behind the exchange's back
 POST /nudge                  tell every provider to poll positions and the directory
 ============================ =======================================================
+
+Codes and approvals are in ``sandbox.office``.
 """
 
 from __future__ import annotations

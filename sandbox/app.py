@@ -30,12 +30,16 @@ from agent.errors import UsageFault
 from sandbox import lies
 from sandbox.accept import Rules
 from sandbox.admin import Admin, Switch
+from sandbox.codes import Codes
 from sandbox.desk import Desk
 from sandbox.doors import Doors
+from sandbox.enrolling import Enrolling
+from sandbox.enrolment import Enrolment
 from sandbox.faults import Fault, Faults
 from sandbox.http import Front
 from sandbox.load import Loader
 from sandbox.mischief import Mischief
+from sandbox.office import Office
 from sandbox.options import Options
 from sandbox.providers import Providers
 from sandbox.receive import Receiver
@@ -84,6 +88,7 @@ class Parts:
     write: Callable[[Callable[[], Any]], Awaitable[Any]]
     witness: Witness
     providers: Providers
+    enrolment: Enrolment
 
     @property
     def database(self) -> Path:
@@ -99,8 +104,8 @@ async def exchange(options: Options) -> AsyncIterator[str]:
     async with AsyncExitStack() as stack:
         stack.enter_context(_alone(folder / "lock"))
         parts = await _parts(options, stack)
-        url = await _listen(parts, stack)
-        admin = await _listen_admin(parts, stack)
+        front = await _listen(parts, stack)
+        admin = await _listen_admin(parts, front, stack)
         loader = Loader(
             parts.desk.store, parts.desk.signer, options, batches=parts.desk.batches
         )
@@ -109,7 +114,7 @@ async def exchange(options: Options) -> AsyncIterator[str]:
         stack.push_async_callback(_cancel, loading)
         line = json.dumps(
             {
-                "url": url,
+                "url": front.url,
                 "aud": options.aud,
                 "ca_sha256": parts.pki.authority.sha256,
                 "kid": parts.desk.signer.key.public.kid,
@@ -152,13 +157,23 @@ async def _parts(options: Options, stack: AsyncExitStack) -> Parts:
     doors = Doors(timeout_s=options.relay_timeout_s)
     providers = Providers(doors, registry, store, write, pki, stack)
     await providers.restore()
+    codes = await write(lambda: Codes(store))
     return Parts(
-        options, faults, pki, desk, registry, switch, write, witness, providers
+        options,
+        faults,
+        pki,
+        desk,
+        registry,
+        switch,
+        write,
+        witness,
+        providers,
+        Enrolment(desk, codes, pki.authority),
     )
 
 
-async def _listen(parts: Parts, stack: AsyncExitStack) -> str:
-    """Serve clients; the URL at which they find the exchange."""
+async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
+    """Serve clients; its ``url`` is where they find the exchange."""
     options, desk, faults = parts.options, parts.desk, parts.faults
     port = options.port or _last_port(options.folder / "sandbox.json")
     listener = _socket(options.host, port)
@@ -194,7 +209,8 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> str:
     )
     witness = WitnessFront(parts.witness, parts.write, front.member)
     app = web.Application(middlewares=front.middlewares())
-    for found in (front, receiver, _relay(parts, front), witness):
+    enrolling = Enrolling(parts.enrolment, parts.write, faults)
+    for found in (front, enrolling, receiver, _relay(parts, front), witness):
         app.add_routes(found.routes())
     app.on_shutdown.append(lambda _: parts.providers.doors.shut())
     context = parts.pki.context(lambda: _lie(faults.strike("tls")))
@@ -203,7 +219,7 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> str:
     expiring = asyncio.create_task(_expire(uploads))
     expiring.add_done_callback(_crash)
     stack.push_async_callback(_cancel, expiring)
-    return url
+    return front
 
 
 def _relay(parts: Parts, front: Front) -> Relay:
@@ -218,7 +234,7 @@ def _relay(parts: Parts, front: Front) -> Relay:
     )
 
 
-async def _listen_admin(parts: Parts, stack: AsyncExitStack) -> Path:
+async def _listen_admin(parts: Parts, front: Front, stack: AsyncExitStack) -> Path:
     """Serve the admin's socket; its path."""
     path = parts.options.folder.absolute() / "admin.sock"
     if len(os.fsencode(path)) > _SOCKET_PATH:
@@ -233,7 +249,9 @@ async def _listen_admin(parts: Parts, stack: AsyncExitStack) -> Path:
         database=parts.database,
         providers=parts.providers,
     )
-    runner = await _runner(admin.app(), stack)
+    app = admin.app()
+    app.add_routes(Office(parts.enrolment, front).routes())
+    runner = await _runner(app, stack)
     await web.UnixSite(runner, str(path)).start()
     path.chmod(0o600)
     return path

@@ -2,8 +2,8 @@
 """Enrolment over Secure Transport, RFC 7030: requests in, certificates out.
 
 ``cacerts`` and issued certificates travel as PKCS#7 certs-only in base64, requests as
-base64 PKCS#10. Approval is automatic here. The first request of a node binds it to its
-key statement: a later one with another digest is refused until an admin resets it.
+base64 PKCS#10. The first request of a node binds it to its key statement: a later one
+with another digest is refused until an admin resets it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,21 @@ class Csr:
 
     def __init__(self, body: bytes) -> None:
         try:
-            der = base64.b64decode(b"".join(body.split()), validate=True)
+            self._read(base64.b64decode(b"".join(body.split()), validate=True))
+        except binascii.Error as e:
+            raise MalformedMessage(f"certificate request: {e}") from e
+
+    @classmethod
+    def of_der(cls, der: bytes) -> Csr:
+        """The same of a request in DER."""
+        return cls(base64.b64encode(der))
+
+    def _read(self, der: bytes) -> None:
+        try:
             self.request = x509.load_der_x509_csr(der)
             key = self.request.public_key()
             self.node, self.statement = read_uris(self.request.extensions)
-        except (binascii.Error, ValueError, UnsupportedAlgorithm, NotAClient) as e:
+        except (ValueError, UnsupportedAlgorithm, NotAClient) as e:
             raise MalformedMessage(f"certificate request: {e}") from e
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise MalformedMessage("certificate request: expected a P-256 key")

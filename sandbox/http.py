@@ -7,7 +7,6 @@ Errors become problem documents here (RFC 9457), and fault switches strike here.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aiohttp import web
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from agent.crypto.jose import PublicKey, split
 from agent.errors import MalformedMessage
@@ -69,8 +67,6 @@ class Front:
     def routes(self) -> list[web.RouteDef]:
         """Where the handlers belong."""
         return [
-            web.get(f"{EST}/cacerts", self.cacerts),
-            web.post(f"{EST}/simpleenroll", self.simpleenroll),
             web.post(f"{EST}/simplereenroll", self.simplereenroll),
             web.post("/v1/keys", self.put_keys),
             web.get("/v1/directory", self.directory),
@@ -116,23 +112,6 @@ class Front:
 
     # --- enrolment ----------------------------------------------------------------
 
-    async def cacerts(self, _: web.Request) -> web.Response:
-        """The authority's certificate."""
-        ca = self.authority.certificate
-        der = pkcs7.serialize_certificates([ca], Encoding.DER)
-        return _est(base64.encodebytes(der), est.CACERTS_TYPE)
-
-    async def simpleenroll(self, request: web.Request) -> web.Response:
-        """A first certificate; approved at once unless a switch says pending."""
-        csr = est.Csr(await read_body(request, est.CAP))
-        fault = self.faults.strike("pending", f"POST {request.path}")
-        if fault is not None:
-            return web.Response(
-                status=202, headers={"Retry-After": str(fault.retry_after)}
-            )
-        await self.write(lambda: self.desk.bind_node(csr.node, csr.statement))
-        return self._issue(csr)
-
     async def simplereenroll(self, request: web.Request) -> web.Response:
         """A further certificate for the same node and statement."""
         client = self.client(request)
@@ -145,7 +124,7 @@ class Front:
         days = self.desk.options.certificate_days
         now = self.desk.signer.now()
         body = est.issue(self.authority, csr, now=now, days=days)
-        return _est(body, est.MEDIA_TYPE)
+        return est_response(body, est.MEDIA_TYPE)
 
     async def put_keys(self, request: web.Request) -> web.Response:
         """A node's next key statement."""
@@ -161,8 +140,12 @@ class Front:
     async def directory(self, request: web.Request) -> web.Response:
         """All of the directory's files, signed."""
         self.client(request)
+        return web.Response(text=self.signed_directory(), content_type=_JOSE)
+
+    def signed_directory(self) -> str:
+        """All of the directory's files as they are now."""
         signer = self.desk.signer
-        text = directory.signed(
+        return directory.signed(
             self.registry,
             key=signer.key,
             witness=self.witness,
@@ -170,7 +153,6 @@ class Front:
             url=self.url,
             now=signer.now(),
         )
-        return web.Response(text=text, content_type=_JOSE)
 
     async def put_catalog(self, request: web.Request) -> web.Response:
         """A catalog statement."""
@@ -306,7 +288,8 @@ def _cut(request: web.Request) -> web.Response:
     return web.Response(status=500)
 
 
-def _est(body: bytes, media_type: str) -> web.Response:
+def est_response(body: bytes, media_type: str) -> web.Response:
+    """Base64 as EST sends it."""
     headers = {"Content-Type": media_type, "Content-Transfer-Encoding": "base64"}
     return web.Response(body=body, headers=headers)
 

@@ -29,6 +29,9 @@ class Options:
         certificate_days: life of a client certificate.
         retired_days: batches signed with a retired key are taken so long.
         relay_timeout_s: so long a provider may take to answer a lookup.
+        approve_all: every first request gets its certificate at once, as demonstrations
+            and tests need it; else it takes a one-time code and a person.
+        approval_retry_s: a machine whose request waits asks again so often.
         ping_s: a channel is pinged so often; without an answer within half of it, it
             counts as dead.
     """
@@ -46,6 +49,8 @@ class Options:
     retired_days: int = 30
     relay_timeout_s: int = 30
     ping_s: int = 30
+    approve_all: bool = False
+    approval_retry_s: int = 15
 
     def __post_init__(self) -> None:
         if not EXCHANGE.fullmatch(self.aud):

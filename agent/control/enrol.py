@@ -12,7 +12,10 @@ Rules
    others by a further statement.
 3. Each step leaves a file and is skipped when the file is there and fits, so that an
    interrupted enrolment is simply run again.
-4. A clock that is off is said first: with it every certificate looks wrong.
+4. A clock that is off is said first: with it every certificate looks wrong. The time
+   that an unverified stranger says only ever ends the enrolment.
+5. The one-time code goes to the pinned exchange alone, with the request that it is for.
+6. While a person has not approved, an exchange that is away for a time ends nothing.
 """
 
 from __future__ import annotations
@@ -52,6 +55,8 @@ from agent.crypto.keys import (
 from agent.crypto.notekey import NoteKey
 from agent.errors import (
     ClockSkewed,
+    CodeRefused,
+    EnrolRefused,
     ExchangeRefused,
     ExchangeUnreachable,
     ExchangeUntrusted,
@@ -62,6 +67,7 @@ from agent.errors import (
 )
 from agent.model.proxy import Proxy
 from agent.wire import problem
+from agent.wire.enrolment import Code
 from agent.wire.grammar import format_time
 from agent.wire.keys import KeyChain, KeyStatement, chain
 
@@ -130,8 +136,9 @@ class Keys:
 
 
 Report = Callable[[str], None]
-"""Told the name of each step: ``ca``, ``keys``, ``certificate``, ``pending``,
-``statement``, ``directory``."""
+"""Told the name of each step: ``ca``, ``keys``, ``certificate``, ``pending`` (a person
+has not approved), ``away`` (the exchange does not answer now), ``statement``,
+``directory``."""
 
 
 async def enrol(
@@ -141,23 +148,33 @@ async def enrol(
     now: Callable[[], datetime],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     report: Report = lambda _step: None,
+    code: Code | None = None,
 ) -> Enrolment:
     """Do what is still missing, in order.
+
+    Args:
+        target: which exchange, and as whom.
+        files: where everything is kept.
+        now: this machine's clock.
+        sleep: waits so many seconds.
+        report: told each step.
+        code: of the slip; without it an exchange that wants one refuses.
 
     Raises:
         ExchangeUntrusted: another CA, or a certificate that it did not issue.
         ClockSkewed: the exchange's clock differs by more than allowed.
+        CodeRefused: the exchange wants a code, or another one.
+        EnrolRefused: it does not let this machine in as this node.
         ExchangeUnreachable, ExchangeRefused: as they say.
         SpoolWriteFailed: the state folder cannot be written.
     """
     report("ca")
     await _pin_ca(target, files, now=now)
     report("keys")
-    keys = _make_keys(target, files, now=now)
+    keys = make_keys(target, files, now=now)
     report("certificate")
-    certificate = await _certify(
-        target, files, keys, now=now, sleep=sleep, report=report
-    )
+    asking = _Asking(code, sleep, report)
+    certificate = await _certify(target, files, keys, now=now, asking=asking)
     report("statement")
     tls = _trusting(files.ca)
     tls.load_cert_chain(files.tls_certificate, files.tls_key)
@@ -180,16 +197,16 @@ async def enrol(
 async def _pin_ca(
     target: Target, files: IdentityFiles, *, now: Callable[[], datetime]
 ) -> None:
-    """Have the pinned CA in ``ca.pem``."""
-    with contextlib.suppress(NotEnrolled):
-        check_pin(files, ca_sha256=target.ca_sha256)
-        return
+    """Have the pinned CA in ``ca.pem``, having looked at the exchange's clock."""
     distrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     distrusting.check_hostname = False
     distrusting.verify_mode = ssl.CERT_NONE  # rule 1
     async with _session(target, distrusting) as http:
         body = await http.get("/.well-known/est/cacerts")
         _check_clock(http.date, target, now=now)
+    with contextlib.suppress(NotEnrolled):
+        check_pin(files, ca_sha256=target.ca_sha256)
+        return
     offered = certificates_of_pkcs7(_from_base64(body))
     for certificate in offered:
         if certificate.sha256 == target.ca_sha256:
@@ -214,7 +231,7 @@ def _check_clock(
         )
 
 
-def _make_keys(
+def make_keys(
     target: Target, files: IdentityFiles, *, now: Callable[[], datetime]
 ) -> Keys:
     """The keys and their statements; those that exist are kept."""
@@ -271,56 +288,96 @@ def _save(path: Path, key: PrivateKey | NoteKey) -> None:
         save_private(path, key)
 
 
+@dataclass(frozen=True)
+class _Asking:
+    """How a request for a certificate is repeated until it is answered."""
+
+    code: Code | None
+    sleep: Callable[[float], Awaitable[None]]
+    report: Report
+
+    async def certificate(self, http: _Http, body: bytes) -> bytes:
+        """Ask until somebody at the centre has approved."""
+        waited = False
+        while True:
+            try:
+                answer = await self._once(http, body)
+                if http.status != 202:
+                    return answer
+                self.report("pending")
+                pause = http.retry_after_s
+            except (ExchangeUnreachable, ExchangeRefused) as e:
+                pause = _pause(e, waited=waited)
+                self.report("away")
+            waited = True
+            await self.sleep(min(max(pause, PENDING_MIN_S), PENDING_MAX_S))
+
+    async def _once(self, http: _Http, body: bytes) -> bytes:
+        try:
+            return await http.post(
+                "/.well-known/est/simpleenroll",
+                body,
+                kind="application/pkcs10",
+                login=None if self.code is None else self.code.login(),
+            )
+        except ExchangeRefused as e:
+            if e.problem == "unauthenticated":
+                raise CodeRefused(e.detail) from e
+            if e.problem == "forbidden":
+                raise EnrolRefused(e.detail) from e
+            raise
+
+
+def _pause(fault: ExchangeUnreachable | ExchangeRefused, *, waited: bool) -> float:
+    """Seconds until the next try; raises the fault when there shall be none."""
+    if isinstance(fault, ExchangeRefused):
+        if fault.problem != "busy" or fault.retry_after is None:
+            raise fault
+        return fault.retry_after
+    if not waited:  # nobody approves what never arrived
+        raise fault
+    return PENDING_MIN_S
+
+
 async def _certify(
     target: Target,
     files: IdentityFiles,
     keys: Keys,
     *,
     now: Callable[[], datetime],
-    sleep: Callable[[float], Awaitable[None]],
-    report: Report,
+    asking: _Asking,
 ) -> Certificate:
     """Have a certificate that fits the keys and is valid now."""
+    ca = Certificate.from_pem(files.ca.read_bytes())
     if files.tls_certificate.exists():
         held = Certificate.from_pem(files.tls_certificate.read_bytes())
         if held.not_after > now():
-            _check_fits(held, target, files, keys)
+            check_fits(held, target, keys, ca=ca)
             return held
-    request = csr(
-        keys.tls, node=target.node, statement_digest=keys.digest, cn=target.node
-    )
     async with _session(target, _trusting(files.ca)) as http:
-        body = await _enrolled(http, base64.encodebytes(request), sleep, report)
+        body = await asking.certificate(http, base64.encodebytes(request(target, keys)))
     for certificate in certificates_of_pkcs7(_from_base64(body)):
-        if certificate.sha256 != target.ca_sha256:
-            _check_fits(certificate, target, files, keys)
+        if certificate.sha256 != ca.sha256:
+            check_fits(certificate, target, keys, ca=ca)
             write_file(files.tls_certificate, certificate.pem, mode=0o644)
             return certificate
     raise MalformedMessage("simpleenroll: expected a certificate, got none")
 
 
-async def _enrolled(
-    http: _Http,
-    body: bytes,
-    sleep: Callable[[float], Awaitable[None]],
-    report: Report,
-) -> bytes:
-    """Ask until somebody at the centre has approved."""
-    while True:
-        answer = await http.post(
-            "/.well-known/est/simpleenroll", body, kind="application/pkcs10"
-        )
-        if http.status != 202:
-            return answer
-        report("pending")
-        await sleep(min(max(http.retry_after_s, PENDING_MIN_S), PENDING_MAX_S))
+def request(target: Target, keys: Keys) -> bytes:
+    """The certificate request of these keys, DER."""
+    return csr(keys.tls, node=target.node, statement_digest=keys.digest, cn=target.node)
 
 
-def _check_fits(
-    certificate: Certificate, target: Target, files: IdentityFiles, keys: Keys
+def check_fits(
+    certificate: Certificate, target: Target, keys: Keys, *, ca: Certificate
 ) -> None:
-    """Refuse a certificate that is not ours, from the pinned CA, for our keys."""
-    if not certificate.issued_by(Certificate.from_pem(files.ca.read_bytes())):
+    """Refuse a certificate that is not ours, from the pinned CA, for our keys.
+
+    Raises:
+        ExchangeUntrusted: it says what was expected.
+    """
+    if not certificate.issued_by(ca):
         raise ExchangeUntrusted("certificate: expected one that the pinned CA issued")
     said = certificate_node(certificate.pem)
     if said.node != target.node:
@@ -371,9 +428,20 @@ class _Http:
         """The body of a GET that succeeded."""
         return await self._ask("GET", path, None, {})
 
-    async def post(self, path: str, body: bytes, *, kind: str) -> bytes:
-        """The body of a POST that succeeded; ``kind`` is the Content-Type."""
+    async def post(
+        self, path: str, body: bytes, *, kind: str, login: str | None = None
+    ) -> bytes:
+        """The body of a POST that succeeded.
+
+        Args:
+            path: of the route.
+            body: to send.
+            kind: the Content-Type.
+            login: the Authorization header, or None.
+        """
         headers = {"Content-Type": kind}
+        if login is not None:
+            headers["Authorization"] = login
         if kind == "application/pkcs10":
             headers["Content-Transfer-Encoding"] = "base64"
         return await self._ask("POST", path, body, headers)

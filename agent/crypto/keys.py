@@ -31,6 +31,7 @@ __all__ = [
     "csr_node",
     "load_note_key",
     "load_private",
+    "pem_of_csr",
     "save_private",
     "thumbprint",
 ]
@@ -146,6 +147,12 @@ def csr(tls_key: PrivateKey, *, node: str, statement_digest: str, cn: str) -> by
         .sign(key, hashes.SHA256())
     )
     return request.public_bytes(serialization.Encoding.DER)
+
+
+def pem_of_csr(der: bytes) -> bytes:
+    """A PKCS#10 request as PEM."""
+    request = x509.load_der_x509_csr(der)
+    return request.public_bytes(serialization.Encoding.PEM)
 
 
 def csr_node(data: bytes) -> Identity:

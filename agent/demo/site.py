@@ -151,7 +151,7 @@ def sandbox(site: Site) -> Iterator[Exchange]:
     """A running sandbox exchange."""
     ready = site.exchange / "sandbox.json"
     ready.unlink(missing_ok=True)
-    command = ["-m", "sandbox", "--dir", str(site.exchange)]
+    command = ["-m", "sandbox", "--dir", str(site.exchange), "--approve-all"]
     with process(command, log=site.folder / "exchange.log") as child:
         wait_until(ready.exists, child, what="the sandbox")
         body = _read(ready)

@@ -46,11 +46,18 @@ class SandboxProcess:
         folder: where it keeps everything.
         args: more options.
         within: a command that runs another one, such as ``ip netns exec NAME``.
+        approve_all: machines need neither a code nor a person.
     """
 
-    def __init__(self, folder: Path, *args: str, within: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *args: str,
+        within: tuple[str, ...] = (),
+        approve_all: bool = True,
+    ) -> None:
         self.folder = folder
-        self.args = args
+        self.args = (*args, *(("--approve-all",) if approve_all else ()))
         self.within = within
         self.url = self.aud = self.ca_sha256 = self.kid = self.admin = ""
         self.process: subprocess.Popen[str] | None = None
@@ -168,9 +175,11 @@ class SandboxProcess:
 
 
 @contextmanager
-def running_sandbox(folder: Path, *args: str) -> Iterator[SandboxProcess]:
+def running_sandbox(
+    folder: Path, *args: str, approve_all: bool = True
+) -> Iterator[SandboxProcess]:
     """An exchange in ``folder``, stopped in the end however the test ends."""
-    sandbox = SandboxProcess(folder, *args)
+    sandbox = SandboxProcess(folder, *args, approve_all=approve_all)
     sandbox.start()
     try:
         yield sandbox
