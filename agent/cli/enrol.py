@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import typer
 
 from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
+from agent.cli.common.owner import act_as_owner
 
 app = typer.Typer(add_completion=False)
 
@@ -50,7 +50,7 @@ def enrol(ctx: typer.Context) -> None:
     ask = asked(ctx)
     os.umask(0o077)  # the state folder may be made here, and it is nobody else's
     found = settings.load(ask.config, secrets=False)
-    _act_as_owner(found.paths.state)
+    act_as_owner(found.paths.state)
     exchange = found.exchange
     target = Target(
         node=found.agent.node,
@@ -89,14 +89,3 @@ def _told(ask: Asked, step: str) -> None:
     if not ask.json:
         en, zh = _STEPS[step]
         print(f"… {ask.say(en, zh)}", file=sys.stderr)
-
-
-def _act_as_owner(state: Path) -> None:
-    """As root, become the owner of the state folder, who must read the keys."""
-    if os.geteuid() != 0 or not state.exists():
-        return
-    owner = state.stat()
-    if owner.st_uid != 0:
-        os.setgroups([])
-        os.setgid(owner.st_gid)
-        os.setuid(owner.st_uid)
