@@ -1101,6 +1101,96 @@ class Busy(OperatorFault):
     )
 
 
+# --- keys and their life ----------------------------------------------------------
+
+
+class KeysUnpublished(PeerFault):
+    """The exchange took a key statement, and its directory does not show it yet."""
+
+    code = "keys-unpublished"
+    title = Text(
+        "The directory does not show our new keys yet", "目录尚未显示本机新密钥"
+    )
+    remedy = Text(
+        "The old keys stay in use and the agent asks again by itself. If it lasts longer"
+        " than an hour, tell central ops.",
+        "旧密钥继续使用，代理会自动重试。如超过一小时，请通知中心。",
+    )
+
+
+class CertificateExpiring(OwnFault):
+    """The certificate should have been renewed by now, and ends soon."""
+
+    code = "certificate-expiring"
+    title = Text("The certificate ends soon", "证书即将到期")
+    remedy = Text(
+        "The agent tries to renew it by itself; `fep keys ls` says why it could not. Tell"
+        " central ops before it ends.",
+        "代理会自动续期；失败原因见 `fep keys ls`。请在到期前通知中心。",
+    )
+
+
+class CertificateExpired(OwnFault):
+    """The certificate has ended: the exchange does not talk to this machine."""
+
+    code = "certificate-expired"
+    title = Text("The certificate has expired", "证书已过期")
+    remedy = Text(
+        "Check the clock of this machine. If it is right, run `fep enrol`: the keys stay,"
+        " the centre approves once more, and the running agent takes the new certificate"
+        " by itself. What is in the spool is kept meanwhile.",
+        "请检查本机时钟。如无误，请执行 `fep enrol`：密钥不变，经中心再次审批后，"
+        "运行中的代理会自动启用新证书。待发数据不受影响。",
+    )
+
+
+class OwnKeyRevoked(OwnFault):
+    """The directory says that a key of this machine was revoked."""
+
+    code = "own-key-revoked"
+    title = Text("A key of this machine was revoked", "本机密钥已被吊销")
+    remedy = Text(
+        "Ask central ops why. A revoked sign or tls key needs a reset at the centre; any"
+        " other `fep keys rotate`.",
+        "请向中心了解原因。sign 或 tls 密钥被吊销时须由中心重置本节点；其他密钥执行"
+        " `fep keys rotate`。",
+    )
+
+
+class PassphraseWrong(OperatorFault):
+    """The passphrase does not open the keys."""
+
+    code = "passphrase-wrong"
+    title = Text("The passphrase does not open the keys", "口令不能打开密钥")
+    remedy = Text(
+        "Type it again, or take another backup.", "请重新输入口令，或改用其他备份。"
+    )
+
+
+class BackupUnfit(OperatorFault):
+    """The file is no backup of this node's keys."""
+
+    code = "backup-unfit"
+    title = Text(
+        "The file is no backup of this node's keys", "该文件不是本节点的密钥备份"
+    )
+    remedy = Text(
+        "Give the file that `fep keys backup` wrote on this node, as it was written.",
+        "请提供在本节点由 `fep keys backup` 生成且未改动的文件。",
+    )
+
+
+class KeysPresent(OperatorFault):
+    """There are keys on the machine already."""
+
+    code = "keys-present"
+    title = Text("This machine has keys already", "本机已有密钥")
+    remedy = Text(
+        "A backup is for a machine without keys. To change keys use `fep keys rotate`.",
+        "备份只用于尚无密钥的机器。更换密钥请用 `fep keys rotate`。",
+    )
+
+
 def all_errors() -> tuple[type[FepError], ...]:
     """Every class of the tree that can be raised, in order of definition."""
     found: list[type[FepError]] = []

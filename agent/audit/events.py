@@ -777,3 +777,42 @@ class LookupLoopFailed(Event):
     part: str
     code: str
     detail: str
+
+
+# --- keys and their life --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CertificateEnds(Event):
+    """The certificate should have been renewed, and ends within so many days.
+
+    Args:
+        days: 30, 7 or 1; 0 when it has ended.
+        not_after: when it ends, wire grammar.
+    """
+
+    name = "certificate.ends"
+    level = "warning"
+    days: int
+    not_after: str
+
+
+@dataclass(frozen=True)
+class KeyChangeFailed(Event):
+    """A step of an exchange of keys failed; the old ones stay in use.
+
+    Args:
+        purposes: of the new keys.
+        code: of the error.
+        detail: of it.
+        attempt: tries in a row that have failed.
+        wait_s: pause before the next one, seconds.
+    """
+
+    name = "keys.trouble"
+    level = "warning"
+    purposes: tuple[str, ...]
+    code: str
+    detail: str
+    attempt: int
+    wait_s: float

@@ -493,6 +493,10 @@ class AuditLog:
         """What ended writing, or None."""
         return self._commit.stopped
 
+    def use_key(self, key: NoteKey) -> None:
+        """Sign checkpoints with this key from now on; the old ones stay as they are."""
+        self._key = key
+
     @property
     def audit_key(self) -> PublicKey:
         """The key that signs checkpoints."""

@@ -13,6 +13,7 @@ import typer
 
 from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
+from agent.cli.common.owner import act_as_owner
 
 if TYPE_CHECKING:
     from agent.control.enrol import Enrolment, Target
@@ -88,7 +89,7 @@ def enrol(
     elif import_from is not None:
         _show(ask, _import(import_from, _target(found), files))
     else:
-        _act_as_owner(files.state)
+        act_as_owner(files.state)
         _show(ask, _online(ask, _target(found), files, code))
 
 
@@ -154,7 +155,7 @@ def _export(
 
     file = NewFile(path)
     try:
-        _act_as_owner(files.state)
+        act_as_owner(files.state)
         data = export(target, files, now=lambda: datetime.now(UTC), code=code)
     except BaseException:
         file.discard()
@@ -183,7 +184,7 @@ def _import(path: Path, target: Target, files: IdentityFiles) -> Enrolment:
         raise UsageFault(f"{path}: {e.strerror}") from e
     if len(data) > REPLY_CAP:
         raise UsageFault(f"{path}: expected at most {REPLY_CAP} bytes")
-    _act_as_owner(files.state)
+    act_as_owner(files.state)
     return take(data, target, files, now=lambda: datetime.now(UTC))
 
 
@@ -214,14 +215,3 @@ def _fingerprint(found: Fingerprint) -> dict[str, object]:
         "words": {"en": found.en, "zh": found.zh},
         "qr": found.uris,
     }
-
-
-def _act_as_owner(state: Path) -> None:
-    """As root, become the owner of the state folder, who must read the keys."""
-    if os.geteuid() != 0 or not state.exists():
-        return
-    owner = state.stat()
-    if owner.st_uid != 0:
-        os.setgroups([])
-        os.setgid(owner.st_gid)
-        os.setuid(owner.st_uid)

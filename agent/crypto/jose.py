@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -255,6 +255,14 @@ def _strings(obj: object) -> dict[str, str]:
     if not all(isinstance(v, str) for v in obj.values()):
         raise MalformedMessage("jwk: expected text members only")
     return dict(obj)
+
+
+class Signer(Protocol):
+    """Whoever holds a private key that signs messages."""
+
+    def sign(self, typ: str, payload: bytes) -> str:
+        """The compact JWS of a payload."""
+        ...
 
 
 class PrivateKey:

@@ -10,18 +10,23 @@ import secrets
 import sys
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from agent import VERSION
 from agent.audit.events import ConfigChanged, EndpointChanged, Tell
 from agent.audit.log import AuditLog
 from agent.child.process import Guard
+from agent.control import rotation
 from agent.control.directory import TrustedDirectory
-from agent.control.identity import IdentityFiles, check_pin, load_sign_key
-from agent.crypto.certificates import Certificate
+from agent.control.identity import IdentityFiles, check_pin
+from agent.control.keyring import Keyring
+from agent.control.rotation import Way
 from agent.daemon import retention, swap
+from agent.daemon.keys import KeyKeeper, Users
+from agent.daemon.keys import Seams as KeySeams
 from agent.daemon.lookup_assembly import Ground, Open, make_lookups, open_log
 from agent.daemon.lookups import Lookups
 from agent.daemon.reload import Hands, Reloader
@@ -69,6 +74,7 @@ class Daemon:
     directory: TrustedDirectory
     exchange: Exchange
     lookups: Lookups
+    keeper: KeyKeeper
     desk: Desk
     spool: SpoolDesk
     state: State
@@ -87,7 +93,8 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     """
     found = work.settings
     files = IdentityFiles(found.paths.state)
-    signer = load_sign_key(files)
+    rotation.carry_through(files)
+    keyring = Keyring(files)
     check_pin(files, ca_sha256=found.exchange.ca_sha256)
     metrics = Metrics()
     tell = Teller(sys.stdout, level=found.log.level, now=_now, metrics=metrics)
@@ -118,7 +125,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         settings=found,
         current=lambda: board.settings,
         files=files,
-        signer=signer,
+        keyring=keyring,
         directory=directory,
         exchange=exchange,
         new_id=_chance().new_id,
@@ -128,6 +135,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     log = await open_log(stack, ground, config=work.digest)
     offers, shut = Live(lambda: board.work.offers), Live(lambda: board.work.shut)
     lookups = make_lookups(stack, ground, log, Open(offers, shut))
+    keeper = _keeper(ground, board, lookups)
     spool = Spool(found.paths.spool, quota=swap.quota(found))
     parts = _parts(ground, board, state, spool, log)
     flow = PushFlow(swap.leaving(work), parts)
@@ -138,11 +146,12 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     reloader = Reloader(board, Hands(hands.apply, record, tell))
     desk = Desk(
         flow,
-        _facts(ground, board),
+        _facts(ground, board, keeper),
         troubles=lambda: [
             *reloader.troubles(),
             *_troubles(directory, looked_up=bool(board.work.offers)),
             *lookups.troubles(),
+            *keeper.troubles(),
             *_troubles_of_disk(ballast),
         ],
         lookups=lookups.sight(),
@@ -162,6 +171,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         directory=directory,
         exchange=exchange,
         lookups=lookups,
+        keeper=keeper,
         desk=desk,
         spool=SpoolDesk(flow.tools, directory=files.directory, vouchers=files.vouchers),
         state=state,
@@ -183,7 +193,7 @@ def _parts(
         make_job=partial(_job, board),
         state=state,
         spool=spool,
-        signer=ground.signer,
+        signer=ground.keyring,
         keys=ground.directory.held,
         refresh_directory=partial(_refresh, ground.directory, ground.exchange),
         sender=Sender(
@@ -205,7 +215,7 @@ def _parts(
     )
 
 
-def _facts(ground: Ground, board: Board) -> Facts:
+def _facts(ground: Ground, board: Board, keeper: KeyKeeper) -> Facts:
     """What people are told of this agent itself."""
     found, ways = ground.settings, ground.exchange.ways
     return Facts(
@@ -215,7 +225,7 @@ def _facts(ground: Ground, board: Board) -> Facts:
         names=Live(lambda: board.work.names),
         kept=Live(lambda: board.work.kept),
         started_at=format_time(_now()),
-        certificate_not_after=_not_after(ground.files),
+        certificate_not_after=lambda: keeper.certificate.not_after,
     )
 
 
@@ -316,8 +326,23 @@ async def _refresh(directory: TrustedDirectory, exchange: Exchange) -> None:
     await directory.refresh(exchange.directory)
 
 
-def _not_after(files: IdentityFiles) -> datetime:
-    return Certificate.from_pem(files.tls_certificate.read_bytes()).not_after
+def _keeper(ground: Ground, board: Board, lookups: Lookups) -> KeyKeeper:
+    """What keeps our keys, with a second way to the exchange to try a new one."""
+    exchange, directory = ground.exchange, ground.directory
+
+    def proving(certificate: Path, key: Path) -> Exchange:
+        endpoint = _endpoint(board, ground.files)
+        tried = replace(endpoint, cert_file=certificate, key_file=key)
+        return Exchange(tried, now=_now)
+
+    way = Way(exchange, proving, lambda: directory.refresh(exchange.directory))
+    return KeyKeeper(
+        ground.files,
+        ground.keyring,
+        users=Users(exchange, directory, lookups.log, lookups.opener),
+        way=way,
+        seams=KeySeams(ground.tell, _now, asyncio.sleep, random.SystemRandom().uniform),
+    )
 
 
 def _troubles(directory: TrustedDirectory, *, looked_up: bool) -> list[FepError]:

@@ -149,6 +149,7 @@ def _people(daemon: Daemon) -> server.People:
         policies=lookups.policies,
         audit=lookups.audit,
         spool=daemon.spool,
+        keys=daemon.keeper,
     )
 
 

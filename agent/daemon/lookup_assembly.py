@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import time
@@ -20,19 +19,15 @@ from zoneinfo import ZoneInfo
 from agent import VERSION
 from agent.audit.daykeys import DayKeys
 from agent.audit.desk import AuditDesk
-from agent.audit.events import ConfigChanged, KeysChanged, Tell
+from agent.audit.events import ConfigChanged, Tell
 from agent.audit.log import AuditLog
 from agent.audit.witness import Pace, Peer, Witness
 from agent.catalog.gate import Offer
 from agent.control.directory import TrustedDirectory
-from agent.control.identity import (
-    IdentityFiles,
-    load_audit_key,
-    load_decrypt_key,
-    load_tls_key,
-)
-from agent.crypto.jose import PrivateKey, PublicKey
-from agent.crypto.notekey import NoteKey
+from agent.control.identity import IdentityFiles
+from agent.control.keyring import Keyring
+from agent.crypto.jose import PublicKey
+from agent.daemon.keys import record_keys
 from agent.daemon.lookups import (
     Lookups,
     Renewal,
@@ -77,7 +72,7 @@ class Ground:
         settings: of the agent, as they are at the start.
         current: gives them as they are now.
         files: of its identity.
-        signer: key of purpose ``sign``.
+        keyring: our private keys.
         directory: everybody's keys.
         exchange: the open client.
         new_id: uuid7 text.
@@ -88,7 +83,7 @@ class Ground:
     settings: Settings
     current: Callable[[], Settings]
     files: IdentityFiles
-    signer: PrivateKey
+    keyring: Keyring
     directory: TrustedDirectory
     exchange: Exchange
     new_id: Callable[[], str]
@@ -127,11 +122,10 @@ async def open_log(stack: AsyncExitStack, ground: Ground, *, config: str) -> Aud
         AuditDamaged, AuditWriteFailed: it cannot be used.
     """
     paths, node = ground.settings.paths, ground.settings.agent.node
-    key = load_audit_key(ground.files)
     log = AuditLog(
         Ledger(paths.ledger, before=ground.ballast.guard, full=ground.ballast.give_up),
         origin=f"{node}/audit",
-        key=key,
+        key=ground.keyring.audit,
         day_keys=DayKeys(paths.evidence),
         tell=ground.tell,
         now=now,
@@ -140,9 +134,7 @@ async def open_log(stack: AsyncExitStack, ground: Ground, *, config: str) -> Aud
     stack.push_async_callback(log.close)
     await log.start(version=VERSION, boot=boot_id(os.environ))
     await log.changed("config", config, ConfigChanged(config))
-    files = ground.files
-    kids = _kids(load_tls_key(files), ground.signer, load_decrypt_key(files), key)
-    await log.changed("keys", json.dumps(kids), KeysChanged(node, kids))
+    await record_keys(log, node, ground.files)
     return log
 
 
@@ -155,10 +147,6 @@ def boot_id(environ: Mapping[str, str]) -> str:
         return environ.get("FEP_BOOT") or _BOOT_ID.read_text("ascii").strip()
     except OSError:
         return ""
-
-
-def _kids(*keys: PrivateKey | NoteKey) -> dict[str, str]:
-    return {key.public.purpose: key.public.kid for key in keys}
 
 
 def make_lookups(
@@ -220,12 +208,11 @@ def _parts(
     ground: Ground, offers: Mapping[str, Offer], *, log: AuditLog, sources: Sources
 ) -> Parts:
     found = ground.settings
-    key = load_decrypt_key(ground.files)
     limits = found.lookup
     return Parts(
         node=found.agent.node,
-        signer=ground.signer,
-        keys={key.public.kid: key},
+        signer=ground.keyring,
+        keys=ground.keyring.opening,
         directory=lambda: ground.directory.fresh,
         agreed=lambda: False,
         barred=lambda: None,

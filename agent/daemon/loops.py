@@ -90,6 +90,7 @@ async def _loops(
             group.create_task(keep_ballast(daemon.ballast, daemon.tell))
             group.create_task(daemon.scheduler.forever())
             group.create_task(daemon.reloader.forever())
+            group.create_task(daemon.keeper.forever())
             group.create_task(_reload(daemon, again))
     except BaseExceptionGroup as e:
         ours, others = e.split(FepError)

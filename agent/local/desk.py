@@ -76,7 +76,7 @@ class Facts:
         names: resource -> name for people.
         kept: resource -> why the gate is shut for it.
         started_at: wire grammar.
-        certificate_not_after: end of our certificate, aware UTC.
+        certificate_not_after: gives the end of our certificate, aware UTC.
     """
 
     node: str
@@ -85,7 +85,7 @@ class Facts:
     names: Mapping[str, str]
     kept: Mapping[str, str]
     started_at: str
-    certificate_not_after: datetime
+    certificate_not_after: Callable[[], datetime]
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Desk:
         healthy = all(r.healthy for r in shown) and not troubles
         if resource is None:
             healthy = healthy and push.healthy and lookups["healthy"]
-        days = (facts.certificate_not_after - self._now()).days
+        days = (facts.certificate_not_after() - self._now()).days
         return {
             "healthy": healthy,
             "agent": {

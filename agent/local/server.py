@@ -16,7 +16,7 @@ import json
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,9 @@ BODY_CAP = 64 * 1024
 """Most bytes of a request's body."""
 WAIT_CAP_S = 25.0
 """Longest time for which a request may wait for a run, seconds."""
+
+MOST_PURPOSES = 4
+"""Kinds of keys that there are."""
 
 JsonObject = dict[str, Any]
 
@@ -168,6 +171,18 @@ class AuditDesk(Protocol):
         ...
 
 
+class KeysDesk(Protocol):
+    """The keys of this machine."""
+
+    def view(self) -> JsonObject:
+        """Every key, the certificate, a change that is under way."""
+        ...
+
+    async def rotate(self, purposes: Sequence[str]) -> JsonObject:
+        """Change keys. Raises UsageFault, Busy, PeerFault."""
+        ...
+
+
 Place = tuple[int, int]
 """(epoch, seq) of a batch; (0, 0) is before all of them."""
 
@@ -211,12 +226,14 @@ class People:
         policies: the lookup policy.
         audit: the audit log.
         spool: receipts and files.
+        keys: of this machine.
     """
 
     record: Callable[[AdminAction], Awaitable[int]]
     policies: PolicyDesk
     audit: AuditDesk
     spool: SpoolDesk
+    keys: KeysDesk
 
 
 def application(operations: Operations, people: People) -> web.Application:
@@ -224,6 +241,7 @@ def application(operations: Operations, people: People) -> web.Application:
     routes = _Routes(operations, people)
     audit = _AuditRoutes(people)
     spool = _SpoolRoutes(people)
+    keys = _KeyRoutes(people)
     app = web.Application(middlewares=[_errors_as_documents], client_max_size=BODY_CAP)
     app.add_routes(
         [
@@ -238,6 +256,8 @@ def application(operations: Operations, people: People) -> web.Application:
             web.post("/v1/resume", routes.resume),
             web.get("/v1/policy", routes.policy),
             web.post("/v1/policy/activate", routes.activate),
+            web.get("/v1/keys", keys.ls),
+            web.post("/v1/keys/rotate", keys.rotate),
             web.get("/v1/receipts", spool.receipts),
             web.get("/v1/receipts/resources", spool.resources),
             web.get("/v1/voucher", spool.voucher),
@@ -464,6 +484,25 @@ class _SpoolRoutes:
             await _recorded(self._people, request, "spool replay", resource)
         found = await self._desk.replay(resource, body.get("since"), do=do)
         return _json(found)
+
+
+class _KeyRoutes:
+    """The keys of this machine."""
+
+    def __init__(self, people: People) -> None:
+        self._people = people
+
+    async def ls(self, _request: web.Request) -> web.Response:
+        return _json(self._people.keys.view())
+
+    async def rotate(self, request: web.Request) -> web.Response:
+        purposes = (await _body(request)).get("purposes")
+        if not isinstance(purposes, list) or not 0 < len(purposes) <= MOST_PURPOSES:
+            raise UsageFault("purposes: expected one to four")
+        if not all(isinstance(p, str) for p in purposes):
+            raise UsageFault("purposes: expected texts")
+        await _recorded(self._people, request, "keys rotate", None)
+        return _json(await self._people.keys.rotate(purposes))
 
 
 def _after(request: web.Request) -> Place:

@@ -44,7 +44,7 @@ from agent.audit.log import Open as Begun
 from agent.catalog.gate import Offer
 from agent.crypto import jwe
 from agent.crypto.daykey import DayKey
-from agent.crypto.jose import PrivateKey, PublicKey, Unverified, Verified
+from agent.crypto.jose import PrivateKey, PublicKey, Signer, Unverified, Verified
 from agent.crypto.jwe import Parcel, Sealed
 from agent.errors import (
     AuditWriteFailed,
@@ -186,7 +186,7 @@ class Parts:
     """
 
     node: str
-    signer: PrivateKey
+    signer: Signer
     keys: Mapping[str, PrivateKey]
     directory: Callable[[], Directory]
     agreed: Callable[[], bool]

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agent.crypto.jose import PrivateKey, PublicKey
+from agent.crypto.jose import PublicKey, Signer
 from agent.crypto.jwe import Parcel
 from agent.errors import UnknownKey
 from agent.wire.directory import Directory
@@ -152,7 +152,7 @@ def compose(question: Question, outcome: Outcome, stamp: Stamp) -> Reply:
     )
 
 
-def sign(reply: Reply, key: PrivateKey) -> str:
+def sign(reply: Reply, key: Signer) -> str:
     """The compact JWS of a reply."""
     return key.sign(REPLY_TYP, reply.payload())
 

@@ -14,21 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
-from agent.crypto.jose import message_digest, split
+from agent.crypto.jose import Signer, message_digest, split
 from agent.model.job import Packed
 from agent.model.stream import Head
 from agent.wire import batch as wire
 from agent.wire.grammar import format_time
-
-
-class Signer(Protocol):
-    """A private key of purpose ``sign``."""
-
-    def sign(self, typ: str, payload: bytes) -> str:
-        """The compact JWS of a payload."""
-        ...
 
 
 @dataclass(frozen=True)

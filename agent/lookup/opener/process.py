@@ -69,8 +69,7 @@ class Opener:
         clock: Callable[[], float] = time.monotonic,
         guard: Guard = GUARD,
     ) -> None:
-        if any(key.public.purpose != "decrypt" for key in keys):
-            raise ValueError("the opener gets keys of purpose decrypt only")
+        _refuse_others(keys)
         self._keys = keys
         self._command = command
         self._environ = os.environ if environ is None else environ
@@ -102,6 +101,17 @@ class Opener:
         self._waiting[number] = asked
         self._outbox.put(Kind.ASK, number, body)
         return await asked.answer
+
+    def renew(self, keys: Sequence[PrivateKey]) -> None:
+        """Open with these keys from now on, in this process and in later ones.
+
+        Raises:
+            ValueError: a key of another purpose.
+        """
+        _refuse_others(keys)
+        self._keys = keys
+        if self._outbox is not None:
+            self._outbox.put(Kind.KEYS, 0, keys_body(keys))
 
     async def live(self) -> None:
         """One process, from its start to its end, which is always an error.
@@ -165,3 +175,8 @@ class Opener:
             asked.answer.set_exception(found)
         else:
             asked.answer.set_result(found)
+
+
+def _refuse_others(keys: Sequence[PrivateKey]) -> None:
+    if any(key.public.purpose != "decrypt" for key in keys):
+        raise ValueError("the opener gets keys of purpose decrypt only")

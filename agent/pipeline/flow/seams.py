@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from agent.audit.events import BatchLeft, Recorded, Tell
+from agent.crypto.jose import Signer
 from agent.errors import SpoolWriteFailed, StateDamaged
 from agent.model.batch import BatchId
 from agent.model.item import Item
@@ -23,7 +24,7 @@ from agent.model.job import CentreKeys, Job, Line, Message
 from agent.model.rejected import RejectedBatch
 from agent.model.run import RunKind
 from agent.pipeline.flow.judge import ExchangeKeys
-from agent.pipeline.seal import Sender, Signer
+from agent.pipeline.seal import Sender
 from agent.pipeline.spool import Spool
 from agent.retry import Backoff
 from agent.state import State

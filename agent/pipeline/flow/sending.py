@@ -302,7 +302,7 @@ class Sending:
         """Begin a new epoch on the position; what the old one left is read again.
 
         It is in the audit log before, but where nothing was lost: a stream is new, a
-        signed rejection says why, or a person ended what was recorded when it was found.
+        signed rejection says why, or a person ended what was recorded once found.
         """
         lane, parts = self._lane, self._parts
         found, text = asked

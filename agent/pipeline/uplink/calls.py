@@ -13,6 +13,7 @@ Rules
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -113,6 +114,19 @@ class Calls:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def renewed(self) -> None:
+        """Show the certificate that the files have now at the next connections.
+
+        Those that are open stay: nothing that is under way is cut.
+
+        Raises:
+            ConfigInvalid: the files cannot be used; then nothing has changed.
+        """
+        tls_context(self._endpoint)
+        cert, key = self._endpoint.cert_file, self._endpoint.key_file
+        if isinstance(self._tls, ssl.SSLContext) and cert is not None:
+            self._tls.load_cert_chain(cert, key)
 
     @property
     def _opened(self) -> aiohttp.ClientSession:

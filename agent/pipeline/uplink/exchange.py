@@ -117,6 +117,25 @@ class Exchange:
         body = statement.encode("ascii")
         expect(await self._ask("POST", "/v1/keys", body=body), 200, 201, 204)
 
+    async def reenrol(self, request: bytes) -> bytes:
+        """The answer of EST to a request for a further certificate, both base64."""
+        way = self.ways.choose()
+        url = self.ways.url(way) / ".well-known/est/simplereenroll"
+        headers = {
+            "Content-Type": "application/pkcs10",
+            "Content-Transfer-Encoding": "base64",
+        }
+        reply = await self._calls.send(way, Request("POST", url, headers, request))
+        return expect(reply, 200).body
+
+    def renewed(self) -> None:
+        """Show the certificate that the files have now; open connections stay.
+
+        Raises:
+            ConfigInvalid: they cannot be used; then nothing has changed.
+        """
+        self._calls.renewed()
+
     async def directory(self) -> str:
         """The signed directory."""
         reply = await self._ask("GET", "/v1/directory", cap=DIRECTORY_CAP)

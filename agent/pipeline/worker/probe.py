@@ -174,7 +174,7 @@ def answer(question: Question, seek: Callable[[str], Connector]) -> Answer:
     connector = seek(question.connector)
     match question.task:
         case "check":
-            return _checked(connector, question)
+            return connector.check(question.source, question.streams)
         case "check_lookup":
             if not offers_lookup(connector):
                 return [_no_lookup(question.connector)]
@@ -213,30 +213,6 @@ def main(argv: list[str]) -> int:
         except DaemonGone:
             return 3
     return 0
-
-
-def _checked(connector: Connector, question: Question) -> list[Finding]:
-    """What the connector finds; if that is no error, also how each column is read."""
-    found = list(connector.check(question.source, question.streams))
-    if not any(finding.severity == "error" for finding in found):
-        caps = (connector.capabilities(question.source, s) for s in question.streams)
-        found += [_paths(one) for one in caps]
-    return found
-
-
-def _paths(caps: Caps) -> Finding:
-    native, text = (
-        [name for name, path in caps.paths.items() if path == wanted]
-        for wanted in ("native", "text")
-    )
-    return Finding(
-        "columns-read",
-        "ok",
-        f"read in their own type: {', '.join(native) or 'none'};"
-        f" as the database's text: {', '.join(text) or 'none'}",
-        f"按原生类型读取：{'、'.join(native) or '无'}；"
-        f"按数据库文本读取：{'、'.join(text) or '无'}",
-    )
 
 
 def _no_lookup(connector: str) -> Finding:

@@ -65,6 +65,7 @@ class Behind:
                 policies=cast("Any", None),
                 audit=s.desk(double),
                 spool=cast("Any", None),
+                keys=cast("Any", None),
             )
             app = application(cast("Any", None), people)
             async with serving(app, self._folder / "fep.sock"):

@@ -131,7 +131,9 @@ class Behind:
             vouchers=self._folder / "vouchers",
         )
         nobody = cast("Any", None)
-        people = People(self._record, policies=nobody, audit=nobody, spool=desk)
+        people = People(
+            self._record, policies=nobody, audit=nobody, spool=desk, keys=nobody
+        )
         app = application(cast("Any", Operations()), people)
         async with serving(app, self._folder / "fep.sock"):
             self._ready.set()

@@ -59,7 +59,7 @@ FACTS = Facts(
     names={CODE: "人员基本信息"},
     kept={"9/9": "push is not true"},
     started_at="2026-11-21T00:00:00Z",
-    certificate_not_after=datetime(2026, 12, 1, tzinfo=UTC),
+    certificate_not_after=lambda: datetime(2026, 12, 1, tzinfo=UTC),
 )
 TIMES = [
     {

@@ -122,6 +122,16 @@ class Audit:
         return {"asked": [since, size]}
 
 
+class Keys:
+    """A keeper that says what it was asked."""
+
+    def view(self) -> dict[str, Any]:
+        return {"keys": []}
+
+    async def rotate(self, purposes: Sequence[str]) -> dict[str, Any]:
+        return {"asked": list(purposes)}
+
+
 class Tools:
     """A push flow that says what it was asked about its spool."""
 
@@ -153,6 +163,7 @@ class Office:
         self.path = path
         self.desk = Desk()
         self.policies = Policies()
+        self.keys = Keys()
         self.spool = SpoolDesk(
             Tools(),
             directory=path.parent / "directory.jws",
@@ -174,6 +185,7 @@ class Office:
             policies=self.policies,
             audit=Audit(),
             spool=self.spool,
+            keys=self.keys,
         )
 
     async def get(self, path: str, **query: object) -> Any:
@@ -536,3 +548,15 @@ async def test_only_places_of_batches_are_mended(
     """[[epoch, seq], ...] and nothing else."""
     with pytest.raises(UsageFault, match="batches"):
         await office.post("/v1/spool/repair", resource=CODE, batches=batches)
+
+
+async def test_a_change_of_keys_is_recorded_before_it_is_done(office: Office) -> None:
+    """Who asked stands in the log; what is no purpose is refused before."""
+    assert await office.get("/v1/keys") == {"keys": []}
+    found = await office.post("/v1/keys/rotate", purposes=["sign"])
+    assert found == {"asked": ["sign"]}
+    assert [event.action for event in office.told] == ["keys rotate"]
+    for wrong in ([], ["sign"] * 5, [1], "sign"):
+        with pytest.raises(UsageFault):
+            await office.post("/v1/keys/rotate", purposes=wrong)
+    assert len(office.told) == 1

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of this machine's keys while the daemon runs.
+
+Rules
+
+1. A certificate is renewed by itself at two thirds of its life; other keys change when
+   a person asks. Both are one change (``agent.control.rotation``), and one at a time.
+2. What has failed is tried again after a growing pause, and shown meanwhile; the old
+   keys stay in use. A change that an earlier life began goes on.
+3. Whoever signs, opens or connects takes the new keys without a restart. Connections
+   that are open, runs and lookups go on with what they began with.
+4. A certificate that somebody else put in place, such as ``fep enrol``, is taken too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from agent.audit.events import CertificateEnds, KeyChangeFailed, KeysChanged, Tell
+from agent.audit.log import AuditLog
+from agent.control import renewal, rotation
+from agent.control.directory import TrustedDirectory
+from agent.control.identity import (
+    IdentityFiles,
+    load_audit_key,
+    load_decrypt_key,
+    load_sign_key,
+    load_tls_key,
+)
+from agent.control.keyring import Keyring
+from agent.control.rotation import Staged, Way
+from agent.crypto.certificates import Certificate
+from agent.errors import (
+    Busy,
+    ConfigInvalid,
+    FepError,
+    InternalFault,
+    MalformedMessage,
+    OwnKeyRevoked,
+    SpoolWriteFailed,
+    UsageFault,
+)
+from agent.lookup.opener.process import Opener
+from agent.pipeline.uplink.exchange import Exchange
+from agent.retry import Backoff
+from agent.wire.directory import Directory
+from agent.wire.grammar import format_time
+from agent.wire.keys import NODE_PURPOSES
+
+LOOK_S = 30.0
+"""Pause between two looks at the certificate, seconds."""
+PAUSES = Backoff(base_s=30.0, cap_s=3600.0)
+"""Pauses after a change that failed."""
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Users:
+    """Who uses the keys.
+
+    Args:
+        exchange: connects with the certificate.
+        directory: says what others know of them.
+        log: signs checkpoints.
+        opener: opens requests in another process, or None.
+    """
+
+    exchange: Exchange
+    directory: TrustedDirectory
+    log: AuditLog
+    opener: Opener | None
+
+
+@dataclass(frozen=True)
+class Seams:
+    """Time, chance, and who is told.
+
+    Args:
+        tell: where events go.
+        now: aware UTC.
+        sleep: ``asyncio.sleep``.
+        uniform: ``random.uniform``.
+        look_s: see :data:`LOOK_S`.
+    """
+
+    tell: Tell
+    now: Callable[[], datetime]
+    sleep: Callable[[float], Awaitable[None]]
+    uniform: Callable[[float, float], float]
+    look_s: float = LOOK_S
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The last try of a change that has not been done.
+
+    Args:
+        error: why.
+        attempt: tries in a row that have failed.
+        next_try: aware UTC.
+    """
+
+    error: FepError
+    attempt: int
+    next_try: datetime
+
+
+class KeyKeeper:
+    """Keeps the keys of a running daemon.
+
+    Args:
+        files: where they are.
+        keyring: what is in use.
+        users: see there.
+        way: to the exchange.
+        seams: see there.
+    """
+
+    def __init__(
+        self,
+        files: IdentityFiles,
+        keyring: Keyring,
+        *,
+        users: Users,
+        way: Way,
+        seams: Seams,
+    ) -> None:
+        self._files = files
+        self._keyring = keyring
+        self._users = users
+        self._way = way
+        self._tell = seams.tell
+        self._seams = seams
+        self._one = asyncio.Lock()
+        self._failed: Failed | None = None
+        self._warned: tuple[str, int] | None = None
+        self._pem = files.tls_certificate.read_bytes()
+        self._kids = kids_of(files)
+        self.certificate = Certificate.from_pem(self._pem)
+
+    async def forever(self) -> None:
+        """Look from time to time; until cancelled."""
+        while True:
+            await self.look()
+            await self._seams.sleep(self._seams.look_s)
+
+    async def look(self) -> None:
+        """Do what is due now, and warn of what should have been done.
+
+        Raises:
+            SpoolWriteFailed: the disk refused; the daemon must end.
+        """
+        await self._take_certificate()
+        if self._one.locked():
+            return
+        try:
+            await self._due()
+        except SpoolWriteFailed:
+            raise
+        except FepError:
+            pass  # told and shown
+        except Exception as e:  # noqa: BLE001 - a defect here must not stop pushes
+            self._put_off(self._staged.purposes, InternalFault(type(e).__name__))
+        self._warn()
+
+    async def _due(self) -> None:
+        now, failed = self._seams.now(), self._failed
+        if failed is not None and now < failed.next_try:
+            return
+        if not self._staged.folder.exists():
+            if not renewal.due(self.certificate, now) or now >= self._end:
+                return  # an expired one cannot ask for the next
+            await asyncio.to_thread(rotation.begin, self._files, ("tls",))
+        await self._go_on()
+
+    async def rotate(self, purposes: Collection[str]) -> JsonObject:
+        """Exchange the keys of these purposes now; how all keys stand then.
+
+        Raises:
+            UsageFault: a purpose that there is not.
+            Busy: another change is under way.
+            PeerFault: the exchange is needed and does not answer; what was begun goes
+                on by itself.
+        """
+        if unknown := [p for p in purposes if p not in NODE_PURPOSES]:
+            known = ", ".join(NODE_PURPOSES)
+            raise UsageFault(f"purpose: expected one of {known}, got {unknown[0][:64]}")
+        if self._one.locked():
+            raise Busy("keys are being changed just now")
+        chosen = [p for p in NODE_PURPOSES if p in purposes]
+        await asyncio.to_thread(rotation.begin, self._files, chosen)
+        await self._go_on()
+        return self.view()
+
+    @property
+    def _staged(self) -> Staged:
+        return Staged(self._files)
+
+    @property
+    def _end(self) -> datetime:
+        return self.certificate.not_after
+
+    async def _go_on(self) -> None:
+        """One try to bring the change that is under way to its end."""
+        async with self._one:
+            purposes = self._staged.purposes
+            try:
+                self._open_with_all()  # before anybody can seal to a new key
+                await rotation.carry_on(self._files, way=self._way, now=self._seams.now)
+            except FepError as e:
+                self._put_off(purposes, e)
+                raise
+            self._failed = None
+            await self._switch()
+
+    def _open_with_all(self) -> None:
+        self._keyring.reload()
+        if self._users.opener is not None:
+            self._users.opener.renew(list(self._keyring.opening.values()))
+
+    async def _switch(self) -> None:
+        """Everybody uses what the files have now, and the log says so."""
+        self._open_with_all()
+        self._kids = kids_of(self._files)
+        self._users.log.use_key(self._keyring.audit)
+        await self._take_certificate()
+        await record_keys(self._users.log, self._node, self._files)
+
+    @property
+    def _node(self) -> str:
+        return self._users.log.origin.removesuffix("/audit")
+
+    async def _take_certificate(self) -> None:
+        """Connect with the certificate of the files, if it is another one."""
+        try:
+            pem = await asyncio.to_thread(self._files.tls_certificate.read_bytes)
+            if pem == self._pem:
+                return
+            found = Certificate.from_pem(pem)
+            self._users.exchange.renewed()
+        except (OSError, MalformedMessage, ConfigInvalid):
+            return  # it is being replaced just now; the next look sees it whole
+        self._pem, self.certificate = pem, found
+
+    def _put_off(self, purposes: tuple[str, ...], error: FepError) -> None:
+        seams, before = self._seams, self._failed
+        attempt = 1 if before is None else before.attempt + 1
+        wait_s = PAUSES.wait_s(attempt, seams.uniform)
+        next_try = seams.now() + timedelta(seconds=wait_s)
+        self._failed = Failed(error, attempt, next_try)
+        self._tell(KeyChangeFailed(purposes, error.code, error.detail, attempt, wait_s))
+
+    def _warn(self) -> None:
+        """Tell once of each day that is reached."""
+        reached = renewal.warning(self.certificate, self._seams.now())
+        warned = None if reached is None else (self.certificate.sha256, reached)
+        if warned is not None and warned != self._warned and reached is not None:
+            self._tell(CertificateEnds(reached, format_time(self._end)))
+        self._warned = warned
+
+    # --- what people see ------------------------------------------------------------
+
+    def troubles(self) -> list[FepError]:
+        """What is wrong now."""
+        found = [renewal.trouble(self.certificate, self._seams.now())]
+        found.append(None if self._failed is None else self._failed.error)
+        found.append(self._revoked())
+        return [e for e in found if e is not None]
+
+    def _revoked(self) -> FepError | None:
+        known = self._known()
+        for purpose, kid in self._kids.items() if known else ():
+            status = known.key_status(self._node, kid) if known else None
+            if status is not None and status.status == "revoked":
+                return OwnKeyRevoked(f"{purpose} {kid}, since {status.since}")
+        return None
+
+    def _known(self) -> Directory | None:
+        try:
+            return self._users.directory.current
+        except FepError:
+            return None
+
+    def view(self) -> JsonObject:
+        """Every key that we ever had, the certificate, and a change under way."""
+        known, certificate = self._known(), self.certificate
+        held = set(self._kids.values())
+        rows: dict[str, JsonObject] = {}
+        for statement in rotation.kept_statements(self._files).statements:
+            for key in statement.keys:
+                status = known and known.key_status(self._node, key.kid)
+                rows.setdefault(
+                    key.kid,
+                    {
+                        "purpose": key.purpose,
+                        "kid": key.kid,
+                        "statement": statement.n,
+                        "in_use": key.kid in held,
+                        "status": status.status if status else None,
+                        "since": status.since if status else None,
+                        "until": status.until if status else None,
+                    },
+                )
+        now = self._seams.now()
+        return {
+            "node": self._node,
+            "keys": list(rows.values()),
+            "certificate": {
+                "not_before": format_time(certificate.not_before),
+                "not_after": format_time(certificate.not_after),
+                "renew_at": format_time(renewal.renew_at(certificate)),
+                "days": (certificate.not_after - now).days,
+            },
+            "change": self._change(),
+        }
+
+    def _change(self) -> JsonObject | None:
+        if not self._staged.folder.exists():
+            return None
+        failed = self._failed
+        return {
+            "purposes": list(self._staged.purposes),
+            "trouble": None if failed is None else failed.error.as_dict(),
+            "next_try": None if failed is None else format_time(failed.next_try),
+        }
+
+
+def kids_of(files: IdentityFiles) -> Mapping[str, str]:
+    """Purpose -> kid of the keys in use.
+
+    Raises:
+        NotEnrolled, SecretUnreadable: see the loaders.
+    """
+    keys = (load_tls_key(files), load_sign_key(files), load_decrypt_key(files))
+    found = {key.public.purpose: key.public.kid for key in keys}
+    return {**found, "audit": load_audit_key(files).public.kid}
+
+
+async def record_keys(log: AuditLog, node: str, files: IdentityFiles) -> None:
+    """Put down which keys are in use, if they are others than at the last time.
+
+    Raises:
+        AuditDamaged, AuditWriteFailed: it could not be put down.
+    """
+    kids = kids_of(files)
+    await log.changed("keys", json.dumps(kids), KeysChanged(node, kids))

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keeper of a running daemon's keys: renewal, warnings, what is taken live."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_csr
+
+from agent.audit.events import Event
+from agent.control import rotation
+from agent.control.keyring import Keyring
+from agent.control.rotation import Staged
+from agent.crypto.jose import message_digest
+from agent.crypto.keys import csr, load_private
+from agent.daemon.keys import KeyKeeper, Seams, Users
+from agent.errors import Busy, ExchangeUnreachable, ExchangeUntrusted, UsageFault
+from sandbox.app import exchange
+from sandbox.options import Options
+from sandbox.tls import Pki
+from tests.support.key_machine import ALL, NODE, Machine
+
+
+class Log:
+    """What the keeper needs of the audit log."""
+
+    origin = f"{NODE}/audit"
+
+    def __init__(self) -> None:
+        self.records: list[str] = []
+        self.signs = ""
+
+    def use_key(self, key: Any) -> None:
+        self.signs = key.public.kid
+
+    async def changed(self, name: str, value: str, event: Event) -> bool:
+        del value, event
+        self.records.append(name)
+        return True
+
+
+class Site:
+    """A keeper at a real exchange with a clock of its own."""
+
+    def __init__(self, machine: Machine, uplink: Any) -> None:
+        self.machine = machine
+        self.uplink = uplink
+        self.at = datetime.now(UTC)
+        self.told: list[Event] = []
+        self.slept: list[float] = []
+        self.log = Log()
+        self.keyring = Keyring(machine.files)
+        machine.directory.load()
+        self.keeper = KeyKeeper(
+            machine.files,
+            self.keyring,
+            users=Users(uplink, machine.directory, cast("Any", self.log), None),
+            way=machine.way(uplink),
+            seams=Seams(
+                self.told.append, lambda: self.at, self._sleep, lambda _a, b: b
+            ),
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    @property
+    def names(self) -> list[str]:
+        return [event.name for event in self.told]
+
+    def codes(self) -> list[str]:
+        return [e.code for e in self.keeper.troubles()]
+
+
+@asynccontextmanager
+async def at_exchange(
+    folder: Path, *, left: timedelta | None = None
+) -> AsyncIterator[Site]:
+    """An enrolled machine; with ``left`` its certificate ends so long from now."""
+    async with exchange(Options(folder / "centre")) as line:
+        machine = Machine(folder / "state", json.loads(line))
+        await machine.enrol()
+        if left is not None:
+            _end_in(left, machine, folder / "centre" / "keys")
+        async with machine.exchange() as uplink:
+            yield Site(machine, uplink)
+
+
+def _end_in(left: timedelta, machine: Machine, authority: Path) -> None:
+    """Give a machine a certificate of ten days, of which so much is left."""
+    pki = Pki(authority, ["localhost"], aud="yunxi.exchange", now=datetime.now(UTC))
+    key = load_private(machine.files.tls_key, purpose="tls")
+    first = message_digest(machine.files.statement(1).read_text())
+    request = load_der_x509_csr(csr(key, node=NODE, statement_digest=first, cn=NODE))
+    begun = datetime.now(UTC) + left - timedelta(days=10)
+    made = pki.authority.issue_client(request, now=begun, days=10)
+    machine.files.tls_certificate.write_bytes(made.public_bytes(Encoding.PEM))
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with at_exchange(tmp_path) as found:
+        yield found
+
+
+async def test_a_certificate_is_renewed_at_two_thirds_of_its_life(site: Site) -> None:
+    """Not before; then with a new key, audited, and connections use it."""
+    before = site.machine.kids()
+    site.at += timedelta(days=242)
+    await site.keeper.look()
+    assert site.machine.kids() == before
+    site.at += timedelta(days=2)
+    await site.keeper.look()
+    after = site.machine.kids()
+    assert after["tls"] != before["tls"]
+    assert {p: after[p] for p in ALL if p != "tls"} == {
+        p: before[p] for p in ALL if p != "tls"
+    }
+    assert site.log.records == ["keys"]
+    assert site.keeper.certificate.kid == after["tls"]
+    await site.uplink.directory()
+    assert site.told == []
+    view = site.keeper.view()
+    assert [k["status"] for k in view["keys"] if k["purpose"] == "tls"] == [
+        "retired",
+        "active",
+    ]
+
+
+async def test_a_channel_stays_open_over_a_renewal(site: Site) -> None:
+    """The line over which lookups come is not dropped; new ones use the new key."""
+    async with site.uplink.channel() as line:
+        site.at += timedelta(days=300)
+        await site.keeper.look()
+        assert site.log.records == ["keys"]
+        waiting = asyncio.ensure_future(line.receive())
+        await site.machine.ask("/nudge", {})
+        assert json.loads(await asyncio.wait_for(waiting, 60))["t"] == "nudge"
+
+
+async def test_a_failed_renewal_is_shown_and_tried_again_after_longer_pauses(
+    site: Site,
+) -> None:
+    """The old certificate stays, the pauses grow, then it goes on where it was."""
+    held = site.machine.files.tls_certificate.read_bytes()
+    site.machine.fail = _cut
+    site.at += timedelta(days=300)
+    pauses = []
+    for _ in range(3):
+        await site.keeper.look()
+        pauses.append(getattr(site.told[-1], "wait_s", None))
+        await site.keeper.look()  # too early: nothing is tried
+        site.at += timedelta(hours=1)
+    assert pauses == [30.0, 60.0, 120.0]
+    assert site.names == ["keys.trouble"] * 3
+    assert site.codes() == ["exchange-unreachable"]
+    change = site.keeper.view()["change"]
+    assert change["purposes"] == ["tls"]
+    assert change["trouble"]["code"] == "exchange-unreachable"
+    assert site.machine.files.tls_certificate.read_bytes() == held
+    site.machine.fail = lambda _step: None
+    await site.keeper.look()
+    assert site.machine.files.tls_certificate.read_bytes() != held
+    assert site.codes() == []
+    assert site.keeper.view()["change"] is None
+
+
+def _cut(_step: str) -> None:
+    raise ExchangeUnreachable("cut")
+
+
+async def test_people_are_warned_once_30_7_and_1_days_ahead(site: Site) -> None:
+    """Only of a renewal that has not come; then that it has ended."""
+    site.machine.fail = _cut
+    end = site.keeper.certificate.not_after
+    seen = []
+    for left in (60, 31, 29.5, 29, 8, 6.5, 6, 1.5, 0.9, 0.5, -0.1, -1):
+        site.at = end - timedelta(days=left)
+        await site.keeper.look()
+        seen.append([c for c in site.codes() if c.startswith("certificate")])
+    days = [getattr(e, "days", None) for e in site.told if e.name != "keys.trouble"]
+    assert days == [30, 7, 1, 0]
+    assert seen[:2] == [[], []]
+    assert seen[2:10] == [["certificate-expiring"]] * 8
+    assert seen[10:] == [["certificate-expired"]] * 2
+
+
+async def test_an_expired_certificate_comes_back_by_enrolling_again(
+    tmp_path: Path,
+) -> None:
+    """The exchange refuses it, status says so; `fep enrol` mends it, the keys stay."""
+    async with at_exchange(tmp_path, left=timedelta(hours=-1)) as site:
+        before = site.machine.kids()
+        await site.keeper.look()
+        assert site.codes() == ["certificate-expired"]
+        assert not Staged(site.machine.files).folder.exists()
+        with pytest.raises((ExchangeUntrusted, ExchangeUnreachable)):
+            await site.uplink.directory()
+        await site.machine.enrol()
+        await site.keeper.look()
+        assert site.codes() == []
+        assert site.machine.kids() == before
+        await site.uplink.directory()
+
+
+async def test_a_certificate_of_minutes_is_renewed_over_real_tls(
+    tmp_path: Path,
+) -> None:
+    """Asked for with the one that ends; what it gets serves a new connection."""
+    async with at_exchange(tmp_path, left=timedelta(minutes=5)) as site:
+        first = site.keeper.certificate
+        await site.keeper.look()
+        second = site.keeper.certificate
+        assert second.kid != first.kid
+        assert second.not_after > first.not_after + timedelta(days=300)
+        async with site.machine.exchange() as fresh:
+            await fresh.directory()
+
+
+async def test_a_change_that_an_earlier_life_began_goes_on(site: Site) -> None:
+    """Whatever was asked for, at the first look."""
+    before = site.machine.kids()
+    rotation.begin(site.machine.files, ("sign", "audit"))
+    await site.keeper.look()
+    after = site.machine.kids()
+    assert after["sign"] != before["sign"]
+    assert site.keyring.public.kid == after["sign"]
+    assert site.log.signs == after["audit"]
+    assert site.keyring.sign("fep-heartbeat+jws", b"{}")
+
+
+async def test_a_new_decrypt_key_opens_before_anybody_can_seal_to_it(
+    site: Site,
+) -> None:
+    """The mapping that the lookups hold has it before the exchange hears of it."""
+    opening = site.keyring.opening
+    assert len(opening) == 1
+    site.machine.fail = _cut
+    with pytest.raises(ExchangeUnreachable):
+        await site.keeper.rotate(["decrypt"])
+    assert len(opening) == 2
+    site.machine.fail = lambda _step: None
+    site.at += timedelta(hours=1)
+    await site.keeper.look()
+    assert len(opening) == 2
+
+
+async def test_what_a_person_may_not_ask_is_refused(site: Site) -> None:
+    """Another purpose, and a second change while one is under way."""
+    with pytest.raises(UsageFault):
+        await site.keeper.rotate(["receipt"])
+    site.machine.fail = _cut
+    with pytest.raises(ExchangeUnreachable):
+        await site.keeper.rotate(["sign"])
+    with pytest.raises(Busy):
+        await site.keeper.rotate(["audit"])
+
+
+async def test_a_revoked_key_of_ours_is_shown(site: Site) -> None:
+    """The directory says so: people hear it before batches are refused."""
+    await site.machine.ask("/revoke", {"kid": site.machine.kids()["decrypt"]})
+    await site.machine.directory.refresh(site.uplink.directory)
+    assert site.codes() == ["own-key-revoked"]
