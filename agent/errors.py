@@ -495,6 +495,23 @@ class ExchangeRefused(PeerFault):
         super().__init__(f"{problem}: {detail}" if detail else problem)
 
 
+class CloneSuspected(PeerFault):
+    """The exchange has heartbeats of two machines, or of two lives, under our name."""
+
+    code = "clone-suspected"
+    title = Text(
+        "The exchange saw another machine under this node's name",
+        "交换中心发现另有机器使用本节点身份",
+    )
+    remedy = Text(
+        "Make sure that no copy of this machine or of its state folder runs, then ask"
+        " central ops to look at the node: they accept the one that stays. Pushes and"
+        " lookups go on meanwhile.",
+        "请确认没有运行本机或其状态目录的副本，再请中心运维核对节点并确认保留哪一台。"
+        "上送与查询不受影响。",
+    )
+
+
 class BatchRejected(PeerFault):
     """The exchange signed a ``rejected`` receipt."""
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m sandbox``: a small real exchange, for trying out, demo and tests."""
+"""``python -m sandbox``: a small real exchange, for trying out, demo and tests.
+
+``python -m sandbox --dir FOLDER nodes`` shows how the nodes of a running one stand.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,17 @@ from pathlib import Path
 from agent.errors import FepError, UsageFault
 from sandbox.app import serve
 from sandbox.options import Options
+from sandbox.view import show
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the exchange; exit code 0 after SIGTERM, 78 for settings."""
     logging.basicConfig(level=logging.WARNING, format="sandbox: %(message)s")
     try:
-        options = _options(_parser().parse_args(argv))
+        args = _parser().parse_args(argv)
+        if args.what == "nodes":
+            return show(args.dir, only=args.only, node=args.node, as_json=args.json)
+        options = _options(args)
         asyncio.run(serve(options, ready=_say))
     except FepError as e:
         sys.stderr.write(f"{e}\n{e.remedy.en}\n")
@@ -35,6 +42,12 @@ def _say(line: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
     parser.add_argument("--dir", type=Path, required=True, help="where all is kept")
+    parser.add_argument(
+        "what", nargs="?", choices=["nodes"], help="show how nodes stand; exit 0: well"
+    )
+    parser.add_argument("--only", help="nodes: these states, such as late,stuck")
+    parser.add_argument("--node", help="nodes: those whose name begins so")
+    parser.add_argument("--json", action="store_true", help="nodes: for programs")
     parser.add_argument("--listen", help="HOST:PORT, port 0 takes a free one")
     parser.add_argument("--aud", help="id of the exchange")
     parser.add_argument(

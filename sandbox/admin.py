@@ -12,6 +12,9 @@ POST /inbound                ``{"node": ..., "url": ...|null}``: lookups go to i
                              listener, or to its channel again
 POST /tamper                 ``{"resource", "alter", "remove", "add"}``: change so many
                              of the centre's rows behind the exchange's back
+GET /nodes                   every node as its heartbeats show it
+POST /accept                 ``{"node": ...}``: a person has looked; whatever it
+                             beats next is taken
 POST /nudge                  tell every provider to poll positions and the directory
 ============================ =======================================================
 """
@@ -36,6 +39,7 @@ from sandbox.accept import Refused
 from sandbox.desk import Desk
 from sandbox.faults import Faults
 from sandbox.http import refusal
+from sandbox.nodes import Nodes, view
 from sandbox.providers import Providers
 from sandbox.reconcile import totals
 from sandbox.store import Registry
@@ -60,6 +64,7 @@ class Admin:
     load: Switch
     database: Path
     providers: Providers
+    nodes: Nodes
 
     def app(self) -> web.Application:
         """The application to serve on the socket."""
@@ -75,6 +80,8 @@ class Admin:
                 web.post("/reset", self.reset),
                 web.post("/inbound", self.inbound),
                 web.post("/tamper", self.tamper),
+                web.get("/nodes", self.get_nodes),
+                web.post("/accept", self.accept),
                 web.post("/nudge", self.nudge),
             ]
         )
@@ -152,9 +159,25 @@ class Admin:
         await self.write(lambda: tamper.tamper(self.desk.store, wanted))
         return web.Response(status=204)
 
+    async def get_nodes(self, _: web.Request) -> web.Response:
+        """Every node as its heartbeats show it."""
+        found = view(
+            self.registry,
+            now=self.desk.signer.now(),
+            late_s=self.desk.options.late_s,
+        )
+        return web.json_response({"nodes": found})
+
+    async def accept(self, request: web.Request) -> web.Response:
+        """A person has looked at a node."""
+        body = strict.loads(await request.read())
+        node = Members(body, "accept", "node").match("node", NODE)
+        await self.write(lambda: self.nodes.accept(node))
+        return web.Response(status=204)
+
     async def nudge(self, _: web.Request) -> web.Response:
         """Tell every provider to poll."""
-        await self.providers.doors.nudge()
+        await self.providers.nudge()
         return web.Response(status=204)
 
 

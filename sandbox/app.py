@@ -30,12 +30,14 @@ from agent.errors import UsageFault
 from sandbox import lies
 from sandbox.accept import Rules
 from sandbox.admin import Admin, Switch
+from sandbox.beats import BeatsFront
 from sandbox.desk import Desk
 from sandbox.doors import Doors
 from sandbox.faults import Fault, Faults
 from sandbox.http import Front
 from sandbox.load import Loader
 from sandbox.mischief import Mischief
+from sandbox.nodes import Nodes
 from sandbox.options import Options
 from sandbox.providers import Providers
 from sandbox.receive import Receiver
@@ -84,6 +86,7 @@ class Parts:
     write: Callable[[Callable[[], Any]], Awaitable[Any]]
     witness: Witness
     providers: Providers
+    nodes: Nodes
 
     @property
     def database(self) -> Path:
@@ -152,8 +155,9 @@ async def _parts(options: Options, stack: AsyncExitStack) -> Parts:
     doors = Doors(timeout_s=options.relay_timeout_s)
     providers = Providers(doors, registry, store, write, pki, stack)
     await providers.restore()
+    nodes = Nodes(store, options.aud, now)
     return Parts(
-        options, faults, pki, desk, registry, switch, write, witness, providers
+        options, faults, pki, desk, registry, switch, write, witness, providers, nodes
     )
 
 
@@ -173,7 +177,8 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> str:
         database=parts.database,
         url=url,
         witness=parts.witness.key.public,
-        nudge=parts.providers.doors.nudge,
+        nudge=parts.providers.nudge,
+        fetched=parts.providers.changes.fetched,
     )
     uploads = Uploads(
         options.folder / "uploads",
@@ -194,7 +199,8 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> str:
     )
     witness = WitnessFront(parts.witness, parts.write, front.member)
     app = web.Application(middlewares=front.middlewares())
-    for found in (front, receiver, _relay(parts, front), witness):
+    beats = BeatsFront(parts.nodes, parts.write, front.member, parts.providers.changes)
+    for found in (front, receiver, _relay(parts, front), witness, beats):
         app.add_routes(found.routes())
     app.on_shutdown.append(lambda _: parts.providers.doors.shut())
     context = parts.pki.context(lambda: _lie(faults.strike("tls")))
@@ -232,6 +238,7 @@ async def _listen_admin(parts: Parts, stack: AsyncExitStack) -> Path:
         load=parts.switch,
         database=parts.database,
         providers=parts.providers,
+        nodes=parts.nodes,
     )
     runner = await _runner(admin.app(), stack)
     await web.UnixSite(runner, str(path)).start()

@@ -54,6 +54,7 @@ class Front:
         url: where clients reach the exchange.
         witness: the key that cosigns checkpoints.
         nudge: tells providers that the directory has changed.
+        fetched: told which node has the directory of now.
     """
 
     registry: Registry
@@ -65,6 +66,7 @@ class Front:
     url: str
     witness: PublicKey
     nudge: Callable[[], Awaitable[None]]
+    fetched: Callable[[str], None]
 
     def routes(self) -> list[web.RouteDef]:
         """Where the handlers belong."""
@@ -160,8 +162,9 @@ class Front:
 
     async def directory(self, request: web.Request) -> web.Response:
         """All of the directory's files, signed."""
-        self.client(request)
+        client = self.client(request)
         signer = self.desk.signer
+        self.fetched(client.node)
         text = directory.signed(
             self.registry,
             key=signer.key,

@@ -31,6 +31,7 @@ class Options:
         relay_timeout_s: so long a provider may take to answer a lookup.
         ping_s: a channel is pinged so often; without an answer within half of it, it
             counts as dead.
+        late_s: without a heartbeat for so long a node is shown as late.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Options:
     retired_days: int = 30
     relay_timeout_s: int = 30
     ping_s: int = 30
+    late_s: int = 180
 
     def __post_init__(self) -> None:
         if not EXCHANGE.fullmatch(self.aud):

@@ -62,6 +62,8 @@ create table if not exists witness(
   at text not null) without rowid;
 create table if not exists listener(
   node text primary key, url text not null) without rowid;
+create table if not exists heartbeat(
+  node text primary key, at text not null, payload text, doubt text) without rowid;
 create table if not exists deleted(resource text not null, at real not null,
   count int not null);
 """

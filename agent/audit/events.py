@@ -756,3 +756,28 @@ class LookupLoopFailed(Event):
     part: str
     code: str
     detail: str
+
+
+# --- heartbeat and directory ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HeartbeatRefused(Event):
+    """The exchange does not take our heartbeats; told once, not at every beat.
+
+    Args:
+        code: the exchange's problem; ``held`` and ``fork`` mean that it saw another
+            machine under our name.
+    """
+
+    name = "heartbeat.refused"
+    level = "warning"
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class HeartbeatTaken(Event):
+    """The exchange takes our heartbeats again."""
+
+    name = "heartbeat.taken"

@@ -19,9 +19,11 @@ from agent.audit.events import ConfigChanged, EndpointChanged, Tell
 from agent.audit.log import AuditLog
 from agent.child.process import Guard
 from agent.control.directory import TrustedDirectory
+from agent.control.heartbeat import Heart
 from agent.control.identity import IdentityFiles, check_pin, load_sign_key
 from agent.crypto.certificates import Certificate
 from agent.daemon import retention, swap
+from agent.daemon.heart import make_heart
 from agent.daemon.lookup_assembly import Ground, Open, make_lookups, open_log
 from agent.daemon.lookups import Lookups
 from agent.daemon.reload import Hands, Reloader
@@ -68,6 +70,7 @@ class Daemon:
     scheduler: Scheduler
     directory: TrustedDirectory
     exchange: Exchange
+    heart: Heart
     lookups: Lookups
     desk: Desk
     spool: SpoolDesk
@@ -143,6 +146,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             *_troubles(directory, looked_up=bool(board.work.offers)),
             *lookups.troubles(),
             *_troubles_of_disk(ballast),
+            *_troubles_of_name(heart),
         ],
         lookups=lookups.sight(),
         gauges=Gauges(
@@ -152,6 +156,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         ),
         now=_now,
     )
+    heart = make_heart(ground, board, state, reloader, desk.status)
     return Daemon(
         settings=found,
         board=board,
@@ -160,6 +165,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         scheduler=scheduler,
         directory=directory,
         exchange=exchange,
+        heart=heart,
         lookups=lookups,
         desk=desk,
         spool=SpoolDesk(flow.tools, directory=files.directory, vouchers=files.vouchers),
@@ -331,3 +337,7 @@ def _troubles(directory: TrustedDirectory, *, looked_up: bool) -> list[FepError]
 def _troubles_of_disk(ballast: Ballast) -> list[FepError]:
     found = ballast.trouble()
     return [] if found is None else [found]
+
+
+def _troubles_of_name(heart: Heart) -> list[FepError]:
+    return [] if heart.trouble is None else [heart.trouble]

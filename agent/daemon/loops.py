@@ -31,9 +31,9 @@ from agent.settings import Settings
 
 SECRETS_S = 5.0
 """Pause between two looks at the secrets' files."""
-DIRECTORY_S = 300.0
-"""Pause between two fetches of the directory, at most: nobody nudges an agent that has
-only a listener."""
+DIRECTORY_S = 50.0
+"""Pause between two fetches of the directory, at most: a revocation holds within a
+minute. A nudge and the answer to a heartbeat are sooner, but nobody signed them."""
 DIRECTORY_MIN_S = 5.0
 """Pause between two fetches that somebody asked for, at least."""
 DISK_S = 2.0
@@ -85,6 +85,7 @@ async def _loops(
             group.create_task(
                 keep_directory(daemon.directory, daemon.exchange, daemon.tell)
             )
+            group.create_task(daemon.heart.forever())
             group.create_task(_purge_quarantine(daemon.board))
             group.create_task(sweep_vouchers(daemon.directory, daemon.state.vouchers))
             group.create_task(keep_ballast(daemon.ballast, daemon.tell))

@@ -23,6 +23,7 @@ from agent.model.run import RunKind, ScheduledKind
 from agent.model.stream import Head
 from agent.state import cuts, deaths, disk, halts, proofs
 from agent.state import rows as row
+from agent.state.beats import Beats
 from agent.state.database import Connection
 from agent.state.deaths import Deaths
 from agent.state.reconciles import Reconciles
@@ -78,6 +79,7 @@ class State:
         before: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = Connection(path, before=before)
+        self.beats = Beats(self._connection)
         with self._connection.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO meta VALUES ('incarnation', ?)",

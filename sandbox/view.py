@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nodes``: how the nodes stand, for a person at the exchange."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from agent.errors import UsageFault
+
+STANDS = {
+    "healthy": "正常",
+    "stuck": "受阻",
+    "late": "失联",
+    "silent": "未上报",
+    "doubted": "疑似克隆",
+}
+"""How a node may stand, in the words of both languages."""
+_WAIT_S = 30.0
+
+
+class _Socket(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_WAIT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_WAIT_S)
+        self.sock.connect(str(self._path))
+
+
+def show(folder: Path, *, only: str | None, node: str | None, as_json: bool) -> int:
+    """Print the nodes; 0 if all that are shown are healthy, 1 if one is not.
+
+    Args:
+        folder: of the exchange.
+        only: states to show, with commas; None for all.
+        node: beginning of the nodes' names, such as a department; None for all.
+        as_json: for programs.
+
+    Raises:
+        UsageFault: no exchange serves this folder, or a state that there is not.
+    """
+    wanted = set(STANDS) if only is None else set(only.split(","))
+    if unknown := wanted - STANDS.keys():
+        raise UsageFault(f"--only: expected {', '.join(STANDS)}, got {min(unknown)}")
+    found = [
+        entry
+        for entry in fetch(folder)["nodes"]
+        if entry["stands"] in wanted and entry["node"].startswith(node or "")
+    ]
+    if as_json:
+        sys.stdout.write(json.dumps({"nodes": found}, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.writelines(line + "\n" for line in lines(found))
+    return 0 if all(entry["stands"] == "healthy" for entry in found) else 1
+
+
+def fetch(folder: Path) -> Any:
+    """What the admin's socket of a running exchange says.
+
+    Raises:
+        UsageFault: none is running there.
+    """
+    with closing(_Socket(folder.absolute() / "admin.sock")) as connection:
+        try:
+            connection.request("GET", "/nodes")
+            return json.loads(connection.getresponse().read())
+        except (OSError, http.client.HTTPException, ValueError) as e:
+            raise UsageFault(f"{folder}: no exchange answers here: {e}") from e
+
+
+def lines(nodes: Iterable[dict[str, Any]]) -> Iterable[str]:
+    """One line a node, and below it why it is not healthy."""
+    for entry in nodes:
+        beat = entry["beat"]
+        head = f"{entry['node']}  {entry['stands']} {STANDS[entry['stands']]}"
+        if beat is None:
+            yield head
+        else:
+            yield (
+                f"{head}  {beat['agent']}  at {entry['at']}"
+                f"  clock {entry['clock_offset_s']:+d} s"
+                f"  certificate {beat['certificate_days']} d"
+                f"  streams {beat['totals']['streams']}"
+                f"  waiting {beat['totals']['batches']}"
+            )
+            yield from (f"    {why}" for why in _why(beat))
+        if (doubt := entry["doubt"]) is not None:
+            yield (
+                f"    {doubt['kind']} since {doubt['since']}, {doubt['times']} times:"
+                f" incarnation {doubt['incarnation']}"
+            )
+
+
+def _why(beat: dict[str, Any]) -> Iterable[str]:
+    for stream in beat["worst"]:
+        if stream["code"] is not None:
+            yield f"{stream['resource']} {stream['code']} since {stream['since']}"
+    if beat["spool"]["blocked"]:
+        yield "spool blocked"
+    yield from beat["troubles"]
