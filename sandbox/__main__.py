@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.errors import FepError, UsageFault
+from sandbox import view
 from sandbox.app import serve
 from sandbox.options import Options
-from sandbox.view import show
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,8 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="sandbox: %(message)s")
     try:
         args = _parser().parse_args(argv)
-        if args.what == "nodes":
-            return show(args.dir, only=args.only, node=args.node, as_json=args.json)
+        if args.command is not None:
+            return int(args.command(args) or 0)
         options = _options(args)
         asyncio.run(serve(options, ready=_say))
     except FepError as e:
@@ -42,18 +42,16 @@ def _say(line: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
     parser.add_argument("--dir", type=Path, required=True, help="where all is kept")
-    parser.add_argument(
-        "what", nargs="?", choices=["nodes"], help="show how nodes stand; exit 0: well"
-    )
-    parser.add_argument("--only", help="nodes: these states, such as late,stuck")
-    parser.add_argument("--node", help="nodes: those whose name begins so")
-    parser.add_argument("--json", action="store_true", help="nodes: for programs")
     parser.add_argument("--listen", help="HOST:PORT, port 0 takes a free one")
     parser.add_argument("--aud", help="id of the exchange")
     parser.add_argument(
         "--no-load", action="store_true", help="batches become stored, not loaded"
     )
     parser.add_argument("--config", type=Path, help="TOML file, see sandbox/options.py")
+    parser.set_defaults(command=None)
+    view.add_command(
+        parser.add_subparsers(title="at a running exchange", metavar="COMMAND")
+    )
     return parser
 
 

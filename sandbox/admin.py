@@ -6,7 +6,9 @@ GET /state                   streams, batches by state, whether loading is on
 GET /digest?resource=        rows and digest of the centre's table
 GET, PUT /faults             the fault switches, see ``sandbox.faults``
 PUT /load                    ``{"on": true|false}``: loading goes on or waits
-POST /revoke                 ``{"kid": ...}``: refuse a key from now on
+POST /revoke                 ``{"kid": ...}`` or ``{"node": ...}``: refuse a key, or a
+                             node with all its keys, from now on
+POST /owner                  ``{"resource": ..., "node": ...}``: give a resource away
 POST /reset                  ``{"node": ...}``: let a node enrol anew with other keys
 POST /inbound                ``{"node": ..., "url": ...|null}``: lookups go to its own
                              listener, or to its channel again
@@ -31,7 +33,7 @@ from aiohttp import web
 
 from agent.errors import MalformedMessage
 from agent.wire import strict
-from agent.wire.grammar import NODE
+from agent.wire.grammar import NODE, RESOURCE
 from agent.wire.members import Members
 from agent.wire.problem import Problem
 from sandbox import tamper
@@ -77,6 +79,7 @@ class Admin:
                 web.put("/faults", self.put_faults),
                 web.put("/load", self.put_load),
                 web.post("/revoke", self.revoke),
+                web.post("/owner", self.owner),
                 web.post("/reset", self.reset),
                 web.post("/inbound", self.inbound),
                 web.post("/tamper", self.tamper),
@@ -130,10 +133,24 @@ class Admin:
         return web.Response(status=204)
 
     async def revoke(self, request: web.Request) -> web.Response:
-        """Refuse a key from now on."""
-        kid = Members(strict.loads(await request.read()), "revoke", "kid").text("kid")
-        await self.write(lambda: self.desk.revoke(kid))
+        """Refuse a key, or a node, from now on."""
+        body = strict.loads(await request.read())
+        if "node" in body:
+            node = Members(body, "revoke", "node").match("node", NODE)
+            await self.write(lambda: self.desk.revoke_node(node))
+        else:
+            kid = Members(body, "revoke", "kid").text("kid")
+            await self.write(lambda: self.desk.revoke(kid))
         await self.providers.keys_changed()
+        return web.Response(status=204)
+
+    async def owner(self, request: web.Request) -> web.Response:
+        """Give a resource to another node."""
+        members = Members(strict.loads(await request.read()), "owner", "resource node")
+        resource = members.match("resource", RESOURCE)
+        node = members.match("node", NODE)
+        await self.write(lambda: self.desk.give(resource, node))
+        await self.providers.nudge()
         return web.Response(status=204)
 
     async def reset(self, request: web.Request) -> web.Response:

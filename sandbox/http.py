@@ -103,6 +103,8 @@ class Front:
             raise Refused("unauthenticated", str(e)) from e
         if self.registry.revoked(client.kid):
             raise Refused("unauthenticated", "the certificate's key is revoked")
+        if self.registry.node_revoked(client.node):
+            raise Refused("unauthenticated", f"{client.node} is revoked")
         return client
 
     def member(self, request: web.BaseRequest) -> Client:

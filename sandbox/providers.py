@@ -66,7 +66,9 @@ class Providers:
     async def keys_changed(self) -> None:
         """Keys were revoked: their channels end, all others are told to look."""
         self.doors.close(
-            lambda peer: self.registry.revoked(peer.kid),
+            lambda peer: (
+                self.registry.revoked(peer.kid) or self.registry.node_revoked(peer.node)
+            ),
             REVOKED,
             "the certificate's key is revoked",
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import socket
@@ -36,27 +37,30 @@ class _Socket(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def show(folder: Path, *, only: str | None, node: str | None, as_json: bool) -> int:
-    """Print the nodes; 0 if all that are shown are healthy, 1 if one is not.
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """``nodes``, beside the other commands at a running exchange."""
+    found = commands.add_parser("nodes", help="how nodes stand; exit 1: not all well")
+    found.add_argument("--only", help=f"with commas: {', '.join(STANDS)}")
+    found.add_argument("--node", default="", help="those whose name begins so")
+    found.add_argument("--json", action="store_true", help="one JSON document")
+    found.set_defaults(command=_show)
 
-    Args:
-        folder: of the exchange.
-        only: states to show, with commas; None for all.
-        node: beginning of the nodes' names, such as a department; None for all.
-        as_json: for programs.
+
+def _show(args: argparse.Namespace) -> int:
+    """Print the nodes; 0 if all that are shown are healthy, 1 if one is not.
 
     Raises:
         UsageFault: no exchange serves this folder, or a state that there is not.
     """
-    wanted = set(STANDS) if only is None else set(only.split(","))
+    wanted = set(STANDS) if args.only is None else set(args.only.split(","))
     if unknown := wanted - STANDS.keys():
         raise UsageFault(f"--only: expected {', '.join(STANDS)}, got {min(unknown)}")
     found = [
         entry
-        for entry in fetch(folder)["nodes"]
-        if entry["stands"] in wanted and entry["node"].startswith(node or "")
+        for entry in fetch(args.dir)["nodes"]
+        if entry["stands"] in wanted and entry["node"].startswith(args.node)
     ]
-    if as_json:
+    if args.json:
         sys.stdout.write(json.dumps({"nodes": found}, ensure_ascii=False) + "\n")
     else:
         sys.stdout.writelines(line + "\n" for line in lines(found))

@@ -762,6 +762,31 @@ class LookupLoopFailed(Event):
 
 
 @dataclass(frozen=True)
+class DirectoryKept(Event):
+    """A new directory takes away what was known; the last good one stays in use.
+
+    Args:
+        detail: what is missing in it.
+    """
+
+    name = "directory.refused"
+    level = "error"
+    detail: str
+
+
+@dataclass(frozen=True)
+class PeerUnsound(Event):
+    """A node's new key statements are not signed as its chain demands.
+
+    Its keys are not used any more; lookups with it fail.
+    """
+
+    name = "directory.unsound"
+    level = "error"
+    node: str
+
+
+@dataclass(frozen=True)
 class HeartbeatRefused(Event):
     """The exchange does not take our heartbeats; told once, not at every beat.
 

@@ -29,7 +29,7 @@ from agent.daemon.lookups import Lookups
 from agent.daemon.reload import Hands, Reloader
 from agent.daemon.schedules import Scheduler
 from agent.daemon.work import Board, Live, Work
-from agent.errors import FepError, GateClosed
+from agent.errors import BadSignature, FepError, GateClosed, UnknownKey
 from agent.local.desk import Desk, Facts, Gauges
 from agent.local.spooling import SpoolDesk
 from agent.logs import Metrics, Teller, adopt_libraries
@@ -191,6 +191,7 @@ def _parts(
         signer=ground.signer,
         keys=ground.directory.held,
         refresh_directory=partial(_refresh, ground.directory, ground.exchange),
+        owner=partial(_owner, ground.directory),
         sender=Sender(
             found.agent.node, found.exchange.aud, agent=f"fep-agent/{VERSION}"
         ),
@@ -321,17 +322,29 @@ async def _refresh(directory: TrustedDirectory, exchange: Exchange) -> None:
     await directory.refresh(exchange.directory)
 
 
+def _owner(directory: TrustedDirectory, resource: str) -> str | None:
+    try:
+        return directory.current.owner(resource)
+    except UnknownKey:
+        return None
+
+
 def _not_after(files: IdentityFiles) -> datetime:
     return Certificate.from_pem(files.tls_certificate.read_bytes()).not_after
 
 
 def _troubles(directory: TrustedDirectory, *, looked_up: bool) -> list[FepError]:
     """What is wrong apart from the flow."""
+    found: list[FepError] = []
     try:
         _ = directory.fresh if looked_up else directory.current
     except FepError as e:
-        return [e]
-    return []
+        found.append(e)
+    if directory.refused is not None:
+        found.append(directory.refused)
+    detail = "directory: expected statements signed as the chain of {} demands"
+    found += [BadSignature(detail.format(node)) for node in directory.unsound]
+    return found
 
 
 def _troubles_of_disk(ballast: Ballast) -> list[FepError]:
