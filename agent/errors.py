@@ -495,6 +495,51 @@ class ExchangeRefused(PeerFault):
         super().__init__(f"{problem}: {detail}" if detail else problem)
 
 
+class NotOwner(PeerFault):
+    """The directory says that another node owns a resource of ours."""
+
+    code = "not-owner"
+    title = Text("Another node owns this resource now", "该资源现属于其他节点")
+    remedy = Text(
+        "Only this resource waits. If central ops gave it away on purpose, set"
+        " `push = false` in its document; else tell them, and once they gave it back:"
+        " `fep pull RESOURCE`.",
+        "仅该资源暂停。若中心有意变更归属，请在其资源文件中设置 `push = false`；否则请联系"
+        "中心，归还后执行 `fep pull 资源代码`。",
+    )
+
+
+class DirectoryRefused(PeerFault):
+    """The exchange signed a directory that takes away what was known before."""
+
+    code = "directory-refused"
+    title = Text("The exchange's new directory was refused", "交换中心的新目录已被拒绝")
+    remedy = Text(
+        "Keys do not disappear: the exchange is damaged, was restored from an old"
+        " backup, or lies. The last good directory stays in use; after 15 minutes"
+        " lookups stop. Call central ops by a number you know.",
+        "密钥不会无故消失：中心已损坏、恢复了旧备份或在作假。继续使用上一份有效目录；"
+        "15 分钟后停止联机查询。请用已知电话联系中心运维。",
+    )
+
+
+class CloneSuspected(PeerFault):
+    """The exchange has heartbeats of two machines, or of two lives, under our name."""
+
+    code = "clone-suspected"
+    title = Text(
+        "The exchange saw another machine under this node's name",
+        "交换中心发现另有机器使用本节点身份",
+    )
+    remedy = Text(
+        "Make sure that no copy of this machine or of its state folder runs, then ask"
+        " central ops to look at the node: they accept the one that stays. Pushes and"
+        " lookups go on meanwhile.",
+        "请确认没有运行本机或其状态目录的副本，再请中心运维核对节点并确认保留哪一台。"
+        "上送与查询不受影响。",
+    )
+
+
 class BatchRejected(PeerFault):
     """The exchange signed a ``rejected`` receipt."""
 

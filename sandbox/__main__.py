@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m sandbox``: a small real exchange, for trying out, demo and tests."""
+"""``python -m sandbox``: a small real exchange, for trying out, demo and tests.
+
+``python -m sandbox --dir FOLDER nodes`` shows how the nodes of a running one stand.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.errors import FepError, UsageFault
-from sandbox import people
+from sandbox import people, view
 from sandbox.app import serve
 from sandbox.options import Options
 
@@ -22,8 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = _parser().parse_args(argv)
         if args.command is not None:
-            people.run(args)
-            return 0
+            return int(args.command(args) or 0)
         options = _options(args)
         asyncio.run(serve(options, ready=_say))
     except FepError as e:
@@ -52,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         help="let every machine in at once, without code and person",
     )
     parser.set_defaults(command=None)
-    people.add_commands(parser)
+    commands = parser.add_subparsers(title="at a running exchange", metavar="COMMAND")
+    people.add_commands(commands)
+    view.add_command(commands)
     return parser
 
 

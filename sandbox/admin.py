@@ -6,12 +6,17 @@ GET /state                   streams, batches by state, whether loading is on
 GET /digest?resource=        rows and digest of the centre's table
 GET, PUT /faults             the fault switches, see ``sandbox.faults``
 PUT /load                    ``{"on": true|false}``: loading goes on or waits
-POST /revoke                 ``{"kid": ...}``: refuse a key from now on
+POST /revoke                 ``{"kid": ...}`` or ``{"node": ...}``: refuse a key, or a
+                             node with all its keys, from now on
+POST /owner                  ``{"resource": ..., "node": ...}``: give a resource away
 POST /reset                  ``{"node": ...}``: let a node enrol anew with other keys
 POST /inbound                ``{"node": ..., "url": ...|null}``: lookups go to its own
                              listener, or to its channel again
 POST /tamper                 ``{"resource", "alter", "remove", "add"}``: change so many
                              of the centre's rows behind the exchange's back
+GET /nodes                   every node as its heartbeats show it
+POST /accept                 ``{"node": ...}``: a person has looked; whatever it
+                             beats next is taken
 POST /nudge                  tell every provider to poll positions and the directory
 ============================ =======================================================
 
@@ -30,7 +35,7 @@ from aiohttp import web
 
 from agent.errors import MalformedMessage
 from agent.wire import strict
-from agent.wire.grammar import NODE
+from agent.wire.grammar import NODE, RESOURCE
 from agent.wire.members import Members
 from agent.wire.problem import Problem
 from sandbox import tamper
@@ -38,6 +43,7 @@ from sandbox.accept import Refused
 from sandbox.desk import Desk
 from sandbox.faults import Faults
 from sandbox.http import refusal
+from sandbox.nodes import Nodes, view
 from sandbox.providers import Providers
 from sandbox.reconcile import totals
 from sandbox.store import Registry
@@ -62,6 +68,7 @@ class Admin:
     load: Switch
     database: Path
     providers: Providers
+    nodes: Nodes
 
     def app(self) -> web.Application:
         """The application to serve on the socket."""
@@ -74,9 +81,12 @@ class Admin:
                 web.put("/faults", self.put_faults),
                 web.put("/load", self.put_load),
                 web.post("/revoke", self.revoke),
+                web.post("/owner", self.owner),
                 web.post("/reset", self.reset),
                 web.post("/inbound", self.inbound),
                 web.post("/tamper", self.tamper),
+                web.get("/nodes", self.get_nodes),
+                web.post("/accept", self.accept),
                 web.post("/nudge", self.nudge),
             ]
         )
@@ -125,10 +135,24 @@ class Admin:
         return web.Response(status=204)
 
     async def revoke(self, request: web.Request) -> web.Response:
-        """Refuse a key from now on."""
-        kid = Members(strict.loads(await request.read()), "revoke", "kid").text("kid")
-        await self.write(lambda: self.desk.revoke(kid))
+        """Refuse a key, or a node, from now on."""
+        body = strict.loads(await request.read())
+        if "node" in body:
+            node = Members(body, "revoke", "node").match("node", NODE)
+            await self.write(lambda: self.desk.revoke_node(node))
+        else:
+            kid = Members(body, "revoke", "kid").text("kid")
+            await self.write(lambda: self.desk.revoke(kid))
         await self.providers.keys_changed()
+        return web.Response(status=204)
+
+    async def owner(self, request: web.Request) -> web.Response:
+        """Give a resource to another node."""
+        members = Members(strict.loads(await request.read()), "owner", "resource node")
+        resource = members.match("resource", RESOURCE)
+        node = members.match("node", NODE)
+        await self.write(lambda: self.desk.give(resource, node))
+        await self.providers.nudge()
         return web.Response(status=204)
 
     async def reset(self, request: web.Request) -> web.Response:
@@ -154,9 +178,25 @@ class Admin:
         await self.write(lambda: tamper.tamper(self.desk.store, wanted))
         return web.Response(status=204)
 
+    async def get_nodes(self, _: web.Request) -> web.Response:
+        """Every node as its heartbeats show it."""
+        found = view(
+            self.registry,
+            now=self.desk.signer.now(),
+            late_s=self.desk.options.late_s,
+        )
+        return web.json_response({"nodes": found})
+
+    async def accept(self, request: web.Request) -> web.Response:
+        """A person has looked at a node."""
+        body = strict.loads(await request.read())
+        node = Members(body, "accept", "node").match("node", NODE)
+        await self.write(lambda: self.nodes.accept(node))
+        return web.Response(status=204)
+
     async def nudge(self, _: web.Request) -> web.Response:
         """Tell every provider to poll."""
-        await self.providers.doors.nudge()
+        await self.providers.nudge()
         return web.Response(status=204)
 
 

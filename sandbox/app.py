@@ -30,6 +30,7 @@ from agent.errors import UsageFault
 from sandbox import lies
 from sandbox.accept import Rules
 from sandbox.admin import Admin, Switch
+from sandbox.beats import BeatsFront
 from sandbox.codes import Codes
 from sandbox.desk import Desk
 from sandbox.doors import Doors
@@ -39,6 +40,7 @@ from sandbox.faults import Fault, Faults
 from sandbox.http import Front
 from sandbox.load import Loader
 from sandbox.mischief import Mischief
+from sandbox.nodes import Nodes
 from sandbox.office import Office
 from sandbox.options import Options
 from sandbox.providers import Providers
@@ -89,6 +91,7 @@ class Parts:
     witness: Witness
     providers: Providers
     enrolment: Enrolment
+    nodes: Nodes
 
     @property
     def database(self) -> Path:
@@ -169,6 +172,7 @@ async def _parts(options: Options, stack: AsyncExitStack) -> Parts:
         witness,
         providers,
         Enrolment(desk, codes, pki.authority),
+        Nodes(store, options.aud, now),
     )
 
 
@@ -188,7 +192,8 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
         database=parts.database,
         url=url,
         witness=parts.witness.key.public,
-        nudge=parts.providers.doors.nudge,
+        nudge=parts.providers.nudge,
+        fetched=parts.providers.changes.fetched,
     )
     uploads = Uploads(
         options.folder / "uploads",
@@ -210,7 +215,9 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
     witness = WitnessFront(parts.witness, parts.write, front.member)
     app = web.Application(middlewares=front.middlewares())
     enrolling = Enrolling(parts.enrolment, parts.write, faults)
-    for found in (front, enrolling, receiver, _relay(parts, front), witness):
+    beats = BeatsFront(parts.nodes, parts.write, front.member, parts.providers.changes)
+    relay = _relay(parts, front)
+    for found in (front, enrolling, receiver, relay, witness, beats):
         app.add_routes(found.routes())
     app.on_shutdown.append(lambda _: parts.providers.doors.shut())
     context = parts.pki.context(lambda: _lie(faults.strike("tls")))
@@ -248,6 +255,7 @@ async def _listen_admin(parts: Parts, front: Front, stack: AsyncExitStack) -> Pa
         load=parts.switch,
         database=parts.database,
         providers=parts.providers,
+        nodes=parts.nodes,
     )
     app = admin.app()
     app.add_routes(Office(parts.enrolment, front).routes())

@@ -41,7 +41,7 @@ def build(
         iat=int(now.timestamp()),
         departments=_departments(registry, records),
         exchange=ExchangeFile((exchange,)),
-        revoked=RevokedFile(kids=revoked, nodes={}),
+        revoked=RevokedFile(kids=revoked, nodes=registry.revoked_nodes()),
     )
 
 
@@ -66,7 +66,7 @@ def _departments(
     for node in registry.nodes():
         entry = NodeEntry(
             node=node,
-            status="active",
+            status="revoked" if registry.node_revoked(node) else "active",
             statements=tuple(registry.statements(node)),
             keys=tuple(_status(r) for r in records if r.node == node),
         )

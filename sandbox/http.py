@@ -52,6 +52,7 @@ class Front:
         url: where clients reach the exchange.
         witness: the key that cosigns checkpoints.
         nudge: tells providers that the directory has changed.
+        fetched: told which node has the directory of now.
     """
 
     registry: Registry
@@ -63,6 +64,7 @@ class Front:
     url: str
     witness: PublicKey
     nudge: Callable[[], Awaitable[None]]
+    fetched: Callable[[str], None]
 
     def routes(self) -> list[web.RouteDef]:
         """Where the handlers belong."""
@@ -97,6 +99,8 @@ class Front:
             raise Refused("unauthenticated", str(e)) from e
         if self.registry.revoked(client.kid):
             raise Refused("unauthenticated", "the certificate's key is revoked")
+        if self.registry.node_revoked(client.node):
+            raise Refused("unauthenticated", f"{client.node} is revoked")
         return client
 
     def member(self, request: web.BaseRequest) -> Client:
@@ -139,7 +143,7 @@ class Front:
 
     async def directory(self, request: web.Request) -> web.Response:
         """All of the directory's files, signed."""
-        self.client(request)
+        self.fetched(self.client(request).node)
         return web.Response(text=self.signed_directory(), content_type=_JOSE)
 
     def signed_directory(self) -> str:

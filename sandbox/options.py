@@ -34,6 +34,7 @@ class Options:
         approval_retry_s: a machine whose request waits asks again so often.
         ping_s: a channel is pinged so often; without an answer within half of it, it
             counts as dead.
+        late_s: without a heartbeat for so long a node is shown as late.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Options:
     ping_s: int = 30
     approve_all: bool = False
     approval_retry_s: int = 15
+    late_s: int = 180
 
     def __post_init__(self) -> None:
         if not EXCHANGE.fullmatch(self.aud):

@@ -7,24 +7,22 @@ Each command asks the running exchange at its admin socket.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-
-from agent.errors import ExchangeUnreachable, UsageFault
+from agent.errors import UsageFault
 from agent.wire.enrolment_file import REQUEST_CAP
+from sandbox.admin_client import ask
 
 _RULE = "-" * 72
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
+def add_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
     """The commands behind the options of ``python -m sandbox``; none serves."""
-    commands = parser.add_subparsers(title="at a running exchange", metavar="COMMAND")
     found = commands.add_parser("codes", help="make one-time codes, print their slips")
     found.add_argument("nodes", nargs="*", metavar="NODE", help="<USCC>/<name>")
     found.add_argument("--nodes-file", type=Path, help="one node a line, # comments")
@@ -56,19 +54,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 _SAID = "as the clerk reads it: eight words, or sha256:..., or what the QR code holds"
 
 
-def run(args: argparse.Namespace) -> None:
-    """Do what was asked.
-
-    Raises:
-        UsageFault: a file cannot be read or written, or the exchange says why not.
-        ExchangeUnreachable: no exchange serves this folder.
-    """
-    args.command(args)
-
-
 def _codes(args: argparse.Namespace) -> None:
     nodes = [*args.nodes, *_lines(args.nodes_file)]
-    body = _ask(args, "POST", "/codes", {"nodes": nodes, "hours": args.hours})
+    body = ask(args.dir, "POST", "/codes", {"nodes": nodes, "hours": args.hours})
     if args.json:
         text = json.dumps(body, ensure_ascii=False, indent=2) + "\n"
     else:
@@ -103,7 +91,7 @@ kid = "{slip["kid"]}"
 
 
 def _pending(args: argparse.Namespace) -> None:
-    found = _ask(args, "GET", "/pending")["pending"]
+    found = ask(args.dir, "GET", "/pending")["pending"]
     if not found:
         _say("nothing waits")
     for entry in found:
@@ -116,20 +104,20 @@ def _pending(args: argparse.Namespace) -> None:
 
 def _decide(args: argparse.Namespace) -> None:
     body = {"node": args.node, "said": " ".join(args.said)}
-    _ask(args, "POST", f"/{args.name}", body)
+    ask(args.dir, "POST", f"/{args.name}", body)
     _say(f"{args.node}: {'approved' if args.name == 'approve' else 'denied'}")
 
 
 def _issue(args: argparse.Namespace) -> None:
     said = " ".join(args.said) or None
     text = _read(args.request)
-    reply = _ask(args, "POST", "/issue", {"request": text, "said": said})
+    reply = ask(args.dir, "POST", "/issue", {"request": text, "said": said})
     _write(args.out, json.dumps(reply, indent=1).encode() + b"\n")
     _say(f"{args.out}: carry it back, then `fep enrol --import` there")
 
 
 def _alarms(args: argparse.Namespace) -> None:
-    found = _ask(args, "GET", "/alarms")["alarms"]
+    found = ask(args.dir, "GET", "/alarms")["alarms"]
     if not found:
         _say("no alarms")
     for entry in found:
@@ -137,7 +125,7 @@ def _alarms(args: argparse.Namespace) -> None:
         _say(f"{entry['last']}  {entry['kind']}: {entry['detail']}{times}")
 
 
-# --- files, and the socket --------------------------------------------------------
+# --- files ----------------------------------------------------------------------
 
 
 def _say(line: str) -> None:
@@ -169,25 +157,3 @@ def _write(path: Path, data: bytes) -> None:
             file.write(data)
     except OSError as e:
         raise UsageFault(f"{path}: {e.strerror}") from e
-
-
-def _ask(args: argparse.Namespace, method: str, path: str, body: Any = None) -> Any:
-    return asyncio.run(_asked(args.dir.absolute() / "admin.sock", method, path, body))
-
-
-async def _asked(socket: Path, method: str, path: str, body: Any) -> Any:
-    connector = aiohttp.UnixConnector(str(socket))
-    try:
-        async with (
-            aiohttp.ClientSession(connector=connector) as session,
-            session.request(method, f"http://admin{path}", json=body) as answer,
-        ):
-            data = await answer.read()
-            status = answer.status
-    except (aiohttp.ClientError, OSError) as e:
-        raise ExchangeUnreachable(f"{socket}: does it run?") from e
-    found = json.loads(data) if data.startswith(b"{") else None
-    if status >= 300:
-        detail = (found or {}).get("detail", data[:200].decode("utf-8", "replace"))
-        raise UsageFault(detail)
-    return found

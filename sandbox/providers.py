@@ -10,6 +10,7 @@ from typing import Any
 
 from sandbox.doors import REVOKED, Doors
 from sandbox.inbound import Listener, check_url
+from sandbox.nodes import Changes
 from sandbox.store import Registry, Store
 from sandbox.tls import Pki
 
@@ -25,6 +26,7 @@ class Providers:
         write: runs a function in the writer's thread.
         pki: for the exchange's own certificate.
         stack: closes what is open in the end.
+        changes: who has not fetched the directory since.
     """
 
     doors: Doors
@@ -33,6 +35,7 @@ class Providers:
     write: Callable[[Callable[[], Any]], Awaitable[Any]]
     pki: Pki
     stack: AsyncExitStack
+    changes: Changes = field(default_factory=Changes)
     _open: dict[str, Listener] = field(default_factory=dict)
 
     async def restore(self) -> None:
@@ -63,8 +66,15 @@ class Providers:
     async def keys_changed(self) -> None:
         """Keys were revoked: their channels end, all others are told to look."""
         self.doors.close(
-            lambda peer: self.registry.revoked(peer.kid),
+            lambda peer: (
+                self.registry.revoked(peer.kid) or self.registry.node_revoked(peer.node)
+            ),
             REVOKED,
             "the certificate's key is revoked",
         )
+        await self.nudge()
+
+    async def nudge(self) -> None:
+        """The directory is not what it was: tell every provider to look."""
+        self.changes.moved()
         await self.doors.nudge()

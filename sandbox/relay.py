@@ -73,6 +73,7 @@ class Relay:
             answer = await self._carry(sealed)
         except Unreached as e:
             return _unreached(e)
+        self.member(request)  # it may be revoked by now: then it gets no answer
         if isinstance(answer, Problem):
             return refusal(answer)
         return web.Response(text=answer, content_type=_JOSE)

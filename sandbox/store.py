@@ -62,6 +62,10 @@ create table if not exists witness(
   at text not null) without rowid;
 create table if not exists listener(
   node text primary key, url text not null) without rowid;
+create table if not exists revokednode(
+  node text primary key, at text not null) without rowid;
+create table if not exists heartbeat(
+  node text primary key, at text not null, payload text, doubt text) without rowid;
 create table if not exists deleted(resource text not null, at real not null,
   count int not null);
 """
@@ -158,6 +162,14 @@ class Registry:
         """Whether a key is known and revoked; asked with every request."""
         row = self._one("select status from kid where kid = ?", kid)
         return row is not None and row[0] == "revoked"
+
+    def revoked_nodes(self) -> dict[str, str]:
+        """Node -> since when it is revoked, wire grammar."""
+        return dict(self.connection.execute("select node, at from revokednode"))
+
+    def node_revoked(self, node: str) -> bool:
+        """Whether a node is revoked; asked with every request."""
+        return self._one("select 1 from revokednode where node = ?", node) is not None
 
     def keys(self) -> list[KeyRecord]:
         """All keys of all nodes, in order of kid."""
@@ -353,6 +365,7 @@ class Store(Registry):
         """Let a node enrol anew with other keys; its old ones are revoked."""
         with self.transaction():
             self.connection.execute("delete from node where node = ?", (node,))
+            self.connection.execute("delete from revokednode where node = ?", (node,))
             self.connection.execute("delete from statement where node = ?", (node,))
             origin = f"{node}/audit"  # its next log has another key, and begins anew
             self.connection.execute("delete from witness where origin = ?", (origin,))
@@ -386,6 +399,25 @@ class Store(Registry):
                 until,
             ),
         )
+
+    def revoke_node(self, node: str, *, now: datetime) -> None:
+        """A node and all its keys are refused from now on."""
+        at = format_time(now)
+        self.connection.execute(
+            "insert or ignore into revokednode values (?, ?)", (node, at)
+        )
+        self.connection.execute(
+            "update kid set status = 'revoked', since = ?, until = null"
+            " where node = ? and status <> 'revoked'",
+            (at, node),
+        )
+
+    def give_owner(self, resource: str, node: str) -> bool:
+        """Give a resource that has an owner to another node; False if it has none."""
+        done = self.connection.execute(
+            "update owner set node = ? where resource = ?", (node, resource)
+        )
+        return done.rowcount == 1
 
     def add_owner(self, resource: str, node: str) -> None:
         """Give a resource to a node; its table gets a name no other has."""

@@ -816,3 +816,53 @@ class KeyChangeFailed(Event):
     detail: str
     attempt: int
     wait_s: float
+
+
+# --- heartbeat and directory ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DirectoryKept(Event):
+    """A new directory takes away what was known; the last good one stays in use.
+
+    Args:
+        detail: what is missing in it.
+    """
+
+    name = "directory.refused"
+    level = "error"
+    detail: str
+
+
+@dataclass(frozen=True)
+class PeerUnsound(Event):
+    """A node's new key statements are not signed as its chain demands.
+
+    Its keys are not used any more; lookups with it fail.
+    """
+
+    name = "directory.unsound"
+    level = "error"
+    node: str
+
+
+@dataclass(frozen=True)
+class HeartbeatRefused(Event):
+    """The exchange does not take our heartbeats; told once, not at every beat.
+
+    Args:
+        code: the exchange's problem; ``held`` and ``fork`` mean that it saw another
+            machine under our name.
+    """
+
+    name = "heartbeat.refused"
+    level = "warning"
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class HeartbeatTaken(Event):
+    """The exchange takes our heartbeats again."""
+
+    name = "heartbeat.taken"

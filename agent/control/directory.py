@@ -5,7 +5,8 @@ Rules
 
 1. The key that signs the directory stands in the directory; it counts because its
    thumbprint equals ``exchange.kid`` from the slip.
-2. A directory older than the one in use is refused: going back could unrevoke a key.
+2. A directory that is older than the one in use, or takes away what that one had, is
+   refused (``succession``), and that is shown until a good one comes.
 3. It is verified before it is written, and verified again when it is read.
 4. A lookup that finds nothing asks for a refresh; the message that needed it is judged
    again later.
@@ -31,9 +32,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from agent.control.identity import write_file, writing
+from agent.control.succession import check_succession, unsound
 from agent.crypto.jose import PublicKey, split, verify
 from agent.errors import (
     BadSignature,
+    DirectoryRefused,
     DirectoryStale,
     MalformedMessage,
     SpoolWriteFailed,
@@ -48,6 +51,10 @@ failed then."""
 REPLACED_S = 86_400.0
 """So long after a kept one was replaced it stays in any case, seconds: a receipt may be
 just judged by it."""
+
+
+OVERTAKEN_S = 60
+"""One that is older by less than so many seconds was only overtaken on its way."""
 
 
 def check_directory(text: str | bytes, *, aud: str, kid: str) -> Directory:
@@ -113,6 +120,10 @@ class TrustedDirectory:
         kid: pinned thumbprint of its receipt key.
         clock: monotonic seconds.
         wall: seconds as files have them, for the age of a kept one.
+
+    Attributes:
+        refused: why the one that was fetched last is not in use, or None.
+        unsound: nodes that had keys and have statements that do not verify.
     """
 
     def __init__(
@@ -134,6 +145,8 @@ class TrustedDirectory:
         self._fetched = float("-inf")  # by the clock
         self._taking = threading.Lock()  # two may be fetched at a time
         self.wanted = asyncio.Event()
+        self.refused: DirectoryRefused | None = None
+        self.unsound: tuple[str, ...] = ()
 
     @property
     def current(self) -> Directory:
@@ -186,22 +199,36 @@ class TrustedDirectory:
         """Verify a received one, use it, keep it.
 
         Raises:
-            MalformedMessage: it breaks the format, or is older than the one in use.
+            MalformedMessage: it breaks the format.
             BadSignature: not signed by the pinned key.
+            DirectoryRefused: it is older than the one in use, or takes something away.
             SpoolWriteFailed: it is in use now, but could not be kept.
         """
         found = check_directory(text, aud=self._aud, kid=self._kid)
         with self._taking:
             before, _ = self._use
-            if before is not None and found.iat < before.iat:
-                raise MalformedMessage(
-                    f"directory: expected iat {before.iat} or later, got {found.iat}"
-                )
+            if before is not None:
+                self._judge(before, found)
             self._fetched = self._clock()
             data = text.encode("ascii") if isinstance(text, str) else text
             self._vouch(found, data)
             write_file(self._path, data)
         return found
+
+    def _judge(self, before: Directory, found: Directory) -> None:
+        """Refuse what may not follow.
+
+        Raises:
+            DirectoryRefused: it takes something away, or is older.
+        """
+        try:
+            check_succession(before, found, aud=self._aud)
+        except DirectoryRefused as e:
+            if before.iat - found.iat not in range(1, OVERTAKEN_S):
+                self.refused = e
+            raise
+        self.refused = None
+        self.unsound = unsound(before, found, known=self.unsound)
 
     def _vouch(self, found: Directory, data: bytes) -> None:
         """Use a directory, and keep its text if it says something new, rule 6.

@@ -21,10 +21,13 @@ from agent.audit.log import AuditLog
 from agent.child.process import Guard
 from agent.control import rotation
 from agent.control.directory import TrustedDirectory
+from agent.control.heartbeat import Heart
 from agent.control.identity import IdentityFiles, check_pin
 from agent.control.keyring import Keyring
 from agent.control.rotation import Way
+from agent.crypto.certificates import Certificate
 from agent.daemon import retention, swap
+from agent.daemon.heart import make_heart
 from agent.daemon.keys import KeyKeeper, Users
 from agent.daemon.keys import Seams as KeySeams
 from agent.daemon.lookup_assembly import Ground, Open, make_lookups, open_log
@@ -32,7 +35,7 @@ from agent.daemon.lookups import Lookups
 from agent.daemon.reload import Hands, Reloader
 from agent.daemon.schedules import Scheduler
 from agent.daemon.work import Board, Live, Work
-from agent.errors import FepError, GateClosed
+from agent.errors import BadSignature, FepError, GateClosed, UnknownKey
 from agent.local.desk import Desk, Facts, Gauges
 from agent.local.spooling import SpoolDesk
 from agent.logs import Metrics, Teller, adopt_libraries
@@ -73,6 +76,7 @@ class Daemon:
     scheduler: Scheduler
     directory: TrustedDirectory
     exchange: Exchange
+    heart: Heart
     lookups: Lookups
     keeper: KeyKeeper
     desk: Desk
@@ -153,6 +157,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             *lookups.troubles(),
             *keeper.troubles(),
             *_troubles_of_disk(ballast),
+            *_troubles_of_name(heart),
         ],
         lookups=lookups.sight(),
         gauges=Gauges(
@@ -162,6 +167,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         ),
         now=_now,
     )
+    heart = make_heart(ground, board, state, reloader, desk.status)
     return Daemon(
         settings=found,
         board=board,
@@ -170,6 +176,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         scheduler=scheduler,
         directory=directory,
         exchange=exchange,
+        heart=heart,
         lookups=lookups,
         keeper=keeper,
         desk=desk,
@@ -196,6 +203,7 @@ def _parts(
         signer=ground.keyring,
         keys=ground.directory.held,
         refresh_directory=partial(_refresh, ground.directory, ground.exchange),
+        owner=partial(_owner, ground.directory),
         sender=Sender(
             found.agent.node, found.exchange.aud, agent=f"fep-agent/{VERSION}"
         ),
@@ -345,15 +353,35 @@ def _keeper(ground: Ground, board: Board, lookups: Lookups) -> KeyKeeper:
     )
 
 
+def _owner(directory: TrustedDirectory, resource: str) -> str | None:
+    try:
+        return directory.current.owner(resource)
+    except UnknownKey:
+        return None
+
+
+def _not_after(files: IdentityFiles) -> datetime:
+    return Certificate.from_pem(files.tls_certificate.read_bytes()).not_after
+
+
 def _troubles(directory: TrustedDirectory, *, looked_up: bool) -> list[FepError]:
     """What is wrong apart from the flow."""
+    found: list[FepError] = []
     try:
         _ = directory.fresh if looked_up else directory.current
     except FepError as e:
-        return [e]
-    return []
+        found.append(e)
+    if directory.refused is not None:
+        found.append(directory.refused)
+    detail = "directory: expected statements signed as the chain of {} demands"
+    found += [BadSignature(detail.format(node)) for node in directory.unsound]
+    return found
 
 
 def _troubles_of_disk(ballast: Ballast) -> list[FepError]:
     found = ballast.trouble()
     return [] if found is None else [found]
+
+
+def _troubles_of_name(heart: Heart) -> list[FepError]:
+    return [] if heart.trouble is None else [heart.trouble]

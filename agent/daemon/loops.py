@@ -7,16 +7,24 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
-from agent.audit.events import BallastChanged, ExchangeTrouble, SecretChanged, Tell
+from agent.audit.events import (
+    BallastChanged,
+    DirectoryKept,
+    ExchangeTrouble,
+    PeerUnsound,
+    SecretChanged,
+    Tell,
+)
 from agent.audit.log import AuditLog
 from agent.control.directory import TrustedDirectory
 from agent.daemon.assembly import Daemon
 from agent.daemon.work import Board
 from agent.errors import (
+    DirectoryRefused,
     ExchangeUnreachable,
     FepError,
     PeerFault,
@@ -31,9 +39,9 @@ from agent.settings import Settings
 
 SECRETS_S = 5.0
 """Pause between two looks at the secrets' files."""
-DIRECTORY_S = 300.0
-"""Pause between two fetches of the directory, at most: nobody nudges an agent that has
-only a listener."""
+DIRECTORY_S = 50.0
+"""Pause between two fetches of the directory, at most: a revocation holds within a
+minute. A nudge and the answer to a heartbeat are sooner, but nobody signed them."""
 DIRECTORY_MIN_S = 5.0
 """Pause between two fetches that somebody asked for, at least."""
 DISK_S = 2.0
@@ -85,6 +93,7 @@ async def _loops(
             group.create_task(
                 keep_directory(daemon.directory, daemon.exchange, daemon.tell)
             )
+            group.create_task(daemon.heart.forever())
             group.create_task(_purge_quarantine(daemon.board))
             group.create_task(sweep_vouchers(daemon.directory, daemon.state.vouchers))
             group.create_task(keep_ballast(daemon.ballast, daemon.tell))
@@ -175,22 +184,36 @@ def fingerprints(found: Settings) -> dict[str, str]:
 
 
 async def keep_directory(
-    directory: TrustedDirectory, exchange: Exchange, tell: Tell
+    directory: TrustedDirectory,
+    exchange: Exchange,
+    tell: Tell,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
     """Fetch the directory from time to time, and when a lookup found nothing.
 
     One that is refused, such as an older one, is told: somebody may have made it.
     """
+    told: str | None = None
+    unsound: frozenset[str] = frozenset()
     while True:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(directory.wanted.wait(), DIRECTORY_S)
         try:
             await directory.refresh(exchange.directory)
+            told = None
         except ExchangeUnreachable:
             pass  # the flow tells what troubles the line
+        except DirectoryRefused as e:
+            if directory.refused is not None and e.detail != told:
+                told = e.detail
+                tell(DirectoryKept(e.detail))
         except (PeerFault, SecretUnreadable, SpoolWriteFailed) as e:
             tell(ExchangeTrouble(None, e.code, e.detail, 1, DIRECTORY_S))
-        await asyncio.sleep(DIRECTORY_MIN_S)
+        for node in sorted(set(directory.unsound) - unsound):
+            tell(PeerUnsound(node))
+        unsound = frozenset(directory.unsound)
+        await sleep(DIRECTORY_MIN_S)
 
 
 async def _purge_quarantine(board: Board) -> None:

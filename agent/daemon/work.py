@@ -161,7 +161,7 @@ def _load(config: Path, stands: str) -> Work:
 
 LIVE: Mapping[str, frozenset[str]] = {
     "exchange": frozenset(
-        {"retry_base_s", "retry_cap_s", "clock_tolerance_s", "proxy"}
+        {"retry_base_s", "retry_cap_s", "clock_tolerance_s", "heartbeat_s", "proxy"}
     ),
     "agent": frozenset({"timezone", "catalog", "language"}),
     "lookup": frozenset({"policy", "statement_timeout_s"}),

@@ -328,15 +328,16 @@ class LookupFlow:
     async def _opened(self, sealed: Sealed) -> Parcel:
         message = await self._uncovered(sealed)
         try:
-            asked, to = self._known(sealed, message)
+            asked = self._known(sealed, message)
         except (UnknownKey, DirectoryStale):
             if not await self._parts.renew():
                 raise
-            asked, to = self._known(sealed, message)
+            asked = self._known(sealed, message)
         if asked.reason is None:
             text = await self._once(asked)
         else:
             text = await self._deny(asked, asked.reason)
+        to = self._recipient(asked, message.kid)
         return reply.parcel(text, to=to, iss=self._parts.node, aud=asked.request.iss)
 
     async def _uncovered(self, sealed: Sealed) -> Unverified | Verified:
@@ -354,10 +355,8 @@ class LookupFlow:
         except FepError:
             return ()  # told by who_asks
 
-    def _known(
-        self, sealed: Sealed, message: Unverified | Verified
-    ) -> tuple[Asked, PublicKey]:
-        """Who asks, and the key for the reply."""
+    def _known(self, sealed: Sealed, message: Unverified | Verified) -> Asked:
+        """Who asks; the reply can be sealed to its node."""
         parts = self._parts
         directory = parts.directory()
         if self._fresh_since is not None and parts.agreed():
@@ -369,7 +368,18 @@ class LookupFlow:
             directory=directory,
             clock=Clock(parts.chance.now(), self._fresh_since),
         )
-        return asked, reply.recipient(directory, asked.request.iss)
+        reply.recipient(directory, asked.request.iss)
+        return asked
+
+    def _recipient(self, asked: Asked, kid: str) -> PublicKey:
+        """The key for the reply; whoever was revoked meanwhile gets none.
+
+        Raises:
+            UnknownKey: the node, or the key that signed the request, is revoked.
+        """
+        directory, iss = self._parts.directory(), asked.request.iss
+        directory.node_key(iss, kid, "sign")
+        return reply.recipient(directory, iss)
 
     async def _once(self, asked: Asked) -> str:
         """The signed reply; the same request never runs twice at a time.

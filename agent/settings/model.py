@@ -195,6 +195,7 @@ class Exchange(Section):
     connect_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     read_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     clock_tolerance_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    heartbeat_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
 
 
 class Push(Section):

@@ -17,6 +17,15 @@ def halt_all(db: Database, code: str, detail: str, at: str) -> None:
     )
 
 
+def halt(db: Database, stream: int, code: str, detail: str, *, at: str) -> None:
+    """One stream waits for a person; one that does already keeps its reason."""
+    db.execute(
+        "UPDATE streams SET halt_code = ?, halt_detail = ?, halt_at = ?"
+        " WHERE id = ? AND halt_code IS NULL",
+        [code, detail, at, stream],
+    )
+
+
 def opened(db: Database, stream: int, epoch: int) -> Opened | None:
     """Why and when an epoch was begun; None if there is no such epoch."""
     found = db.execute(

@@ -27,6 +27,7 @@ from agent.model.stream import Head
 from agent.state import cuts, deaths, disk, halts, proofs
 from agent.state import rows as row
 from agent.state.again import each_once_more
+from agent.state.beats import Beats
 from agent.state.database import Connection
 from agent.state.deaths import Deaths
 from agent.state.leftovers import Leftovers
@@ -59,6 +60,8 @@ from agent.state.records import (
 
 ALL = ""
 """The name under which a pause of everything is kept."""
+_ENDS_HALT = frozenset({"cloned", "regained", "rejected"})
+"""Causes of an epoch that a person's word begins."""
 _VOUCHERS_AT_ONCE = 10_000
 _OPEN_STATES = frozenset({"waiting", "stored"})
 _OPEN = " AND state IN ('waiting', 'stored')"
@@ -86,6 +89,7 @@ class State:
         full: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = Connection(path, before=before, full=full)
+        self.beats = Beats(self._connection)
         with self._connection.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO meta VALUES ('incarnation', ?)",
@@ -163,7 +167,7 @@ class State:
                 "UPDATE streams SET epoch = ?, seq = ?, prev = ?, incarnation = ?,"
                 " reason = ?, halt_code = NULL, halt_detail = NULL, halt_at = NULL"
                 " WHERE id = ? AND (halt_code IS NULL OR ?)",
-                [*_head(head), stream, epoch.cause in {"cloned", "rejected"}],
+                [*_head(head), stream, epoch.cause in _ENDS_HALT],
             )
             if not begun.rowcount:
                 raise ChainMoved("the stream was halted meanwhile")
@@ -205,6 +209,11 @@ class State:
         """(epoch, seq) of the newest batch with a receipt, (0, 0) if there is none."""
         with self._connection.transaction() as db:
             return halts.receipted(db, stream)
+
+    def halt(self, stream: int, code: str, detail: str, *, at: str) -> None:
+        """Stop one stream until a person pulls."""
+        with self._connection.transaction() as db:
+            halts.halt(db, stream, code, detail, at=at)
 
     def halt_all(self, code: str, detail: str, *, at: str) -> None:
         """Every stream waits for a person."""

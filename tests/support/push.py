@@ -100,6 +100,7 @@ class World:
         self.bound: tuple[str, ...] = ()
         self.reports: Path | None = None
         self.refreshes = 0
+        self.owners: dict[str, str] = {}
         self.left: list[BatchLeft] = []
         self.recorded: list[Recorded] = []
         self.number: str | None = None
@@ -211,6 +212,7 @@ class World:
             backoff=self.backoff,
             give_back=self.give_back,
             reports=self.reports,
+            owner=self.owners.get,
         )
 
     @asynccontextmanager

@@ -210,6 +210,10 @@ _CAUSES = {
         "another machine sent as this node, until a person chose this one",
         "曾有另一台机器以本节点身份发送，现由人工指定本机",
     ),
+    "regained": (
+        "another node owned it for a while: everything was read again",
+        "该资源曾归其他节点，现已收回并全部重新读取",
+    ),
 }
 CAUSE_DAYS = 7
 """So long after an epoch was begun its cause is shown."""

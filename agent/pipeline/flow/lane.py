@@ -20,6 +20,7 @@ from agent.errors import (
     InternalFault,
     MassDelete,
     NodeCloned,
+    NotOwner,
 )
 from agent.model.batch import ANY_NUMBER, BatchId
 from agent.model.run import COMPARING, RunKind
@@ -362,8 +363,9 @@ class Lane:
 
 def why_halted(stream: Stream) -> FepError:
     """What a halted stream waits on."""
-    if stream.halt_code == NodeCloned.code:
-        return NodeCloned(stream.halt_detail or "")
+    for kind in (NodeCloned, NotOwner):
+        if stream.halt_code == kind.code:
+            return kind(stream.halt_detail or "")
     return BatchRejected(f"{stream.halt_code}: {stream.halt_detail}")
 
 

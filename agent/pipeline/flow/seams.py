@@ -176,6 +176,8 @@ class Parts:
         signer: our key of purpose ``sign``.
         keys: the exchange's keys as the directory has them now.
         refresh_directory: fetch and verify the directory again.
+        owner: the node that owns a resource as the directory has it now; None if it
+            does not say, or is not there.
         sender: who sends to whom.
         tell: where events go.
         record_left: puts into the audit log, once, that a batch is about to leave;
@@ -208,6 +210,7 @@ class Parts:
     states: Path | None = None
     reports: Path | None = None
     give_back: Callable[[RejectedBatch], Awaitable[int]] = keep_nothing
+    owner: Callable[[str], str | None] = lambda _: None
 
 
 async def undivided(work: Callable[[], T]) -> T:

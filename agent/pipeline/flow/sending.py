@@ -7,7 +7,8 @@ Rules
    verifies is stored. There is no number of tries after which it is given up. So many
    streams offer one at the same time; then it is the turn of those that wait.
 2. Nothing unsigned halts a stream. A problem document changes what is asked next; only
-   a signed ``rejected`` stops the stream until a person pulls.
+   a signed ``rejected`` stops the stream until a person pulls, or a signed directory
+   that gives the resource to another node.
 3. The position is asked after a start, after a rest, now and then during one, and
    whenever the exchange says that the chain does not fit: a batch leaves only while its
    signed word is fresh. Only a signed position opens an epoch.
@@ -23,7 +24,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -46,6 +47,7 @@ from agent.errors import (
     GateClosed,
     Interrupted,
     NodeCloned,
+    NotOwner,
     PeerFault,
     SpoolDamaged,
     SpoolWriteFailed,
@@ -67,8 +69,15 @@ ASK_POSITION = frozenset({"chain-gap", "stale-epoch", "fork"})
 ASK_DIRECTORY = frozenset(
     {"bad-signature", "key-revoked", "not-owner", "wrong-exchange"}
 )
+ASK_OWNER = frozenset({"not-owner", "not-found"})
+"""What the exchange answers where a resource is another node's."""
 NOW = 0.0
 DAY_S = 24 * 3600.0
+_AFTER_HALT: Mapping[str, judge.Cause] = {
+    NodeCloned.code: "cloned",
+    NotOwner.code: "regained",
+}
+"""Why an epoch begins when a person ends a halt; all others were rejections."""
 
 
 class Sending:
@@ -205,8 +214,7 @@ class Sending:
         self._lane.ready = False
         if self._lane.wanted is None:
             return None
-        cloned = stream.halt_code == NodeCloned.code
-        cause: judge.Cause = "cloned" if cloned else "rejected"
+        cause = _AFTER_HALT.get(stream.halt_code or "", "rejected")
         await self._reopen(stream, await self._ask(), cause)
         return NOW
 
@@ -529,7 +537,26 @@ class Sending:
         lane.bell.ring()
         if _keys_in_doubt(error):
             await self._refresh_directory()
+            await self._halt_if_given_away()
         await lane.sender.rest(wait_s, patient=True)
+
+    async def _halt_if_given_away(self) -> None:
+        """The exchange signed that another node owns the resource: it waits, alone."""
+        lane, parts = self._lane, self._parts
+        owner = parts.owner(lane.resource)
+        if owner is None or owner == lane.key.producer:
+            return
+        error = NotOwner(f"{lane.resource}: the directory gives it to {owner}")
+        halt = partial(
+            parts.state.halt,
+            lane.stream_id,
+            error.code,
+            error.detail,
+            at=lane.stamp(),
+        )
+        await undivided(halt)
+        lane.send_trouble = None
+        await lane.halt(error)
 
     async def _refresh_directory(self) -> None:
         """Our picture of the exchange's keys may be old; the trouble stays as it is."""
@@ -585,5 +612,5 @@ def _retry_after(error: FepError) -> float | None:
 
 def _keys_in_doubt(error: FepError) -> bool:
     if isinstance(error, ExchangeRefused):
-        return error.problem in ASK_DIRECTORY
+        return error.problem in ASK_DIRECTORY | ASK_OWNER
     return isinstance(error, BadSignature | FalseReceipt)

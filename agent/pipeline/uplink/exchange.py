@@ -141,6 +141,12 @@ class Exchange:
         reply = await self._ask("GET", "/v1/directory", cap=DIRECTORY_CAP)
         return text_of(expect(reply, 200))
 
+    async def heartbeat(self, beat: str) -> bytes:
+        """The answer to a signed heartbeat."""
+        body = beat.encode("ascii")
+        reply = await self._ask("POST", "/v1/heartbeat", body=body)
+        return expect(reply, 200).body
+
     async def reconcile(self, request: str) -> str:
         """The signed reply to a signed reconcile request."""
         body = request.encode("ascii")

@@ -37,6 +37,7 @@ from agent.crypto.keys import save_private
 from agent.errors import (
     BadSignature,
     ClockSkewed,
+    DirectoryRefused,
     DirectoryStale,
     ExchangeRefused,
     ExchangeUnreachable,
@@ -415,7 +416,7 @@ async def test_an_older_directory_does_not_replace_a_newer_one(office: Office) -
     office.files.tls_certificate.unlink()
     await office.enrol()
     assert held.load()
-    with pytest.raises(MalformedMessage, match="or later"):
+    with pytest.raises(DirectoryRefused, match="or later"):
         held.take(old)
 
 
@@ -457,7 +458,7 @@ async def test_enrolling_again_does_not_go_back_to_an_older_directory(
     await office.enrol()
     kept = office.files.directory.read_bytes()
     await office.faults({"kind": "clock", "seconds": 0})
-    with pytest.raises(MalformedMessage, match="or later"):
+    with pytest.raises(DirectoryRefused, match="or later"):
         await office.enrol()
     assert office.files.directory.read_bytes() == kept
 

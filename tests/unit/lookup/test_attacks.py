@@ -29,6 +29,7 @@ from agent.crypto.jose import (
 from agent.lookup.flow import DENIED_KEPT
 from agent.lookup.intake import Bounds
 from agent.lookup.opener.process import Opener
+from agent.wire.directory import Directory, RevokedFile
 from agent.wire.keys import TYP as KEYS_TYP
 from agent.wire.keys import KeyStatement
 from agent.wire.lookup import REQUEST_TYP, LookupItem, Reply
@@ -668,3 +669,25 @@ async def test_a_storm_of_cut_lines_gathers_no_work(tmp_path: Path):
         later = await world.send(texts[3])
         assert isinstance(later, Reply)
     assert len(world.sources.asked) == 4
+
+
+# --- a peer that is revoked while its channel lives -----------------------------------
+
+
+async def test_revoked_peer_on_a_live_channel_is_refused(world: World):
+    """The channel is the exchange's: whom it lets through does not count."""
+    async with world.serving():
+        world.directory = without(world, kid=world.consumer.sign.public.kid)
+        by_key = await world.ask()
+        world.directory = without(world, node=world.consumer.node)
+        by_node = await world.ask()
+        assert await world.records() == []
+    assert isinstance(by_key, Problem)
+    assert isinstance(by_node, Problem)
+
+
+def without(world: World, *, kid: str = "", node: str = "") -> Directory:
+    """The directory after a revocation."""
+    at = "2026-11-21T08:00:00Z"
+    gone = RevokedFile({kid: at} if kid else {}, {node: at} if node else {})
+    return replace(world.directory, revoked=gone)

@@ -22,6 +22,7 @@ from agent.errors import (
     WorkerDied,
 )
 from agent.lookup.query import BAD, Answer, Ask
+from agent.wire.directory import RevokedFile
 from agent.wire.lookup import REPLY_CAP, Reply, check_answer
 from agent.wire.problem import Problem
 from tests.support.lookup import (
@@ -524,3 +525,19 @@ async def test_what_an_older_policy_denied_is_judged_by_the_newer_one(world: Wor
         found = ok(await asked)
     assert found.policy.rev == 2
     assert len(world.sources.asked) == 1
+
+
+async def test_peer_that_is_revoked_while_its_rows_are_read_gets_none(
+    world: World,
+) -> None:
+    """The request was good when it came; the answer is not sealed to a revoked node."""
+    at = "2026-11-21T08:00:00Z"
+
+    def revoke() -> None:
+        gone = RevokedFile({}, {world.consumer.node: at})
+        world.directory = replace(world.directory, revoked=gone)
+
+    world.sources.before = revoke
+    async with world.serving():
+        found = await world.flow.answer(world.asker.ask(jti=world.next_id()))
+    assert isinstance(found, Problem)
