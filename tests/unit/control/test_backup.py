@@ -28,7 +28,7 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 @pytest.fixture
 async def machine(tmp_path: Path) -> Machine:
     """Enrolled, and with one decrypt key of before."""
-    async with exchange(Options(tmp_path / "centre")) as line:
+    async with exchange(Options(tmp_path / "centre", approve_all=True)) as line:
         found = Machine(tmp_path / "state", json.loads(line))
         await found.enrol()
         rotation.begin(found.files, ("decrypt",))

@@ -41,7 +41,7 @@ OTHER = "11990100MB0000018H/rsj-fep2"
 
 @pytest.fixture
 async def centre(tmp_path: Path) -> AsyncIterator[dict[str, Any]]:
-    async with exchange(Options(tmp_path / "centre")) as line:
+    async with exchange(Options(tmp_path / "centre", approve_all=True)) as line:
         yield json.loads(line)
 
 
