@@ -1146,6 +1146,18 @@ class Busy(OperatorFault):
     )
 
 
+class UnderWay(OperatorFault):
+    """What was asked for has begun, and takes longer than anybody waits."""
+
+    code = "under-way"
+    title = Text("It has begun and goes on", "操作已开始，仍在进行")
+    remedy = Text(
+        "Look at `fep status RESOURCE` and the journal how it ended; asking again does"
+        " nothing that is done already.",
+        "请用 `fep status 资源代码` 与系统日志查看结果；重复执行不会重做已完成的部分。",
+    )
+
+
 # --- keys and their life ----------------------------------------------------------
 
 

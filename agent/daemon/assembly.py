@@ -122,6 +122,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         Exchange(
             _endpoint(board, files),
             now=_now,
+            places=state.uploads,
             ceiling=lambda: board.settings.ceiling(_now()),
         )
     )

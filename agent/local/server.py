@@ -38,6 +38,7 @@ from agent.errors import (
     RecordUnknown,
     ResourceUnknown,
     RunUnknown,
+    UnderWay,
     UsageFault,
 )
 from agent.model.run import COMPARING, READABLE, RunKind
@@ -209,11 +210,11 @@ class SpoolDesk(Protocol):
         ...
 
     async def mend(self, resource: str, batches: object) -> JsonObject:
-        """Lead batches down their safe path. Raises Busy, PeerFault."""
+        """Lead batches down their safe path. Raises Busy, UnderWay, PeerFault."""
         ...
 
     async def replay(self, resource: str, since: object, *, do: bool) -> JsonObject:
-        """Send again what the exchange lost. Raises Busy, PeerFault."""
+        """Send again what the exchange lost. Raises as mend."""
         ...
 
 
@@ -542,7 +543,7 @@ def _status(error: FepError) -> int:
             | EvidenceGone()
         ):
             return 404
-        case Busy() | NothingHeld() | NothingLoaded():
+        case Busy() | UnderWay() | NothingHeld() | NothingLoaded():
             return 409
         case InternalFault():
             return 500

@@ -279,6 +279,21 @@ STEP_9 = (
 )
 """How often the worker of a stream died in a row."""
 
+STEP_10 = (
+    """
+    CREATE TABLE uploads (
+        producer TEXT NOT NULL,
+        aud TEXT NOT NULL,
+        resource TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        location TEXT NOT NULL,
+        PRIMARY KEY (producer, aud, resource)
+    ) WITHOUT ROWID
+    """,
+)
+"""Where an unfinished upload goes on."""
+
 STEPS: tuple[tuple[str, ...], ...] = (
     STEP_1,
     STEP_2,
@@ -289,5 +304,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
     STEP_7,
     STEP_8,
     STEP_9,
+    STEP_10,
 )
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

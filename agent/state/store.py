@@ -57,6 +57,7 @@ from agent.state.records import (
     StreamKey,
     Sums,
 )
+from agent.state.uploads import Uploads
 
 ALL = ""
 """The name under which a pause of everything is kept."""
@@ -104,6 +105,11 @@ class State:
     def reconciles(self) -> Reconciles:
         """What comparisons with the centre found, and what is recalled."""
         return Reconciles(self._connection)
+
+    @property
+    def uploads(self) -> Uploads:
+        """Where unfinished uploads go on."""
+        return Uploads(self._connection)
 
     @property
     def leftovers(self) -> Leftovers:

@@ -129,3 +129,28 @@ def test_mass_deletes_wait_for_a_person(
         rows, agreed = link.manifest["rows"], link.manifest["deletes_confirmed"]
         assert rows["delete"] == (agreed["count"] if agreed else 0)
     assert agent.fep("pull", PERSONS, "--wait")["delivered"]
+
+    _deletes_that_the_exchange_rejects_come_back(agent, sandbox)
+
+
+def _deletes_that_the_exchange_rejects_come_back(
+    agent: AgentProcess, sandbox: SandboxProcess
+) -> None:
+    """It adds up what each run alone may delete; its reason stands with each key."""
+    agent.sql("delete from person where id > 1400")
+    assert changes(agent)["delivered"]
+    agent.sql("delete from person where id > 800")
+    assert changes(agent)["delivered"] is False
+    told = agent.wait_for("rows.returned", resource=PERSONS)
+    assert (told["code"], told["rows"]) == ("mass-delete", 600)
+    [file] = (agent.folder / "state" / "quarantine").glob("*.rejected.jsonl")
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert {line["reason"] for line in lines} == {"rejected:mass-delete"}
+    assert {line["key"]["id"] for line in lines} == set(range(801, 1401))
+    halted = agent.wait_for("receipt.kept", resource=PERSONS, state="rejected")
+    assert halted["code"] == "mass-delete"
+    assert agent.run("status", PERSONS, "--json").returncode == 1
+
+    assert agent.fep("pull", PERSONS, "--confirm-deletes", "--wait")["delivered"]
+    assert equal(agent, sandbox)
+    assert agent.fep("status")["healthy"] is True

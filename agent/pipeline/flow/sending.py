@@ -204,6 +204,9 @@ class Sending:
             _tell(errand, e)
             raise
         except FepError as e:
+            if errand.answer.done():  # nobody waits any more: the journal has it
+                told = ExchangeTrouble(self._lane.resource, e.code, e.detail, 0, 0.0)
+                self._parts.tell(told)
             _tell(errand, e)
         else:
             if not errand.answer.done():
@@ -310,7 +313,7 @@ class Sending:
         """Begin a new epoch on the position; what the old one left is read again.
 
         It is in the audit log before, but where nothing was lost: a stream is new, a
-        signed rejection says why, or a person ended what was recorded once found.
+        signed rejection says why, or a person ended what was recorded when found.
         """
         lane, parts = self._lane, self._parts
         found, text = asked

@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from agent.errors import Busy, ResourceUnknown
+from agent.errors import Busy, ResourceUnknown, UnderWay
 from agent.pipeline.flow import errands
 from agent.pipeline.flow.errands import Hands, Looked, Mended, Replay
 from agent.pipeline.flow.lane import Errand, Lane
@@ -18,7 +18,7 @@ from agent.state import Place, Proof, StreamKey
 T = TypeVar("T")
 
 PATIENCE_S = 20.0
-"""So long a person waits until the sending loop is between two batches, seconds."""
+"""So long a person waits for an answer, seconds."""
 PAGE = 500
 """Batches whose receipts are given at once."""
 
@@ -29,11 +29,19 @@ class SpoolTools:
     Args:
         lane: of a resource that may leave; raises ResourceUnknown.
         parts: those of now.
+        patience: ends when nobody waits for an answer any longer.
     """
 
-    def __init__(self, lane: Callable[[str], Lane], parts: Callable[[], Parts]) -> None:
+    def __init__(
+        self,
+        lane: Callable[[str], Lane],
+        parts: Callable[[], Parts],
+        *,
+        patience: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(PATIENCE_S),
+    ) -> None:
         self._lane = lane
         self._parts = parts
+        self._patience = patience
 
     async def proofs(
         self, resource: str, *, since: str, after: Place
@@ -73,7 +81,9 @@ class SpoolTools:
         """Lead damaged batches down their safe path.
 
         Raises:
-            ResourceUnknown, Busy: see there.
+            ResourceUnknown: there is no such resource.
+            Busy: nothing was done, because it is paused, halted, or sends a batch.
+            UnderWay: it is being done, and takes long.
             PeerFault: the exchange is needed for that, and does not answer.
         """
         return await self._run(resource, lambda hands: errands.mend(hands, places))
@@ -82,7 +92,7 @@ class SpoolTools:
         """Send again what the exchange lost of what was sealed since then.
 
         Raises:
-            ResourceUnknown, Busy: see there.
+            ResourceUnknown, Busy, UnderWay: see :meth:`mend`.
             PeerFault: the exchange does not answer.
         """
         return await self._run(
@@ -102,10 +112,23 @@ class SpoolTools:
         lane.errand = asked = Errand(errand, answer)
         lane.prod()
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await answer
-        except TimeoutError:
-            raise Busy(f"a batch of {resource} is on its way") from None
-        finally:
-            if lane.errand is asked:
+            await self._wait(answer)
+        finally:  # what has not begun by now is not begun any more
+            waits = lane.errand is asked
+            if waits:
                 lane.errand = None
+        if answer.done():
+            return answer.result()
+        answer.cancel()  # nobody hears it
+        if waits:
+            raise Busy(f"a batch of {resource} is on its way; nothing was done")
+        raise UnderWay(resource)
+
+    async def _wait(self, answer: asyncio.Future[T]) -> None:
+        """For the answer, as long as anybody does."""
+        patience = asyncio.ensure_future(self._patience())
+        first: set[asyncio.Future[Any]] = {answer, patience}
+        try:
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            patience.cancel()

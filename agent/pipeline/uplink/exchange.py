@@ -22,7 +22,7 @@ from agent.pipeline.uplink.channel import TextChannel
 from agent.pipeline.uplink.endpoint import Endpoint
 from agent.pipeline.uplink.line import Line
 from agent.pipeline.uplink.reply import Reply, expect, text_of
-from agent.pipeline.uplink.tus import Tus
+from agent.pipeline.uplink.tus import Nowhere, Places, Tus
 from agent.pipeline.uplink.ways import Ways
 from agent.wire import position, reconcile
 
@@ -38,6 +38,7 @@ class Exchange:
         now: aware UTC, to compare with the server's Date.
         clock: monotonic seconds, to measure the line.
         sleep: ``asyncio.sleep``.
+        places: remembers over restarts where uploads go on.
         ceiling: most bytes a second that uploads may send now, None for any number.
 
     Attributes:
@@ -55,6 +56,7 @@ class Exchange:
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        places: Places | None = None,
         ceiling: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.ways = Ways(
@@ -70,7 +72,7 @@ class Exchange:
             self.line,
             batches=endpoint.batches,
             receipt=self._receipt,
-            sleep=sleep,
+            places=places or Nowhere(),
         )
 
     async def __aenter__(self) -> Self:

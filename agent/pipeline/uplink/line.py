@@ -157,7 +157,7 @@ class Line:
         ceiling: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.clock = clock
-        self._sleep = sleep
+        self.sleep = sleep
         self._ceiling = ceiling
         self._rate = Rate()
         self._active = 0
@@ -229,7 +229,7 @@ class Line:
         begin = max(self._free_at, now - BURST_S)
         self._free_at = begin + size / rate
         if begin > now:
-            await self._sleep(begin - now)
+            await self.sleep(begin - now)
 
     def learn(self, sample: Sample) -> None:
         """A piece was answered."""

@@ -8,14 +8,18 @@ Rules
 2. As long as a try brings the file forward, a cut is followed by another try at once.
    One that brings nothing ends the upload; the caller comes again later.
 3. A Location belongs to the address that gave it. At another one the file begins anew.
+4. That of a file in pieces is kept before the first piece leaves, so that the next life
+   of the daemon goes on from there, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from yarl import URL
 
@@ -40,6 +44,29 @@ brought the file forward."""
 
 Receipt = Callable[[int, BatchId], Awaitable[str | None]]
 """The newest receipt of a batch, asked at an address."""
+
+
+class Places(Protocol):
+    """Where uploads were begun, over restarts; called off the event loop."""
+
+    def find(self, batch: BatchId) -> str | None:
+        """The Location of an upload of this batch, or None."""
+        ...
+
+    def keep(self, batch: BatchId, location: str) -> None:
+        """An upload of this batch has this Location."""
+        ...
+
+
+class Nowhere:
+    """Forgets with the process."""
+
+    def find(self, _: BatchId) -> str | None:
+        """Nothing is known."""
+        return None
+
+    def keep(self, batch: BatchId, location: str) -> None:
+        """Nothing is kept."""
 
 
 @dataclass
@@ -75,10 +102,10 @@ class Tus:
     Args:
         calls: how requests are made.
         ways: where to.
-        line: how fast.
+        line: how fast, and how to wait.
         batches: path of the receiver.
         receipt: asks for a receipt.
-        sleep: ``asyncio.sleep``.
+        places: where uploads of an earlier life go on.
     """
 
     def __init__(
@@ -89,14 +116,14 @@ class Tus:
         *,
         batches: str,
         receipt: Receipt,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        places: Places,
     ) -> None:
+        self._places = places
         self._calls = calls
         self._ways = ways
         self._line = line
         self._batches = batches
         self._receipt = receipt
-        self._sleep = sleep
         self._locations: dict[BatchId, URL] = {}
         self._cut: set[BatchId] = set()
 
@@ -105,6 +132,7 @@ class Tus:
     ) -> str | None:
         """Bring a file to its end; see :meth:`Exchange.upload`."""
         file = _File(path, size, batch, moved)
+        await self._recall(file)
         with self._line.uploading():
             failures = 0
             while True:
@@ -115,7 +143,19 @@ class Tus:
                     failures = 0 if file.known > before else failures + 1
                     if batch not in self._locations or failures >= len(AGAIN_S):
                         raise
-                await self._sleep(AGAIN_S[failures])
+                await self._line.sleep(AGAIN_S[failures])
+
+    async def _recall(self, file: _File) -> None:
+        """Remember where an earlier life was cut; one that is broken is forgotten."""
+        if file.size <= ONE_POST or file.batch in self._locations:
+            return
+        known = await asyncio.to_thread(self._places.find, file.batch)
+        if known is not None:
+            self._cut.add(file.batch)
+            with contextlib.suppress(ValueError):
+                location = URL(known)
+                location.origin()  # what has none is no Location
+                self._locations[file.batch] = location
 
     async def _once(self, file: _File) -> str | None:
         """One try."""
@@ -165,7 +205,10 @@ class Tus:
         piece = _Piece(file.path, 0, length)
         reply = await self._send(way, "POST", url, headers, piece)
         expect(reply, 201)
-        self._locations[file.batch] = _same_origin(self._ways.url(way), reply)
+        location = _same_origin(self._ways.url(way), reply)
+        self._locations[file.batch] = location
+        if file.size > ONE_POST:
+            await asyncio.to_thread(self._places.keep, file.batch, str(location))
         return reply
 
     async def _offset(self, way: int, location: URL, file: _File) -> int | None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from agent.model.batch import BatchId
 from agent.pipeline.uplink.endpoint import Endpoint, tls_context
 from agent.pipeline.uplink.exchange import Exchange
 from agent.pipeline.uplink.tus import ONE_POST
+from agent.state import State
 from tests.support.tls import DAY, Authority
 from tests.support.tus_double import TusDouble, reply
 
@@ -39,7 +41,9 @@ def now() -> datetime:
 
 @asynccontextmanager
 async def connected(
-    server: TusDouble, *, pauses: list[float] | None = None
+    server: TusDouble,
+    *,
+    pauses: list[float] | None = None,
 ) -> AsyncIterator[Exchange]:
     """A client of the server; with ``pauses`` it notes how long it would wait."""
 
@@ -99,6 +103,67 @@ async def test_a_cut_upload_goes_on_where_it_was_cut(tmp_path: Path, cut: int) -
     carried = sum(len(data) for data in server.uploads.values())
     assert carried == size
     assert bytes(server.uploads["/v1/batches/1"]) == path.read_bytes()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    """What survives the process."""
+    found = State(tmp_path / "state.db", new_incarnation=lambda: "a" * 32)
+    yield found
+    found.close()
+
+
+async def test_the_next_life_goes_on_where_the_last_one_was_cut(
+    tmp_path: Path, state: State
+) -> None:
+    """GET the receipt, HEAD the Location that was kept, only what is missing."""
+    server, (path, size) = (
+        TusDouble(cuts=[1 << 30, 1000] + [0] * 4),
+        file(tmp_path, BIG),
+    )
+    async with server.serving() as url:
+        async with life(url, state) as exchange:
+            with pytest.raises(ExchangeUnreachable):
+                await exchange.upload(path, size, batch=BATCH)
+        before = len(server.requests)
+        async with life(url, state) as exchange:
+            assert await exchange.upload(path, size, batch=BATCH) == "a.b.c"
+    methods = [method for method, _ in sent(server)[before:]]
+    assert (methods[:2], set(methods[2:])) == (["GET", "HEAD"], {"PATCH"})
+    assert sum(len(data) for data in server.uploads.values()) == size
+    assert bytes(server.uploads["/v1/batches/1"]) == path.read_bytes()
+
+
+async def test_a_place_of_another_batch_or_address_is_not_gone_on_from(
+    tmp_path: Path, state: State
+) -> None:
+    """The upload begins anew, and its own place is kept instead."""
+    server, (path, size) = TusDouble(), file(tmp_path, BIG)
+    state.uploads.keep(BATCH, "https://other.example/v1/batches/7")
+    state.uploads.keep(replace(BATCH, aud="other"), "https://other.example/8")
+    async with server.serving() as url:
+        async with life(url, state) as exchange:
+            assert await exchange.upload(path, size, batch=BATCH) == "a.b.c"
+        assert state.uploads.find(BATCH) == f"{url}/v1/batches/1"
+    second = replace(BATCH, seq=2)
+    assert state.uploads.find(second) is None
+    state.uploads.keep(second, "https://other.example/v1/batches/9")
+    assert state.uploads.find(BATCH) is None
+    assert state.uploads.find(replace(BATCH, aud="other")) == "https://other.example/8"
+
+
+@asynccontextmanager
+async def life(url: str, state: State) -> AsyncIterator[Exchange]:
+    """One life of a client that waits for nothing."""
+
+    async def no_pause(_: float) -> None:
+        await asyncio.sleep(0)
+
+    endpoint = Endpoint(url, None, unsafe_plain_http=True, read_timeout_s=60)
+    async with Exchange(
+        endpoint, now=now, sleep=no_pause, places=state.uploads
+    ) as exchange:
+        yield exchange
 
 
 async def test_a_line_that_brings_nothing_forward_ends_the_try(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agent.audit.events import EpochOpened, StreamMoved
-from agent.errors import Busy, ExchangeUnreachable, ResourceUnknown
+from agent.audit.events import EpochOpened, ExchangeTrouble, StreamMoved
+from agent.errors import Busy, ExchangeUnreachable, ResourceUnknown, UnderWay
 from agent.model.item import Item, ItemType
 from agent.pipeline.flow.push import PushFlow
+from agent.pipeline.flow.tools import SpoolTools
 from tests.support.push import PERSON, Resource, World, pull, until
 from tests.support.worker_double import Chunk, Script
 
@@ -312,6 +316,84 @@ async def test_who_asks_at_a_bad_moment_is_told_why(world: World) -> None:
         await until(flow, lambda s: s.stream.halted is not None)
         with pytest.raises(Busy, match="rejected"):
             await flow.tools.replay(PERSON, LONG_AGO, do=False)
+
+
+class Held:
+    """An exchange whose position, or uploads, wait until somebody lets them go."""
+
+    def __init__(self, inner: Any, method: str) -> None:
+        self._inner = inner
+        self._method = method
+        self.entered = asyncio.Event()
+        self.leave = asyncio.Event()
+        self.armed = False
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        return partial(self._hold, found) if name == self._method else found
+
+    async def _hold(self, call: Any, *args: Any, **named: Any) -> Any:
+        if self.armed:
+            self.entered.set()
+            await self.leave.wait()
+        return await call(*args, **named)
+
+
+async def test_who_waits_too_long_for_what_has_begun_is_told_that_it_goes_on(
+    world: World,
+) -> None:
+    """It is done all the same: nobody may be told that it was not."""
+    held = Held(world.exchange, "position")
+    world.wrap = lambda name, part: held if name == "exchange" else part
+    async with world.serving() as flow:
+        await pull(flow)
+        world.exchange.rewind(PERSON, 1, 1)
+        file_of(flow, 2).unlink()
+        held.armed = True
+        tools = SpoolTools(flow._lane, lambda: flow._parts, patience=held.entered.wait)
+        with pytest.raises(UnderWay, match=PERSON):
+            await tools.replay(PERSON, LONG_AGO, do=True)
+        held.leave.set()
+        await until(flow, lambda s: s.stream.loaded_epoch == 2)
+
+
+async def test_what_fails_when_nobody_waits_any_more_is_in_the_journal(
+    world: World,
+) -> None:
+    """With its code; the next one who asks is answered."""
+    held = Held(world.exchange, "position")
+    world.wrap = lambda name, part: held if name == "exchange" else part
+    async with world.serving() as flow:
+        await pull(flow)
+        held.armed = True
+        tools = SpoolTools(flow._lane, lambda: flow._parts, patience=held.entered.wait)
+        with pytest.raises(UnderWay):
+            await tools.replay(PERSON, LONG_AGO, do=True)
+        world.exchange.fail("position", CUT)
+        held.leave.set()
+        found = await flow.tools.replay(PERSON, LONG_AGO, do=True)
+        assert found.action == "none"
+    (told,) = world.told(ExchangeTrouble)
+    assert (told.resource, told.code) == (PERSON, "exchange-unreachable")
+
+
+async def test_what_could_not_begin_in_time_is_never_done(world: World) -> None:
+    """Who was told that it is busy does not find an epoch begun later."""
+    held = Held(world.exchange, "upload")
+    world.wrap = lambda name, part: held if name == "exchange" else part
+    async with world.serving() as flow:
+        await pull(flow)
+        held.armed = True
+        await flow.request_pull(PERSON)
+        await held.entered.wait()
+        world.exchange.rewind(PERSON, 1, 1)
+        tools = SpoolTools(
+            flow._lane, lambda: flow._parts, patience=partial(asyncio.sleep, 0)
+        )
+        with pytest.raises(Busy, match="nothing was done"):
+            await tools.mend(PERSON, [(1, 1)])
+        assert flow._lane(PERSON).errand is None
+        held.leave.set()
 
 
 async def test_receipts_are_kept_with_manifest_and_voucher(world: World) -> None:
