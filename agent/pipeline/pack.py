@@ -7,8 +7,9 @@ Rules
    final. A table without rows has one final part without rows.
 2. A part is about ``raw_bytes`` of Arrow buffers, from 3/4 to 3/2 of it, and never more
    than ``max_rows`` rows, as long as the pieces that come in are no larger.
-3. Rows are copied together before they are written. So a payload holds nothing but its
-   own rows, and not their neighbours in a page's buffers.
+3. Rows are copied together before they are written, unless they have their buffers for
+   themselves. So a payload holds nothing but its own rows, and not their neighbours in
+   a page's buffers.
 4. Every source row is counted in exactly one part; one that was quarantined and left
    nothing behind counts where it was met.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +34,8 @@ from agent.model.job import Line
 from agent.pipeline import disk
 from agent.wire import ipc
 from agent.wire.batch import EMPTY_DIGEST, PAYLOAD_CAP, RAW_CAP
+
+_OFFSET = struct.Struct("<i")
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,7 @@ def unchanged(part: Part) -> Payload:
 def compact(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
     """Copy rows together into buffers that hold nothing else.
 
-    One piece is written as it is: of a column's buffers only its own bytes are. Of
-    packed bits that is not so, they are copied.
+    What came as one piece with buffers of its own is not copied.
 
     Raises:
         InternalFault: a column that must not be NULL is.
@@ -168,10 +171,23 @@ def compact(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _alone(some: list[Any]) -> bool:
-    """Whether there is one array that can be written without its neighbours' values."""
-    if len(some) > 1 or some[0].offset or pa.types.is_boolean(some[0].type):
+    """Whether there is one array, and its buffers hold nothing but its own values.
+
+    Of a slice they do: the writer would fill up with up to 63 bytes of what follows.
+    """
+    if len(some) > 1 or some[0].offset or not len(some[0]):
         return False
-    return not some[0].null_count or some[0].buffers()[0].size <= -(-len(some[0]) // 8)
+    one, size = some[0], len(some[0])
+    kind, buffers = one.type, one.buffers()
+    room = [-(-size // 8)]
+    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        begin, end = (_OFFSET.unpack_from(buffers[1], 4 * i)[0] for i in (0, size))
+        room += [4 * (size + 1), end if not begin else 0]
+    elif pa.types.is_boolean(kind):
+        return False
+    else:
+        room.append(size * kind.bit_width // 8)
+    return all(b is None or b.size <= r for b, r in zip(buffers, room, strict=True))
 
 
 def count_ops(rows: pa.RecordBatch) -> Rows:

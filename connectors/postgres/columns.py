@@ -8,9 +8,9 @@ strips the blanks of ``char(n)`` and makes 0 of NaN, so (measured, ADR 0001):
 * ``char(n)`` is asked for as bytes (``bpcharsend``) and decoded here;
 * what a date, time or numeric column holds beyond its safe range comes once more in a
   second column, nearly always NULL, as the server's text; a page that has any is text;
-* a date or time beyond its range is seen in the number that comes for it, too: a read
-  that can begin anew at any key begins without those columns, and goes on with them
-  where the first such value stands (ADR 0011);
+* a date or time beyond its range is seen in the number that comes for it, too, and a
+  numeric that is not 0 was no NaN: a read that can begin anew at any key begins without
+  those columns, and goes on with them where the first doubtful value stands (ADR 0011);
 * every other type comes as the server's text.
 """
 
@@ -79,6 +79,7 @@ class Reading:
         target: Arrow type of the native values, or None for text.
         raw: ``value`` gives the bytes of a text.
         within: first and last native number, if those tell the odd values, too.
+        zero: an odd value comes as a native 0.
     """
 
     name: str
@@ -87,6 +88,18 @@ class Reading:
     target: pa.DataType | None = None
     raw: bool = False
     within: tuple[int, int] | None = None
+    zero: bool = False
+
+    def doubts(self, values: pa.Array[Any]) -> bool:
+        """Whether any native value may stand for one that is none."""
+        if self.zero:
+            return bool(pc.any(pc.equal(values, pa.scalar(0, values.type))).as_py())
+        if self.within is None:
+            return False
+        whole = pa.int32() if pa.types.is_date32(values.type) else pa.int64()
+        ends: Any = pc.min_max(values.view(whole)).as_py()
+        first, last = self.within
+        return ends["min"] is not None and (ends["min"] < first or ends["max"] > last)
 
     @property
     def path(self) -> str:
@@ -140,22 +153,16 @@ class Query:
     def quick(self) -> Query:
         """The same without odd columns of what :meth:`strange` sees."""
         readings = (
-            r if r.within is None else replace(r, odd=None) for r in self.readings
+            replace(r, odd=None) if r.within or r.zero else r for r in self.readings
         )
         return replace(self, readings=tuple(readings))
 
     def strange(self, rows: pa.RecordBatch) -> bool:
-        """Whether rows of a quick query hold a value that only its text can carry."""
-        for reading, column in zip(self.readings, rows.columns, strict=True):
-            if reading.odd is None and reading.within is not None:
-                whole = pa.int32() if pa.types.is_date32(column.type) else pa.int64()
-                ends: Any = pc.min_max(column.view(whole)).as_py()
-                first, last = reading.within
-                if ends["min"] is not None and (
-                    ends["min"] < first or ends["max"] > last
-                ):
-                    return True
-        return False
+        """Whether rows of a quick query may hold a value that only its text carries."""
+        return any(
+            reading.odd is None and reading.doubts(column)
+            for reading, column in zip(self.readings, rows.columns, strict=True)
+        )
 
     def select(self, where: str, *more: str) -> str:
         """The statement; values are ``c0, c1, …``, odd ones ``o<number>``.
@@ -352,7 +359,7 @@ def _decimal(spec: ColumnSpec, column: Column, at: str) -> Reading | None:
     if not (0 <= scale <= precision <= 38 and fits):
         return None
     odd = f"case when {at} = 'NaN'::numeric then 'NaN'::text end"
-    return Reading(spec.name, at, odd, pa.decimal128(*wanted))
+    return Reading(spec.name, at, odd, pa.decimal128(*wanted), zero=True)
 
 
 def _order(table: Table, stream: StreamSpec) -> tuple[tuple[KeyColumn, ...], bool]:

@@ -79,7 +79,7 @@ from connectors.contract import Connector, FoundColumn, Frontier
 PROGRESS_S = 0.5
 """Least seconds between two Progress messages."""
 
-LOADS_WAITING = 2
+LOADS_WAITING = 1
 """Checked pieces that may wait for the packer."""
 
 COMPARED_WAITING = 1

@@ -258,16 +258,30 @@ def test_each_strange_date_or_time_is_seen_in_its_number(
     stream = stream_of(
         table_of(types, native, values), spec("D" if native == "date" else "T")
     )
-    config = types.config()
+    seen = doubted(types, stream)
+    odd = len(STRANGE[native])
+    assert seen == [True] * odd + [False] * (len(usual) + 1)
+
+
+@pytest.mark.parametrize("size", ["1,0", "4,4", "9,2", "18,0", "38,38", "38,0"])
+def test_nan_is_seen_as_the_zero_that_comes_for_it(types: Server, size: str) -> None:
+    """Of numerics of any width; where a zero stands, the whole page is doubted."""
+    precision, scale = (int(n) for n in size.split(","))
+    one = f"0.{'0' * (scale - 1)}1" if scale else "1"
+    table = table_of(types, f"numeric({size})", ["'NaN'", one, f"-{one}", "0"])
+    seen = doubted(types, stream_of(table, spec("N", precision, scale)))
+    assert seen == [True, False, False, True, False]
+
+
+def doubted(server: Server, stream: StreamSpec) -> list[bool]:
+    """Of each row, whether a quick read would stop at it."""
+    config = server.config()
     with connection(config, Limits()) as db:
-        table = bound(db, stream)
-        query = planned(db, config, table, stream).quick
+        query = planned(db, config, bound(db, stream), stream).quick
         version = db.info.server_version
     with reader(config, Limits(), version) as rows:
         found = query.rows_of(next(rows.batches(query.select(""), 64)))
-    seen = [query.strange(found.slice(i, 1)) for i in range(found.num_rows)]
-    odd = len(STRANGE[native])
-    assert seen == [True] * odd + [False] * (found.num_rows - odd)
+    return [query.strange(found.slice(i, 1)) for i in range(found.num_rows)]
 
 
 def test_a_strange_date_late_in_a_table_costs_no_row(types: Server) -> None:

@@ -180,6 +180,22 @@ def test_neighbours_in_a_page_do_not_travel() -> None:
     assert sum(b.size for c in part.rows.columns for b in c.buffers() if b) < 100 * 3
 
 
+def test_the_head_of_a_page_is_packed_as_if_it_stood_alone() -> None:
+    """Of what follows no byte and no packed bit travels."""
+    fields = [*SCHEMA, pa.field("good", pa.bool_()), pa.field("day", pa.date32())]
+    schema = pa.schema(fields)
+    n = 13
+    more = [pa.array([True] * 100), pa.array([3] * n + [None, 4] * 43 + [5], "date32")]
+    page = pa.RecordBatch.from_arrays([*rows("u" * 100).columns, *more], schema=schema)
+    alone = pa.RecordBatch.from_pylist(page.slice(0, n).to_pylist(), schema=schema)
+    made = []
+    for some in (page.slice(0, n), alone):
+        (part,) = parts([Load(some, n, None)], schema, raw_bytes=10**6, max_rows=10**6)
+        made.append(payload(part))
+    assert made[0].data.equals(made[1].data)
+    assert made[0].digest == made[1].digest
+
+
 def test_empty_payload_has_a_schema_and_no_batch() -> None:
     """No rows: schema and end marker, raw_size 0."""
     (part,) = packed()

@@ -266,6 +266,22 @@ def test_key_of_any_type_is_counted(kind: str, value: Any):
         read(data, Rows(2, 0, 0), items=(key,))
 
 
+@pytest.mark.parametrize("keys", [(1, 2, 1), (3, 1, 3), (1, 2, 2), (2, 1, 1)])
+def test_a_key_that_comes_twice_is_found_in_any_order(keys: tuple[int, ...]):
+    """Keys that ascend are not counted one by one; these do not."""
+    key = Item("key", ItemType.I, None, None, True, "1")
+    data = pack(batch_of([("u", value) for value in keys], (key,)))
+    with pytest.raises(BadPayload, match="every key once"):
+        read(data, Rows(len(keys), 0, 0), items=(key,))
+
+
+def test_keys_in_any_order_are_fine():
+    """The order of rows is no rule of the wire."""
+    key = Item("key", ItemType.I, None, None, True, "1")
+    rows = [("u", value) for value in (3, 1, 2)]
+    assert read(pack(batch_of(rows, (key,))), Rows(3, 0, 0), items=(key,))
+
+
 def test_keys_that_look_alike_are_different_keys():
     """Case, blanks and normal forms are the centre's collation, not ours."""
     keys = ["a", "A", "a ", "é", "e\u0301", "\uff11", "1"]
