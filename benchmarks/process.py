@@ -30,6 +30,17 @@ def cpu_s(pid: int) -> float:
     return sum(int(f) for f in fields[11:15]) / _TICK
 
 
+def tree_cpu_s(pid: int) -> float:
+    """The same of a process and all that descend from it, living or waited for."""
+    total = 0.0
+    for one in tree(pid):
+        try:
+            total += cpu_s(one)
+        except OSError:  # it has ended; its parent counts it from now on
+            continue
+    return total
+
+
 def rss_bytes(pids: list[int]) -> int:
     """Resident bytes of processes, shared pages counted in each."""
     total = 0
@@ -49,7 +60,7 @@ class PeakMemory:
         largest_child: most of one that is not the first.
     """
 
-    def __init__(self, pid: int, *, every_s: float = 0.02) -> None:
+    def __init__(self, pid: int, *, every_s: float = 0.05) -> None:
         self._pid = pid
         self._every_s = every_s
         self._end = threading.Event()

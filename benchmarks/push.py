@@ -9,9 +9,10 @@ Reference, in the same run, same table, same machine::
 
     psql COPY (...) TO STDOUT (FORMAT text) | zstd -1 | tee FILE | sha256sum; sync
 
-For SQLite the reference is ``sqlite3 -list | zstd -1 | tee FILE | sha256sum; sync``.
+For MariaDB it begins with ``mariadb-dump --quick``, for SQLite with ``sqlite3 -list``.
 Both are run ``--runs`` times in turn; figures are medians. Memory is daemon and worker
-together at their peak; CPU is theirs too. Neither counts sandbox or database.
+together at their peak; CPU is theirs too. Neither counts sandbox or database; the CPU
+of a server stands beside what it needs for the reference.
 """
 
 from __future__ import annotations
@@ -23,82 +24,63 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from agent.demo.site import Site
 from benchmarks.process import PeakMemory, cpu_s
+from benchmarks.push_sources import SOURCES, Source
 from benchmarks.site import RESOURCE, Wish, running
-from tests.support.population import COLUMNS, load_postgres, load_sqlite
-from tests.support.postgres import private_server
 
-NAMES = ", ".join(column.split(":")[0] for column in COLUMNS)
 PATIENCE_S = 900.0
 
 
 @dataclass(frozen=True)
-class Source:
-    """A loaded table: how the agent reads it, and how the reference does."""
+class Plain:
+    """One run of the reference: seconds, bytes of text, and the database's CPU."""
 
-    settings: str
-    table: list[str]
-    reader: str
-
-
-@contextmanager
-def source_of(kind: str, rows: int, folder: Path) -> Iterator[Source]:
-    """A source with ``rows`` rows of ``population``."""
-    if kind == "sqlite":
-        path = folder / "population.db"
-        load_sqlite(path, rows)
-        sql = f"select {NAMES} from population"
-        yield Source(
-            f'[sources.rsj]\nconnector = "sqlite"\npath = "{path}"',
-            ["population"],
-            f"sqlite3 -readonly -list {path} '{sql}'",
-        )
-        return
-    with private_server() as server:
-        load_postgres(server, rows)
-        server.sql("vacuum (freeze, analyze) population; checkpoint;")
-        sql = f"copy (select {NAMES} from population) to stdout (format text)"
-        psql = " ".join(server.psql_command())
-        yield Source(
-            f'[sources.rsj]\nconnector = "postgres"\nhost = "{server.socket_folder}"\n'
-            f'port = {server.port}\ndatabase = "postgres"\nuser = "postgres"',
-            ["public", "population"],
-            f'{psql} -c "{sql}"',
-        )
+    seconds: float
+    text: int
+    server_cpu_s: float
 
 
-def reference(source: Source, folder: Path) -> tuple[float, int]:
-    """Seconds of the plain pipeline, and the bytes of text that it carried."""
+def reference(source: Source, folder: Path) -> Plain:
+    """Run the plain pipeline."""
     out = folder / "reference.zst"
     line = f"{source.reader} | zstd -q -1 | tee {out} | sha256sum; sync {out} {folder}"
-    began = time.monotonic()
+    began, before = time.monotonic(), source.cpu_s()
     subprocess.run(["sh", "-c", line], check=True, stdout=subprocess.DEVNULL)
     took = time.monotonic() - began
+    time.sleep(0.1)  # the server counts its process once that has ended
+    used = source.cpu_s() - before
     counted = subprocess.run(
         ["sh", "-c", f"zstd -dc {out} | wc -c"], check=True, capture_output=True
     )
     out.unlink()
-    return took, int(counted.stdout)
+    return Plain(took, int(counted.stdout), used)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One pull, measured."""
+    """One pull, measured; ``first_s`` is when its first batch was stored."""
 
     seconds: float
+    first_s: float
     rows: int
     batches: int
     bytes: int
     cpu_s: float
     peak_rss: int
+    server_cpu_s: float = 0.0
+
+
+def measured(source: Source, place: Site, daemon: int) -> Run:
+    """A pull with what it costs the database."""
+    before = source.cpu_s()
+    run = pull(place, daemon)
+    return replace(run, server_cpu_s=source.cpu_s() - before)
 
 
 def pull(place: Site, daemon: int) -> Run:
@@ -112,10 +94,11 @@ def pull(place: Site, daemon: int) -> Run:
         events = follow(log, start, str(asked["run"]))
         time.sleep(0.3)  # the worker is reaped, so its CPU is counted
     began = moment(next(e for e in events if e["event"] == "run.started"))
-    ended = max(moment(e) for e in events if e["event"] == "receipt.kept")
+    stored = [moment(e) for e in events if e["event"] == "receipt.kept"]
     batches = [e for e in events if e["event"] == "batch.registered"]
     return Run(
-        seconds=ended - began,
+        seconds=max(stored) - began,
+        first_s=min(stored) - began,
         rows=sum(e["upsert"] for e in batches),
         batches=len(batches),
         bytes=sum(e["size"] for e in batches),
@@ -127,23 +110,22 @@ def pull(place: Site, daemon: int) -> Run:
 def follow(log: Path, start: int, run: str) -> list[dict[str, Any]]:
     """What the daemon told from a place of its log on, until a run is stored."""
     until = time.monotonic() + PATIENCE_S
+    events: list[dict[str, Any]] = []
     while time.monotonic() < until:
         with log.open("rb") as f:
             f.seek(start)
             whole = f.read().rpartition(b"\n")[0]
-        events = [json.loads(line) for line in whole.splitlines() if line[:1] == b"{"]
-        failed = [e for e in events if e["event"] in {"run.failed", "run.held"}]
+        start += len(whole) + 1 if whole else 0
+        new = [json.loads(line) for line in whole.splitlines() if line[:1] == b"{"]
+        events += new
+        failed = [e for e in new if e["event"] in {"run.failed", "run.held"}]
         if failed:
             raise SystemExit(f"the run failed: {failed[0]}")
         if any(e["event"] == "run.ended" and e["run"] == run for e in events):
-            wanted = {
-                (e["epoch"], e["seq"])
-                for e in events
-                if e["event"] == "batch.registered"
-            }
-            stored = {
-                (e["epoch"], e["seq"]) for e in events if e["event"] == "receipt.kept"
-            }
+            wanted, stored = (
+                {(e["epoch"], e["seq"]) for e in events if e["event"] == kind}
+                for kind in ("batch.registered", "receipt.kept")
+            )
             if wanted and wanted <= stored:
                 return events
         time.sleep(0.05)
@@ -159,30 +141,31 @@ def measure(wish: argparse.Namespace) -> dict[str, Any]:
     """The figures of all runs."""
     with tempfile.TemporaryDirectory(prefix="fepb-", dir=wish.folder) as name:
         folder = Path(name)
-        with source_of(wish.source, wish.rows, folder) as source:
+        with SOURCES[wish.source](wish.rows, folder) as source:
             world = folder / "w"
             world.mkdir()
             setup = Wish(
                 world, source.settings, source.table, wish.load, wish.batch_raw_mb
             )
-            references, runs, text = [], [], 0
+            references, runs = [], []
             with running(setup) as (place, daemon):
                 reference(source, folder)  # warms the cache
                 for _ in range(wish.runs):
                     os.sync()
-                    took, text = reference(source, folder)
-                    references.append(took)
+                    references.append(reference(source, folder))
                     os.sync()
-                    runs.append(pull(place, daemon))
-    return figures(wish, references, runs, text)
+                    runs.append(measured(source, place, daemon))
+    return figures(wish, references, runs)
 
 
 def figures(
-    wish: argparse.Namespace, references: list[float], runs: list[Run], text: int
+    wish: argparse.Namespace, references: list[Plain], runs: list[Run]
 ) -> dict[str, Any]:
     """The one object: medians."""
     ours = statistics.median(r.rows / r.seconds for r in runs)
-    plain = statistics.median(wish.rows / s for s in references)
+    plain = statistics.median(wish.rows / r.seconds for r in references)
+    served = statistics.median(r.server_cpu_s for r in runs)
+    copied = statistics.median(r.server_cpu_s for r in references)
     return {
         "benchmark": "push",
         "source": wish.source,
@@ -191,14 +174,17 @@ def figures(
         "rows_per_s": round(ours),
         "reference_rows_per_s": round(plain),
         "ratio": round(ours / plain, 3),
-        "mb_per_s": round(text / 1e6 * ours / wish.rows, 1),
+        "mb_per_s": round(references[-1].text / 1e6 * ours / wish.rows, 1),
+        "first_stored_s": round(statistics.median(r.first_s for r in runs), 2),
         "cpu_s": round(statistics.median(r.cpu_s for r in runs), 2),
+        "server_cpu_s": round(served, 2),
+        "server_cpu_of_reference": round(served / copied, 2) if copied else None,
         "peak_rss_mb": round(statistics.median(r.peak_rss for r in runs) / 1e6, 1),
         "batches": runs[-1].batches,
         "batch_mb": round(runs[-1].bytes / 1e6 / max(runs[-1].batches, 1), 2),
         "loaded": wish.load,
         "seconds": [round(r.seconds, 3) for r in runs],
-        "reference_seconds": [round(s, 3) for s in references],
+        "reference_seconds": [round(r.seconds, 3) for r in references],
     }
 
 
@@ -209,7 +195,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--source", choices=["postgres", "sqlite"], default="postgres")
+    parser.add_argument("--source", choices=sorted(SOURCES), default="postgres")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--batch-raw-mb", type=int, default=8)

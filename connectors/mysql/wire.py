@@ -22,11 +22,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +33,7 @@ import pyarrow.compute as pc
 import pymysql
 from pymysql.connections import Connection
 
+from connectors.ahead import ahead
 from connectors.contract import SourceError
 from connectors.mysql.login import ServerError, our_errors
 from connectors.sql import PAGE_BYTES
@@ -93,8 +92,15 @@ class RawConnection(_Connection):
             self._result.connection = None
             self._sock.settimeout(self._read_timeout)
             self._buffered = self._receiving = True
-            yield from _ahead(cut_pages(self._received, rows), width, self._hang_up)
-            self._receiving = False
+            cuts = ahead(cut_pages(self._received, rows))
+            try:
+                for cut in cuts:
+                    yield batch(cut, width)
+                    del cut
+                self._receiving = False
+            finally:
+                self._hang_up()
+                cuts.close()
 
     def _received(self, into: memoryview) -> int:
         try:
@@ -139,33 +145,7 @@ class Cut:
     starts: Places
 
 
-def _ahead(
-    cuts: Iterator[Cut], width: int, hang_up: Callable[[], None]
-) -> Iterator[pa.RecordBatch]:
-    """Pages of rows; the next one is received while one is cut or in use.
-
-    Args:
-        cuts: what is received.
-        width: number of columns.
-        hang_up: ends a wait for the server; called if the caller gives up.
-    """
-    ended, step = False, partial(next, cuts, None)
-    with ThreadPoolExecutor(1, "mysql") as thread:
-        try:
-            coming = thread.submit(step)
-            while (cut := coming.result()) is not None:
-                coming = thread.submit(step)
-                rows = batch(cut, width)
-                del cut
-                yield rows
-                del rows
-            ended = True
-        finally:
-            if not ended:
-                hang_up()
-
-
-def cut_pages(receive: Receive, most: int) -> Iterator[Cut]:
+def cut_pages(receive: Receive, most: int) -> Generator[Cut, None, None]:
     """What is received in pages, up to the end of the result.
 
     Args:
