@@ -9,10 +9,10 @@ Reference, in the same run, same table, same machine::
 
     psql COPY (...) TO STDOUT (FORMAT text) | zstd -1 | tee FILE | sha256sum; sync
 
-For SQLite the reference is ``sqlite3 -list | zstd -1 | tee FILE | sha256sum; sync``.
+For MariaDB it begins with ``mariadb-dump --quick``, for SQLite with ``sqlite3 -list``.
 Both are run ``--runs`` times in turn; figures are medians. Memory is daemon and worker
 together at their peak; CPU is theirs too. Neither counts sandbox or database; the CPU
-of a PostgreSQL server stands beside what it needs for the reference's COPY.
+of a server stands beside what it needs for the reference.
 """
 
 from __future__ import annotations
@@ -24,65 +24,17 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from agent.demo.site import Site
-from benchmarks.process import PeakMemory, cpu_s, tree_cpu_s
+from benchmarks.process import PeakMemory, cpu_s
+from benchmarks.push_sources import SOURCES, Source
 from benchmarks.site import RESOURCE, Wish, running
-from tests.support.population import COLUMNS, load_postgres, load_sqlite
-from tests.support.postgres import private_server
 
-NAMES = ", ".join(column.split(":")[0] for column in COLUMNS)
 PATIENCE_S = 900.0
-
-
-@dataclass(frozen=True)
-class Source:
-    """A loaded table: how the agent reads it, and how the reference does.
-
-    ``server`` is the process whose descendants are the database; None if it has none.
-    """
-
-    settings: str
-    table: list[str]
-    reader: str
-    server: int | None = None
-
-    def cpu_s(self) -> float:
-        """Seconds that the database has used so far."""
-        return 0.0 if self.server is None else tree_cpu_s(self.server)
-
-
-@contextmanager
-def source_of(kind: str, rows: int, folder: Path) -> Iterator[Source]:
-    """A source with ``rows`` rows of ``population``."""
-    if kind == "sqlite":
-        path = folder / "population.db"
-        load_sqlite(path, rows)
-        sql = f"select {NAMES} from population"
-        yield Source(
-            f'[sources.rsj]\nconnector = "sqlite"\npath = "{path}"',
-            ["population"],
-            f"sqlite3 -readonly -list {path} '{sql}'",
-        )
-        return
-    with private_server() as server:
-        load_postgres(server, rows)
-        server.sql("vacuum (freeze, analyze) population; checkpoint;")
-        sql = f"copy (select {NAMES} from population) to stdout (format text)"
-        psql = " ".join(server.psql_command())
-        yield Source(
-            f'[sources.rsj]\nconnector = "postgres"\nhost = "{server.socket_folder}"\n'
-            f'port = {server.port}\ndatabase = "postgres"\nuser = "postgres"',
-            ["public", "population"],
-            f'{psql} -c "{sql}"',
-            server.pid,
-        )
 
 
 @dataclass(frozen=True)
@@ -189,7 +141,7 @@ def measure(wish: argparse.Namespace) -> dict[str, Any]:
     """The figures of all runs."""
     with tempfile.TemporaryDirectory(prefix="fepb-", dir=wish.folder) as name:
         folder = Path(name)
-        with source_of(wish.source, wish.rows, folder) as source:
+        with SOURCES[wish.source](wish.rows, folder) as source:
             world = folder / "w"
             world.mkdir()
             setup = Wish(
@@ -226,7 +178,7 @@ def figures(
         "first_stored_s": round(statistics.median(r.first_s for r in runs), 2),
         "cpu_s": round(statistics.median(r.cpu_s for r in runs), 2),
         "server_cpu_s": round(served, 2),
-        "server_cpu_of_copy": round(served / copied, 2) if copied else None,
+        "server_cpu_of_reference": round(served / copied, 2) if copied else None,
         "peak_rss_mb": round(statistics.median(r.peak_rss for r in runs) / 1e6, 1),
         "batches": runs[-1].batches,
         "batch_mb": round(runs[-1].bytes / 1e6 / max(runs[-1].batches, 1), 2),
@@ -243,7 +195,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--source", choices=["postgres", "sqlite"], default="postgres")
+    parser.add_argument("--source", choices=sorted(SOURCES), default="postgres")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--batch-raw-mb", type=int, default=8)

@@ -43,6 +43,11 @@ class Mariadb:
     data: Path
     command: tuple[str, ...]
 
+    @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        return int((self.data.parent / "pid").read_text())
+
     def config(
         self, user: str = "root", *, database: str = "town", password: str | None = None
     ) -> dict[str, object]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tests.support.mariadb import Mariadb
     from tests.support.postgres import Server
 
 HERE = Path(__file__).parent
@@ -121,6 +122,24 @@ def load_sqlite(path: Path, rows: int) -> None:
     assert made.returncode == 0
     db.commit()
     db.close()
+
+
+def load_mariadb(server: Mariadb, rows: int) -> None:
+    """Make ``population`` in the database ``town`` of a MariaDB server."""
+    for statement in _ddl("mysql").split(";"):
+        if statement.strip():
+            server.sql(statement)
+    words = ("population", "--rows", str(rows), "--rare", "1", "--format", "mysql")
+    with subprocess.Popen(_generate(*words), stdout=subprocess.PIPE) as made:
+        load = (
+            "load data local infile '/dev/stdin' into table population"
+            " character set utf8mb4"
+        )
+        words = ("-S", str(server.socket), "-u", "root", "--local-infile=1")
+        client = ["mariadb", "--no-defaults", *words, "town", "-e", load]
+        subprocess.run(client, stdin=made.stdout, check=True)
+    assert made.returncode == 0
+    server.sql("analyze table population")
 
 
 def load_postgres(server: Server, rows: int, *, database: str = "postgres") -> None:
