@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,8 @@ def exact(found: object) -> object:
     """What equals no other value: floats by bits, decimals by digits without zeros."""
     if isinstance(found, float):
         return "nan" if math.isnan(found) else found.hex()
+    if isinstance(found, datetime):
+        return found.astimezone(UTC).isoformat()
     if isinstance(found, Decimal):
         text = format(found, "f")
         text = text.rstrip("0").rstrip(".") if "." in text else text
