@@ -6,6 +6,9 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
+import pty
+import select
 import subprocess
 import sys
 import time
@@ -342,24 +345,82 @@ class Crowd:
 # --- the command itself ------------------------------------------------------------
 
 
+def settings(folder: Path, centre: SandboxProcess, node: str) -> Path:
+    """What a department copies from its slip."""
+    (folder / "catalog").mkdir()
+    path = folder / "agent.toml"
+    path.write_text(
+        f'[agent]\nnode = "{node}"\ncatalog = "catalog"\n[paths]\nstate = "state"\n'
+        f'run = "run"\n[exchange]\naud = "{centre.aud}"\nurl = "{centre.url}"\n'
+        f'ca_sha256 = "{centre.ca_sha256}"\nkid = "{centre.kid}"\n'
+    )
+    return path
+
+
+def command(config: Path, *words: str) -> list[str]:
+    program = "from agent.cli.main import main; main()"
+    return [sys.executable, "-c", program, "enrol", "--config", str(config), *words]
+
+
+def test_the_command_asks_a_terminal_and_shows_what_to_compare(
+    centre: SandboxProcess, tmp_path: Path
+) -> None:
+    """Code typed when asked for; words and QR code, whom to ring; then enrolled."""
+    name = f"{USCC}/typed"
+    config = settings(tmp_path, centre, name)
+    (code,) = new_codes(centre, name)
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command(config, "--lang", "en"),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    ) as process:
+        os.close(theirs)
+        screen = Screen(ours)
+        screen.until("One-time code")
+        os.write(ours, code.text.lower().encode() + b"\n")
+        found = pending(centre, name)
+        shown = screen.until("waiting for approval")
+        for language in ("zh", "en"):
+            assert " ".join(found["words"][language]) in shown
+        assert "\u2580" in shown or "\u2584" in shown  # half blocks of the QR code
+        approve(centre, name, found["statement"])
+        out, _ = process.communicate(timeout=WAIT_S)
+    os.close(ours)
+    assert process.returncode == 0
+    assert f"Enrolled as {name}." in out
+
+
+class Screen:
+    """What a program writes to its terminal."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._data = b""
+
+    def until(self, text: str) -> str:
+        """All of it, once ``text`` is there."""
+        until = time.monotonic() + WAIT_S
+        while text.encode() not in self._data:
+            assert time.monotonic() < until, self._data
+            if select.select([self._handle], [], [], 1)[0]:
+                self._data += os.read(self._handle, 65536)
+        return self._data.decode()
+
+
 def test_the_command_enrols_by_file(centre: SandboxProcess, tmp_path: Path) -> None:
     """Export, issue at the centre, import: `fep` on both ends, nothing between."""
     name = f"{USCC}/island"
-    (tmp_path / "catalog").mkdir()
-    (tmp_path / "agent.toml").write_text(
-        f'[agent]\nnode = "{name}"\ncatalog = "catalog"\n[paths]\nstate = "state"\n'
-        f'run = "run"\n[exchange]\naud = "{centre.aud}"\nurl = "https://192.0.2.1"\n'
-        f'ca_sha256 = "{centre.ca_sha256}"\nkid = "{centre.kid}"\n'
-    )
+    config = settings(tmp_path, centre, name)
     (code,) = new_codes(centre, name)
     request, reply = tmp_path / "request.json", tmp_path / "reply.json"
 
     def fep(*words: str, stdin: str = "") -> dict[str, Any]:
-        program = "from agent.cli.main import main; main()"
-        command = [sys.executable, "-c", program, "enrol", *words, "--json"]
-        command += ["--config", str(tmp_path / "agent.toml")]
+        call = command(config, "--json", *words)
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, check=False
+            call, input=stdin, capture_output=True, text=True, check=False
         )
         body: dict[str, Any] = json.loads(done.stdout)
         return body

@@ -253,17 +253,19 @@ async def test_a_site_without_a_line_enrols_by_file(machine: Registration) -> No
     done = take(reply, machine.target, machine.files, now=clock(machine))
     assert machine.files.missing() == ()
     assert await machine.enrol() == done
-    assert take(reply, machine.target, machine.files, now=clock(machine)) == done
 
 
 async def test_a_reply_of_a_false_exchange_is_not_installed(
     machine: Registration, tmp_path: Path
 ) -> None:
-    """Another CA, another's certificate, another's directory: nothing is written."""
+    """It answers our own request with its CA and its directory: nothing is written."""
     reply = await carried(machine)
     async with registration(tmp_path / "false") as false:
+        false.files = machine.files
         theirs = parse_reply(await carried(false))
+    issued = {"ca": theirs.ca, "certificate": theirs.certificate}
     lies: list[tuple[dict[str, str], type[Exception]]] = [
+        (issued, ExchangeUntrusted),
         ({"ca": theirs.ca}, ExchangeUntrusted),
         ({"certificate": theirs.certificate}, ExchangeUntrusted),
         ({"directory": theirs.directory}, BadSignature),
@@ -292,6 +294,31 @@ async def test_a_reply_for_other_keys_is_not_installed(
     export(machine.target, other, now=clock(machine))
     with pytest.raises(ExchangeUntrusted, match=r"tls\.key"):
         take(reply, machine.target, other, now=clock(machine))
+
+
+async def test_a_directory_that_has_other_keys_of_the_node_is_not_installed(
+    machine: Registration, tmp_path: Path
+) -> None:
+    """The node was given to another machine while the reply was on its way."""
+    reply = await carried(machine)
+    await machine.ask("POST", "/reset", {"node": NODE})
+    ours, machine.files = machine.files, IdentityFiles(tmp_path / "other")
+    newer = parse_reply(await carried(machine)).directory
+    with pytest.raises(ExchangeUntrusted, match="directory"):
+        take(changed(reply, directory=newer), machine.target, ours, now=clock(machine))
+
+
+async def test_a_reply_that_is_imported_again_does_not_go_back(
+    machine: Registration,
+) -> None:
+    """A newer directory that came by the line meanwhile stays."""
+    reply = await carried(machine)
+    take(reply, machine.target, machine.files, now=clock(machine))
+    await machine.faults({"kind": "clock", "seconds": 60})
+    await machine.enrol()
+    newer = machine.files.directory.read_bytes()
+    take(reply, machine.target, machine.files, now=clock(machine))
+    assert machine.files.directory.read_bytes() == newer
 
 
 async def test_a_clock_wrong_by_a_year_is_said_at_import(machine: Registration) -> None:
