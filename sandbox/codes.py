@@ -10,7 +10,8 @@ Rules
 3. :data:`BURN` failures, from wherever, burn a code that nobody has used yet, with an
    alarm. One that is bound to a request is not burned: guessing it gains nothing any
    more.
-4. A failure is counted only for a code that exists, so strangers cannot fill the file.
+4. A failure is counted only for a code that exists, and only until there are so many;
+   of alarms the newest :data:`ALARMS` stay. So strangers cannot fill the file.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from sandbox.store import Store
 
 BURN = 50
 """So many wrong secrets burn a code."""
+ALARMS = 1000
+"""So many are kept."""
 LONGEST_S = 3600
 """Longest wait after a wrong secret, seconds."""
 _LOG = logging.getLogger("sandbox")
@@ -145,14 +148,16 @@ class Codes:
     def check(self, code: Code, address: str, *, now: datetime) -> Kept | None:
         """The code whose secret that is; None: it is wrong, and was counted."""
         row = self._connection.execute(
-            "select hash, node, expires, state from code where id = ?", (code.id,)
+            "select hash, node, expires, state, failures from code where id = ?",
+            (code.id,),
         ).fetchone()
         if row is None:
             return None
-        kept, node, expires, state = row
+        kept, node, expires, state, failures = row
         if hmac.compare_digest(code.hash(), kept):
             return Kept(code.id, node, parse_time(expires), state)
-        self._failed(code.id, address, node, now=now)
+        if failures < BURN:
+            self._failed(code.id, address, node, now=now)
         return None
 
     def _failed(self, code_id: str, address: str, node: str, *, now: datetime) -> None:
@@ -223,6 +228,11 @@ class Codes:
             "insert into alarm values (?, ?, 1, ?, ?) on conflict(kind, detail)"
             " do update set count = count + 1, last = excluded.last",
             (kind, detail, at, at),
+        )
+        self._connection.execute(
+            "delete from alarm where last < (select last from alarm"
+            " order by last desc limit 1 offset ?)",
+            (ALARMS - 1,),
         )
         _LOG.warning("alarm: %s: %s", kind, detail)
 

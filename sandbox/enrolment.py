@@ -10,7 +10,8 @@ Rules
    so that the same keys may ask again with a new signature. Another one is refused
    with an alarm, also after the certificate was issued.
 2. A person approves what he has compared: node and fingerprint, not a code.
-3. Approving issues the certificate. Who asks again gets the same one.
+3. Approving issues the certificate. Who asks again gets the same one, while it holds
+   and the node was not reset.
 4. With ``approve_all`` nobody is asked and no code is needed; one that is given counts.
 """
 
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.errors import CodeMistyped
@@ -143,9 +145,17 @@ class Enrolment:
             return self._alarm("code-reused", csr, kept.id, address)
         if bound.state == "denied":
             return Refused("forbidden", "a person at the centre denied this request")
-        if self.desk.store.enrolled(csr.node) not in (None, csr.statement):
+        enrolled = self.desk.store.enrolled(csr.node)
+        if enrolled not in (None, csr.statement):
             return self._alarm("node-taken", csr, kept.id, address)
-        return Pending() if bound.certificate is None else Issued(bound.certificate)
+        if bound.certificate is None:
+            return Pending()
+        if enrolled is None or self._expired(bound.certificate):
+            return Refused("forbidden", "the code was used; ask for another one")
+        return Issued(bound.certificate)
+
+    def _expired(self, der: bytes) -> bool:
+        return x509.load_der_x509_certificate(der).not_valid_after_utc < self.now
 
     def _alarm(self, kind: str, csr: Csr, code_id: str, address: str) -> Refused:
         self.codes.alarm(

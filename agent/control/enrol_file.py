@@ -17,6 +17,7 @@ from agent.crypto.certificates import Certificate
 from agent.crypto.keys import pem_of_csr
 from agent.errors import ClockSkewed, ExchangeUntrusted, MalformedMessage, NotEnrolled
 from agent.wire import enrolment_file
+from agent.wire.directory import Directory
 from agent.wire.enrolment import Code
 from agent.wire.enrolment_file import Reply, Request
 from agent.wire.grammar import format_time
@@ -69,12 +70,12 @@ def take(
     keys = make_keys(target, files, now=now)
     check_fits(certificate, target, keys, ca=ca)
     _check_clock(certificate, target, now())
-    _check_listed(reply, target, keys)
+    listed = _listed(reply, target, keys)
     write_file(files.ca, ca.pem, mode=0o644)
     write_file(files.tls_certificate, certificate.pem, mode=0o644)
     directory = TrustedDirectory(files.directory, aud=target.aud, kid=target.kid)
-    directory.load()
-    directory.take(reply.directory)
+    if not directory.load() or directory.current.iat < listed.iat:
+        directory.take(reply.directory)
     return Enrolment(
         node=target.node,
         kid=keys.sign.public.kid,
@@ -102,11 +103,12 @@ def _check_clock(certificate: Certificate, target: Target, now: datetime) -> Non
         )
 
 
-def _check_listed(reply: Reply, target: Target, keys: Keys) -> None:
-    """The signed directory has this node with these keys."""
+def _listed(reply: Reply, target: Target, keys: Keys) -> Directory:
+    """The signed directory, which has this node with these keys."""
     found = check_directory(reply.directory, aud=target.aud, kid=target.kid)
     listed = found.node_keys(target.node).digest
     if listed != keys.digest:
         raise ExchangeUntrusted(
             f"directory: expected {target.node} with {keys.digest}, got {listed}"
         )
+    return found

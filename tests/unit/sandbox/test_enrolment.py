@@ -18,7 +18,7 @@ from agent.crypto.jose import PrivateKey
 from agent.wire.enrolment import Code
 from agent.wire.fingerprint import Fingerprint
 from sandbox.accept import Refused
-from sandbox.codes import BURN, LONGEST_S, Codes, network
+from sandbox.codes import ALARMS, BURN, LONGEST_S, Codes, network
 from sandbox.desk import Desk
 from sandbox.enrolment import Answer, Enrolment, Issued, Pending, Throttled
 from sandbox.est import Csr
@@ -274,6 +274,36 @@ def test_attack_filling_the_file_with_unknown_codes(centre: Centre) -> None:
         assert centre.guess(Code(f"{n:04}", "0" * 18)) == "unauthenticated"
     sql = "select count(*) from codefailure"
     assert centre.store.connection.execute(sql).fetchone() == (0,)
+
+
+def test_attack_filling_the_file_with_failures_and_alarms(centre: Centre) -> None:
+    """Of one code so many failures are kept as burn it; of alarms the newest."""
+    code = centre.code()
+    for n in range(BURN + 20):
+        centre.guess(code, f"198.51.100.{n}")
+    sql = "select count(*) from codefailure"
+    assert centre.store.connection.execute(sql).fetchone() == (BURN,)
+    with centre.store.transaction():
+        for n in range(ALARMS + 20):
+            centre.now += timedelta(seconds=1)
+            centre.codes.alarm("code-reused", f"request {n}", now=centre.now)
+    kept = [alarm.detail for alarm in centre.codes.alarms()]
+    assert kept == [f"request {n}" for n in range(ALARMS + 19, 19, -1)]
+
+
+def test_a_code_lives_no_longer_than_what_it_gave(centre: Centre) -> None:
+    """After a reset of the node, or its certificate's end, another code is needed."""
+    machine, code = Machine(), centre.code()
+    centre.ask(machine, code)
+    centre.approve(machine)
+    assert isinstance(centre.ask(machine, code), Issued)
+    centre.now += timedelta(days=366)
+    assert centre.refused(machine, code) == "forbidden"
+    assert centre.ask(machine, centre.code()) == Pending()  # the same keys go on
+    centre.now = START
+    centre.judge.desk.forget(NODE)
+    assert centre.refused(machine, code) == "forbidden"
+    assert centre.alarms == []
 
 
 def test_attack_request_for_another_department_than_the_codes(centre: Centre) -> None:
