@@ -63,12 +63,14 @@ def _departments(
     registry: Registry, records: list[KeyRecord]
 ) -> dict[str, DepartmentFile]:
     nodes: dict[str, list[NodeEntry]] = {}
+    resets = registry.resets()
     for node in registry.nodes():
         entry = NodeEntry(
             node=node,
-            status="active",
+            status="left" if registry.left(node) else "active",
             statements=tuple(registry.statements(node)),
             keys=tuple(_status(r) for r in records if r.node == node),
+            reset=resets.get(node),
         )
         nodes.setdefault(_department(node), []).append(entry)
     resources: dict[str, dict[str, str]] = {}

@@ -54,6 +54,7 @@ from agent.errors import (
     KeyRevoked,
     MalformedMessage,
     PeerFault,
+    PeerReset,
     SecrecyMarker,
     SourceFailed,
     UnknownKey,
@@ -183,6 +184,8 @@ class Parts:
         deadline_s: longest time for the source, all items together, seconds.
         at_work: requests being worked on, those for which nobody waits among them.
         opener: opens requests in another process; None if it is done here.
+        trusted: refuses a node whose keys do not follow from those that we knew;
+            raises PeerReset.
     """
 
     node: str
@@ -201,6 +204,7 @@ class Parts:
     deadline_s: float = 20.0
     at_work: int = 256
     opener: Opener | None = None
+    trusted: Callable[[Directory, str], None] = lambda _directory, _node: None
 
 
 @dataclass
@@ -369,6 +373,7 @@ class LookupFlow:
             directory=directory,
             clock=Clock(parts.chance.now(), self._fresh_since),
         )
+        parts.trusted(directory, asked.request.iss)
         return asked, reply.recipient(directory, asked.request.iss)
 
     async def _once(self, asked: Asked) -> str:
@@ -647,6 +652,8 @@ def problem_of(error: PeerFault) -> Problem:
             code = "malformed"
         case KeyRevoked():
             code = "key-revoked"
+        case PeerReset():
+            code = "held"
         case _:
             code = "bad-signature"
     return Problem.of(code, error.title.en)

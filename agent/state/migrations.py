@@ -279,6 +279,20 @@ STEP_9 = (
 )
 """How often the worker of a stream died in a row."""
 
+STEP_10 = (
+    """
+    CREATE TABLE peers (
+        node TEXT PRIMARY KEY,
+        first TEXT NOT NULL,
+        n INTEGER NOT NULL,
+        last TEXT NOT NULL,
+        at TEXT NOT NULL,
+        alarm TEXT
+    ) WITHOUT ROWID
+    """,
+)
+"""Which key chains of other nodes we have seen."""
+
 STEPS: tuple[tuple[str, ...], ...] = (
     STEP_1,
     STEP_2,
@@ -289,5 +303,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
     STEP_7,
     STEP_8,
     STEP_9,
+    STEP_10,
 )
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

@@ -25,6 +25,7 @@ from agent.state import cuts, deaths, disk, halts, proofs
 from agent.state import rows as row
 from agent.state.database import Connection
 from agent.state.deaths import Deaths
+from agent.state.peers import Pins
 from agent.state.reconciles import Reconciles
 from agent.state.records import (
     Batch,
@@ -51,6 +52,7 @@ from agent.state.records import (
     StreamKey,
     Sums,
 )
+from agent.state.rekeys import Rekeys
 
 ALL = ""
 """The name under which a pause of everything is kept."""
@@ -92,6 +94,16 @@ class State:
     def reconciles(self) -> Reconciles:
         """What comparisons with the centre found, and what is recalled."""
         return Reconciles(self._connection)
+
+    @property
+    def peers(self) -> Pins:
+        """Key chains of other nodes, as far as we know them."""
+        return Pins(self._connection)
+
+    @property
+    def rekeys(self) -> Rekeys:
+        """Seals what waits anew."""
+        return Rekeys(self._connection)
 
     # --- streams ------------------------------------------------------------------
 

@@ -97,6 +97,8 @@ class World:
         self.events: list[Event] = []
         self.scripts = {r.resource: Script() for r in self.resources}
         self.exchange = ExchangeDouble(AUD, NODE, KEY.public, self.clock.now)
+        self.signer = KEY
+        self.spent: set[str] = set()
         self.bound: tuple[str, ...] = ()
         self.reports: Path | None = None
         self.refreshes = 0
@@ -191,7 +193,7 @@ class World:
             make_job=self.job,
             state=self.wrap("state", state),
             spool=self.wrap("spool", self.open_spool()),
-            signer=KEY,
+            signer=self.signer,
             keys=lambda: self.exchange,
             refresh_directory=self.refresh,
             sender=Sender(NODE, AUD, "fep/test"),
@@ -211,6 +213,7 @@ class World:
             backoff=self.backoff,
             give_back=self.give_back,
             reports=self.reports,
+            spent=self.spent.__contains__,
         )
 
     @asynccontextmanager

@@ -31,7 +31,7 @@ Moved = Literal[
     "first", "spool-lost", "restored", "exchange-restored", "overtaken", "cloned"
 ]
 """What a position tells that is not in our chain; see :func:`what_moved`."""
-Cause = Moved | Literal["rejected"]
+Cause = Moved | Literal["rejected", "rekeyed"]
 """Why an epoch was begun."""
 REASONS: Mapping[Cause, Reason] = {
     "first": "first",
@@ -41,6 +41,7 @@ REASONS: Mapping[Cause, Reason] = {
     "overtaken": "restored",
     "cloned": "restored",
     "rejected": "rejected",
+    "rekeyed": "rekeyed",
 }
 """The same as the wire names it."""
 NEW_LIFE = frozenset({"restored", "cloned"})

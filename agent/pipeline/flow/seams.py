@@ -188,6 +188,7 @@ class Parts:
         states: folder of what diffs compare with; None where nothing is compared.
         reports: folder for the keys that comparisons find; None where nobody may ask.
         give_back: puts rows of a rejected batch into quarantine; how many there were.
+        spent: whether the exchange takes nothing any more that a key of ours signed.
     """
 
     exchange: ExchangeClient
@@ -208,6 +209,7 @@ class Parts:
     states: Path | None = None
     reports: Path | None = None
     give_back: Callable[[RejectedBatch], Awaitable[int]] = keep_nothing
+    spent: Callable[[str], bool] = lambda _kid: False
 
 
 async def undivided(work: Callable[[], T]) -> T:
