@@ -1207,9 +1207,11 @@ class OwnKeyRevoked(OwnFault):
     code = "own-key-revoked"
     title = Text("A key of this machine was revoked", "本机密钥已被吊销")
     remedy = Text(
-        "Ask central ops why. A revoked sign or tls key needs a reset at the centre; any"
-        " other `fep keys rotate`.",
-        "请向中心了解原因。sign 或 tls 密钥被吊销时须由中心重置本节点；其他密钥执行"
+        "Ask central ops why. For a revoked sign or tls key have the node reset at the"
+        " centre, stop the service, `fep leave --here`, `fep enrol`, start it: what waits"
+        " is sealed anew. Any other: `fep keys rotate`.",
+        "请向中心了解原因。sign 或 tls 密钥被吊销时：由中心重置本节点，停止服务，执行"
+        " `fep leave --here` 与 `fep enrol` 后启动，待发数据会重新封装；其他密钥执行"
         " `fep keys rotate`。",
     )
 
@@ -1243,8 +1245,36 @@ class KeysPresent(OperatorFault):
     code = "keys-present"
     title = Text("This machine has keys already", "本机已有密钥")
     remedy = Text(
-        "A backup is for a machine without keys. To change keys use `fep keys rotate`.",
-        "备份只用于尚无密钥的机器。更换密钥请用 `fep keys rotate`。",
+        "A backup is for a machine without keys. To change keys use `fep keys rotate`; to"
+        " give them up `fep leave`.",
+        "备份只用于尚无密钥的机器。更换密钥用 `fep keys rotate`，放弃密钥用 `fep leave`。",
+    )
+
+
+class PeerReset(PeerFault):
+    """Another node has keys that do not follow from those that we knew."""
+
+    code = "peer-reset"
+    title = Text(
+        "Another node has begun anew with other keys", "对方节点已更换全部密钥"
+    )
+    remedy = Text(
+        "Its lookups wait. Ask its people, not by way of the exchange, whether they"
+        " replaced the machine and compare the digest in `fep peers ls`; then `fep peers"
+        " accept NODE`.",
+        "该节点的查询已暂停。请通过其他渠道向对方核实是否更换过机器，并核对 `fep peers"
+        " ls` 所示摘要，再执行 `fep peers accept 节点`。",
+    )
+
+
+class PeerUnknown(OperatorFault):
+    """No node of this name waits to be accepted."""
+
+    code = "peer-unknown"
+    exit_code = 2
+    title = Text("No such node waits to be accepted", "没有该节点等待接受")
+    remedy = Text(
+        "`fep peers ls` lists the nodes that wait.", "`fep peers ls` 列出等待的节点。"
     )
 
 

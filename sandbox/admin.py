@@ -9,7 +9,8 @@ PUT /load                    ``{"on": true|false}``: loading goes on or waits
 POST /revoke                 ``{"kid": ...}`` or ``{"node": ...}``: refuse a key, or a
                              node with all its keys, from now on
 POST /owner                  ``{"resource": ..., "node": ...}``: give a resource away
-POST /reset                  ``{"node": ...}``: let a node enrol anew with other keys
+POST /reset                  ``{"node": ..., "reason"?: ...}``: let a node enrol anew
+                             with other keys; the directory says why
 POST /inbound                ``{"node": ..., "url": ...|null}``: lookups go to its own
                              listener, or to its channel again
 POST /tamper                 ``{"resource", "alter", "remove", "add"}``: change so many
@@ -157,8 +158,11 @@ class Admin:
 
     async def reset(self, request: web.Request) -> web.Response:
         """Let a node enrol anew."""
-        node = Members(strict.loads(await request.read()), "reset", "node").text("node")
-        await self.write(lambda: self.desk.forget(node))
+        body = strict.loads(await request.read())
+        members = Members(body, "reset", "node", optional="reason")
+        node = members.text("node")
+        reason = members.text("reason") if members.has("reason") else "not said"
+        await self.write(lambda: self.desk.forget(node, reason=reason))
         await self.providers.keys_changed()
         return web.Response(status=204)
 

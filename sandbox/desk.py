@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.crypto.jose import Verified, split
 from agent.errors import BadSignature, MalformedMessage
 from agent.model.batch import BatchId
-from agent.wire import catalog, keys
+from agent.wire import catalog, keys, leave
 from agent.wire.keys import KeyChain
 from sandbox.accept import Admit, Refused, Reject, authentic, chain, check_status, place
 from sandbox.load import batch_path
@@ -43,6 +43,8 @@ class Desk:
             Refused: forbidden; it is tied to another.
         """
         with self.store.transaction():
+            if self.store.left(node):
+                raise Refused("forbidden", f"{node} has left; a reset lets it back")
             if not self.store.bind_node(node, statement, now=self.signer.now()):
                 raise Refused("forbidden", f"{node} enrolled with other keys")
 
@@ -136,9 +138,30 @@ class Desk:
             if not known or not self.store.give_owner(resource, node):
                 raise Refused("not-found", "no such resource, or no such node")
 
-    def forget(self, node: str) -> None:
+    def forget(self, node: str, *, reason: str) -> None:
         """Let a node enrol anew with other keys; its old ones are revoked from now."""
-        self.store.forget_node(node, now=self.signer.now())
+        self.store.forget_node(node, reason=reason, now=self.signer.now())
+
+    def leave(self, client: Client, text: bytes) -> None:
+        """A node says that it will not come again.
+
+        Raises:
+            Refused: not this client's word, or of another exchange.
+            MalformedMessage: no such message.
+        """
+        unverified = split(text, cap=leave.CAP)
+        message, key = authentic(unverified, self.store, typ=leave.TYP)
+        said = leave.parse(message.payload)
+        if said.node != client.node or key.node != client.node:
+            raise Refused("forbidden", f"the certificate is not {said.node}'s")
+        if said.aud != self.signer.aud:
+            raise Refused("wrong-exchange", f"this is {self.signer.aud}")
+        now = self.signer.now()
+        check_status(key, now)
+        if abs(now.timestamp() - said.iat) > leave.SKEW_S:
+            raise Refused("malformed", "iat: expected one of just now")
+        with self.store.transaction():
+            self.store.depart(client.node, now=now)
 
     # --- catalogs -----------------------------------------------------------------
 
@@ -162,7 +185,11 @@ class Desk:
             if self.store.statement(message.digest) is not None:
                 return False
             newest = self.store.version(client.node, statement.resource)
-            if newest is not None and statement.version <= newest[0]:
+            if (
+                newest is not None
+                and statement.version <= newest[0]
+                and self.store.statement(newest[1]) != statement
+            ):
                 raise Refused(
                     "fork", f"expected a version above {newest[0]}, or its statement"
                 )

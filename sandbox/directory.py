@@ -16,6 +16,7 @@ from agent.wire.directory import (
     ExchangeFile,
     KeyStatus,
     NodeEntry,
+    NodeStatus,
     RevokedFile,
     Status,
 )
@@ -63,12 +64,14 @@ def _departments(
     registry: Registry, records: list[KeyRecord]
 ) -> dict[str, DepartmentFile]:
     nodes: dict[str, list[NodeEntry]] = {}
+    resets = registry.resets()
     for node in registry.nodes():
         entry = NodeEntry(
             node=node,
-            status="revoked" if registry.node_revoked(node) else "active",
+            status=_stands(registry, node),
             statements=tuple(registry.statements(node)),
             keys=tuple(_status(r) for r in records if r.node == node),
+            reset=resets.get(node),
         )
         nodes.setdefault(_department(node), []).append(entry)
     resources: dict[str, dict[str, str]] = {}
@@ -78,6 +81,12 @@ def _departments(
         d: DepartmentFile(d, tuple(nodes.get(d, ())), resources.get(d, {}))
         for d in sorted(nodes.keys() | resources.keys())
     }
+
+
+def _stands(registry: Registry, node: str) -> NodeStatus:
+    if registry.node_revoked(node):
+        return "revoked"
+    return "left" if registry.left(node) else "active"
 
 
 def _status(record: KeyRecord) -> KeyStatus:

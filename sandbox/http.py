@@ -18,7 +18,7 @@ from aiohttp import web
 
 from agent.crypto.jose import PublicKey, split
 from agent.errors import MalformedMessage
-from agent.wire import catalog, keys, problem, reconcile
+from agent.wire import catalog, keys, leave, problem, reconcile
 from agent.wire.grammar import NONCE, RESOURCE
 from agent.wire.problem import Problem
 from sandbox import directory, est, lies
@@ -71,6 +71,7 @@ class Front:
         return [
             web.post(f"{EST}/simplereenroll", self.simplereenroll),
             web.post("/v1/keys", self.put_keys),
+            web.post("/v1/leave", self.leave),
             web.get("/v1/directory", self.directory),
             web.put("/v1/catalog", self.put_catalog),
             web.get("/v1/position", self.position),
@@ -97,6 +98,8 @@ class Front:
             client = read_client(der)
         except NotAClient as e:
             raise Refused("unauthenticated", str(e)) from e
+        if self.registry.left(client.node):
+            raise Refused("unauthenticated", f"{client.node} has left")
         if self.registry.revoked(client.kid):
             raise Refused("unauthenticated", "the certificate's key is revoked")
         if self.registry.node_revoked(client.node):
@@ -138,6 +141,14 @@ class Front:
         if new:
             await self.nudge()
         return web.Response(status=201 if new else 200)
+
+    async def leave(self, request: web.Request) -> web.Response:
+        """A node will not come again."""
+        client = self.client(request)
+        text = await read_body(request, leave.CAP)
+        await self.write(lambda: self.desk.leave(client, text))
+        await self.nudge()
+        return web.Response(status=204)
 
     # --- what is asked ------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from agent.crypto.tree import EMPTY_ROOT
 from agent.model.item import Item
 from agent.wire import catalog
 from agent.wire.catalog import Statement
+from agent.wire.directory import Reset
 from agent.wire.grammar import format_time, parse_time
 
 _SCHEMA = """
@@ -43,8 +44,7 @@ create table if not exists owner(
   name text not null unique collate nocase) without rowid;
 create table if not exists catalog(
   digest text primary key, producer text not null, resource text not null,
-  version int not null, message text not null, at text not null,
-  unique(producer, resource, version)) without rowid;
+  version int not null, message text not null, at text not null) without rowid;
 create table if not exists stream(
   resource text primary key, epoch int not null, seq int not null,
   digest text, incarnation text, loadedepoch int not null, loadedseq int not null,
@@ -60,6 +60,10 @@ create index if not exists batchdue on batch(due) where due;
 create table if not exists witness(
   origin text primary key, size int not null, root blob not null, note text not null,
   at text not null) without rowid;
+create table if not exists reset(
+  node text primary key, at text not null, reason text not null) without rowid;
+create table if not exists departed(
+  node text primary key, at text not null) without rowid;
 create table if not exists listener(
   node text primary key, url text not null) without rowid;
 create table if not exists revokednode(
@@ -191,6 +195,15 @@ class Registry:
             "select distinct node from statement order by node"
         )
         return [node for (node,) in rows]
+
+    def resets(self) -> dict[str, Reset]:
+        """Node -> why and when it was let begin anew, the last time."""
+        rows = self.connection.execute("select node, at, reason from reset")
+        return {node: Reset(at, reason) for node, at, reason in rows}
+
+    def left(self, node: str) -> bool:
+        """Whether a node has said goodbye; asked with every request."""
+        return self._one("select 1 from departed where node = ?", node) is not None
 
     def owner(self, resource: str) -> str | None:
         """The node that may send a resource."""
@@ -361,9 +374,14 @@ class Store(Registry):
         )
         return self.enrolled(node) == statement
 
-    def forget_node(self, node: str, *, now: datetime) -> None:
+    def forget_node(self, node: str, *, reason: str, now: datetime) -> None:
         """Let a node enrol anew with other keys; its old ones are revoked."""
         with self.transaction():
+            self.connection.execute(
+                "insert or replace into reset values (?, ?, ?)",
+                (node, format_time(now), reason),
+            )
+            self.connection.execute("delete from departed where node = ?", (node,))
             self.connection.execute("delete from node where node = ?", (node,))
             self.connection.execute("delete from revokednode where node = ?", (node,))
             self.connection.execute("delete from statement where node = ?", (node,))
@@ -374,6 +392,18 @@ class Store(Registry):
                 " where node = ? and status <> 'revoked'",
                 (format_time(now), node),
             )
+
+    def depart(self, node: str, *, now: datetime) -> None:
+        """A node leaves: none of its keys counts for anything new."""
+        at = format_time(now)
+        self.connection.execute(
+            "insert or ignore into departed values (?, ?)", (node, at)
+        )
+        self.connection.execute(
+            "update kid set status = 'retired', since = ?, until = ?"
+            " where node = ? and status = 'active'",
+            (at, at, node),
+        )
 
     def add_statement(
         self, node: str, n: int, *, digest: str, message: str, now: datetime

@@ -818,6 +818,25 @@ class KeyChangeFailed(Event):
     wait_s: float
 
 
+@dataclass(frozen=True)
+class PeerBroke(Recorded):
+    """A node's keys do not follow from those that we knew; its lookups stop.
+
+    Args:
+        node: whose they are.
+        known: message digest of its first key statement, as we know it.
+        found: that of the directory.
+        reason: of the reset, as the directory has it; None: it has none.
+    """
+
+    name = "peer.broke"
+    level = "error"
+    node: str
+    known: str
+    found: str
+    reason: str | None
+
+
 # --- heartbeat and directory ----------------------------------------------------------
 
 

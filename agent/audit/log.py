@@ -60,6 +60,7 @@ from agent.crypto.tree import EMPTY_ROOT, consistency_path, inclusion_path
 from agent.errors import (
     AuditDamaged,
     AuditWriteFailed,
+    BadSignature,
     ChainMoved,
     EvidenceGone,
     FepError,
@@ -496,6 +497,20 @@ class AuditLog:
     def use_key(self, key: NoteKey) -> None:
         """Sign checkpoints with this key from now on; the old ones stay as they are."""
         self._key = key
+
+    def note_of(self, head: KeptCheckpoint) -> str:
+        """A head as the key in use signs it.
+
+        One that an earlier key signed is signed again, word for word: the witness may
+        not take that key any more.
+        """
+        note = parse_note(head.note)
+        try:
+            note.verify(self._key.public, name=self.origin)
+        except BadSignature:
+            checkpoint = parse_checkpoint(note.body)
+            return format_checkpoint(checkpoint, self._key, self.origin)
+        return head.note
 
     @property
     def audit_key(self) -> PublicKey:

@@ -133,7 +133,7 @@ class Witness:
             return
         for _ in range(TRIES):
             path = await self._log.consistency(old, head.size)
-            body = format_add_checkpoint(old, path, head.note)
+            body = format_add_checkpoint(old, path, self._log.note_of(head))
             status, text = await self._peer.post(body)
             if status == 200:
                 await self._take(head, text)

@@ -53,6 +53,7 @@ PURPOSE: Mapping[str, str] = MappingProxyType(
         "fep-lookup-res+jws": "sign",
         "fep-reconcile-req+jws": "sign",
         "fep-heartbeat+jws": "sign",
+        "fep-leave+jws": "sign",
         "fep-receipt+jws": "receipt",
         "fep-position+jws": "receipt",
         "fep-reconcile-res+jws": "receipt",

@@ -24,14 +24,16 @@ from agent.control.directory import TrustedDirectory
 from agent.control.heartbeat import Heart
 from agent.control.identity import IdentityFiles, check_pin
 from agent.control.keyring import Keyring
+from agent.control.peers import Peers
 from agent.control.rotation import Way
 from agent.crypto.certificates import Certificate
 from agent.daemon import retention, swap
 from agent.daemon.heart import make_heart
-from agent.daemon.keys import KeyKeeper, Users
+from agent.daemon.keys import KeyKeeper, Users, spent
 from agent.daemon.keys import Seams as KeySeams
 from agent.daemon.lookup_assembly import Ground, Open, make_lookups, open_log
 from agent.daemon.lookups import Lookups
+from agent.daemon.peers import PeerWatch
 from agent.daemon.reload import Hands, Reloader
 from agent.daemon.schedules import Scheduler
 from agent.daemon.work import Board, Live, Work
@@ -79,6 +81,7 @@ class Daemon:
     heart: Heart
     lookups: Lookups
     keeper: KeyKeeper
+    peers: PeerWatch
     desk: Desk
     spool: SpoolDesk
     state: State
@@ -136,11 +139,13 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         new_id=_chance().new_id,
         tell=tell,
         ballast=ballast,
+        peers=Peers(state.peers, own=found.agent.node, now=_now),
     )
     log = await open_log(stack, ground, config=work.digest)
     offers, shut = Live(lambda: board.work.offers), Live(lambda: board.work.shut)
     lookups = make_lookups(stack, ground, log, Open(offers, shut))
     keeper = _keeper(ground, board, lookups)
+    peers = PeerWatch(ground.peers, directory, log)
     spool = Spool(found.paths.spool, quota=swap.quota(found))
     parts = _parts(ground, board, state, spool, log)
     flow = PushFlow(swap.leaving(work), parts)
@@ -157,6 +162,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             *_troubles(directory, looked_up=bool(board.work.offers)),
             *lookups.troubles(),
             *keeper.troubles(),
+            *peers.troubles(),
             *_troubles_of_disk(ballast),
             *_troubles_of_name(heart),
         ],
@@ -180,6 +186,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         heart=heart,
         lookups=lookups,
         keeper=keeper,
+        peers=peers,
         desk=desk,
         spool=SpoolDesk(flow.tools, directory=files.directory, vouchers=files.vouchers),
         state=state,
@@ -216,6 +223,7 @@ def _parts(
         backoff=swap.backoff(found),
         states=found.paths.diff,
         reports=found.paths.reports,
+        spent=partial(spent, ground.directory, ground.keyring, found.agent.node, _now),
         give_back=lambda rejected: give_back(
             rejected,
             found.paths.quarantine,

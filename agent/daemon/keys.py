@@ -49,7 +49,7 @@ from agent.lookup.opener.process import Opener
 from agent.pipeline.uplink.exchange import Exchange
 from agent.retry import Backoff
 from agent.wire.directory import Directory
-from agent.wire.grammar import format_time
+from agent.wire.grammar import format_time, parse_time
 from agent.wire.keys import NODE_PURPOSES
 
 LOOK_S = 30.0
@@ -350,3 +350,26 @@ async def record_keys(log: AuditLog, node: str, files: IdentityFiles) -> None:
     """
     kids = kids_of(files)
     await log.changed("keys", json.dumps(kids), KeysChanged(node, kids))
+
+
+def spent(
+    directory: TrustedDirectory,
+    keyring: Keyring,
+    node: str,
+    now: Callable[[], datetime],
+    kid: str,
+) -> bool:
+    """Whether the exchange takes nothing any more that a key of ours signed.
+
+    The key in use never is: if it is revoked, only a person can help.
+    """
+    if kid == keyring.public.kid:
+        return False
+    try:
+        status = directory.current.key_status(node, kid)
+    except FepError:
+        return False
+    if status is None or status.status == "active":
+        return False
+    over = status.until is not None and parse_time(status.until) <= now()
+    return status.status == "revoked" or over

@@ -150,6 +150,7 @@ def _people(daemon: Daemon) -> server.People:
         audit=lookups.audit,
         spool=daemon.spool,
         keys=daemon.keeper,
+        peers=daemon.peers,
     )
 
 

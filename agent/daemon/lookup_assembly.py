@@ -26,6 +26,7 @@ from agent.catalog.gate import Offer
 from agent.control.directory import TrustedDirectory
 from agent.control.identity import IdentityFiles
 from agent.control.keyring import Keyring
+from agent.control.peers import Peers
 from agent.crypto.jose import PublicKey
 from agent.daemon.keys import record_keys
 from agent.daemon.lookups import (
@@ -78,6 +79,7 @@ class Ground:
         new_id: uuid7 text.
         tell: where events go.
         ballast: given up when the disk is full.
+        peers: which chains of keys we know.
     """
 
     settings: Settings
@@ -89,6 +91,7 @@ class Ground:
     new_id: Callable[[], str]
     tell: Tell
     ballast: Ballast
+    peers: Peers
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,7 @@ def _parts(
             new_id=ground.new_id,
         ),
         at_work=limits.in_flight * WAITING,
+        trusted=ground.peers.check,
     )
 
 

@@ -100,6 +100,7 @@ async def _loops(
             group.create_task(daemon.scheduler.forever())
             group.create_task(daemon.reloader.forever())
             group.create_task(daemon.keeper.forever())
+            group.create_task(daemon.peers.forever())
             group.create_task(_reload(daemon, again))
     except BaseExceptionGroup as e:
         ours, others = e.split(FepError)

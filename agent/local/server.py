@@ -35,6 +35,7 @@ from agent.errors import (
     NothingHeld,
     NothingLoaded,
     OperatorFault,
+    PeerUnknown,
     RecordUnknown,
     ResourceUnknown,
     RunUnknown,
@@ -43,7 +44,7 @@ from agent.errors import (
 )
 from agent.model.run import COMPARING, READABLE, RunKind
 from agent.wire import strict
-from agent.wire.grammar import RESOURCE
+from agent.wire.grammar import NODE, RESOURCE
 
 BODY_CAP = 64 * 1024
 """Most bytes of a request's body."""
@@ -184,6 +185,18 @@ class KeysDesk(Protocol):
         ...
 
 
+class PeersDesk(Protocol):
+    """The other nodes."""
+
+    def view(self) -> JsonObject:
+        """Every node that we know, and why it waits, if it does."""
+        ...
+
+    async def accept(self, node: str) -> JsonObject:
+        """Take a node's new keys. Raises PeerUnknown."""
+        ...
+
+
 Place = tuple[int, int]
 """(epoch, seq) of a batch; (0, 0) is before all of them."""
 
@@ -228,6 +241,7 @@ class People:
         audit: the audit log.
         spool: receipts and files.
         keys: of this machine.
+        peers: the other nodes.
     """
 
     record: Callable[[AdminAction], Awaitable[int]]
@@ -235,6 +249,7 @@ class People:
     audit: AuditDesk
     spool: SpoolDesk
     keys: KeysDesk
+    peers: PeersDesk
 
 
 def application(operations: Operations, people: People) -> web.Application:
@@ -259,6 +274,8 @@ def application(operations: Operations, people: People) -> web.Application:
             web.post("/v1/policy/activate", routes.activate),
             web.get("/v1/keys", keys.ls),
             web.post("/v1/keys/rotate", keys.rotate),
+            web.get("/v1/peers", keys.peers),
+            web.post("/v1/peers/accept", keys.accept),
             web.get("/v1/receipts", spool.receipts),
             web.get("/v1/receipts/resources", spool.resources),
             web.get("/v1/voucher", spool.voucher),
@@ -488,7 +505,7 @@ class _SpoolRoutes:
 
 
 class _KeyRoutes:
-    """The keys of this machine."""
+    """The keys of this machine, and those of others."""
 
     def __init__(self, people: People) -> None:
         self._people = people
@@ -504,6 +521,16 @@ class _KeyRoutes:
             raise UsageFault("purposes: expected texts")
         await _recorded(self._people, request, "keys rotate", None)
         return _json(await self._people.keys.rotate(purposes))
+
+    async def peers(self, _request: web.Request) -> web.Response:
+        return _json(self._people.peers.view())
+
+    async def accept(self, request: web.Request) -> web.Response:
+        node = (await _body(request)).get("node")
+        if not isinstance(node, str) or not NODE.fullmatch(node):
+            raise UsageFault("node: expected <USCC>/<name>")
+        await _recorded(self._people, request, "peers accept", None)
+        return _json(await self._people.peers.accept(node))
 
 
 def _after(request: web.Request) -> Place:
@@ -541,6 +568,7 @@ def _status(error: FepError) -> int:
             | BatchUnknown()
             | RecordUnknown()
             | EvidenceGone()
+            | PeerUnknown()
         ):
             return 404
         case Busy() | UnderWay() | NothingHeld() | NothingLoaded():

@@ -54,6 +54,7 @@ from agent.errors import (
     KeyRevoked,
     MalformedMessage,
     PeerFault,
+    PeerReset,
     SecrecyMarker,
     SourceFailed,
     UnknownKey,
@@ -183,6 +184,8 @@ class Parts:
         deadline_s: longest time for the source, all items together, seconds.
         at_work: requests being worked on, those for which nobody waits among them.
         opener: opens requests in another process; None if it is done here.
+        trusted: refuses a node whose keys do not follow from those that we knew;
+            raises PeerReset.
     """
 
     node: str
@@ -201,6 +204,7 @@ class Parts:
     deadline_s: float = 20.0
     at_work: int = 256
     opener: Opener | None = None
+    trusted: Callable[[Directory, str], None] = lambda _directory, _node: None
 
 
 @dataclass
@@ -368,6 +372,7 @@ class LookupFlow:
             directory=directory,
             clock=Clock(parts.chance.now(), self._fresh_since),
         )
+        parts.trusted(directory, asked.request.iss)
         reply.recipient(directory, asked.request.iss)
         return asked
 
@@ -376,8 +381,10 @@ class LookupFlow:
 
         Raises:
             UnknownKey: the node, or the key that signed the request, is revoked.
+            PeerReset: its keys do not follow any more from those that we knew.
         """
         directory, iss = self._parts.directory(), asked.request.iss
+        self._parts.trusted(directory, iss)
         directory.node_key(iss, kid, "sign")
         return reply.recipient(directory, iss)
 
@@ -657,6 +664,8 @@ def problem_of(error: PeerFault) -> Problem:
             code = "malformed"
         case KeyRevoked():
             code = "key-revoked"
+        case PeerReset():
+            code = "held"
         case _:
             code = "bad-signature"
     return Problem.of(code, error.title.en)

@@ -124,7 +124,10 @@ def who_asks(
         UnknownKey: it is signed with a key that the directory does not have.
         KeyRevoked: the consumer's key is not active any more.
         BadSignature: the signature does not verify.
+        Undecryptable: it is sealed to a key of ours that is revoked.
     """
+    if sealed.kid in directory.revoked.kids:
+        raise Undecryptable(f"lookup: sealed to {sealed.kid}, which is revoked")
     request = parse_request(message.payload)
     signer = _signer(directory, request.iss, message.kid)
     if isinstance(message, Unverified):

@@ -294,6 +294,20 @@ STEP_10 = (
 )
 """Where an unfinished upload goes on."""
 
+STEP_11 = (
+    """
+    CREATE TABLE peers (
+        node TEXT PRIMARY KEY,
+        first TEXT NOT NULL,
+        n INTEGER NOT NULL,
+        last TEXT NOT NULL,
+        at TEXT NOT NULL,
+        alarm TEXT
+    ) WITHOUT ROWID
+    """,
+)
+"""Which key chains of other nodes we have seen."""
+
 STEPS: tuple[tuple[str, ...], ...] = (
     STEP_1,
     STEP_2,
@@ -305,5 +319,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
     STEP_8,
     STEP_9,
     STEP_10,
+    STEP_11,
 )
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

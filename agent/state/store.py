@@ -31,6 +31,7 @@ from agent.state.beats import Beats
 from agent.state.database import Connection
 from agent.state.deaths import Deaths
 from agent.state.leftovers import Leftovers
+from agent.state.peers import Pins
 from agent.state.reconciles import Reconciles
 from agent.state.records import (
     Batch,
@@ -57,6 +58,7 @@ from agent.state.records import (
     StreamKey,
     Sums,
 )
+from agent.state.rekeys import Rekeys
 from agent.state.uploads import Uploads
 
 ALL = ""
@@ -115,6 +117,16 @@ class State:
     def leftovers(self) -> Leftovers:
         """What waits of resources that are gone."""
         return Leftovers(self._connection)
+
+    @property
+    def peers(self) -> Pins:
+        """Key chains of other nodes, as far as we know them."""
+        return Pins(self._connection)
+
+    @property
+    def rekeys(self) -> Rekeys:
+        """Seals what waits anew."""
+        return Rekeys(self._connection)
 
     # --- streams ------------------------------------------------------------------
 

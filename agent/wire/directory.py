@@ -8,6 +8,7 @@ so that a later directory does not stop an older agent.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,8 @@ EXCHANGE_PURPOSES = ("receipt", "command", "witness")
 
 Status = Literal["active", "retired", "revoked"]
 _STATUS = ("active", "retired", "revoked")
+NodeStatus = Literal["active", "retired", "revoked", "left"]
+_NODE_STATUS = (*_STATUS, "left")
 _DEPARTMENT_FILE = re.compile(r"directory/([0-9A-Z]{18})\.json")
 _EXCHANGE_FILE = "exchange.json"
 _REVOKED_FILE = "revoked.json"
@@ -52,13 +55,36 @@ class KeyStatus:
 
 
 @dataclass(frozen=True)
+class Reset:
+    """A node that began anew with other keys.
+
+    Args:
+        at: when, wire grammar.
+        reason: for people.
+    """
+
+    at: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class NodeEntry:
-    """A node: its key statements as received, and how each key stands."""
+    """A node: its key statements as received, and how each key stands.
+
+    ``reset`` says why its chain does not follow from an earlier one.
+    """
 
     node: str
-    status: Status
+    status: NodeStatus
     statements: tuple[str, ...]
     keys: tuple[KeyStatus, ...]
+    reset: Reset | None = None
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """Message digests of its statements, whose signatures nobody has checked."""
+        inputs = (s.rpartition(".")[0].encode("utf-8") for s in self.statements)
+        return tuple(f"sha256:{hashlib.sha256(i).hexdigest()}" for i in inputs)
 
     @cached_property
     def by_kid(self) -> Mapping[str, KeyStatus]:
@@ -78,10 +104,7 @@ class DepartmentFile:
     def as_object(self) -> dict[str, Any]:
         """The JSON of the file."""
         resources = [{"resource": r, "node": n} for r, n in self.resources.items()]
-        nodes = [
-            {**asdict(n), "statements": list(n.statements), "keys": _dicts(n.keys)}
-            for n in self.nodes
-        ]
+        nodes = [_node_object(n) for n in self.nodes]
         head = {"v": 1, "department": self.department}
         return {**head, "nodes": nodes, "resources": resources}
 
@@ -344,9 +367,10 @@ def _node(m: Members) -> NodeEntry:
         m.fail("statements", "compact JWS texts")
     return NodeEntry(
         node=m.match("node", NODE),
-        status=_status(m),
+        status=cast("NodeStatus", m.choice("status", *_NODE_STATUS)),
         statements=tuple(statements),
         keys=tuple(_key_status(k) for k in m.objects("keys", "kid status since until")),
+        reset=_reset(m),
     )
 
 
@@ -406,6 +430,24 @@ def _file(value: object, path: str, names: str) -> Members:
 
 def _status(m: Members) -> Status:
     return cast("Status", m.choice("status", *_STATUS))
+
+
+def _node_object(entry: NodeEntry) -> dict[str, Any]:
+    body = {
+        **asdict(entry),
+        "statements": list(entry.statements),
+        "keys": _dicts(entry.keys),
+    }
+    if entry.reset is None:
+        del body["reset"]
+    return body
+
+
+def _reset(m: Members) -> Reset | None:
+    if not m.has("reset"):
+        return None
+    found = m.inner("reset", "at reason", open_ended=True)
+    return Reset(found.time("at"), found.text("reason"))
 
 
 def _dicts(values: tuple[KeyStatus, ...]) -> list[dict[str, Any]]:

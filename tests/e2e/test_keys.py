@@ -8,15 +8,20 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.audit import verify_log
+from agent.control.history import trusted
+from agent.crypto.jose import split, verify
+from agent.wire.lookup import REPLY_TYP
+from agent.wire.problem import Problem
 from sandbox.consumer.client import Heard
 from tests.support import cli_json
-from tests.support.agent_process import PERSONS
+from tests.support.agent_process import NODE, PERSONS
 from tests.support.answering import AnsweringAgent, Asker, reply
 from tests.support.histories import Clock
 from tests.support.sandbox_process import SandboxProcess, running_sandbox
@@ -82,13 +87,10 @@ def test_a_rotation_needs_no_restart_and_old_evidence_holds_five_years_on(
     }
     assert len(changed["keys"]) == 2 * len(first["keys"])
 
+    asker.renew()  # it does not know the key of the reply
     assert reply(asker.ask(late)).status == "ok"
-    asker.renew()
     assert reply(asker.ask(asker.question(KEY))).status == "ok"
-    again = asker.ask(asker.again(question))
     assert isinstance(before, Heard)
-    assert isinstance(again, Heard)
-    assert again.jws == before.jws
     agent.sql("INSERT INTO person VALUES (9001, 'later')")
     agent.fep("pull", PERSONS, "--wait")
 
@@ -109,8 +111,20 @@ def test_a_rotation_needs_no_restart_and_old_evidence_holds_five_years_on(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    _holds(place, before)
     assert agent.process is not None
     assert agent.process.poll() is None
+
+
+def _holds(place: Place, heard: Heard) -> None:
+    """The reply of before the rotation, by the directory of today, at its own time."""
+    text = (place.agent.folder / "state" / "directory.jws").read_bytes()
+    history, faults = trusted([text], aud=place.sandbox.aud, kid=place.sandbox.kid)
+    assert faults == (None,)
+    message = split(heard.jws, cap=1 << 20)
+    at = datetime.fromtimestamp(heard.reply.iat, UTC)
+    key = history.node_key(NODE, message.kid, "sign", at)
+    assert verify(message, key, typ=REPLY_TYP).digest == message.digest
 
 
 def test_a_backup_is_made_by_whoever_has_the_passphrase_in_a_file(
@@ -127,3 +141,67 @@ def test_a_backup_is_made_by_whoever_has_the_passphrase_in_a_file(
     assert Path(file).stat().st_mode & 0o777 == 0o600
     again = place.agent.run("keys", "restore", file, "--passphrase-file", str(secret))
     assert "[keys-present]" in again.stderr
+
+
+def test_a_node_that_began_anew_is_answered_once_a_person_has_accepted_it(
+    place: Place,
+) -> None:
+    """Reset with a reason at the centre; held here, shown, on record, then accepted."""
+    agent, node = place.agent, place.asker.consumer.node
+    place.sandbox.ask("POST", "/reset", {"node": node, "reason": "disc is dead"})
+    with Asker(place.folder / "q2", place.sandbox) as anew:
+        anew.renew()
+        held = anew.ask(anew.question(KEY))
+        assert isinstance(held, Problem), held
+        assert held.code == "held"
+        seen = agent.wait_for("peer.broke", node=node)
+        assert seen["reason"] == "disc is dead"
+        listed = agent.fep("peers", "ls")
+        assert documented("peers ls", listed) == []
+        (waits,) = [p["waits"] for p in listed["peers"] if p["node"] == node]
+        assert waits["found"] == seen["found"]
+        assert agent.run("status").returncode == 1
+        assert agent.run("peers", "accept", f"{node}x").returncode == 2
+        agent.fep("peers", "accept", node)
+        assert reply(anew.ask(anew.question(KEY))).status == "ok"
+    found = agent.client().post("/v1/audit/search", {"limit": 1000})["records"]
+    assert next(r["node"] for r in found if r["kind"] == "keys.changed") == node
+
+
+def test_a_node_that_has_left_is_gone_until_it_is_let_back(place: Place) -> None:
+    """The keys go, the centre says `left`; after a reset it begins anew, in order."""
+    agent, keys = place.agent, place.agent.folder / "state" / "keys"
+    assert agent.run("leave", "--yes").returncode != 0  # the daemon has the keys
+    agent.stop()
+    assert agent.run("leave").returncode == 2  # nobody typed the node
+    assert (keys / "sign.key").exists()
+    left = agent.fep("leave", "--yes")
+    assert documented("leave", left) == []
+    assert left["told"] is True
+    assert list(keys.glob("**/*.key")) == []
+    refused = agent.run("enrol")
+    assert "forbidden" in refused.stderr
+    place.sandbox.ask("POST", "/reset", {"node": NODE, "reason": "it came back"})
+    agent.fep("leave", "--here", "--yes")
+    agent.fep("enrol")
+    with agent.running():
+        agent.fep("pull", PERSONS, "--wait")
+        stream = agent.fep("status", PERSONS)["resources"][0]["stream"]
+        assert stream["epoch"] >= 1
+        listed = agent.fep("spool", "receipts", PERSONS, "--since", LONG_AGO)
+        assert {r["state"] for r in listed["receipts"]} >= {"loaded"}
+    agent.start()
+
+
+def test_a_lost_machine_is_replaced_by_another_with_other_keys(place: Place) -> None:
+    """Same node, empty disc: reset at the centre, another life, another epoch."""
+    place.agent.stop()
+    place.sandbox.ask("POST", "/reset", {"node": NODE, "reason": "stolen"})
+    anew = AnsweringAgent(place.folder / "b", place.sandbox, people=PEOPLE, rows=51)
+    anew.fep("enrol")
+    with anew.running():
+        anew.fep("pull", PERSONS, "--wait")
+        stream = anew.fep("status", PERSONS)["resources"][0]["stream"]
+        assert stream["epoch"] >= 2
+    rows = place.sandbox.ask("GET", f"/digest?resource={PERSONS}")["rows"]
+    assert rows == 51

@@ -97,6 +97,8 @@ class World:
         self.events: list[Event] = []
         self.scripts = {r.resource: Script() for r in self.resources}
         self.exchange = ExchangeDouble(AUD, NODE, KEY.public, self.clock.now)
+        self.signer = KEY
+        self.spent: set[str] = set()
         self.bound: tuple[str, ...] = ()
         self.reports: Path | None = None
         self.refreshes = 0
@@ -192,7 +194,7 @@ class World:
             make_job=self.job,
             state=self.wrap("state", state),
             spool=self.wrap("spool", self.open_spool()),
-            signer=KEY,
+            signer=self.signer,
             keys=lambda: self.exchange,
             refresh_directory=self.refresh,
             sender=Sender(NODE, AUD, "fep/test"),
@@ -213,6 +215,7 @@ class World:
             give_back=self.give_back,
             reports=self.reports,
             owner=self.owners.get,
+            spent=self.spent.__contains__,
         )
 
     @asynccontextmanager

@@ -206,6 +206,10 @@ _CAUSES = {
         "the exchange went back to an old copy: what it had lost was sent again",
         "交换中心恢复为旧备份，已重新发送其丢失的数据",
     ),
+    "rekeyed": (
+        "what waited under a key that is over was sealed anew, or read again",
+        "待发数据所用密钥已失效，已重新封装或重新读取",
+    ),
     "cloned": (
         "another machine sent as this node, until a person chose this one",
         "曾有另一台机器以本节点身份发送，现由人工指定本机",

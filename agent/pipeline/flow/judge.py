@@ -31,7 +31,7 @@ Moved = Literal[
     "first", "spool-lost", "restored", "exchange-restored", "overtaken", "cloned"
 ]
 """What a position tells that is not in our chain; see :func:`what_moved`."""
-Cause = Moved | Literal["rejected", "regained"]
+Cause = Moved | Literal["rejected", "regained", "rekeyed"]
 """Why an epoch was begun."""
 REASONS: Mapping[Cause, Reason] = {
     "first": "first",
@@ -42,6 +42,7 @@ REASONS: Mapping[Cause, Reason] = {
     "cloned": "restored",
     "rejected": "rejected",
     "regained": "restored",
+    "rekeyed": "rekeyed",
 }
 """The same as the wire names it."""
 TOLD: frozenset[Cause] = frozenset({"first", "rejected", "cloned"})

@@ -190,6 +190,7 @@ class Parts:
         states: folder of what diffs compare with; None where nothing is compared.
         reports: folder for the keys that comparisons find; None where nobody may ask.
         give_back: puts rows of a rejected batch into quarantine; how many there were.
+        spent: whether the exchange takes nothing any more that a key of ours signed.
     """
 
     exchange: ExchangeClient
@@ -211,6 +212,7 @@ class Parts:
     reports: Path | None = None
     give_back: Callable[[RejectedBatch], Awaitable[int]] = keep_nothing
     owner: Callable[[str], str | None] = lambda _: None
+    spent: Callable[[str], bool] = lambda _kid: False
 
 
 async def undivided(work: Callable[[], T]) -> T:

@@ -12,7 +12,8 @@ Rules
 3. The position is asked after a start, after a rest, now and then during one, and
    whenever the exchange says that the chain does not fit: a batch leaves only while its
    signed word is fresh. Only a signed position opens an epoch.
-4. A new epoch drops what the old one left unfinished; the source is read again. That
+4. A new epoch drops what the old one left unfinished; the source is read again. Only
+   what waits under a key that the exchange takes no more is sealed anew instead. That
    our state, or the exchange, went back to an old copy is in the audit log before.
    Where a second machine is at work as this node, everything waits for a person.
 5. The gate may have narrowed while a batch waited. What holds an item that is not
@@ -54,7 +55,7 @@ from agent.errors import (
     StateDamaged,
 )
 from agent.model.run import COMPARING
-from agent.pipeline.flow import files, judge
+from agent.pipeline.flow import files, judge, rekeying
 from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.errands import Hands
 from agent.pipeline.flow.lane import Errand, Lane, defect
@@ -356,6 +357,39 @@ class Sending:
         ours = stream.head.incarnation
         return await undivided(partial(state.renew_incarnation, fresh, after=ours))
 
+    async def _rekey(self, stream: Stream) -> None:
+        """Seal what waits anew by the key in use; read it again where that cannot be.
+
+        A run that reads meanwhile finds that the chain went on, and is repeated.
+        """
+        lane, parts = self._lane, self._parts
+        found, text = await self._ask()
+        standing = await undivided(partial(self._standing, stream, found))
+        if judge.what_moved(standing, found) is not None:
+            await self._locate(stream)
+            return
+        waiting = await undivided(
+            partial(parts.state.batches, lane.stream_id, ("waiting",))
+        )
+        first = (waiting[0].epoch, waiting[0].seq) if waiting else (0, 0)
+        if first <= (found.epoch, found.seq):  # it has come there all the same
+            self._settle_on(found)
+            return
+        if not await undivided(partial(rekeying.movable, lane, waiting)):
+            await self._reopen(stream, (found, text), "rekeyed")
+            return
+        incarnation = await self._incarnation(stream, "rekeyed")
+        reason = judge.REASONS["rekeyed"]
+        head = judge.next_head(
+            stream.head, found, reason=reason, incarnation=incarnation
+        )
+        epoch = Epoch(head=head, position=text, at=lane.stamp(), cause="rekeyed")
+        move = partial(rekeying.seal_anew, lane, waiting, epoch=epoch, on=stream.head)
+        await undivided(move)
+        self._settle_on(found)
+        parts.tell(EpochOpened(lane.resource, head.epoch, head.reason or reason))
+        lane.changed()
+
     # --- batches ------------------------------------------------------------------
 
     async def _offer(self, stream: Stream, batch: Batch) -> None:
@@ -371,6 +405,10 @@ class Sending:
             return
         position = await self._placed(stream, parts.limits.fresh_s)
         if position is None:
+            return
+        behind = (batch.epoch, batch.seq) > (position.epoch, position.seq)
+        if behind and await undivided(partial(rekeying.spent, parts, batch)):
+            await self._rekey(stream)
             return
         await self._send_catalogs()
         identity = lane.batch_id(batch.epoch, batch.seq)

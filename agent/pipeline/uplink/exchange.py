@@ -130,6 +130,11 @@ class Exchange:
         reply = await self._calls.send(way, Request("POST", url, headers, request))
         return expect(reply, 200).body
 
+    async def leave(self, word: str) -> None:
+        """Say that this node will not come again."""
+        body = word.encode("ascii")
+        expect(await self._ask("POST", "/v1/leave", body=body), 200, 204)
+
     def renewed(self) -> None:
         """Show the certificate that the files have now; open connections stay.
 

@@ -66,6 +66,7 @@ class Behind:
                 audit=s.desk(double),
                 spool=cast("Any", None),
                 keys=cast("Any", None),
+                peers=cast("Any", None),
             )
             app = application(cast("Any", None), people)
             async with serving(app, self._folder / "fep.sock"):

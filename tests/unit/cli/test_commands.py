@@ -269,7 +269,7 @@ def test_the_shell_completes_commands() -> None:
         text=True,
         check=False,
     )
-    assert done.stdout.split() == ["pause", "policy", "pull"], done.stderr
+    assert done.stdout.split() == ["pause", "peers", "policy", "pull"], done.stderr
 
 
 def test_version_needs_no_settings(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -132,7 +132,12 @@ class Behind:
         )
         nobody = cast("Any", None)
         people = People(
-            self._record, policies=nobody, audit=nobody, spool=desk, keys=nobody
+            self._record,
+            policies=nobody,
+            audit=nobody,
+            spool=desk,
+            keys=nobody,
+            peers=nobody,
         )
         app = application(cast("Any", Operations()), people)
         async with serving(app, self._folder / "fep.sock"):

@@ -22,6 +22,7 @@ from agent.errors import (
     FepError,
     InternalFault,
     NotEnrolled,
+    PeerUnknown,
     RecordUnknown,
     ResourceUnknown,
     SocketDenied,
@@ -33,6 +34,7 @@ from agent.local.spooling import SpoolDesk
 from agent.pipeline.flow.errands import Mended, Replay
 from agent.state import KeptReceipt, Proof
 
+NODE = "11990100MB0000027F/ybj-fep1"
 CODE = "330100001/000001"
 
 
@@ -132,6 +134,22 @@ class Keys:
         return {"asked": list(purposes)}
 
 
+class OtherNodes:
+    """A watch that knows one node."""
+
+    def __init__(self) -> None:
+        self.accepted: list[str] = []
+
+    def view(self) -> dict[str, Any]:
+        return {"peers": []}
+
+    async def accept(self, node: str) -> dict[str, Any]:
+        if node != NODE:
+            raise PeerUnknown(node)
+        self.accepted.append(node)
+        return {"peers": []}
+
+
 class Tools:
     """A push flow that says what it was asked about its spool."""
 
@@ -164,6 +182,7 @@ class Office:
         self.desk = Desk()
         self.policies = Policies()
         self.keys = Keys()
+        self.peers = OtherNodes()
         self.spool = SpoolDesk(
             Tools(),
             directory=path.parent / "directory.jws",
@@ -186,6 +205,7 @@ class Office:
             audit=Audit(),
             spool=self.spool,
             keys=self.keys,
+            peers=self.peers,
         )
 
     async def get(self, path: str, **query: object) -> Any:
@@ -560,3 +580,17 @@ async def test_a_change_of_keys_is_recorded_before_it_is_done(office: Office) ->
         with pytest.raises(UsageFault):
             await office.post("/v1/keys/rotate", purposes=wrong)
     assert len(office.told) == 1
+
+
+async def test_other_nodes_are_accepted_by_name_and_on_record(office: Office) -> None:
+    """Who accepted stands in the log; what is no node is refused before."""
+    assert await office.get("/v1/peers") == {"peers": []}
+    await office.post("/v1/peers/accept", node=NODE)
+    assert office.peers.accepted == [NODE]
+    with pytest.raises(PeerUnknown):
+        await office.post("/v1/peers/accept", node=f"{NODE}x")
+    assert [event.action for event in office.told] == ["peers accept"] * 2
+    for wrong in (None, 3, "../x"):
+        with pytest.raises(UsageFault):
+            await office.post("/v1/peers/accept", node=wrong)
+    assert len(office.told) == 2

@@ -221,7 +221,7 @@ def test_keys_of_a_node_that_enrols_anew_are_revoked_from_then_on(
 ) -> None:
     """Not from the day they were made: what they signed before stays evidence."""
     later = NOW + timedelta(days=300)
-    world.desk.store.forget_node(world.node.node, now=later)
+    world.desk.store.forget_node(world.node.node, reason="disc", now=later)
     found = directory.build(
         world.desk.store, keys=(), aud="yunxi.exchange", url="https://x", now=later
     )

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node says goodbye, and its private keys are destroyed.
+
+What was done stays provable: receipts, the audit log, key statements and the
+directories that vouch for them are kept. Files are written over before they go, which
+is a promise on a magnetic disc and none on an SSD or a copy-on-write file system: there
+only the encryption of the whole disc, or its destruction, is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+
+from agent.control.identity import IdentityFiles, load_sign_key, make_folder, writing
+from agent.wire.leave import TYP, Leave
+
+
+async def say_goodbye(
+    files: IdentityFiles,
+    *,
+    node: str,
+    aud: str,
+    now: datetime,
+    post: Callable[[str], Awaitable[None]],
+) -> None:
+    """Tell the exchange that this node will not come again.
+
+    Raises:
+        NotEnrolled: there are no keys to say it with.
+        PeerFault: the exchange does not answer, or refuses.
+    """
+    word = Leave(node, aud, int(now.timestamp()))
+    await post(load_sign_key(files).sign(TYP, word.payload()))
+
+
+def wipe(files: IdentityFiles) -> tuple[Path, ...]:
+    """Destroy the private keys and the certificate; the files that went.
+
+    Key statements move aside into ``former/<n>``, so that the machine can enrol anew
+    once the centre has reset the node. Doing it again does the rest.
+
+    Raises:
+        SpoolWriteFailed: the disk refused.
+    """
+    with writing(files.folder):
+        gone = tuple(sorted(files.folder.glob("**/*.key")))
+        for path in gone:
+            _destroy(path)
+        for name in ("next", "next.tmp", "old"):
+            shutil.rmtree(files.folder / name, ignore_errors=True)
+        files.tls_certificate.unlink(missing_ok=True)
+        _set_aside(files)
+    return gone
+
+
+def _set_aside(files: IdentityFiles) -> None:
+    statements = sorted(files.folder.glob("statement-*.jws"))
+    if not statements:
+        return
+    n = 1
+    while (folder := files.folder / "former" / str(n)).exists():
+        n += 1
+    make_folder(folder)
+    for path in reversed(statements):  # while the first is there it is not done
+        path.rename(folder / path.name)
+
+
+def _destroy(path: Path) -> None:
+    """Write a file over, then remove its name."""
+    path.chmod(0o600)
+    handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(handle, "wb") as file:
+        file.write(os.urandom(path.stat().st_size))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()

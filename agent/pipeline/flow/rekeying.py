@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What waits under a key that the exchange takes no more is sealed anew (wire.md §2).
+
+Rules
+
+1. The payload stays as it is: only line 1 is made again, by the key in use, in a new
+   epoch of reason ``rekeyed`` that chains to the exchange's signed position. The source
+   is not asked.
+2. All that waits moves in one transaction, after the new files are synced. Ended before
+   it, the new files are orphans; after it, the old ones are.
+3. Where that cannot be, because the disk has no room for a second copy or a batch was
+   receipted once and waits again, the epoch is begun and the source is read again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from agent.crypto.jose import message_digest, split
+from agent.errors import MalformedMessage, SpoolDamaged
+from agent.model.stream import Head
+from agent.pipeline.flow import files
+from agent.pipeline.flow.lane import Lane
+from agent.pipeline.flow.seams import Parts
+from agent.state import Batch, Epoch
+from agent.state.rekeys import Resealed
+from agent.wire import batch as wire
+from agent.wire.batch import LINE_CAP, StreamRef
+from agent.wire.grammar import format_time
+
+CHUNK = 1 << 20
+
+
+def spent(parts: Parts, batch: Batch) -> bool:
+    """Whether a batch is signed by a key that the exchange takes no more."""
+    line = parts.state.line(batch.stream, batch.epoch, batch.seq)
+    if line is None:
+        return False
+    try:
+        return parts.spent(split(line, cap=LINE_CAP).kid)
+    except MalformedMessage:
+        return False  # its file says the same, and is found to be damaged
+
+
+def movable(lane: Lane, batches: Sequence[Batch]) -> bool:
+    """Whether these can be sealed anew, rule 3."""
+    parts = lane.parts
+    if not parts.spool.room(sum(b.size + LINE_CAP for b in batches)):
+        return False
+    receipts = parts.state.receipts_of
+    return not any(receipts(b.stream, b.epoch, b.seq) for b in batches)
+
+
+def seal_anew(lane: Lane, batches: Sequence[Batch], *, epoch: Epoch, on: Head) -> None:
+    """Move what waits into a new epoch.
+
+    Args:
+        lane: the stream.
+        batches: everything of it that waits, in chain order.
+        epoch: that is begun.
+        on: the head of the stream before.
+
+    Raises:
+        SpoolDamaged: a file is not what was registered.
+        SpoolWriteFailed: the disk refused.
+        ChainMoved: the stream went on meanwhile; nothing has changed.
+    """
+    parts, head, made = lane.parts, epoch.head, list[Resealed]()
+    for batch in batches:
+        path = files.check(parts, batch)
+        new = _sealed(lane, batch, head)
+        tmp = parts.spool.tmp("rekey", len(made) + 1)
+        _copy(path, tmp, new.line, payload=batch.content_size)
+        parts.spool.publish(tmp, new.file, size=new.size)
+        made.append(new)
+        head = head.after(new.digest)
+    try:
+        parts.state.rekeys.sealed_anew(lane.stream_id, epoch, made, on=on)
+    except BaseException:
+        parts.spool.remove(new.file for new in made)
+        raise
+    parts.spool.remove(b.file for b in batches)
+
+
+def _sealed(lane: Lane, batch: Batch, head: Head) -> Resealed:
+    """Line 1 of a batch on another head, and where its file will be."""
+    parts = lane.parts
+    at = format_time(parts.chance.now())
+    manifest = replace(
+        files.manifest_of(parts, batch),
+        stream=StreamRef(
+            epoch=head.epoch,
+            seq=head.seq + 1,
+            prev=head.prev,
+            incarnation=head.incarnation,
+            reason=head.reason,
+        ),
+        sealed_at=at,
+    )
+    line = parts.signer.sign(wire.TYP, manifest.payload())
+    return Resealed(
+        old=(batch.epoch, batch.seq),
+        head=head,
+        line=line,
+        digest=message_digest(line),
+        file=parts.spool.name(lane.batch_id(head.epoch, head.seq + 1)),
+        size=len(line) + 1 + batch.content_size,
+        at=at,
+    )
+
+
+def _copy(old: Path, new: Path, line: str, *, payload: int) -> None:
+    """Line 1 and the payload of an old file, synced."""
+    try:
+        with old.open("rb") as source, new.open("wb") as target:
+            source.seek(-payload, os.SEEK_END)
+            target.write(line.encode("ascii") + b"\n")
+            shutil.copyfileobj(source, target, CHUNK)
+            target.flush()
+            os.fsync(target.fileno())
+    except OSError as e:
+        raise SpoolDamaged(f"{old}: {e.strerror}") from e

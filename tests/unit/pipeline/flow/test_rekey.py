@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A backlog whose key was revoked is sealed anew, and read no second time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from agent.audit.events import EpochOpened
+from agent.crypto.jose import PrivateKey
+from agent.errors import ChainMoved, ExchangeUnreachable
+from agent.model.batch import BatchId
+from agent.pipeline.flow.report import ResourceStatus
+from agent.pipeline.spool import Quota
+from tests.support.exchange_double import ExchangeDouble, Kept
+from tests.support.push import AUD, KEY, NODE, PERSON, World, pull, until
+
+CUT = ExchangeUnreachable("cut")
+FRESH = PrivateKey.generate("sign")
+
+
+def settled(status: ResourceStatus) -> bool:
+    """Everything is at the exchange, in the second epoch."""
+    waiting = status.waiting.batches + status.stored.batches
+    return status.state == "idle" and status.stream.epoch == 2 and not waiting
+
+
+class Cutting(ExchangeDouble):
+    """Takes so many batches, then the line is cut."""
+
+    takes = 1000
+
+    async def _upload(self, path: Path, size: int, batch: BatchId) -> str | None:
+        if self.takes == 0:
+            raise CUT
+        self.takes -= 1
+        return await super()._upload(path, size, batch)
+
+
+async def with_backlog(folder: Path, *, stored: int = 0) -> World:
+    """One pull is loaded; of another so many parts are stored, the others wait."""
+    world = World(folder)
+    line = Cutting(AUD, NODE, KEY.public, world.clock.now)
+    world.exchange = line
+    await world.pulled()
+    line.takes = stored
+    async with world.serving() as flow:
+        run = await flow.request_pull(PERSON)
+        await flow.wait(run)
+        await until(
+            flow,
+            lambda s: (s.waiting.batches, s.stored.batches) == (2 - stored, stored),
+        )
+    line.takes = 1000
+    return world
+
+
+def change_key(world: World) -> None:
+    """The key is revoked, and another one in use."""
+    world.signer, world.exchange.sign_key = FRESH, FRESH.public
+    world.spent = {KEY.public.kid}
+
+
+def sent(world: World, epoch: int) -> list[Kept]:
+    """What came in an epoch."""
+    found = world.exchange.batches.values()
+    return [k for k in found if k.manifest.stream.epoch == epoch]
+
+
+async def test_what_waits_is_sealed_anew_and_the_source_is_not_asked(
+    tmp_path: Path,
+) -> None:
+    """The same payloads, in a new epoch of reason `rekeyed`, signed by the new key."""
+    world = await with_backlog(tmp_path)
+    change_key(world)
+    async with world.serving() as flow:
+        status = await until(flow, settled)
+        assert status.stream.cause == "rekeyed"
+        await pull(flow)  # the chain goes on from there
+    assert len(world.scripts[PERSON].jobs) == 3
+    assert [e.reason for e in world.told(EpochOpened)] == ["first", "rekeyed"]
+    kept = sent(world, 2)
+    assert [k.manifest.stream.reason for k in kept] == ["rekeyed", None, None, None]
+    assert [k.state for k in kept] == ["loaded"] * 4
+    assert kept[0].manifest.stream.prev == sent(world, 1)[-1].digest
+    identities = [(e.epoch, e.seq) for e in world.left if e.epoch == 2]
+    assert identities[:2] == [(2, 1), (2, 2)]
+    files = sorted(p.name for p in (tmp_path / "spool" / "out").rglob("*.fepb"))
+    assert not [name for name in files if ".1.3." in name or ".1.4." in name]
+
+
+async def test_a_snapshot_whose_first_part_is_stored_is_completed(
+    tmp_path: Path,
+) -> None:
+    """The part under the old key stays; the rest follows in the new epoch."""
+    world = await with_backlog(tmp_path, stored=1)
+    change_key(world)
+    async with world.serving() as flow:
+        await until(flow, settled)
+    assert len(world.scripts[PERSON].jobs) == 2
+    (last,) = sent(world, 2)
+    assert last.manifest.snapshot is not None
+    assert (last.manifest.snapshot.part, last.state) == (2, "loaded")
+
+
+async def test_a_key_that_is_retired_still_counts(tmp_path: Path) -> None:
+    """A rotation alone seals nothing anew: batches are taken for 30 days."""
+    world = await with_backlog(tmp_path)
+    world.signer = FRESH
+    async with world.serving() as flow:
+        await until(flow, lambda s: s.state == "idle" and not s.waiting.batches)
+    assert sent(world, 2) == []
+
+
+async def test_without_room_for_a_copy_the_source_is_read_again(
+    tmp_path: Path,
+) -> None:
+    """The epoch is begun all the same, for the same reason."""
+    world = await with_backlog(tmp_path)
+    change_key(world)
+    world.quota = Quota(1, 0)
+    async with world.serving() as flow:
+        await until(flow, settled)
+    assert len(world.scripts[PERSON].jobs) == 3
+    assert [e.reason for e in world.told(EpochOpened)] == ["first", "rekeyed"]
+
+
+class Stumbling:
+    """A part of which one method fails once."""
+
+    def __init__(self, inner: Any, method: str, error: BaseException) -> None:
+        self._inner, self._method, self._errors = inner, method, [error]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._method and self._errors:
+            return self._fail
+        return getattr(self._inner, name)
+
+    def _fail(self, *_: object, **__: object) -> None:
+        raise self._errors.pop()
+
+
+async def test_ended_before_the_change_nothing_has_changed(tmp_path: Path) -> None:
+    """The new files are orphans; the next try seals anew, and all arrives once."""
+    world = await with_backlog(tmp_path)
+    change_key(world)
+    stumbles: list[Stumbling] = []
+
+    def wrap(name: str, part: Any) -> Any:
+        if name == "spool" and not stumbles:
+            stumbles.append(Stumbling(part, "publish", ChainMoved("ended here")))
+            return stumbles[0]
+        return part
+
+    world.wrap = wrap
+    async with world.serving() as flow:
+        await until(flow, settled)
+    assert [k.state for k in sent(world, 2)] == ["loaded"] * 2
+    assert len(world.scripts[PERSON].jobs) == 2
+
+
+async def test_ended_after_the_change_the_old_files_are_orphans(
+    tmp_path: Path,
+) -> None:
+    """The next life sends what was sealed anew, and cleans up."""
+    world = await with_backlog(tmp_path)
+    change_key(world)
+
+    def wrap(name: str, part: Any) -> Any:
+        ended = ChainMoved("ended here")
+        return Stumbling(part, "remove", ended) if name == "spool" else part
+
+    world.wrap = wrap
+    world.exchange.fail("upload", *[CUT] * 1000)
+    async with world.serving() as flow:
+        await until(flow, lambda s: s.stream.epoch == 2)
+    world.exchange.mend("upload")
+    world.wrap = lambda _name, part: part
+    async with world.serving() as flow:
+        await until(flow, settled)
+    assert len(sent(world, 2)) == 2
+    assert len(list((tmp_path / "spool" / "out").rglob("*.fepb"))) == 4
