@@ -129,8 +129,8 @@ def load_mariadb(server: Mariadb, rows: int) -> None:
     for statement in _ddl("mysql").split(";"):
         if statement.strip():
             server.sql(statement)
-    words = ("population", "--rows", str(rows), "--rare", "1", "--format", "mysql")
-    with subprocess.Popen(_generate(*words), stdout=subprocess.PIPE) as made:
+    made_of = ("population", "--rows", str(rows), "--rare", "1", "--format", "mysql")
+    with subprocess.Popen(_generate(*made_of), stdout=subprocess.PIPE) as made:
         load = (
             "load data local infile '/dev/stdin' into table population"
             " character set utf8mb4"

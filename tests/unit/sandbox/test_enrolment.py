@@ -301,7 +301,7 @@ def test_a_code_lives_no_longer_than_what_it_gave(centre: Centre) -> None:
     assert centre.refused(machine, code) == "forbidden"
     assert centre.ask(machine, centre.code()) == Pending()  # the same keys go on
     centre.now = START
-    centre.judge.desk.forget(NODE)
+    centre.judge.desk.forget(NODE, reason="lost")
     assert centre.refused(machine, code) == "forbidden"
     assert centre.alarms == []
 
