@@ -33,7 +33,7 @@ from agent.errors import (
 )
 from agent.model.batch import ANY_NUMBER
 from agent.model.run import COMPARING, RunKind
-from agent.pipeline.flow import deaths, judge, leftover, reconcile, report
+from agent.pipeline.flow import deaths, judge, leftover, reconcile, report, shut
 from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, why_halted
 from agent.pipeline.flow.reading import Reading
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
@@ -120,6 +120,8 @@ class PushFlow:
             self._parts.tell(SpoolIncomplete(len(found.missing)))
         self._pauses = await undivided(self._parts.state.pauses)
         self._apply_pauses()
+        for leaving in await self._shut_recalls():
+            self._lanes[leaving.resource] = self._lane_for(leaving)
         for run in await undivided(self._parts.state.unfinished_runs):
             await self._recover_run(run)
         for lane in self._lanes.values():
@@ -155,7 +157,7 @@ class PushFlow:
             return
         sums = await undivided(partial(state.sums, newest.id))
         if sums.states.get("dropped") and (await lane.stream()).halt_code is None:
-            await lane.want()
+            await lane.read_again()
         elif newest.kind == "recall" and lane.recalled is not None:
             await lane.want(kind="compare")  # the proof was not asked for any more
 
@@ -211,7 +213,8 @@ class PushFlow:
 
         What may not leave any more stops at once, a run that reads it too; its batches
         stay and are judged again if it ever comes back. A run whose items may all still
-        leave ends with the job that it has.
+        leave ends with the job that it has. A recall that stands goes on though the
+        gate has shut.
 
         Args:
             resources: what the gate lets leave now.
@@ -221,17 +224,27 @@ class PushFlow:
         self._slots.most = parts.limits.workers
         self._turns.most = parts.limits.uploads
         new = {r.resource: r for r in resources}
-        gone = [lane for code, lane in self._lanes.items() if code not in new]
+        gone = [
+            lane
+            for code, lane in self._lanes.items()
+            if code not in new and not (lane.shut and lane.recalled is not None)
+        ]
         for lane in gone:
             del self._lanes[lane.resource]
             self._silence(lane)
         for lane in list(self._lanes.values()):
             lane.parts = parts
-            await self._rebind(lane, new[lane.resource])
+            if lane.resource in new:
+                await self._rebind(lane, new[lane.resource])
         for code in [c for c in new if c not in self._lanes]:
             await self._join(self._lane_for(new[code]))
         await self._end(gone)
+        for leaving in await self._shut_recalls():
+            await self._join(self._lane_for(leaving))
         self.changes.ring()
+
+    async def _shut_recalls(self) -> Sequence[Leaving]:
+        return await undivided(partial(shut.recalled, self._parts, self._lanes))
 
     def _silence(self, lane: Lane) -> None:
         """Nothing of this lane leaves any more."""
@@ -261,6 +274,8 @@ class PushFlow:
                 tasks[0].cancel()  # what is being sent is judged anew
                 await asyncio.wait({tasks[0]})
                 self._start_sending(lane, tasks[1])
+        if lane.reread and lane.wanted is None and lane.reading is None:
+            await lane.read_again()  # what was given up while its gate was shut
         lane.prod()
 
     def _start_sending(self, lane: Lane, reading: asyncio.Task[None]) -> None:
@@ -323,6 +338,8 @@ class PushFlow:
     async def forget_all_but(self, known: Collection[str]) -> None:
         """Give up what waits, or is compared with, of resources that are gone.
 
+        A recall that stands goes on.
+
         Args:
             known: all codes of the catalogue, those too whose gate is shut.
 
@@ -331,7 +348,7 @@ class PushFlow:
             StateDamaged: the state is wrong.
             AuditWriteFailed: it could not be recorded.
         """
-        await leftover.forget(self._parts, known)
+        await leftover.forget(self._parts, {*known, *self._lanes})
 
     # --- what people ask for --------------------------------------------------------
 
@@ -417,7 +434,7 @@ class PushFlow:
         """
         if kind == "compare" and confirm_deletes:
             raise UsageFault("a comparison without a repair deletes nothing")
-        lane = self._lane(resource)
+        lane = await self._lane_to_pull(resource, kind)
         async with lane.turn:
             self._check_idle(lane, kind)
             if kind == "recall":
@@ -426,6 +443,21 @@ class PushFlow:
                 confirmed = await self._repair_agreed(lane) if confirm_deletes else None
                 return await self._compare(lane, kind, report, confirmed)
             return await self._ask(lane, confirm_deletes=confirm_deletes, kind=kind)
+
+    async def _lane_to_pull(self, resource: str, kind: RunKind) -> Lane:
+        """That of a resource which may leave, or of one that may be recalled.
+
+        Raises:
+            ResourceUnknown: it is neither.
+        """
+        if resource not in self._lanes and kind == "recall":
+            found = await undivided(partial(shut.sent, self._parts, resource))
+            if found is not None and resource not in self._lanes:
+                await self._join(self._lane_for(found))
+        lane = self._lane(resource)
+        if lane.shut and kind not in {"recall", "compare"}:
+            raise ResourceUnknown(resource)
+        return lane
 
     def _check_idle(self, lane: Lane, kind: RunKind) -> None:
         resource = lane.resource
