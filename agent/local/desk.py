@@ -199,10 +199,11 @@ class Desk:
         """Ask for a run; its id and the number of deletes that it may bring.
 
         Raises:
-            GateClosed: the resource may not leave.
+            GateClosed: the resource may not leave; it may still be recalled.
             ResourceUnknown, NothingHeld, NothingLoaded, Busy: as the flow says.
         """
-        if (why := self._facts.kept.get(resource)) is not None:
+        why = self._facts.kept.get(resource)
+        if why is not None and kind != "recall":
             raise GateClosed(f"{resource}: {why}")
         run = await self._push.request_pull(
             resource, confirm_deletes=confirm_deletes, kind=kind, report=report

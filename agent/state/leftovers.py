@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What waits for the exchange of resources that nobody sends any more; SQL only."""
+"""What is left of resources that nobody sends any more; SQL only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 
 from agent.state import cuts
+from agent.state import rows as row
 from agent.state.again import each_once_more
 from agent.state.database import Connection
-from agent.state.records import Place
+from agent.state.records import Catalog, Place
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,27 @@ class Leftovers:
                 " WHERE stream = ? AND state = 'waiting'",
                 [at, stream],
             )
+
+    def newest_sent(self, stream: int) -> Catalog | None:
+        """The newest statement of a stream that the exchange has taken, or None."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT * FROM catalogs WHERE stream = ? AND sent_at IS NOT NULL"
+                " ORDER BY version DESC LIMIT 1",
+                [stream],
+            )
+            records = row.many(found)
+            return row.catalog(records[0]) if records else None
+
+    def recalled(self, producer: str, aud: str) -> tuple[str, ...]:
+        """Resources whose recall stands, in order of their code."""
+        with self._connection.transaction() as db:
+            found = db.execute(
+                "SELECT s.resource FROM recalls r JOIN streams s ON s.id = r.stream"
+                " WHERE s.producer = ? AND s.aud = ? ORDER BY s.resource",
+                [producer, aud],
+            ).fetchall()
+            return tuple(str(r[0]) for r in found)
 
 
 def _waiting(db: Database, stream: int, resource: str) -> Leftover | None:

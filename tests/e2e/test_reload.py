@@ -91,11 +91,27 @@ def test_a_closed_gate_acts_while_its_batches_wait(
         agent.send(signal.SIGHUP)
         agent.wait_for("digests.removed", resources=[PERMITS])
         assert [p.name[:13] for p in digests.iterdir()] == ["101001_000001"]
+        _what_is_gone_can_be_taken_back(agent, sandbox)
         assert agent.stop() == 0
     found = sandbox.rows(
         "SELECT name FROM sqlite_master WHERE name LIKE '101001_00000_'"
     )
     assert found == [("101001_000002",)]
+
+
+def _what_is_gone_can_be_taken_back(
+    agent: AgentProcess, sandbox: SandboxProcess
+) -> None:
+    """A recall needs no document, and of one whose gate is shut no open gate."""
+    count = 'SELECT count(*) FROM "101001_000002"'
+    [(rows,)] = sandbox.rows(count)
+    held = agent.run("pull", PERMITS, "--recall", "--wait", "--json")
+    assert json.loads(held.stdout)["keys_gone"] == rows > 0
+    recall = ("pull", PERMITS, "--recall", "--confirm-deletes", "--wait")
+    assert agent.fep(*recall)["delivered"]
+    assert sandbox.rows(count) == [(0,)]
+    assert "gate-closed" in agent.run("pull", PERSONS).stderr
+    assert "resource-unknown" in agent.run("pull", PERSONS, "--recall").stderr
 
 
 def test_a_limit_holds_from_the_next_run_on(agent: AgentProcess) -> None:

@@ -28,6 +28,7 @@ from agent.pipeline import state_folder
 from agent.pipeline.flow import start
 from agent.pipeline.flow.report import Ease, Progress, RunOutcome, Trouble
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
+from agent.pipeline.flow.shut import is_shut
 from agent.state import Deaths, KeptDue, Run, RunEnd, Stream, StreamKey
 from agent.wire.grammar import format_time
 
@@ -327,8 +328,19 @@ class Lane:
         self.changed()
 
     def barred(self, kind: RunKind) -> bool:
-        """Whether a run of a kind may not be read because of a recall."""
-        return self.recalled is not None and kind not in {"recall", "compare"}
+        """Whether a recall, or a shut gate, lets no run of a kind be read."""
+        alone = self.recalled is not None or self.shut
+        return alone and kind not in {"recall", "compare"}
+
+    @property
+    def shut(self) -> bool:
+        """Whether nothing of it may leave but its recall."""
+        return is_shut(self.leaving)
+
+    async def read_again(self) -> None:
+        """What was given up is read again; of a shut resource only its recall is."""
+        if not self.shut or self.recalled is not None:
+            await self.want()
 
     async def halt(self, error: FepError) -> None:
         """Nothing is read or sent any more until a person pulls."""

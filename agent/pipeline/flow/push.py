@@ -12,30 +12,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Literal
 
 from agent.audit.events import OrphansRemoved, SpoolIncomplete
 from agent.errors import (
-    Busy,
     ExchangeRefused,
     ExchangeUnreachable,
     ExchangeUntrusted,
     FepError,
-    Interrupted,
     MalformedMessage,
-    MassDelete,
-    NothingHeld,
-    NothingLoaded,
     ProxyRefused,
     ResourceUnknown,
     RunUnknown,
     UsageFault,
 )
-from agent.model.batch import ANY_NUMBER
 from agent.model.run import COMPARING, RunKind
-from agent.pipeline.flow import deaths, judge, leftover, reconcile, report
-from agent.pipeline.flow.lane import Again, Bell, Lane, Wanted, why_halted
+from agent.pipeline.flow import asking, deaths, judge, leftover, reconcile, report, shut
+from agent.pipeline.flow.asking import Hindrance
+from agent.pipeline.flow.lane import Bell, Lane
 from agent.pipeline.flow.reading import Reading
+from agent.pipeline.flow.recovering import recover_lane, recover_run
 from agent.pipeline.flow.seams import Leaving, Parts, undivided
 from agent.pipeline.flow.sending import Sending
 from agent.pipeline.flow.slots import Slots
@@ -48,11 +43,9 @@ from agent.pipeline.flow.status import (
 from agent.pipeline.flow.sweep import note_disk, sweep
 from agent.pipeline.flow.tools import SpoolTools
 from agent.pipeline.spool import Cleaned
-from agent.state import ALL, KeptDue, Run, RunEnd, RunTotals, Stream
-from agent.wire.grammar import format_time, parse_time
+from agent.state import ALL, KeptDue, Run
+from agent.wire.grammar import format_time
 
-Hindrance = Literal["paused", "busy", "halted", "given-up", "recalled"]
-"""Why a run that is due cannot begin: it begins once this is over."""
 LONGEST_SEND_S = 2 * 3600.0
 """Longest step of a sender that turns; each piece that the exchange has is one."""
 LONGEST_SWEEP_S = 600.0
@@ -120,56 +113,20 @@ class PushFlow:
             self._parts.tell(SpoolIncomplete(len(found.missing)))
         self._pauses = await undivided(self._parts.state.pauses)
         self._apply_pauses()
+        for leaving in await self._shut_recalls():
+            self._lanes[leaving.resource] = self._lane_for(leaving)
         for run in await undivided(self._parts.state.unfinished_runs):
-            await self._recover_run(run)
+            await recover_run(self._parts, run, self._lane_of(run))
         for lane in self._lanes.values():
             await undivided(lane.forget_states)
-            await self._recover_lane(lane)
+            await recover_lane(lane)
 
     def _clean(self) -> Cleaned:
         return self._parts.spool.clean(self._parts.state.files())
 
-    async def _recover_run(self, run: Run) -> None:
-        """A run of the last process: done, given up, or wanted again."""
-        state = self._parts.state
-        lane = self._lane_of(run)
-        if await undivided(partial(state.final_of, run.id)) is not None:
-            await undivided(partial(self._complete, run))
-        elif lane is None:
-            end = RunEnd("failed", "gone", "no such resource now", _at(self._parts))
-            await undivided(partial(state.stop_run, run.id, end))
-        elif _rejected_since(run, await lane.stream()):
-            await lane.stop(run.id, "failed", why_halted(await lane.stream()))
-        elif run.state == "queued" and lane.wanted is None:
-            lane.take(run)
-        else:
-            again = Again(run.deletes_confirmed, run.kind, goes_on=True)
-            cut = Interrupted("the daemon was restarted")
-            await lane.stop(run.id, "interrupted", cut, again=again)
-
-    async def _recover_lane(self, lane: Lane) -> None:
-        """What a new epoch dropped is read again, if nobody got round to ask for it."""
-        state = self._parts.state
-        newest = await undivided(partial(state.last_run, lane.stream_id))
-        if newest is None or newest.state != "read" or lane.wanted is not None:
-            return
-        sums = await undivided(partial(state.sums, newest.id))
-        if sums.states.get("dropped") and (await lane.stream()).halt_code is None:
-            await lane.want()
-        elif newest.kind == "recall" and lane.recalled is not None:
-            await lane.want(kind="compare")  # the proof was not asked for any more
-
     def _lane_of(self, run: Run) -> Lane | None:
         lanes = self._lanes.values()
         return next((x for x in lanes if x.stream_id == run.stream), None)
-
-    def _complete(self, run: Run) -> None:
-        """Its last batch was registered, only its totals were not."""
-        state = self._parts.state
-        sums = state.sums(run.id)
-        reasons, warnings = state.counted(run.id)
-        totals = RunTotals(sums.rows, sums.quality, reasons, warnings)
-        state.end_run(run.id, totals, at=_at(self._parts))
 
     async def serve(self) -> None:
         """Read and send until :meth:`drain` has ended, or until cancelled.
@@ -211,7 +168,8 @@ class PushFlow:
 
         What may not leave any more stops at once, a run that reads it too; its batches
         stay and are judged again if it ever comes back. A run whose items may all still
-        leave ends with the job that it has.
+        leave ends with the job that it has. A recall that stands goes on though the
+        gate has shut.
 
         Args:
             resources: what the gate lets leave now.
@@ -221,17 +179,27 @@ class PushFlow:
         self._slots.most = parts.limits.workers
         self._turns.most = parts.limits.uploads
         new = {r.resource: r for r in resources}
-        gone = [lane for code, lane in self._lanes.items() if code not in new]
+        gone = [
+            lane
+            for code, lane in self._lanes.items()
+            if code not in new and not (lane.shut and lane.recalled is not None)
+        ]
         for lane in gone:
             del self._lanes[lane.resource]
             self._silence(lane)
         for lane in list(self._lanes.values()):
             lane.parts = parts
-            await self._rebind(lane, new[lane.resource])
+            if lane.resource in new:
+                await self._rebind(lane, new[lane.resource])
         for code in [c for c in new if c not in self._lanes]:
             await self._join(self._lane_for(new[code]))
         await self._end(gone)
+        for leaving in await self._shut_recalls():
+            await self._join(self._lane_for(leaving))
         self.changes.ring()
+
+    async def _shut_recalls(self) -> Sequence[Leaving]:
+        return await undivided(partial(shut.recalled, self._parts, self._lanes))
 
     def _silence(self, lane: Lane) -> None:
         """Nothing of this lane leaves any more."""
@@ -261,6 +229,8 @@ class PushFlow:
                 tasks[0].cancel()  # what is being sent is judged anew
                 await asyncio.wait({tasks[0]})
                 self._start_sending(lane, tasks[1])
+        if lane.reread and lane.wanted is None and lane.reading is None:
+            await lane.read_again()  # what was given up while its gate was shut
         lane.prod()
 
     def _start_sending(self, lane: Lane, reading: asyncio.Task[None]) -> None:
@@ -275,8 +245,8 @@ class PushFlow:
         self._apply_pauses()
         for run in await undivided(self._parts.state.unfinished_runs):
             if run.stream == lane.stream_id:
-                await self._recover_run(run)
-        await self._recover_lane(lane)
+                await recover_run(self._parts, run, lane)
+        await recover_lane(lane)
         self._start(lane)
 
     async def drain(self, deadline_s: float) -> None:
@@ -323,6 +293,8 @@ class PushFlow:
     async def forget_all_but(self, known: Collection[str]) -> None:
         """Give up what waits, or is compared with, of resources that are gone.
 
+        A recall that stands goes on.
+
         Args:
             known: all codes of the catalogue, those too whose gate is shut.
 
@@ -331,7 +303,7 @@ class PushFlow:
             StateDamaged: the state is wrong.
             AuditWriteFailed: it could not be recorded.
         """
-        await leftover.forget(self._parts, known)
+        await leftover.forget(self._parts, {*known, *self._lanes})
 
     # --- what people ask for --------------------------------------------------------
 
@@ -363,32 +335,10 @@ class PushFlow:
         """
         lane = self._lane(resource)
         async with lane.turn:
-            hindrance = await self._hindrance(lane, kind)
+            hindrance = await asking.hindrance(lane, kind)
             if hindrance is None:
                 await lane.want(kind=kind, due=due)
         return hindrance
-
-    async def _hindrance(self, lane: Lane, kind: RunKind) -> Hindrance | None:
-        busy = lane.reading is not None or lane.wanted is not None
-        found: Hindrance | None = None
-        if lane.draining or lane.paused:
-            found = "paused"
-        elif lane.recalled is not None:
-            found = "recalled"
-        elif busy:
-            found = "busy"
-        elif (await lane.stream()).halt_code is not None:
-            found = "halted"
-        elif lane.given_up:
-            found = "given-up"
-        elif kind == "reconcile" and not await self._loaded(lane):
-            found = "busy"
-        return found
-
-    async def _loaded(self, lane: Lane) -> bool:
-        """Whether the exchange has loaded anything of it, ever."""
-        loaded = partial(self._parts.state.last_loaded, lane.stream_id)
-        return await undivided(loaded) != (0, 0)
 
     async def request_pull(
         self,
@@ -417,110 +367,26 @@ class PushFlow:
         """
         if kind == "compare" and confirm_deletes:
             raise UsageFault("a comparison without a repair deletes nothing")
-        lane = self._lane(resource)
+        lane = await self._lane_to_pull(resource, kind)
         async with lane.turn:
-            self._check_idle(lane, kind)
-            if kind == "recall":
-                return await self._recall(lane, confirm_deletes=confirm_deletes)
-            if kind in COMPARING:
-                confirmed = await self._repair_agreed(lane) if confirm_deletes else None
-                return await self._compare(lane, kind, report, confirmed)
-            return await self._ask(lane, confirm_deletes=confirm_deletes, kind=kind)
+            return await asking.ask(
+                lane, kind, confirm_deletes=confirm_deletes, report=report
+            )
 
-    def _check_idle(self, lane: Lane, kind: RunKind) -> None:
-        resource = lane.resource
-        if lane.paused:
-            raise Busy(f"{resource} is paused")
-        if lane.barred(kind):
-            raise Busy(f"{resource} is recalled; `fep resume {resource}` ends that")
-        if lane.reading is not None:
-            raise Busy(f"a run of {resource} is reading")
-
-    async def _recall(self, lane: Lane, *, confirm_deletes: bool) -> str:
-        """Ask how many rows would go or, once a person agreed, let them go."""
-        await self._check_loaded(lane)
-        rows = None
-        if confirm_deletes:
-            held, rows = await undivided(partial(reconcile.held_recall, lane))
-            await reconcile.begin_recall(lane, held, rows)
-        await reconcile.make_way(lane, "recall")
-        deaths.forgive(lane)
-        run = await lane.want(deletes_confirmed=rows, kind="recall")
-        lane.prod()
-        return run
-
-    async def _repair_agreed(self, lane: Lane) -> int:
-        """How many deletes of a repair a person agrees to; a read's are not meant.
+    async def _lane_to_pull(self, resource: str, kind: RunKind) -> Lane:
+        """That of a resource which may leave, or of one that may be recalled.
 
         Raises:
-            NothingHeld: no repair waits for that.
+            ResourceUnknown: it is neither.
         """
-        confirmed, held = await undivided(partial(self._held_deletes, lane))
-        if held != "reconcile":
-            raise NothingHeld(f"{lane.resource}: no repair is held for its deletes")
-        return confirmed
-
-    async def _compare(
-        self, lane: Lane, kind: RunKind, report: str | None, confirmed: int | None
-    ) -> str:
-        """Ask for a comparison, which is not begun beside another run."""
-        await self._check_loaded(lane)
-        if lane.wanted is not None and lane.wanted.kind != kind:
-            raise Busy(f"a run of {lane.resource} is queued")
-        if report is not None and lane.wanted is not None:
-            raise Busy(f"a comparison of {lane.resource} is queued already")
-        deaths.forgive(lane)
-        return await self._put_down(lane, kind, confirmed, report)
-
-    async def _check_loaded(self, lane: Lane) -> None:
-        if not await self._loaded(lane):
-            raise NothingLoaded(lane.resource)
-
-    async def _ask(self, lane: Lane, *, confirm_deletes: bool, kind: RunKind) -> str:
-        confirmed: int | None = None
-        if confirm_deletes:
-            confirmed, kind = await undivided(partial(self._held_deletes, lane))
-        if kind == "full" and lane.wanted is not None and lane.wanted.kind in COMPARING:
-            await reconcile.make_way(lane, kind)
-        deaths.forgive(lane)
-        return await self._put_down(lane, kind, confirmed)
-
-    async def _put_down(
-        self,
-        lane: Lane,
-        kind: RunKind,
-        confirmed: int | None,
-        report: str | None = None,
-    ) -> str:
-        """A run that is wanted now, or the one that waits already; its id."""
-        wanted = lane.wanted
-        if wanted is None:
-            run = await lane.want(deletes_confirmed=confirmed, kind=kind, report=report)
-            lane.prod()
-            return run
-        agreed = wanted.deletes_confirmed if confirmed is None else confirmed
-        lane.wanted = Wanted(wanted.run, agreed, wanted.kind)
-        if confirmed is not None:
-            confirm = partial(self._parts.state.confirm_run, wanted.run, confirmed)
-            await undivided(confirm)
-        lane.prod()
-        return wanted.run
-
-    def _held_deletes(self, lane: Lane) -> tuple[int, RunKind]:
-        """How many deletes wait for a person's word, and what found them.
-
-        Raises:
-            NothingHeld: none; what was held before the newest whole run is over.
-        """
-        state = self._parts.state
-        if state.stream(lane.key).halt_code == MassDelete.code:
-            # the exchange counted them and told no number
-            return ANY_NUMBER, "full"
-        newest = state.reconciles.standing(lane.stream_id, ("held", "read"))
-        recall = newest is not None and newest.kind == "recall"
-        if newest is None or newest.keys_gone is None or recall:
-            raise NothingHeld(f"{lane.resource}: no run is held for its deletes")
-        return newest.keys_gone, newest.kind
+        if resource not in self._lanes and kind == "recall":
+            found = await undivided(partial(shut.sent, self._parts, resource))
+            if found is not None and resource not in self._lanes:
+                await self._join(self._lane_for(found))
+        lane = self._lane(resource)
+        if lane.shut and kind not in {"recall", "compare"}:
+            raise ResourceUnknown(resource)
+        return lane
 
     async def wait(self, run: str, *, delivered: bool = False) -> report.RunReport:
         """The report of a run once it has ended, or of the one that it went on in.
@@ -677,13 +543,6 @@ class PushFlow:
 
 def _at(parts: Parts) -> str:
     return format_time(parts.chance.now())
-
-
-def _rejected_since(run: Run, stream: Stream) -> bool:
-    """Whether a batch was rejected after the run had been asked for."""
-    if stream.halt_code is None or stream.halt_at is None:
-        return False
-    return parse_time(run.asked_at) <= parse_time(stream.halt_at)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -123,7 +123,7 @@ class Reading:
         """An epoch was begun that this run did not make up for."""
         lane = self._lane
         if lane.reread and lane.wanted is None and not await self._halted():
-            await lane.want()
+            await lane.read_again()
 
     async def _halted(self) -> bool:
         """Only a person may want something then."""

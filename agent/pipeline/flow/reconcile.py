@@ -187,7 +187,7 @@ async def make_way(lane: Lane, kind: RunKind) -> None:
 
 
 def end_recall(lane: Lane) -> None:
-    """The resource may be read again, and is, whatever else waits of it."""
+    """The resource may be read again, and is if its gate is open."""
     if lane.recalled is None:
         return
     state, waits = lane.parts.state, lane.wanted
@@ -196,11 +196,19 @@ def end_recall(lane: Lane) -> None:
     if lane.reading is not None:
         lane.reread = True
         return
+    if lane.shut:
+        lane.wanted = None
+        if waits is not None:
+            state.stop_run(waits.run, _ended(lane))
+        return
     run = lane.new_run(None, "full")
     if waits is None:
         state.add_run(run)
     else:
-        why = Interrupted("its recall was ended")
-        end = RunEnd("interrupted", why.code, why.detail, lane.stamp())
-        state.stop_run(waits.run, end, successor=run)
+        state.stop_run(waits.run, _ended(lane), successor=run)
     lane.take(run)
+
+
+def _ended(lane: Lane) -> RunEnd:
+    why = Interrupted("its recall was ended")
+    return RunEnd("interrupted", why.code, why.detail, lane.stamp())

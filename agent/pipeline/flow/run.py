@@ -43,7 +43,7 @@ from agent.model.job import (
 from agent.model.run import COMPARING
 from agent.model.stream import Head
 from agent.pipeline import seal
-from agent.pipeline.flow import reconcile, report, start, strain
+from agent.pipeline.flow import reconcile, report, shut, start, strain
 from agent.pipeline.flow.centre import Centre
 from agent.pipeline.flow.drift import Change, changes
 from agent.pipeline.flow.lane import Lane, Wanted
@@ -51,6 +51,7 @@ from agent.pipeline.flow.pace import Pace
 from agent.pipeline.flow.room import Room
 from agent.pipeline.flow.sealing import Sealing
 from agent.pipeline.flow.seams import Worker, undivided
+from agent.pipeline.flow.shut import Shut
 from agent.pipeline.seal import RunFacts, Sealed
 from agent.state import Catalog, RunTotals, SeenColumns
 from agent.wire import catalog as wire_catalog
@@ -86,7 +87,7 @@ class Run:
         parts.tell(RunStarted(lane.resource, run))
         await self._room.wait(LINE_CAP)
         facts = await self._facts()
-        make = partial(parts.make_job, lane.resource, run, self._wanted.kind)
+        make = partial(self._made, run)
         job = await self._prepared(await undivided(make), facts.catalog.version)
         head = (await lane.stream()).head
         self._job, self._version = job, facts.catalog.version
@@ -103,6 +104,13 @@ class Run:
         await self._end(ended, (parts.chance.now() - began).total_seconds())
         if job.mode == "recall":
             await lane.want(kind="compare")
+
+    def _made(self, run: str) -> Job:
+        """The job as the settings have it, or as a shut resource's recall needs it."""
+        lane, kind = self._lane, self._wanted.kind
+        if isinstance(lane.leaving, Shut):
+            return shut.job(lane.leaving, run, kind)
+        return self._parts.make_job(lane.resource, run, kind)
 
     async def _prepared(self, job: Job, version: int) -> Job:
         """The job with what the state knows of its stream; the state knows it then.
@@ -218,7 +226,7 @@ class Run:
         """What all batches have in common; signs the catalog statement if it is new."""
         lane, parts = self._lane, self._parts
         leaving = lane.leaving
-        items = tuple(leaving.items)
+        items = tuple(leaving.sealed if isinstance(leaving, Shut) else leaving.items)
         payload = wire_catalog.Statement(
             producer=parts.sender.producer,
             resource=leaving.resource,

@@ -346,7 +346,7 @@ class Sending:
             lane.wanted = None
             await lane.stop(wanted.run, "interrupted", Interrupted("epoch"))
         if lane.wanted is None:
-            await lane.want()
+            await lane.read_again()
 
     async def _incarnation(self, stream: Stream, cause: judge.Cause) -> str:
         """Of the new epoch: a new one once, for all streams that find the same."""

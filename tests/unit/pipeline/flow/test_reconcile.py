@@ -19,11 +19,14 @@ from agent.crypto.frames import digest_text
 from agent.errors import (
     Busy,
     ExchangeRefused,
+    ExchangeUnreachable,
     NothingHeld,
     NothingLoaded,
+    ResourceUnknown,
     SpoolWriteFailed,
     UsageFault,
 )
+from agent.model.batch import Rows
 from agent.model.job import Compared, Failed, Gone, Way
 from agent.model.run import RunKind
 from agent.pipeline.flow.centre import TRIES
@@ -31,7 +34,16 @@ from agent.pipeline.flow.push import PushFlow
 from agent.pipeline.flow.report import ResourceStatus, RunReport
 from agent.retry import Backoff
 from agent.state import KeptDue, Run, State
-from tests.support.push import A_DAY_S, PERSON, Clock, Resource, World, pull, until
+from tests.support.push import (
+    A_DAY_S,
+    ITEMS,
+    PERSON,
+    Clock,
+    Resource,
+    World,
+    pull,
+    until,
+)
 from tests.support.worker_double import Chunk
 
 DUE = "2026-11-22T00:00:00Z"
@@ -611,3 +623,77 @@ async def test_a_recall_goes_before_a_run_that_waits_for_its_source(
         world.scripts[PERSON].failures = []
         done = await pull(flow, kind="recall", confirm_deletes=True)
     assert done.delivered
+
+
+async def test_what_may_not_leave_any_more_can_be_recalled(tmp_path: Path) -> None:
+    """No gate and no document are needed; not a row, not a statement leaves."""
+    world = await loaded(tmp_path)
+    world.resources = ()
+    world.bound = ("name",)
+    async with world.serving() as flow:
+        calls = len(world.exchange.calls)
+        with pytest.raises(ResourceUnknown):
+            await flow.request_pull(PERSON)
+        held = await pull(flow, kind="recall")
+        assert (held.code, held.keys_gone) == ("recall-unconfirmed", 3)
+        with pytest.raises(ResourceUnknown):
+            await flow.request_pull(PERSON)
+        done = await pull(flow, kind="recall", confirm_deletes=True)
+        assert done.delivered
+        await proven(flow)
+        assert "put_catalog" not in world.exchange.calls[calls:]
+    manifest = list(world.exchange.batches.values())[-1].manifest
+    assert (manifest.rows, manifest.snapshot is not None) == (Rows(0, 0, 0), True)
+    (job,) = [j for j in world.scripts[PERSON].jobs if j.mode == "recall"]
+    assert (job.connector, job.source, job.table) == ("", {}, ())
+    assert [b.item for b in job.items] == list(ITEMS)
+
+
+async def test_what_waits_behind_a_shut_gate_does_not_leave_with_a_recall(
+    tmp_path: Path,
+) -> None:
+    """It is given up, and nothing is read for it; opened again, all is read."""
+    world = await loaded(tmp_path)
+    world.exchange.down = ExchangeUnreachable("cut")
+    async with world.serving() as flow:
+        await flow.request_pull(PERSON)
+        await until(flow, lambda s: s.waiting.batches == 1)
+    world.exchange.down = None
+    opened, world.resources = world.resources, ()
+    offered = set(world.exchange.offered)
+    async with world.serving() as flow:
+        held = await pull(flow, kind="recall")
+        assert held.keys_gone == 3
+        assert flow.resource(PERSON).waiting.batches == 0
+        assert set(world.exchange.offered) == offered
+        runs = len(world.scripts[PERSON].runs)
+        await flow.use(opened, flow._parts)
+        await until(flow, lambda s: s.stream.loaded_epoch == 2)
+        assert len(world.scripts[PERSON].runs) == runs + 1
+
+
+async def test_a_recall_that_stands_goes_on_while_its_gate_shuts(
+    tmp_path: Path,
+) -> None:
+    """By a reload and by a restart; who resumes a shut resource has nothing read."""
+    world = await loaded(tmp_path)
+    async with world.serving() as flow:
+        await pull(flow, kind="recall")
+        world.exchange.fail("upload", *[ExchangeUnreachable("cut")] * 999)
+        run = await flow.request_pull(PERSON, kind="recall", confirm_deletes=True)
+        await until(flow, lambda s: s.waiting.batches == 1)
+        await flow.use((), flow._parts)
+        await flow.forget_all_but(())  # its document is gone
+        assert flow.resource(PERSON).recalled is not None
+        assert flow.resource(PERSON).waiting.batches == 1
+    world.resources = ()
+    world.exchange.mend("upload")
+    async with world.serving() as flow:
+        assert (await flow.wait(run, delivered=True)).delivered
+        await proven(flow)
+        runs = len(world.scripts[PERSON].runs)
+        flow.resume(PERSON)
+        await until(flow, lambda s: s.recalled is None and s.state == "idle")
+        assert len(world.scripts[PERSON].runs) == runs
+        await flow.use((Resource(PERSON),), flow._parts)
+        assert (await pull(flow, kind="incremental")).kind == "full"
