@@ -224,7 +224,7 @@ class Query:
 
 def _finished(
     reading: Reading, value: pa.Array[Any], odd: pa.Array[Any] | None, encoding: str
-) -> pa.Array[Any]:
+) -> Any:
     if reading.raw:
         return decoded(value, encoding)
     if reading.padded is not None:
@@ -237,7 +237,7 @@ def _finished(
     return value
 
 
-def _filled(text: Any, size: int) -> pa.Array[Any]:
+def _filled(text: Any, size: int) -> Any:
     """Texts with blanks at the end, so that each has so many characters."""
     least = pc.min(pc.utf8_length(text)).as_py()
     if least is None or least >= size:
