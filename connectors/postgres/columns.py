@@ -5,7 +5,8 @@ The row reader (DuckDB) is exact for whole numbers, booleans, ``float8``, texts 
 bytes, for dates and times of the years 1 to 9999, and for finite ``numeric(p,s)``. It
 strips the blanks of ``char(n)`` and makes 0 of NaN, so (measured, ADR 0001):
 
-* ``char(n)`` is asked for as bytes (``bpcharsend``) and decoded here;
+* ``char(n)`` is asked for as bytes (``bpcharsend``) and decoded here; a quick read in
+  UTF-8 asks for it as it is, and fills its blanks up again;
 * what a date, time or numeric column holds beyond its safe range comes once more in a
   second column, nearly always NULL, as the server's text; a page that has any is text;
 * a date or time beyond its range is seen in the number that comes for it, too, and a
@@ -80,6 +81,8 @@ class Reading:
         raw: ``value`` gives the bytes of a text.
         within: first and last native number, if those tell the odd values, too.
         zero: an odd value comes as a native 0.
+        padded: SQL of a text that has exactly so many characters with its blanks, of
+            which the reader strips the last ones.
     """
 
     name: str
@@ -89,6 +92,14 @@ class Reading:
     raw: bool = False
     within: tuple[int, int] | None = None
     zero: bool = False
+    padded: tuple[str, int] | None = None
+
+    @property
+    def quick(self) -> Reading:
+        """The same without what is only needed for values that :meth:`doubts` sees."""
+        if self.padded is not None:
+            return replace(self, value=self.padded[0], raw=False)
+        return replace(self, odd=None) if self.within or self.zero else self
 
     def doubts(self, values: pa.Array[Any]) -> bool:
         """Whether any native value may stand for one that is none."""
@@ -151,11 +162,8 @@ class Query:
 
     @property
     def quick(self) -> Query:
-        """The same without odd columns of what :meth:`strange` sees."""
-        readings = (
-            replace(r, odd=None) if r.within or r.zero else r for r in self.readings
-        )
-        return replace(self, readings=tuple(readings))
+        """The same without what is only needed for what :meth:`strange` sees."""
+        return replace(self, readings=tuple(r.quick for r in self.readings))
 
     def strange(self, rows: pa.RecordBatch) -> bool:
         """Whether rows of a quick query may hold a value that only its text carries."""
@@ -216,15 +224,25 @@ class Query:
 
 def _finished(
     reading: Reading, value: pa.Array[Any], odd: pa.Array[Any] | None, encoding: str
-) -> pa.Array[Any]:
+) -> Any:
     if reading.raw:
         return decoded(value, encoding)
+    if reading.padded is not None:
+        return _filled(value, reading.padded[1])
     if reading.target is not None and value.type != reading.target:
         value = value.cast(reading.target)
     if odd is not None and odd.null_count < len(odd):
         safe = pc.if_else(pc.is_valid(odd), pa.scalar(None, value.type), value)
         return pc.coalesce(odd, texts(safe))
     return value
+
+
+def _filled(text: Any, size: int) -> Any:
+    """Texts with blanks at the end, so that each has so many characters."""
+    least = pc.min(pc.utf8_length(text)).as_py()
+    if least is None or least >= size:
+        return text
+    return pc.utf8_rpad(text, size, " ")
 
 
 def texts(values: pa.Array[Any]) -> pa.Array[Any]:
@@ -273,6 +291,8 @@ def query_of(
     readings = tuple(
         reading_of(spec, table.columns[spec.name], raw=raw) for spec in stream.columns
     )
+    if server_encoding == "UTF8":  # elsewhere a character may be two in UTF-8
+        readings = tuple(_paddable(r, table.columns[r.name]) for r in readings)
     keys, indexed = _order(table, stream)
     if not keys:
         raise SourceError("type", f"{name}: no key column is bound")
@@ -305,6 +325,13 @@ def reading_of(spec: ColumnSpec, column: Column, *, raw: bool) -> Reading:
     if column.base in ("text", "varchar"):
         return Reading(spec.name, at, target=target)
     return _native(spec, column, at) or Reading(spec.name, f"{at}::text")
+
+
+def _paddable(reading: Reading, column: Column) -> Reading:
+    """The same, with what a quick read needs of ``char(n)``."""
+    if column.base != "bpchar" or column.length is None:
+        return reading
+    return replace(reading, padded=(f"t.{quoted(column.name)}", column.length))
 
 
 def _raw(spec: ColumnSpec, column: Column, at: str) -> Reading:

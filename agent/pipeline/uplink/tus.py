@@ -31,7 +31,7 @@ from agent.errors import (
 )
 from agent.model.batch import BatchId
 from agent.pipeline.uplink.calls import Calls, Request
-from agent.pipeline.uplink.line import PIECE_MIN, SLICE_CAP, Line, Sample
+from agent.pipeline.uplink.line import PIECE_MIN, SLICE_MOST, Line, Sample
 from agent.pipeline.uplink.reply import Reply, done, expect, offset_of, receipt_of
 from agent.pipeline.uplink.ways import Ways
 
@@ -278,7 +278,7 @@ class Tus:
         """The bytes of a piece, as fast as the line may be used."""
         offset = piece.begin
         while offset < piece.end:
-            wanted = min(SLICE_CAP, piece.end - offset)
+            wanted = min(SLICE_MOST, piece.end - offset)
             data = await asyncio.to_thread(_read_at, piece.path, offset, wanted)
             offset += len(data)
             view = memoryview(data)

@@ -132,6 +132,18 @@ def test_char_keeps_its_blanks(types: Server, native: str, letter: str) -> None:
     assert found.to_pylist() == ["ab   ", "张    ", "     ", "12345", None]
 
 
+@pytest.mark.parametrize("native", ["char(6)", "inner_code"])
+def test_only_blanks_are_stripped_and_filled_up_again(
+    types: Server, native: str
+) -> None:
+    """Whatever else looks like a blank at the end of char(n) stays as it is."""
+    ends = ["\t", "\n", "\u00a0", "\u3000", "\u200b", "😀", "e\u0301", " \t ", "  x"]
+    table = table_of(types, native, [f"'a{end}'" for end in ends])
+    size = 6 if native == "char(6)" else 5
+    found = read(types, stream_of(table, spec("C", 6, None))).column("v").to_pylist()
+    assert found == [*(f"a{end}".ljust(size) for end in ends), None]
+
+
 @pytest.mark.parametrize(
     ("native", "wanted", "values"),
     [
