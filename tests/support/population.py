@@ -135,8 +135,8 @@ def load_mariadb(server: Mariadb, rows: int) -> None:
             "load data local infile '/dev/stdin' into table population"
             " character set utf8mb4"
         )
-        words = ("-S", str(server.socket), "-u", "root", "--local-infile=1")
-        client = ["mariadb", "--no-defaults", *words, "town", "-e", load]
+        client = ["mariadb", "--no-defaults", "-S", str(server.socket), "-u", "root"]
+        client += ["--local-infile=1", "town", "-e", load]
         subprocess.run(client, stdin=made.stdout, check=True)
     assert made.returncode == 0
     server.sql("analyze table population")
