@@ -106,7 +106,7 @@ def arrive(
             batch.validate(full=True)
             found.rows += batch.to_pylist()
     kept = folder / "quarantine"
-    lines = kept.read_text("utf-8").splitlines() if kept.exists() else []
+    lines = kept.read_bytes().split(b"\n")[:-1] if kept.exists() else []
     found.withheld = [json.loads(line) for line in lines]
     return found
 
@@ -143,11 +143,13 @@ class Vector:
         native: its type.
         item: what it is bound to.
         values: SQL of a value -> the value at the centre.
+        encoding: what its texts really are, as ``BoundItem`` has it.
     """
 
     native: str
     item: Item
     values: Mapping[str, Any]
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class Sheet:
     def items(self) -> tuple[BoundItem, ...]:
         """What is bound, the key first."""
         own = (
-            BoundItem(replace(v.item, name=f"v{i}"), f"v{i}")
+            BoundItem(replace(v.item, name=f"v{i}"), f"v{i}", encoding=v.encoding)
             for i, v in enumerate(self.vectors)
         )
         return (KEY, *own)
