@@ -209,6 +209,8 @@ def test_no_value_changes_silently(centre: list[Any], i: int) -> None:
 @pytest.mark.usefixtures("centre")
 def test_check_tells_how_each_column_is_read(mariadb: Mariadb) -> None:
     """What is told native comes so where it fits; what is told text never does."""
+    usual = Sheet(VECTORS).usual
+    mariadb.sql("delete from vectors", f"insert into vectors {usual}")
     found = paths("mysql", mariadb.config(), ("town", "vectors"), Sheet(VECTORS))
     assert [name for name, (told, met) in found.items() if told != met] == []
 

@@ -214,6 +214,7 @@ def test_no_value_changes_silently(centre: list[Any], i: int) -> None:
 @pytest.mark.usefixtures("centre")
 def test_check_tells_how_each_column_is_read(server: Server) -> None:
     """What is told native comes so where it fits; what is told text never does."""
+    server.sql(f"delete from vectors; insert into vectors {Sheet(VECTORS).usual}")
     found = paths("postgres", server.config(), ("public", "vectors"), Sheet(VECTORS))
     assert [name for name, (told, met) in found.items() if told != met] == []
 
