@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -40,8 +41,12 @@ from tests.support.tries import tries
 
 pytestmark = pytest.mark.contract
 
+ASKED = os.environ.get("FEP_TABLES")
+"""So many tables of each database, to hunt with."""
+
 often = settings(
     tries(20),
+    max_examples=int(ASKED) if ASKED else tries(20).max_examples,
     suppress_health_check=list(HealthCheck),
 )
 
