@@ -108,6 +108,8 @@ class Binding(Part):
             update; its values never leave.
         number: column of whole numbers that grow from row to row, where rows are only
             added and nothing else tells the new ones; its values never leave.
+        encodings: item -> what its texts really are, where the database calls them
+            Latin-1.
     """
 
     source: Annotated[str, Field(min_length=1)]
@@ -115,6 +117,7 @@ class Binding(Part):
     columns: Mapping[str, Annotated[str, Field(min_length=1)]] = {}
     stamp: Annotated[str, Field(min_length=1)] | None = None
     number: Annotated[str, Field(min_length=1)] | None = None
+    encodings: Mapping[str, Literal["gb18030", "big5", "utf-8"]] = {}
 
 
 class Resource(Part):

@@ -190,4 +190,7 @@ def _bound(resource: Resource, item: CatalogItem) -> BoundItem:
         column=resource.column(item),
         rules=item.rules,
         required=item.required,
+        encoding=resource.binding.encodings.get(item.name)
+        if resource.binding
+        else None,
     )

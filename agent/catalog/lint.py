@@ -222,8 +222,22 @@ def _bindings(resource: Resource) -> Iterator[Finding]:
                 "there is no such item",
                 "没有该信息项",
             )
+    yield from _encodings(resource)
     yield from _number(resource)
     yield from _withheld_columns(resource)
+
+
+def _encodings(resource: Resource) -> Iterator[Finding]:
+    """Only texts are repaired, and no keys: these are sought as the source has them."""
+    plain = {item.name for item in resource.items if item.type in "CM" and not item.key}
+    for name in resource.binding.encodings if resource.binding else ():
+        if name not in plain:
+            yield error(
+                f"binding.encodings.{name}",
+                "辽10",
+                "expected an item of type C or M that is no key",
+                "应为非主键的 C 型或 M 型信息项",
+            )
 
 
 def _number(resource: Resource) -> Iterator[Finding]:

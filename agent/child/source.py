@@ -46,10 +46,16 @@ def stream_of(
 ) -> StreamSpec:
     """What a connector must know of a job: columns, not items."""
     columns = (
-        ColumnSpec(b.column, b.item.type.value, b.item.length, b.item.scale, b.item.key)
+        ColumnSpec(b.column, b.item.type.value, _length(b), b.item.scale, b.item.key)
         for b in items
     )
     return StreamSpec(table, tuple(columns), stamp, number)
+
+
+def _length(bound: BoundItem) -> int | None:
+    """Characters at the source: up to four of Latin-1 stand for one that was meant."""
+    length = bound.item.length
+    return length * 4 if length is not None and bound.encoding else length
 
 
 @contextmanager

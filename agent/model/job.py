@@ -39,6 +39,8 @@ class BoundItem:
     rules: tuple[str, ...] = ()
     """Quality rules by name, such as ``code:gender`` or ``citizen_id``."""
     required: bool = False
+    encoding: str | None = None
+    """What its texts really are, where the database calls them Latin-1."""
 
 
 @dataclass(frozen=True)
@@ -472,4 +474,5 @@ def _bound(body: dict[str, Any]) -> BoundItem:
         column=body["column"],
         rules=tuple(body["rules"]),
         required=body["required"],
+        encoding=body["encoding"],
     )

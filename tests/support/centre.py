@@ -106,7 +106,7 @@ def arrive(
             batch.validate(full=True)
             found.rows += batch.to_pylist()
     kept = folder / "quarantine"
-    lines = kept.read_text("utf-8").splitlines() if kept.exists() else []
+    lines = kept.read_bytes().split(b"\n")[:-1] if kept.exists() else []
     found.withheld = [json.loads(line) for line in lines]
     return found
 
@@ -143,11 +143,18 @@ class Vector:
         native: its type.
         item: what it is bound to.
         values: SQL of a value -> the value at the centre.
+        encoding: what its texts really are, as ``BoundItem`` has it.
     """
 
     native: str
     item: Item
     values: Mapping[str, Any]
+    encoding: str | None = None
+
+    @property
+    def sent(self) -> list[str]:
+        """SQL of the values that arrive."""
+        return [s for s, v in self.values.items() if not isinstance(v, Withheld)]
 
 
 @dataclass(frozen=True)
@@ -172,10 +179,25 @@ class Sheet:
         ]
 
     @property
+    def fitting(self) -> dict[str, str]:
+        """Column -> SQL of a value that arrives; none of texts, whose paths are one."""
+        return {
+            f"v{i}": sent[0]
+            for i, vector in enumerate(self.vectors)
+            if vector.item.type not in "CM" and (sent := vector.sent)
+        }
+
+    @property
+    def usual(self) -> str:
+        """After ``insert into …``: one row, of which every value arrives."""
+        columns, values = zip(*self.fitting.items(), strict=True)
+        return f"(id, {', '.join(columns)}) values (1, {', '.join(values)})"
+
+    @property
     def items(self) -> tuple[BoundItem, ...]:
         """What is bound, the key first."""
         own = (
-            BoundItem(replace(v.item, name=f"v{i}"), f"v{i}")
+            BoundItem(replace(v.item, name=f"v{i}"), f"v{i}", encoding=v.encoding)
             for i, v in enumerate(self.vectors)
         )
         return (KEY, *own)
@@ -199,29 +221,27 @@ def paths(
 ) -> dict[str, tuple[str | None, str]]:
     """How ``check`` says that each column is read, and how it is.
 
+    Args:
+        connector: name in the registry.
+        source: settings of the source.
+        table: made of the sheet, with nothing in it but :meth:`Sheet.usual`.
+        sheet: its vectors.
+
     Returns:
-        column -> the path that is told, and the one that was met: ``native`` if any
-        value came in the item's own type. Columns of texts, where both are one, and of
-        which no value fits the item, are left out.
+        column -> the path that is told, and the one that was met: ``native`` if the
+        value came in the item's own type.
     """
     source = {k: v for k, v in source.items() if v is not None}
     stream = stream_of(tuple(table), sheet.items)
     told = {f.column: f.path for f in find(connector).check(source, [stream])}
-    places = {
-        f"v{i}": (i + 1, vector.item)
-        for i, vector in enumerate(sheet.vectors)
-        if vector.item.type not in "CM"
-        and not all(isinstance(v, Withheld) for v in vector.values.values())
+    with find(connector).open(source, Limits()) as session:
+        (page,) = session.read(*session.plan(stream))
+    kinds = {field.name: field.type for field in page.rows.schema}
+    items = {b.column: b.item for b in sheet.items}
+    return {
+        name: (told[name], "native" if _own(kinds[name], items[name]) else "text")
+        for name in sheet.fitting
     }
-    met = dict.fromkeys(places, "text")
-    with find(connector).open(source, Limits(page_rows=1)) as session:
-        (part,) = session.plan(stream)
-        for page in session.read(part):
-            for name, (i, item) in places.items():
-                column = page.rows.column(i)
-                if not column.null_count and _own(column.type, item):
-                    met[name] = "native"
-    return {name: (told[name], met[name]) for name in places}
 
 
 def _own(kind: pa.DataType, item: Item) -> bool:

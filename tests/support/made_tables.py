@@ -149,7 +149,7 @@ def compare(made: Made, told: Sequence[Sequence[Any]], found: Arrived) -> bool:
     Returns:
         whether there was anything to compare: no key stood twice.
     """
-    wanted, lost = [], 0
+    wanted, lost, width = [], 0, sum(b.item.key for b in made.items)
     for row in told:
         try:
             wanted.append(
@@ -157,7 +157,11 @@ def compare(made: Made, told: Sequence[Sequence[Any]], found: Arrived) -> bool:
             )
         except _Lost:
             lost += 1
-    keys = [row[: sum(b.item.key for b in made.items)] for row in wanted]
+            continue
+        if None in wanted[-1][:width]:
+            del wanted[-1]
+            lost += 1
+    keys = [row[:width] for row in wanted]
     if len(set(keys)) < len(keys):
         return False
     got = [

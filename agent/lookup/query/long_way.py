@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agent.model.item import Item, ItemType
+from agent.values.encoding import repaired
 from agent.values.typed import typed
 from agent.values.zone import Zone
 from agent.wire.arrow import canonical_columns
@@ -21,7 +22,10 @@ _PLAIN = (ItemType.B, ItemType.F, ItemType.G)
 
 
 def values_of(
-    column: Sequence[str | bytes | None], item: Item, timezone: str
+    column: Sequence[str | bytes | None],
+    item: Item,
+    timezone: str,
+    encoding: str | None = None,
 ) -> tuple[list[Any], list[bool]]:
     """Canonical texts (floats and bytes as they are), and which are faulty.
 
@@ -29,8 +33,12 @@ def values_of(
         column: values as a connector tells them.
         item: what they are.
         timezone: IANA name, of times without an offset.
+        encoding: what the texts really are, as ``BoundItem`` has it.
     """
-    parsed = typed(_arrow(column, item), item, _zone(timezone))
+    arrow: Any = _arrow(column, item)
+    if encoding is not None:
+        arrow = repaired(arrow, encoding)
+    parsed = typed(arrow, item, _zone(timezone))
     values: Any = parsed.values
     faulty = np.zeros(len(column), np.bool_)
     for mask in parsed.faults.values():

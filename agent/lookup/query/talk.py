@@ -185,7 +185,7 @@ def asked_of(line: bytes) -> tuple[int, Shape] | Query:
 
 def _bound(body: dict[str, Any]) -> BoundItem:
     item = {**body["item"], "type": ItemType(body["item"]["type"])}
-    return BoundItem(Item(**item), body["column"])
+    return BoundItem(Item(**item), body["column"], encoding=body["encoding"])
 
 
 # --- the worker's lines -----------------------------------------------------------

@@ -45,11 +45,13 @@ class Texts:
     Args:
         item: what the column is.
         timezone: IANA name, of times without an offset.
+        encoding: what its texts really are, as ``BoundItem`` has it.
     """
 
-    def __init__(self, item: Item, timezone: str) -> None:
+    def __init__(self, item: Item, timezone: str, encoding: str | None = None) -> None:
         self._item = item
         self._timezone = timezone
+        self._encoding = encoding
         self._short = _short(item, ZoneInfo(timezone))
 
     def __call__(self, column: Sequence[Told]) -> list[Value]:
@@ -59,6 +61,8 @@ class Texts:
             column: text, bytes or None, as ``LookupPage`` has them.
         """
         short = self._short
+        if self._encoding and not all(t is None or t.isascii() for t in column):
+            return self.long_way(column)
         try:
             return [None if told is None else short(told) for told in column]
         except Unusual:
@@ -68,7 +72,7 @@ class Texts:
         """The same through ``agent.values``, for any value."""
         from agent.lookup.query.long_way import values_of
 
-        values, faulty = values_of(column, self._item, self._timezone)
+        values, faulty = values_of(column, self._item, self._timezone, self._encoding)
         write = _WRITERS.get(self._item.type, str)
         return [
             BAD if bad else None if value is None else write(value)

@@ -140,7 +140,9 @@ class Worker:
                 stream_of(shape.table, shape.items),
                 tuple(columns[name] for name in shape.keys),
             ),
-            tuple(Texts(b.item, self._opening.timezone) for b in shape.items),
+            tuple(
+                Texts(b.item, self._opening.timezone, b.encoding) for b in shape.items
+            ),
             tuple(names.index(name) for name in shape.keys),
         )
 

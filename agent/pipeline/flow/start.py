@@ -78,8 +78,9 @@ def goes_on(error: FepError) -> bool:
 
 def basis(job: Job, version: int) -> str:
     """What has to be the same for a frontier, or a place in a read, to mean a thing."""
-    number = [] if job.number is None else [f"#{job.number}"]
-    return " ".join([job.connector, ".".join(job.table), f"v{version}", *number])
+    marks = [] if job.number is None else [f"#{job.number}"]
+    marks += [f"{b.item.name}={b.encoding}" for b in job.items if b.encoding]
+    return " ".join([job.connector, ".".join(job.table), f"v{version}", *marks])
 
 
 def kind_of(wanted: RunKind, frontier: KeptFrontier | None, base: str) -> RunKind:

@@ -33,6 +33,7 @@ from agent.pipeline.quality import reasons
 from agent.pipeline.quality.order import KeyOrder
 from agent.pipeline.quality.rules import judge, marked
 from agent.values.columns import Column, Mask, canonical, truth
+from agent.values.encoding import repaired
 from agent.values.typed import typed
 from agent.values.zone import Zone
 from agent.wire.arrow import schema_of
@@ -135,6 +136,8 @@ class Checker:
         """One item's values; what is wrong with them goes into the notes."""
         bound = self._items[at]
         item = bound.item
+        if bound.encoding is not None:
+            column = repaired(column, bound.encoding)
         parsed = typed(column, item, self._zone)
         for reason, mask in parsed.faults.items():
             notes.withhold(Cause(reason, item.name), mask, key=item.key)

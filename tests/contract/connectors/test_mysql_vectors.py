@@ -131,6 +131,12 @@ VECTORS: tuple[Vector, ...] = (
     Vector("varchar(9) character set utf16", value("C"), {"'𠮷'": "𠮷"}),
     Vector("varchar(9) character set latin1", value("C"), {
         "x'E920818D'": "é \x81\x8d", "'abc'": "abc"}),
+    Vector("varchar(9) character set latin1", value("C", 3), {
+        "x'D5C5C8FD'": "张三", "x'9534B235'": "𠮷", "x'FE9F80'": NO_TEXT,
+        "'abcd'": Withheld("too_long"), "x'8140'": "丂", "x'E9'": NO_TEXT,
+        "x'D5C5D5C5D5C5'": "张张张"}, "gb18030"),
+    Vector("text character set latin1", value("M"), {"x'E5BCA0'": "张"}, "utf-8"),
+    Vector("text", value("M"), {"'张'": NO_TEXT, "'a'": "a"}, "gb18030"),
     Vector("varchar(9) character set gbk", value("C"), {
         "'张三'": "张三", "x'FE9F'": "䶮", "x'A2A1'": "ⅰ"}),
     Vector("varchar(9) character set big5", value("C"), {"'張'": "張"}),
@@ -203,6 +209,8 @@ def test_no_value_changes_silently(centre: list[Any], i: int) -> None:
 @pytest.mark.usefixtures("centre")
 def test_check_tells_how_each_column_is_read(mariadb: Mariadb) -> None:
     """What is told native comes so where it fits; what is told text never does."""
+    usual = Sheet(VECTORS).usual
+    mariadb.sql("delete from vectors", f"insert into vectors {usual}")
     found = paths("mysql", mariadb.config(), ("town", "vectors"), Sheet(VECTORS))
     assert [name for name, (told, met) in found.items() if told != met] == []
 

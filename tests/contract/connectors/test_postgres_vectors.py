@@ -6,6 +6,7 @@ Each vector is read, checked, packed and decoded as the exchange would.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -213,6 +214,7 @@ def test_no_value_changes_silently(centre: list[Any], i: int) -> None:
 @pytest.mark.usefixtures("centre")
 def test_check_tells_how_each_column_is_read(server: Server) -> None:
     """What is told native comes so where it fits; what is told text never does."""
+    server.sql(f"delete from vectors; insert into vectors {Sheet(VECTORS).usual}")
     found = paths("postgres", server.config(), ("public", "vectors"), Sheet(VECTORS))
     assert [name for name, (told, met) in found.items() if told != met] == []
 
@@ -230,3 +232,30 @@ def test_a_type_whose_values_would_change_is_refused(
     found = arrive(tmp_path, "postgres", server.config(), ("public", "unfit"), items)
     assert isinstance(found.ended, Failed)
     assert found.ended.code == "source-type"
+
+
+def test_gbk_in_a_latin1_database_is_repaired_column_by_column(
+    server: Server, tmp_path: Path
+) -> None:
+    """The columns that are told so are read as GBK, the others as they are declared."""
+    server.sql(
+        "drop database if exists latin with (force); create database latin"
+        " encoding 'LATIN1' locale 'C' template template0"
+    )
+    values = "E'\\xd5\\xc5', E'\\xe9t\\xe9'", "E'\\xe9', ''", "'a', E'\\x80'"
+    rows = ", ".join(f"({i}, {v})" for i, v in enumerate(values))
+    server.sql(
+        "create table t (id int primary key, gbk text, latin text);"
+        f" set client_encoding = 'LATIN1'; insert into t values {rows}",
+        database="latin",
+    )
+    gbk = BoundItem(replace(value("C"), name="gbk"), "gbk", encoding="gb18030")
+    latin = BoundItem(replace(value("C"), name="latin"), "latin")
+    config = server.config(database="latin")
+    found = arrive(tmp_path, "postgres", config, ("public", "t"), (KEY, gbk, latin))
+    server.sql("drop database latin with (force)")
+    sent = [(r["gbk"], r["latin"]) for r in found.rows if r["_op"] == "u"]
+    assert sent == [("张", "été"), ("a", "\x80")]
+    assert [(q["key"]["id"], q["reason"]) for q in found.withheld] == [
+        (1, "undecodable")
+    ]

@@ -52,6 +52,17 @@ def test_each_missing_attribute_is_named_with_its_article(
     assert found(resource(**{field: None})) == {(field, article, "warning")}
 
 
+@pytest.mark.parametrize("item", ["person_id", "nobody"])
+def test_only_texts_that_are_no_keys_are_repaired(item: str) -> None:
+    """An encoding of a key, or of no item, is named."""
+    binding = raw()["binding"]
+    assert (
+        found(resource(binding={**binding, "encodings": {"title": "gb18030"}})) == set()
+    )
+    wrong = resource(binding={**binding, "encodings": {item: "gb18030"}})
+    assert found(wrong) == {(f"binding.encodings.{item}", "辽10", "error")}
+
+
 @pytest.mark.parametrize(
     ("changes", "finding"),
     [

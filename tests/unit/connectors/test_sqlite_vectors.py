@@ -102,7 +102,11 @@ def test_no_value_changes_silently(centre: list[Any], i: int) -> None:
     assert centre[i] == [exact(v) for v in VECTORS[i].values.values()]
 
 
+@pytest.mark.usefixtures("centre")
 def test_check_tells_how_each_column_is_read(source: dict[str, Any]) -> None:
     """What is told native comes so where it fits; what is told text never does."""
+    with closing(sqlite3.connect(source["path"])) as db, db:
+        db.execute("delete from vectors")
+        db.execute(f"insert into vectors {Sheet(VECTORS).usual}")
     found = paths("sqlite", source, ("vectors",), Sheet(VECTORS))
     assert [name for name, (told, met) in found.items() if told != met] == []

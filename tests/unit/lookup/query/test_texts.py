@@ -16,9 +16,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given
 
+from agent.child.source import stream_of
 from agent.lookup.query.ask import BAD, Value
 from agent.lookup.query.texts import Texts, float_text
 from agent.model.item import Item
+from agent.model.job import BoundItem
 from agent.wire.arrow import LONG_CAP, canonical_columns
 from agent.wire.text import canonical
 from tests.support.columns import bound, checker, item
@@ -226,3 +228,18 @@ def test_usual_values_load_no_arrow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=False)
     assert done.returncode == 0
+
+
+def test_what_a_database_calls_latin1_is_answered_as_a_push_sends_it() -> None:
+    """Repaired by the binding's encoding, and bad where it is no text of that."""
+    texts = Texts(ITEMS["C"], ZONE, "gb18030")
+    assert texts(["ÕÅ", "ok", None]) == ["张", "ok", None]
+    assert texts(["é", b"\xd5\xc5"]) == [BAD, BAD]
+    assert texts(["ok"]) == ["ok"]
+
+
+def test_a_text_that_a_repair_shortens_is_not_cut_before_it() -> None:
+    """The connector may cut at four Latin-1 characters for each that is meant."""
+    name = BoundItem(ITEMS["C"], "x", encoding="gb18030")
+    (column,) = stream_of(("t",), (name,)).columns
+    assert column.length == 4 * (ITEMS["C"].length or 0)
