@@ -22,8 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = _parser().parse_args(argv)
         if args.command is not None:
-            people.run(args)
-            return 0
+            return int(args.command(args) or 0)
         options = _options(args)
         asyncio.run(serve(options, ready=_say))
     except FepError as e:
@@ -52,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         help="let every machine in at once, without code and person",
     )
     parser.set_defaults(command=None)
-    people.add_commands(parser)
+    people.add_commands(
+        parser.add_subparsers(title="at a running exchange", metavar="COMMAND")
+    )
     return parser
 
 

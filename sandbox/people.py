@@ -22,9 +22,12 @@ from agent.wire.enrolment_file import REQUEST_CAP
 _RULE = "-" * 72
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
-    """The commands behind the options of ``python -m sandbox``; none serves."""
-    commands = parser.add_subparsers(title="at a running exchange", metavar="COMMAND")
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands behind the options of ``python -m sandbox``.
+
+    A command raises UsageFault if a file cannot be read or written or the exchange says
+    why not, and ExchangeUnreachable if none serves this folder.
+    """
     found = commands.add_parser("codes", help="make one-time codes, print their slips")
     found.add_argument("nodes", nargs="*", metavar="NODE", help="<USCC>/<name>")
     found.add_argument("--nodes-file", type=Path, help="one node a line, # comments")
@@ -54,16 +57,6 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 _SAID = "as the clerk reads it: eight words, or sha256:..., or what the QR code holds"
-
-
-def run(args: argparse.Namespace) -> None:
-    """Do what was asked.
-
-    Raises:
-        UsageFault: a file cannot be read or written, or the exchange says why not.
-        ExchangeUnreachable: no exchange serves this folder.
-    """
-    args.command(args)
 
 
 def _codes(args: argparse.Namespace) -> None:

@@ -301,7 +301,8 @@ def test_a_code_lives_no_longer_than_what_it_gave(centre: Centre) -> None:
     assert centre.refused(machine, code) == "forbidden"
     assert centre.ask(machine, centre.code()) == Pending()  # the same keys go on
     centre.now = START
-    centre.judge.desk.forget(NODE)
+    with centre.store.transaction():  # as a reset does
+        centre.store.connection.execute("delete from node where node = ?", (NODE,))
     assert centre.refused(machine, code) == "forbidden"
     assert centre.alarms == []
 
