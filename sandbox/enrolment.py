@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is let in: first requests, judged by their code and by a person (wire.md §6).
 
-Every method is one transaction in the writer's thread. A refusal that was counted or
-raised an alarm is committed too, so a method returns what it found and raises after.
+All of it runs in the writer's thread. A refusal that was counted or raised an alarm is
+committed too, so a transaction returns what it found, and the refusal is raised after.
 
 Rules
 
@@ -102,6 +102,8 @@ class Enrolment:
             found = self._judge(csr, code, address)
         if isinstance(found, Refused):
             raise found
+        if found == Pending() and self.desk.options.approve_all:
+            return self._issue(csr, code.id)
         return found
 
     def _judge(self, csr: Csr, code: Code, address: str) -> Answer | Refused:
@@ -134,9 +136,7 @@ class Enrolment:
                 at=format_time(self.now),
             )
         )
-        if not self.desk.options.approve_all:
-            return Pending()
-        return self._issue(csr, kept.id)
+        return Pending()
 
     def _again(self, csr: Csr, kept: Kept, address: str) -> Answer | Refused:
         """A code that is bound: the same request goes on, another one is refused."""
@@ -167,11 +167,11 @@ class Enrolment:
         return Refused("forbidden", _ALARMS[kind])
 
     def _issue(self, csr: Csr, code_id: str) -> Issued:
-        """Certify inside the transaction, and remember what was given out."""
-        if not self.desk.store.bind_node(csr.node, csr.statement, now=self.now):
-            raise Refused("forbidden", f"{csr.node} enrolled with other keys")
+        """Tie the node to its keys, certify, and remember what was given out."""
+        self.desk.bind_node(csr.node, csr.statement)
         der = self._certificate(csr)
-        self.codes.settle(code_id, "issued", certificate=der)
+        with self.desk.store.transaction():
+            self.codes.settle(code_id, "issued", certificate=der)
         return Issued(der)
 
     def _certificate(self, csr: Csr) -> bytes:
@@ -207,11 +207,10 @@ class Enrolment:
 
         Raises:
             Refused: not-found, nothing of this node waits; forbidden, none that waits
-                has this fingerprint.
+                has this fingerprint, or the node is tied to other keys.
         """
-        with self.desk.store.transaction():
-            found = self._compared(node, said)
-            self._issue(Csr.of_der(found.csr), found.id)
+        found = self._compared(node, said)
+        self._issue(Csr.of_der(found.csr), found.id)
 
     def deny(self, node: str, said: str) -> None:
         """Refuse such a request for good; raises as :meth:`approve`."""

@@ -19,10 +19,12 @@ from sandbox.admin_client import ask
 _RULE = "-" * 72
 
 
-def add_commands(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-) -> None:
-    """The commands behind the options of ``python -m sandbox``; none serves."""
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands behind the options of ``python -m sandbox``.
+
+    A command raises UsageFault if a file cannot be read or written or the exchange says
+    why not, and ExchangeUnreachable if none serves this folder.
+    """
     found = commands.add_parser("codes", help="make one-time codes, print their slips")
     found.add_argument("nodes", nargs="*", metavar="NODE", help="<USCC>/<name>")
     found.add_argument("--nodes-file", type=Path, help="one node a line, # comments")

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Enrol at an exchange with openssl and curl alone, and post the first key statement.
 #
-#   enrol_with_openssl.sh URL CA_SHA256 NODE FOLDER [CODE_FILE]
+#   enrol_with_openssl.sh URL CA_SHA256 NODE FOLDER
 #
-# Makes the keys, ca.pem, tls.pem, keys.jws and directory.jws in FOLDER; a tls.key and a
+# $CODE_FILE names a file with the one-time code, for an exchange that wants one. Makes the keys, ca.pem, tls.pem, keys.jws and directory.jws in FOLDER; a tls.key and a
 # keys.jws that are there are used, whoever made them. While a person has not approved it
 # waits; people compare what stands in FOLDER/statement. It is wire.md section 6 as a
 # shell reads it: nothing of ours runs here.
 set -eu
-url=$1 ca_sha256=$2 node=$3 folder=$4 code=${5:+$(cat "$5")}
+url=$1 ca_sha256=$2 node=$3 folder=$4 code=${CODE_FILE:+$(cat "$CODE_FILE")}
 mkdir -p "$folder"
 cd "$folder"
 umask 077
@@ -26,8 +26,10 @@ found=$(openssl x509 -in ca.pem -outform DER | openssl dgst -sha256 -r | cut -c1
 point() { openssl pkey -in "$1" -pubout -outform DER | tail -c "$2" >point; }
 jwk() {
     point "$1" 64
+    alg=ES256
+    [ "$2" != decrypt ] || alg=ECDH-ES+A256KW
     printf '{"kty":"EC","crv":"P-256","x":"%s","y":"%s","alg":"%s","purpose":"%s"}' \
-        "$(head -c 32 point | b64url)" "$(tail -c 32 point | b64url)" "$3" "$2"
+        "$(head -c 32 point | b64url)" "$(tail -c 32 point | b64url)" "$alg" "$2"
 }
 jwk_audit() {
     point "$1" 32
@@ -59,8 +61,8 @@ if [ ! -e keys.jws ]; then
     openssl genpkey -algorithm ed25519 -out audit.key
     header=$(printf '{"alg":"ES256","kid":"%s","typ":"fep-keys+jws"}' \
         "$(kid sign.key)" | b64url)
-    keys=$(jwk tls.key tls ES256),$(jwk sign.key sign ES256)
-    keys=$keys,$(jwk decrypt.key decrypt ECDH-ES+A256KW),$(jwk_audit audit.key)
+    keys=$(jwk tls.key tls),$(jwk sign.key sign)
+    keys=$keys,$(jwk decrypt.key decrypt),$(jwk_audit audit.key)
     body=$(printf '{"v":1,"node":"%s","n":1,"keys":[%s],"not_before":"%s"}' \
         "$node" "$keys" 2026-11-21T00:00:00Z | b64url)
     signature=$(printf '%s.%s' "$header" "$body" | es256 sign.key)
