@@ -163,12 +163,15 @@ class Desk:
             if self.store.statement(message.digest) is not None:
                 return False
             newest = self.store.version(client.node, statement.resource)
-            if newest is not None and statement.version <= newest[0]:
-                if self.store.statement(newest[1]) != statement:
-                    raise Refused(
-                        "fork",
-                        f"expected a version above {newest[0]}, or its statement",
-                    )
+            known = None if newest is None else self.store.statement(newest[1])
+            if (
+                newest is not None
+                and statement.version <= newest[0]
+                and statement != known  # the same under another key is no fork
+            ):
+                raise Refused(
+                    "fork", f"expected a version above {newest[0]}, or its statement"
+                )
             if owner is None:
                 self.store.add_owner(statement.resource, client.node)
             self.store.add_catalog(
