@@ -116,28 +116,6 @@ class Desk:
             gone = replace(record, status="revoked", since=now, until=None)
             self.store.put_key(gone)
 
-    def revoke_node(self, node: str) -> None:
-        """Refuse a node and all its keys from now on.
-
-        Raises:
-            Refused: not-found.
-        """
-        with self.store.transaction():
-            if self.store.enrolled(node) is None:
-                raise Refused("not-found", "no such node")
-            self.store.revoke_node(node, now=self.signer.now())
-
-    def give(self, resource: str, node: str) -> None:
-        """Give a resource to another node; its stream goes on in a new epoch.
-
-        Raises:
-            Refused: not-found.
-        """
-        with self.store.transaction():
-            known = self.store.enrolled(node) is not None
-            if not known or not self.store.give_owner(resource, node):
-                raise Refused("not-found", "no such resource, or no such node")
-
     def forget(self, node: str, *, reason: str) -> None:
         """Let a node enrol anew with other keys; its old ones are revoked from now."""
         self.store.forget_node(node, reason=reason, now=self.signer.now())
@@ -185,10 +163,11 @@ class Desk:
             if self.store.statement(message.digest) is not None:
                 return False
             newest = self.store.version(client.node, statement.resource)
+            known = None if newest is None else self.store.statement(newest[1])
             if (
                 newest is not None
                 and statement.version <= newest[0]
-                and self.store.statement(newest[1]) != statement
+                and statement != known  # the same under another key is no fork
             ):
                 raise Refused(
                     "fork", f"expected a version above {newest[0]}, or its statement"
@@ -209,8 +188,8 @@ class Desk:
         """Register a whole, synced and validated batch file; the ``stored`` receipt.
 
         Raises:
-            Refused: meanwhile another batch of the stream was stored, the key was
-                revoked, or the resource was given to another node.
+            Refused: meanwhile another batch of the stream was stored, or the key was
+                revoked.
         """
         manifest, message = admit.manifest, admit.message
         if known := self.store.same(message.digest):
@@ -220,8 +199,6 @@ class Desk:
             key = self.store.key(message.kid)
             if key is not None:
                 check_status(key, self.signer.now())
-            if self.store.owner(manifest.resource) not in (None, manifest.producer):
-                raise Refused("not-owner", f"{manifest.resource} is another node's")
             dead = chain(manifest, self.store)
             if not dead:
                 self._move(file, batch_path(self.batches, manifest.id))

@@ -18,7 +18,8 @@ Rules
    certificate is asked for with the old one, and the statement is handed in through it:
    so it has worked, handshake and request, before anything depends on it.
 3. Nothing changes until the directory shows the new keys as active.
-4. Of the old keys only ``decrypt`` is kept: what was sealed to it is still on its way.
+4. Of the old keys only ``decrypt`` is kept, until its retirement ends: what was sealed
+   to it is still on its way.
    Their public halves stay in the statements, which is all that verifying needs.
 """
 
@@ -341,6 +342,24 @@ def carry_through(files: IdentityFiles) -> bool:
         staged.folder.rmdir()
         _sync(files.folder)
     return True
+
+
+def forget_old(files: IdentityFiles, over: Callable[[str], bool]) -> int:
+    """Delete old ``decrypt`` keys to which nobody seals any more; how many.
+
+    Args:
+        files: of the identity.
+        over: whether a key, by its kid, is revoked or was retired for long enough.
+
+    Raises:
+        SpoolWriteFailed: the disk refused.
+    """
+    kept = old_decrypt_keys(files)
+    gone = [p for p in kept if over(p.stem.removeprefix("decrypt-"))]
+    for path in gone:
+        with writing(path):
+            path.unlink()
+    return len(gone)
 
 
 def _keep_decrypt(staged: Staged) -> None:

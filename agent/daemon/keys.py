@@ -19,6 +19,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from agent.audit.events import CertificateEnds, KeyChangeFailed, KeysChanged, Tell
@@ -174,10 +175,19 @@ class KeyKeeper:
         if failed is not None and now < failed.next_try:
             return
         if not self._staged.folder.exists():
+            await self._forget_old()
             if not renewal.due(self.certificate, now) or now >= self._end:
                 return  # an expired one cannot ask for the next
             await asyncio.to_thread(rotation.begin, self._files, ("tls",))
         await self._go_on()
+
+    async def _forget_old(self) -> None:
+        """Private keys that nobody can need any more go."""
+        over = partial(
+            spent, self._users.directory, self._keyring, self._node, self._seams.now
+        )
+        if await asyncio.to_thread(rotation.forget_old, self._files, over):
+            self._open_with_all()
 
     async def rotate(self, purposes: Collection[str]) -> JsonObject:
         """Exchange the keys of these purposes now; how all keys stand then.

@@ -47,6 +47,15 @@ class Rekeys:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    def restate(self, stream: int, version: int, *, jws: str, digest: str) -> None:
+        """A catalog statement that has not been sent is signed anew."""
+        with self._connection.transaction() as db:
+            db.execute(
+                "UPDATE catalogs SET jws = ?, digest = ?"
+                " WHERE stream = ? AND version = ? AND sent_at IS NULL",
+                [jws, digest, stream, version],
+            )
+
     def sealed_anew(
         self, stream: int, epoch: Epoch, batches: Sequence[Resealed], *, on: Head
     ) -> None:

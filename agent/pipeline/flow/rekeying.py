@@ -8,7 +8,9 @@ Rules
    is not asked.
 2. All that waits moves in one transaction, after the new files are synced. Ended before
    it, the new files are orphans; after it, the old ones are.
-3. Where that cannot be, because the disk has no room for a second copy or a batch was
+3. A catalog statement that has not been sent is signed anew, too, before the batches
+   that name it.
+4. Where that cannot be, because the disk has no room for a second copy or a batch was
    receipted once and waits again, the epoch is begun and the source is read again.
 """
 
@@ -23,13 +25,15 @@ from pathlib import Path
 from agent.crypto.jose import message_digest, split
 from agent.errors import MalformedMessage, SpoolDamaged
 from agent.model.stream import Head
+from agent.pipeline import seal
 from agent.pipeline.flow import files
 from agent.pipeline.flow.lane import Lane
 from agent.pipeline.flow.seams import Parts
 from agent.state import Batch, Epoch
 from agent.state.rekeys import Resealed
 from agent.wire import batch as wire
-from agent.wire.batch import LINE_CAP, StreamRef
+from agent.wire import catalog as wire_catalog
+from agent.wire.batch import LINE_CAP, CatalogRef, StreamRef
 from agent.wire.grammar import format_time
 
 CHUNK = 1 << 20
@@ -47,12 +51,24 @@ def spent(parts: Parts, batch: Batch) -> bool:
 
 
 def movable(lane: Lane, batches: Sequence[Batch]) -> bool:
-    """Whether these can be sealed anew, rule 3."""
+    """Whether these can be sealed anew, rule 4."""
     parts = lane.parts
     if not parts.spool.room(sum(b.size + LINE_CAP for b in batches)):
         return False
     receipts = parts.state.receipts_of
     return not any(receipts(b.stream, b.epoch, b.seq) for b in batches)
+
+
+def restate(lane: Lane) -> None:
+    """Sign the unsent catalog statements of a key that is over anew, rule 3."""
+    parts = lane.parts
+    for catalog in parts.state.unsent_catalogs(lane.stream_id):
+        if parts.spent(split(catalog.jws, cap=wire_catalog.CAP).kid):
+            payload = seal.payload_of(catalog.jws)
+            jws = parts.signer.sign(wire_catalog.TYP, payload)
+            parts.state.rekeys.restate(
+                lane.stream_id, catalog.version, jws=jws, digest=message_digest(jws)
+            )
 
 
 def seal_anew(lane: Lane, batches: Sequence[Batch], *, epoch: Epoch, on: Head) -> None:
@@ -90,8 +106,13 @@ def _sealed(lane: Lane, batch: Batch, head: Head) -> Resealed:
     """Line 1 of a batch on another head, and where its file will be."""
     parts = lane.parts
     at = format_time(parts.chance.now())
+    sealed = files.manifest_of(parts, batch)
+    catalog = parts.state.catalog(batch.stream, sealed.catalog.version)
+    if catalog is None:
+        raise SpoolDamaged(f"{batch.file}: its catalog is unknown")
     manifest = replace(
-        files.manifest_of(parts, batch),
+        sealed,
+        catalog=CatalogRef(catalog.version, catalog.digest),
         stream=StreamRef(
             epoch=head.epoch,
             seq=head.seq + 1,

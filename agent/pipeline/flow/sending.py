@@ -375,6 +375,7 @@ class Sending:
         if first <= (found.epoch, found.seq):  # it has come there all the same
             self._settle_on(found)
             return
+        await undivided(partial(rekeying.restate, lane))
         if not await undivided(partial(rekeying.movable, lane, waiting)):
             await self._reopen(stream, (found, text), "rekeyed")
             return

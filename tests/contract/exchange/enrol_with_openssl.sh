@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Enrol at an exchange with openssl and curl alone, and post the first key statement.
 #
-#   enrol_with_openssl.sh URL CA_SHA256 NODE FOLDER
+#   enrol_with_openssl.sh URL CA_SHA256 NODE FOLDER [renew]
+#
+# With "renew" it then renews the certificate with a new key, and states that key over
+# the new certificate: tls2.key, tls2.pem, keys2.jws.
 #
 # $CODE_FILE names a file with the one-time code, for an exchange that wants one. Makes the keys, ca.pem, tls.pem, keys.jws and directory.jws in FOLDER; a tls.key and a
 # keys.jws that are there are used, whoever made them. While a person has not approved it
@@ -93,3 +96,20 @@ openssl base64 -d <answer | openssl pkcs7 -inform DER -print_certs -out tls.pem
 mtls() { curl -sSf --cacert ca.pem --cert tls.pem --key tls.key "$@"; }
 mtls -H 'Content-Type: application/jose' --data-binary @keys.jws "$url/v1/keys"
 mtls "$url/v1/directory" >directory.jws
+[ "${5:-}" = renew ] || exit 0
+
+openssl ecparam -name prime256v1 -genkey -noout -out tls2.key
+openssl req -new -key tls2.key -subj "/CN=front end" -outform DER \
+    -addext "subjectAltName=URI:fep:node/$node,URI:fep:keys/sha256/$digest" |
+    openssl base64 >request.b64
+mtls -H 'Content-Type: application/pkcs10' --data-binary @request.b64 \
+    "$url/.well-known/est/simplereenroll" |
+    openssl base64 -d | openssl pkcs7 -inform DER -print_certs -out tls2.pem
+
+body=$(printf '{"v":1,"node":"%s","n":2,"keys":[%s,%s],"not_before":"2026-11-22T00:00:00Z"}' \
+    "$node" "$(jwk sign.key sign)" "$(jwk tls2.key tls)" | b64url)
+signature=$(printf '%s.%s' "$header" "$body" | es256 sign.key)
+printf '%s.%s.%s' "$header" "$body" "$signature" >keys2.jws
+renewed() { curl -sSf --cacert ca.pem --cert tls2.pem --key tls2.key "$@"; }
+renewed -H 'Content-Type: application/jose' --data-binary @keys2.jws "$url/v1/keys"
+renewed "$url/v1/directory" >directory.jws

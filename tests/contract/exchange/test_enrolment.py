@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from joserfc import jws
+from joserfc.jwk import ECKey
 
 from tests.support.exchange_client import GAJ, Key, Node, digest, payload
 from tests.support.sandbox_process import SandboxProcess
@@ -52,6 +54,30 @@ def test_openssl_and_curl_alone_enrol(sandbox: SandboxProcess, tmp_path: Path) -
     assert (tmp_path / "keys.jws").read_text() in [
         s for entry in listed if entry["node"] == node for s in entry["statements"]
     ]
+
+
+def test_openssl_and_curl_alone_renew_and_joserfc_verifies_the_chain(
+    sandbox: SandboxProcess, tmp_path: Path
+) -> None:
+    """A new key, stated over its new certificate; another JOSE library follows it."""
+    node = f"{GAJ[:18]}/renewing"
+    command = ["sh", str(SCRIPT), sandbox.url, sandbox.ca_sha256, node, str(tmp_path)]
+    made = subprocess.run(
+        [*command, "renew"], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    files = payload((tmp_path / "directory.jws").read_text())["files"]
+    listed = files[f"directory/{GAJ[:18]}.json"]["nodes"]
+    (entry,) = [e for e in listed if e["node"] == node]
+    keys: list[dict[str, str]] = payload(entry["statements"][0])["keys"]
+    for n, text in enumerate(entry["statements"], 1):
+        (signer,) = [k for k in keys if k["purpose"] == "sign"]
+        members = {name: signer[name] for name in ("kty", "crv", "x", "y")}
+        assert jws.deserialize_compact(text, ECKey.import_key(members)).payload
+        assert payload(text)["n"] == n
+        keys = payload(text)["keys"]
+    status = sorted(k["status"] for k in entry["keys"])
+    assert status == ["active", "active", "retired"]
 
 
 def test_the_shell_stops_at_a_foreign_authority(

@@ -269,3 +269,16 @@ async def test_a_revoked_key_of_ours_is_shown(site: Site) -> None:
     await site.machine.ask("/revoke", {"kid": site.machine.kids()["decrypt"]})
     await site.machine.directory.refresh(site.uplink.directory)
     assert site.codes() == ["own-key-revoked"]
+
+
+async def test_an_old_decrypt_key_goes_when_its_retirement_ends(site: Site) -> None:
+    """Not a day earlier; what nobody can need any more cannot be stolen."""
+    await site.keeper.rotate(["decrypt"])
+    assert len(site.keyring.opening) == 2
+    site.at += timedelta(days=29)
+    await site.keeper.look()
+    assert len(site.keyring.opening) == 2
+    site.at += timedelta(days=2)
+    await site.keeper.look()
+    assert list(site.keyring.opening) == [site.machine.kids()["decrypt"]]
+    assert rotation.old_decrypt_keys(site.machine.files) == ()

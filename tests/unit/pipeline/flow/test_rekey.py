@@ -29,6 +29,12 @@ class Cutting(ExchangeDouble):
     """Takes so many batches, then the line is cut."""
 
     takes = 1000
+    takes_catalogs = True
+
+    async def put_catalog(self, statement: str) -> None:
+        if not self.takes_catalogs:
+            raise CUT
+        await super().put_catalog(statement)
 
     async def _upload(self, path: Path, size: int, batch: BatchId) -> str | None:
         if self.takes == 0:
@@ -123,6 +129,22 @@ async def test_without_room_for_a_copy_the_source_is_read_again(
         await until(flow, settled)
     assert len(world.scripts[PERSON].jobs) == 3
     assert [e.reason for e in world.told(EpochOpened)] == ["first", "rekeyed"]
+
+
+async def test_a_catalog_that_was_never_sent_is_signed_anew(tmp_path: Path) -> None:
+    """The first batches of all wait, and the exchange never saw their catalog."""
+    world = World(tmp_path)
+    world.exchange = line = Cutting(AUD, NODE, KEY.public, world.clock.now)
+    line.takes_catalogs = False
+    async with world.serving() as flow:
+        await flow.wait(await flow.request_pull(PERSON))
+    line.takes_catalogs = True
+    change_key(world)
+    async with world.serving() as flow:
+        await until(flow, settled)
+    (catalog,) = world.exchange.catalogs
+    assert {k.manifest.catalog.digest for k in sent(world, 2)} == {catalog}
+    assert len(world.scripts[PERSON].jobs) == 1
 
 
 class Stumbling:
