@@ -96,7 +96,7 @@ def test_node_view_shows_a_real_agent_stuck_and_well_again(
 def test_resource_given_away_halts_alone_and_a_revocation_arrives_by_itself(
     agent: AgentProcess, sandbox: SandboxProcess, place: Path
 ) -> None:
-    """The old owner's agent says what to do; nobody had to nudge it for the directory."""
+    """The old owner says what to do; nobody had to nudge it for the directory."""
     other = Node(sandbox.address, sandbox.ca, place / "other", node=f"{NODE[:18]}/two")
     other.enrol()
     with agent.running():
