@@ -87,6 +87,20 @@ class StateDamaged(OwnFault):
     )
 
 
+class TokenFailed(OwnFault):
+    """The token that holds a private key of ours does not sign."""
+
+    code = "token-failed"
+    title = Text("The token with our key does not answer", "存放私钥的密码设备无响应")
+    remedy = Text(
+        "Nothing is signed without it. Look whether the token is plugged in, its module"
+        " installed and the key's label right; then it goes on by itself, or restart"
+        " the service.",
+        "无法签名。请检查密码设备是否连接、PKCS#11 模块是否安装、密钥标签是否正确；恢复后"
+        "自动继续，或重启服务。",
+    )
+
+
 class SpoolDamaged(OwnFault):
     """A registered batch file is missing or differs from what was registered."""
 

@@ -116,6 +116,28 @@ class Desk:
             gone = replace(record, status="revoked", since=now, until=None)
             self.store.put_key(gone)
 
+    def revoke_node(self, node: str) -> None:
+        """Refuse a node and all its keys from now on.
+
+        Raises:
+            Refused: not-found.
+        """
+        with self.store.transaction():
+            if self.store.enrolled(node) is None:
+                raise Refused("not-found", "no such node")
+            self.store.revoke_node(node, now=self.signer.now())
+
+    def give(self, resource: str, node: str) -> None:
+        """Give a resource to another node; its stream goes on in a new epoch.
+
+        Raises:
+            Refused: not-found.
+        """
+        with self.store.transaction():
+            known = self.store.enrolled(node) is not None
+            if not known or not self.store.give_owner(resource, node):
+                raise Refused("not-found", "no such resource, or no such node")
+
     def forget(self, node: str, *, reason: str) -> None:
         """Let a node enrol anew with other keys; its old ones are revoked from now."""
         self.store.forget_node(node, reason=reason, now=self.signer.now())
@@ -188,8 +210,8 @@ class Desk:
         """Register a whole, synced and validated batch file; the ``stored`` receipt.
 
         Raises:
-            Refused: meanwhile another batch of the stream was stored, or the key was
-                revoked.
+            Refused: meanwhile another batch of the stream was stored, the key was
+                revoked, or the resource was given to another node.
         """
         manifest, message = admit.manifest, admit.message
         if known := self.store.same(message.digest):
@@ -199,6 +221,8 @@ class Desk:
             key = self.store.key(message.kid)
             if key is not None:
                 check_status(key, self.signer.now())
+            if self.store.owner(manifest.resource) not in (None, manifest.producer):
+                raise Refused("not-owner", f"{manifest.resource} is another node's")
             dead = chain(manifest, self.store)
             if not dead:
                 self._move(file, batch_path(self.batches, manifest.id))

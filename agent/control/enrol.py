@@ -51,6 +51,7 @@ from agent.crypto.keys import (
     load_note_key,
     load_private,
     save_private,
+    tls_files,
 )
 from agent.crypto.notekey import NoteKey
 from agent.errors import (
@@ -177,7 +178,7 @@ async def enrol(
     certificate = await _certify(target, files, keys, now=now, asking=asking)
     report("statement")
     tls = _trusting(files.ca)
-    tls.load_cert_chain(files.tls_certificate, files.tls_key)
+    tls.load_cert_chain(*tls_files(files.tls_certificate, files.tls_key))
     async with _session(target, tls) as http:
         for statement in keys.statements:
             await http.post("/v1/keys", statement.encode(), kind="application/jose")

@@ -35,7 +35,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
+    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
@@ -288,27 +290,29 @@ class PrivateKey:
         return cls(ec.generate_private_key(_P256), purpose)
 
     @classmethod
-    def from_pem(cls, pem: bytes, *, purpose: str) -> Self:
-        """The key of an unencrypted PKCS#8 PEM file.
+    def from_pem(
+        cls, pem: bytes, *, purpose: str, passphrase: bytes | None = None
+    ) -> Self:
+        """The key of a PKCS#8 PEM file; with a passphrase, of a sealed one.
 
         Raises:
-            ValueError: no private P-256 key.
+            ValueError: no private P-256 key, or not sealed so.
         """
         _refuse_ed25519(purpose)
         try:
-            key = load_pem_private_key(pem, password=None)
+            key = load_pem_private_key(pem, password=passphrase)
         except (ValueError, TypeError, UnsupportedAlgorithm) as e:
-            raise ValueError("expected an unencrypted P-256 private key in PEM") from e
+            raise ValueError(_expected(passphrase, "P-256")) from e
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(
             key.curve, ec.SECP256R1
         ):
             raise ValueError("expected a P-256 private key in PEM")  # noqa: TRY004
         return cls(key, purpose)
 
-    def pem(self) -> bytes:
-        """The private key as unencrypted PKCS#8 PEM."""
+    def pem(self, passphrase: bytes | None = None) -> bytes:
+        """The private key as PKCS#8 PEM, sealed if there is a passphrase."""
         return self._key.private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            Encoding.PEM, PrivateFormat.PKCS8, sealing(passphrase)
         )
 
     def sign(self, typ: str, payload: bytes) -> str:
@@ -341,6 +345,16 @@ class PrivateKey:
         if self.public.purpose != "decrypt":
             raise ValueError(f"a {self.public.purpose} key does not decrypt")
         return self._key.exchange(ec.ECDH(), point)
+
+
+def sealing(passphrase: bytes | None) -> KeySerializationEncryption:
+    """How a private key is written: PBES2, or open."""
+    return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+
+
+def _expected(passphrase: bytes | None, kind: str) -> str:
+    how = "an unencrypted" if passphrase is None else "a sealed"
+    return f"expected {how} {kind} private key in PEM"
 
 
 def _refuse_ed25519(purpose: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,13 +15,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from agent.crypto import keyfile, token
 from agent.crypto.jose import PrivateKey, thumbprint
 from agent.crypto.notekey import NoteKey
+from agent.crypto.token_keys import TokenEd25519, TokenP256
 from agent.errors import MalformedMessage, SecretUnreadable
 
 NODE_URI = "fep:node/"
 STATEMENT_URI = "fep:keys/sha256/"
-_PEM_CAP = 16 * 1024
+IN_TOKEN = frozenset({"sign", "audit"})
+"""Purposes of keys that may be in a token."""
 
 __all__ = [
     "Identity",
@@ -34,6 +37,7 @@ __all__ = [
     "pem_of_csr",
     "save_private",
     "thumbprint",
+    "tls_files",
 ]
 
 
@@ -52,66 +56,100 @@ class Identity:
     not_after: datetime | None
 
 
-def load_private(path: Path, *, purpose: str) -> PrivateKey:
-    """A private P-256 key from its file.
+def load_private(
+    path: Path, *, purpose: str, environ: Mapping[str, str] = os.environ
+) -> PrivateKey:
+    """A private P-256 key from its file, or from where the file says (``keyfile``).
 
     Args:
-        path: PEM, readable by its owner alone; not a symbolic link.
+        path: readable by its owner alone; not a symbolic link.
         purpose: what the key is for.
+        environ: of the process.
 
     Raises:
         SecretUnreadable: missing, open to others, or no P-256 key.
+        TokenFailed: it is in a token that does not answer.
     """
-    pem = _read_pem(path)
+    data = keyfile.contents(path, environ)
     try:
-        return PrivateKey.from_pem(pem, purpose=purpose)
+        if (hand := _hand(path, data, purpose, environ)) is not None:
+            return PrivateKey(TokenP256(hand), purpose)
+        unsealing = keyfile.unsealing(path, environ)
+        return PrivateKey.from_pem(data, purpose=purpose, passphrase=unsealing)
     except ValueError as e:
         raise SecretUnreadable(f"{path}: {e}") from e
 
 
-def load_note_key(path: Path, *, purpose: str) -> NoteKey:
-    """A private Ed25519 key from its file.
+def load_note_key(
+    path: Path, *, purpose: str, environ: Mapping[str, str] = os.environ
+) -> NoteKey:
+    """A private Ed25519 key from its file, or from where the file says (``keyfile``).
 
     Args:
-        path: PEM, readable by its owner alone; not a symbolic link.
+        path: readable by its owner alone; not a symbolic link.
         purpose: ``audit`` or ``witness``.
+        environ: of the process.
 
     Raises:
         SecretUnreadable: missing, open to others, or no Ed25519 key.
+        TokenFailed: it is in a token that does not answer.
     """
-    pem = _read_pem(path)
+    data = keyfile.contents(path, environ)
     try:
-        return NoteKey.from_pem(pem, purpose=purpose)
+        if (hand := _hand(path, data, purpose, environ)) is not None:
+            return NoteKey(TokenEd25519(hand), purpose)
+        unsealing = keyfile.unsealing(path, environ)
+        return NoteKey.from_pem(data, purpose=purpose, passphrase=unsealing)
     except ValueError as e:
         raise SecretUnreadable(f"{path}: {e}") from e
 
 
-def _read_pem(path: Path) -> bytes:
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            pem = file.read(_PEM_CAP)
-    except OSError as e:
-        raise SecretUnreadable(f"{path}: {e.strerror}") from e
-    if mode & ~0o600:
-        raise SecretUnreadable(f"{path}: expected mode 0400 or 0600, got {mode:04o}")
-    return pem
+def _hand(
+    path: Path, data: bytes, purpose: str, environ: Mapping[str, str]
+) -> token.Hand | None:
+    """The hand that signs with a token's key; None if the key is in the file."""
+    if not data.startswith(token.PREFIX.encode()):
+        return None
+    if purpose not in IN_TOKEN:
+        raise ValueError(f"a key of purpose {purpose} is not used from a token")
+    found = token.place(data.decode("ascii", "replace").strip(), at=str(path))
+    source = found.pin_source
+    return token.Hand(found, lambda: keyfile.pin(source, environ, at=str(path)))
 
 
-def save_private(path: Path, key: PrivateKey | NoteKey) -> None:
+def tls_files(
+    certificate: Path, key: Path, environ: Mapping[str, str] = os.environ
+) -> tuple[Path, Path, Callable[[], bytes]]:
+    """Arguments of ``SSLContext.load_cert_chain``; the passphrase only if it is asked.
+
+    Raises:
+        SecretUnreadable: the key's file names a credential that is not there, or is
+            sealed without a passphrase, or open with one.
+    """
+    file = keyfile.key_path(key, environ)
+    unsealing = keyfile.unsealing(key, environ)
+    return certificate, file, lambda: unsealing or b""
+
+
+def save_private(
+    path: Path, key: PrivateKey | NoteKey, environ: Mapping[str, str] = os.environ
+) -> None:
     """Write a key file once: mode 0400, synced, whole or not at all.
+
+    Where there is a passphrase, it is sealed with it.
 
     Raises:
         FileExistsError: there is one; it is never overwritten.
         OSError: the folder cannot be written.
+        SecretUnreadable: the passphrase cannot be read.
     """
+    pem = key.pem(keyfile.passphrase(environ))
     draft = path.with_name(path.name + ".tmp")
     draft.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(draft, flags, 0o400), "wb") as file:
-            file.write(key.pem())
+            file.write(pem)
             file.flush()
             os.fsync(file.fileno())
         path.hardlink_to(draft)

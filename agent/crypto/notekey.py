@@ -9,12 +9,11 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
 
-from agent.crypto.jose import ALGORITHMS, PublicKey, base64url
+from agent.crypto.jose import ALGORITHMS, PublicKey, base64url, sealing
 from agent.errors import BadSignature
 
 PURPOSES = tuple(purpose for purpose, alg in ALGORITHMS.items() if alg == "Ed25519")
@@ -47,26 +46,27 @@ class NoteKey:
         return cls(Ed25519PrivateKey.generate(), purpose)
 
     @classmethod
-    def from_pem(cls, pem: bytes, *, purpose: str) -> Self:
-        """The key of an unencrypted PKCS#8 PEM file.
+    def from_pem(
+        cls, pem: bytes, *, purpose: str, passphrase: bytes | None = None
+    ) -> Self:
+        """The key of a PKCS#8 PEM file; with a passphrase, of a sealed one.
 
         Raises:
-            ValueError: no private Ed25519 key.
+            ValueError: no private Ed25519 key, or not sealed so.
         """
         try:
-            key = load_pem_private_key(pem, password=None)
+            key = load_pem_private_key(pem, password=passphrase)
         except (ValueError, TypeError, UnsupportedAlgorithm) as e:
-            raise ValueError(
-                "expected an unencrypted Ed25519 private key in PEM"
-            ) from e
+            how = "an unencrypted" if passphrase is None else "a sealed"
+            raise ValueError(f"expected {how} Ed25519 private key in PEM") from e
         if not isinstance(key, Ed25519PrivateKey):
             raise ValueError("expected an Ed25519 private key in PEM")  # noqa: TRY004
         return cls(key, purpose)
 
-    def pem(self) -> bytes:
-        """The private key as unencrypted PKCS#8 PEM."""
+    def pem(self, passphrase: bytes | None = None) -> bytes:
+        """The private key as PKCS#8 PEM, sealed if there is a passphrase."""
         return self._key.private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            Encoding.PEM, PrivateFormat.PKCS8, sealing(passphrase)
         )
 
     def sign(self, data: bytes) -> bytes:

@@ -8,7 +8,9 @@ the settings, so they are written and not typed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -57,7 +59,8 @@ def needs(config: Path) -> Needs:
         host = source.options.get("host")
         if isinstance(host, str) and not host.startswith("/"):
             hosts[f"sources.{name}.host"] = host
-    return Needs(hosts, tuple(sorted(set(_credentials(read(config))))))
+    names = {*_credentials(read(config)), *_of_the_keys(settings.paths.keys)}
+    return Needs(hosts, tuple(sorted(names)))
 
 
 def _of_the_exchange(exchange: Exchange) -> Iterator[tuple[str, str]]:
@@ -76,6 +79,22 @@ def _credentials(tables: Mapping[str, Any]) -> Iterator[str]:
         for value in table.values():
             if isinstance(value, dict) and isinstance(value.get("credential"), str):
                 yield value["credential"]
+
+
+def _of_the_keys(folder: Path) -> Iterator[str]:
+    """Credentials that key files name, and the one that unseals those that are sealed.
+
+    Who may not read the folder is not told of them.
+    """
+    with suppress(OSError):
+        for path in sorted(folder.glob("*.key")):
+            text = path.read_text("utf-8", "replace")
+            if text.startswith("credential:"):
+                yield text.strip().removeprefix("credential:")
+            elif text.startswith("-----BEGIN ENCRYPTED"):
+                yield "fep.passphrase"
+            else:
+                yield from re.findall(r"pin-source=credential:([\w.-]+)", text)
 
 
 def addresses(config: Path, needed: Needs, resolve: Resolve) -> dict[str, list[str]]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.agent_process import NODE, PERSONS, AgentProcess
+from tests.support.agent_process import NODE, PERMITS, PERSONS, AgentProcess
+from tests.support.exchange_client import Node, payload
 from tests.support.sandbox_process import SandboxProcess, running_sandbox
 
 pytestmark = pytest.mark.e2e
@@ -90,3 +91,36 @@ def test_node_view_shows_a_real_agent_stuck_and_well_again(
         assert found["beat"]["incarnation"] == last["incarnation"]
         assert found["doubt"] is None
         assert agent.events("heartbeat.refused") == []
+
+
+def test_resource_given_away_halts_alone_and_a_revocation_arrives_by_itself(
+    agent: AgentProcess, sandbox: SandboxProcess, place: Path
+) -> None:
+    """The old owner says what to do; nobody had to nudge it for the directory."""
+    other = Node(sandbox.address, sandbox.ca, place / "other", node=f"{NODE[:18]}/two")
+    other.enrol()
+    with agent.running():
+        agent.fep("pull", PERSONS, "--wait")
+        agent.fep("pull", PERMITS, "--wait")
+        sandbox.ask("POST", "/owner", {"resource": PERSONS, "node": other.node})
+        agent.run("pull", PERSONS)
+        found = seen(sandbox, lambda e: e["stands"] == "stuck")
+        (worst, *_) = found["beat"]["worst"]
+        assert (worst["resource"], worst["code"]) == (PERSONS, "not-owner")
+        shown = agent.run("status")
+        assert shown.returncode == 1
+        assert "push = false" in " ".join(shown.stdout.split())
+        agent.fep("pull", PERMITS, "--wait")
+
+        sandbox.ask("POST", "/revoke", {"node": other.node})
+        until = time.monotonic() + WAIT_S
+        while other.tls.kid not in revoked(agent):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+def revoked(agent: AgentProcess) -> list[str]:
+    """Kids that the directory which the agent keeps says are revoked."""
+    text = (agent.folder / "state" / "directory.jws").read_text("ascii")
+    files = payload(text)["files"]
+    return [entry["kid"] for entry in files["revoked.json"]["kids"]]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from yarl import URL
 
+from agent.crypto.keys import tls_files
 from agent.errors import ConfigInvalid
 from agent.model.proxy import Proxy
 
@@ -66,10 +67,17 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext | bool:
         raise ConfigInvalid(f"{endpoint.ca_file}: not a CA certificate: {e}") from e
     if endpoint.cert_file is not None:
         try:
-            context.load_cert_chain(endpoint.cert_file, endpoint.key_file)
+            _load_ours(context, endpoint.cert_file, endpoint.key_file)
         except OSError as e:
             raise ConfigInvalid(
                 f"{endpoint.cert_file}, {endpoint.key_file}: not a certificate and its"
                 f" key: {e}"
             ) from e
     return context
+
+
+def _load_ours(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    if key is None:
+        context.load_cert_chain(certificate)
+    else:
+        context.load_cert_chain(*tls_files(certificate, key))

@@ -172,6 +172,19 @@ async def test_revoked_certificate_may_not_ask(
     assert told.problem == (401, "unauthenticated")
 
 
+async def test_consumer_that_is_revoked_while_it_waits_gets_no_answer(
+    sandbox: SandboxProcess, provider: Provider, tmp_path: Path
+) -> None:
+    """The answer has come; its connection lives; 401 all the same."""
+    gone = enrolled(sandbox, tmp_path, node=f"{GAJ[:18]}/gone9")
+    async with calling(gone) as caller:
+        waiting = caller.ask(asked(gone, provider.node))
+        frame = await provider.frame()
+        sandbox.ask("POST", "/revoke", {"node": gone.node})
+        await provider.reply(frame, gone)
+        assert (await waiting).problem == (401, "unauthenticated")
+
+
 async def test_certificate_from_before_a_reset_may_not_ask(
     sandbox: SandboxProcess, provider: Provider, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from agent.errors import ConfigInvalid
 from agent.settings import service
+from agent.settings.load import load
 from tests.support.settings_text import MINIMAL, write
 
 SOURCES = """
@@ -83,3 +84,20 @@ def test_name_servers_are_addresses() -> None:
     )
     text = "\n".join(lines)
     assert service.name_servers(text) == ["10.9.0.1", "fe80::1%eth0"]
+
+
+def test_credentials_that_key_files_name_are_found(tmp_path: Path) -> None:
+    """A key, a PIN, and the passphrase of what is sealed; an open key names none."""
+    config = write(tmp_path, f'[paths]\nstate = "{tmp_path}/state"\n')
+    keys = load(config, secrets=False).paths.keys
+    keys.mkdir(parents=True)
+    texts = {
+        "sign": "pkcs11:token=x;object=y?module-path=/m&pin-source=credential:fep.pin",
+        "tls": "credential:fep.tls\n",
+        "decrypt": "-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
+        "audit": "-----BEGIN PRIVATE KEY-----\n",
+    }
+    for name, text in texts.items():
+        (keys / f"{name}.key").write_text(text)
+    found = service.needs(config).credentials
+    assert found == ("fep.passphrase", "fep.pin", "fep.tls")
