@@ -34,6 +34,7 @@ from connectors.postgres.login import connection, our_errors
 from connectors.postgres.rows import FAULTS, Reader, reader
 from connectors.postgres.tags import TAG, Tagging
 from connectors.sql import (
+    PAGE_BYTES,
     Mark,
     from_key,
     in_windows,
@@ -42,9 +43,6 @@ from connectors.sql import (
     token_of,
 )
 from connectors.tags import TaggedKeys, TaggedPage
-
-PAGE_BYTES = 16 * 1024 * 1024
-"""Aim for the bytes of a page, those of a batch: it need not be copied then."""
 
 UNIT_ROWS = 2048
 """Pages are multiples of this many rows: DuckDB's vectors."""
