@@ -12,7 +12,9 @@ Reference, in the same run, same table, same machine::
 For MariaDB it begins with ``mariadb-dump --quick``, for SQLite with ``sqlite3 -list``.
 Both are run ``--runs`` times in turn; figures are medians. Memory is daemon and worker
 together at their peak; CPU is theirs too. Neither counts sandbox or database; the CPU
-of a server stands beside what it needs for the reference.
+of a server stands beside what it needs for the reference. ``--peers`` lets dlt, with
+its fastest backend, and sling read PostgreSQL once in the same run, from their start to
+their end; they write files, and neither sign nor push.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +34,7 @@ from typing import Any
 
 from agent.demo.site import Site
 from benchmarks.process import PeakMemory, cpu_s
+from benchmarks.push_peers import seconds_of
 from benchmarks.push_sources import SOURCES, Source
 from benchmarks.site import RESOURCE, Wish, running
 
@@ -155,7 +159,21 @@ def measure(wish: argparse.Namespace) -> dict[str, Any]:
                     references.append(reference(source, folder))
                     os.sync()
                     runs.append(measured(source, place, daemon))
-    return figures(wish, references, runs)
+            os.sync()
+            peers = seconds_of(source, folder) if wish.peers else {}
+    return {**figures(wish, references, runs), **beside(wish.rows, runs, peers)}
+
+
+def beside(
+    rows: int, runs: list[Run], peers: Mapping[str, float | None]
+) -> dict[str, Any]:
+    """How many times as fast as each peer; None where it is not to be had."""
+    ours = statistics.median(r.seconds for r in runs)
+    found: dict[str, Any] = {}
+    for name, took in peers.items():
+        found[f"{name}_rows_per_s"] = None if took is None else round(rows / took)
+        found[f"times_{name}"] = None if took is None else round(took / ours, 2)
+    return found
 
 
 def figures(
@@ -200,9 +218,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--batch-raw-mb", type=int, default=8)
     parser.add_argument("--load", action="store_true", help="the exchange loads too")
+    parser.add_argument("--peers", action="store_true", help="dlt and sling, too")
     parser.add_argument("--folder", default=None, help="where to work; default /tmp")
     parser.add_argument("--json", action="store_true")
     wish = parser.parse_args()
+    if wish.peers and wish.source != "postgres":
+        parser.error("--peers: only with --source postgres")
     result = measure(wish)
     if wish.json:
         print(json.dumps(result))

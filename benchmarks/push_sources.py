@@ -30,7 +30,7 @@ class Source:
         settings: TOML text of the source.
         table: where the rows are, outermost first.
         reader: shell command that prints all rows, the plainest way there is.
-        url: as SQLAlchemy wants it, without a driver; None for a file.
+        url: by which other projects read it, or None.
         server: the process whose descendants are the database, or None.
     """
 
@@ -68,8 +68,7 @@ def _mariadb(rows: int, _folder: Path) -> Iterator[Source]:
             ["population"],
             f"mariadb-dump --no-defaults --quick -S {server.socket} -u root"
             " town population",
-            f"mysql://root@127.0.0.1:{server.port}/town",
-            server.pid,
+            server=server.pid,
         )
 
 

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,11 @@ COLUMNS = (
 """Columns as ``compare.py`` takes them."""
 
 FULL_ROWS = 1_000_000
+
+SETTLE_S = 30.0
+"""So long a loaded server may write before it is read, seconds."""
+
+FEW_PAGES = 100
 
 _ITEMS = (
     'name = "id", title = "序号", type = "I", key = true',
@@ -139,7 +145,16 @@ def load_mariadb(server: Mariadb, rows: int) -> None:
         client += ["--local-infile=1", "town", "-e", load]
         subprocess.run(client, stdin=made.stdout, check=True)
     assert made.returncode == 0
-    server.sql("analyze table population")
+    server.sql("analyze table population", "set global innodb_max_dirty_pages_pct = 0")
+    end = time.monotonic() + SETTLE_S
+    while time.monotonic() < end and _dirty(server):
+        time.sleep(0.2)
+
+
+def _dirty(server: Mariadb) -> bool:
+    """Whether much of what was loaded is still to be written."""
+    ((_, pages),) = server.sql("show status like 'innodb_buffer_pool_pages_dirty'")
+    return int(pages) > FEW_PAGES
 
 
 def load_postgres(server: Server, rows: int, *, database: str = "postgres") -> None:

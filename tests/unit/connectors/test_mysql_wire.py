@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from connectors.mysql import wire
 from connectors.mysql.login import ServerError
+from connectors.sql import PAGE_BYTES
 from tests.support.tries import tries
 
 Row = Sequence[bytes | None]
@@ -90,7 +91,7 @@ def test_rows_are_what_was_sent(
 
 def test_a_page_is_no_larger_than_its_bytes() -> None:
     """Many rows are more pages; a row that is larger than a page is one of its own."""
-    wide, giant = b"x" * 60_000, b"y" * (wire.PAGE_BYTES + 9)
+    wide, giant = b"x" * 60_000, b"y" * (PAGE_BYTES + 9)
     rows: list[Row] = [(wide,)] * 150 + [(giant,), (b"z",)]
     cuts = list(wire.cut_pages(arriving(sent(rows), [2**20]), 65_536))
     assert [len(cut.starts) for cut in cuts] == [139, 11, 2]
