@@ -310,17 +310,14 @@ class Registry:
         )
         return int(str(row[0])) if row else 0
 
-    def audit_keys(self, node: str, *, now: datetime) -> list[PublicKey]:
-        """The keys with which a node may sign checkpoints of its log now.
-
-        A retired one has signed the head that is offered first after a change of keys.
-        """
+    def audit_keys(self, node: str) -> list[PublicKey]:
+        """The active keys with which a node may sign checkpoints of its log."""
         sql = (
             "select jwk, node, status, since, until from kid"
-            " where node = ? and purpose = 'audit' and status <> 'revoked' order by kid"
+            " where node = ? and purpose = 'audit' and status = 'active' order by kid"
         )
-        found = [_key(*row) for row in self.connection.execute(sql, (node,))]
-        return [r.key for r in found if r.until is None or r.until > now]
+        rows = self.connection.execute(sql, (node,))
+        return [_key(*row).key for row in rows]
 
     def head(self, origin: str) -> Checkpoint:
         """The checkpoint of a log that was cosigned last; the empty log's if none."""

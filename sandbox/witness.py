@@ -95,7 +95,7 @@ class Witness:
         return cosign(note.body, self.key, self.name, int(self.now().timestamp()))
 
     def _check_signed(self, node: str, note: Note, origin: str) -> None:
-        for key in self.store.audit_keys(node, now=self.now()):
+        for key in self.store.audit_keys(node):
             try:
                 note.verify(key, name=origin)
             except BadSignature:

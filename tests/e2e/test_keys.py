@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -176,11 +177,12 @@ def test_a_node_that_has_left_is_gone_until_it_is_let_back(place: Place) -> None
     """
     agent, keys = place.agent, place.agent.folder / "state" / "keys"
     assert agent.run("leave", "--yes").returncode != 0  # the daemon has the keys
+    agent.fep("pull", PERSONS, "--wait")
     place.sandbox.stop()
     agent.sql("INSERT INTO person VALUES (9002, 'waits')")
     agent.fep("pull", PERSONS)
     agent.wait_for("batch.registered", upsert=_rows(agent))
-    agent.stop()
+    agent.stop(signal.SIGKILL)
     place.sandbox.start()
     assert agent.run("leave").returncode == 2  # nobody typed the node
     assert (keys / "sign.key").exists()
@@ -195,7 +197,7 @@ def test_a_node_that_has_left_is_gone_until_it_is_let_back(place: Place) -> None
     agent.fep("enrol")
     runs = len(agent.events("run.started"))
     with agent.running():
-        epoch = agent.wait_for("epoch.opened", reason="rekeyed")["epoch"]
+        epoch = agent.wait_for("stream.epoch", reason="rekeyed")["epoch"]
         agent.wait_for("receipt.kept", epoch=epoch, state="loaded")
         assert len(agent.events("run.started")) == runs
         agent.stop()

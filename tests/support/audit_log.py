@@ -113,6 +113,7 @@ class WitnessDouble:
     known: Checkpoint = field(default_factory=lambda: Checkpoint(ORIGIN, 0, EMPTY_ROOT))
     answers: list[tuple[int, str] | Exception] = field(default_factory=list)
     key: NoteKey = WITNESS_KEY
+    log_key: NoteKey = LOG_KEY
     asked: int = 0
 
     async def post(self, body: bytes) -> tuple[int, str]:
@@ -129,7 +130,7 @@ class WitnessDouble:
         """Cosign what continues what is known."""
         asked = parse_add_checkpoint(body)
         try:
-            new = open_checkpoint(asked.checkpoint, LOG_KEY.public, name=ORIGIN)
+            new = open_checkpoint(asked.checkpoint, self.log_key.public, name=ORIGIN)
         except BadSignature:
             return 403, ""
         same = self.known.size == new.size

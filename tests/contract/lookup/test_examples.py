@@ -127,6 +127,7 @@ def test_the_page_has_every_problem_of_a_lookup() -> None:
         "key-revoked",
         "no-channel",
         "no-answer",
+        "held",
     }
     assert {code: CODES[code] for code in wanted} == {
         code: status for code, status in named.items() if code != "busy"

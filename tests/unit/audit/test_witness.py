@@ -260,3 +260,24 @@ async def test_it_turns_by_time_or_by_records(tmp_path: Path) -> None:
         sizes = [c.size for c in await s.log.checkpoints()]
     assert sizes == [1, 13]
     assert double.asked == 3
+
+
+async def test_a_head_of_an_earlier_key_is_signed_again_word_for_word(
+    tmp_path: Path,
+) -> None:
+    """After a change of keys the witness takes no signature of the old one."""
+    double = WitnessDouble()
+    fresh = NoteKey.generate("audit")
+    async with site(tmp_path) as s:
+        await s.lookup(1)
+        witness = s.witness(double)
+        await s.log.checkpoint()
+        s.log.use_key(fresh)
+        double.log_key = fresh
+        await witness.round()
+        assert (witness.state, witness.trouble) == ("agrees", None)
+        await s.lookup(2)
+        await witness.round()
+        assert (witness.state, witness.trouble) == ("agrees", None)
+        first, *_ = await s.log.checkpoints()
+    assert first.cosignatures
