@@ -41,7 +41,8 @@ import pyarrow as pa
 
 from agent.demo.site import Site
 from benchmarks.process import PeakMemory
-from benchmarks.push import NAMES, follow, moment
+from benchmarks.push import follow, moment
+from benchmarks.push_sources import NAMES
 from benchmarks.register import TABLES, load
 from benchmarks.site import RESOURCE, Wish, document, running
 from tests.support.postgres import Server, private_server
