@@ -29,7 +29,7 @@ NODE = "11990100MB0000018H/rsj-fep1"
 PERSONS = "101001/000001"
 PERMITS = "101001/000002"
 FEP = "from agent.cli.main import main; main()"
-START_S = 30.0
+START_S = 60.0
 
 _SETTINGS = """\
 [agent]
