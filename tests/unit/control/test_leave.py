@@ -14,7 +14,13 @@ import pytest
 from agent.control.history import trusted
 from agent.control.identity import load_sign_key
 from agent.control.leave import say_goodbye, wipe
-from agent.errors import ExchangeRefused, KeyRevoked, NotEnrolled, UnknownKey
+from agent.errors import (
+    EnrolRefused,
+    ExchangeRefused,
+    KeyRevoked,
+    NotEnrolled,
+    UnknownKey,
+)
 from agent.wire.leave import TYP, Leave
 from sandbox.app import exchange
 from sandbox.options import Options
@@ -25,7 +31,7 @@ OTHER = "11990100MB0000018H/rsj-fep2"
 
 @pytest.fixture
 async def centre(tmp_path: Path) -> AsyncIterator[dict[str, Any]]:
-    async with exchange(Options(tmp_path / "centre")) as line:
+    async with exchange(Options(tmp_path / "centre", approve_all=True)) as line:
         yield json.loads(line)
 
 
@@ -78,10 +84,10 @@ async def test_who_has_left_comes_back_by_a_reset_alone(
     gone = await machine(tmp_path / "a", centre)
     await leave(gone)
     gone.files.tls_certificate.unlink()
-    with pytest.raises(ExchangeRefused, match="forbidden"):
+    with pytest.raises(EnrolRefused, match="has left"):
         await gone.enrol()
     wipe(gone.files)
-    with pytest.raises(ExchangeRefused, match="forbidden"):
+    with pytest.raises(EnrolRefused, match="has left"):
         await gone.enrol()
     await gone.ask("/reset", {"node": NODE, "reason": "new disc"})
     await gone.enrol()
