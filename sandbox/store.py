@@ -382,6 +382,7 @@ class Store(Registry):
             self.connection.execute("delete from node where node = ?", (node,))
             self.connection.execute("delete from revokednode where node = ?", (node,))
             self.connection.execute("delete from statement where node = ?", (node,))
+            self.connection.execute("delete from heartbeat where node = ?", (node,))
             origin = f"{node}/audit"  # its next log has another key, and begins anew
             self.connection.execute("delete from witness where origin = ?", (origin,))
             self.connection.execute(

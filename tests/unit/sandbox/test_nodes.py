@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.wire.heartbeat import SpoolStand, Totals
-from sandbox.nodes import Changes, Heard, judge, view
+from sandbox.nodes import Changes, Heard, heard, judge, view
 from sandbox.store import Store
 from sandbox.view import lines
 from tests.support.beats import FIRST, NODE, SECOND, beat, stuck
@@ -128,3 +128,10 @@ def test_view_says_why_a_node_is_stuck(store: Store) -> None:
     assert "stuck 受阻  fep-agent/0.1.0" in text
     assert "101001/000001 mass-delete since 2026-11-21T08:00:00Z" in text
     assert "certificate 300 d" in text
+
+
+def test_a_node_that_was_reset_comes_with_another_life(store: Store) -> None:
+    """A person has said so already: its new machine is not held as a clone."""
+    assert stands(store, NOW - MINUTE) == "healthy"
+    store.forget_node(NODE, reason="a dead disc", now=NOW)
+    assert heard(store, NODE) is None
