@@ -84,11 +84,17 @@ class Front:
         result: T = await self.writer(change)
         return result
 
-    def client(self, request: web.BaseRequest) -> Client:
+    def client(self, request: web.BaseRequest, *, stated: bool = True) -> Client:
         """Who sends a request.
 
+        Args:
+            request: over mutual TLS.
+            stated: a key statement of the node must list the certificate's key. Who
+                stole a key can have his own certified, but cannot state it.
+
         Raises:
-            Refused: unauthenticated; no certificate, a foreign one, or a revoked key.
+            Refused: unauthenticated; no certificate, a foreign one, a revoked key, or
+                one that the node never stated.
         """
         connection = request.get_extra_info("ssl_object")
         der = connection.getpeercert(binary_form=True) if connection else None
@@ -104,6 +110,9 @@ class Front:
             raise Refused("unauthenticated", "the certificate's key is revoked")
         if self.registry.node_revoked(client.node):
             raise Refused("unauthenticated", f"{client.node} is revoked")
+        known = self.registry.key(client.kid) if stated else None
+        if stated and (known is None or known.node != client.node):
+            raise Refused("unauthenticated", "no statement lists the certificate's key")
         return client
 
     def member(self, request: web.BaseRequest) -> Client:
@@ -135,7 +144,7 @@ class Front:
 
     async def put_keys(self, request: web.Request) -> web.Response:
         """A node's next key statement."""
-        client = self.client(request)
+        client = self.client(request, stated=False)
         text = await read_body(request, keys.CAP)
         new = await self.write(lambda: self.desk.put_keys(client, text))
         if new:

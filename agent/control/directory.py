@@ -53,6 +53,8 @@ REPLACED_S = 86_400.0
 just judged by it."""
 
 
+AHEAD_S = 900
+"""So many seconds after now, by our clock, a directory may be signed."""
 OVERTAKEN_S = 60
 """One that is older by less than so many seconds was only overtaken on its way."""
 
@@ -120,6 +122,7 @@ class TrustedDirectory:
         kid: pinned thumbprint of its receipt key.
         clock: monotonic seconds.
         wall: seconds as files have them, for the age of a kept one.
+        now: seconds since 1970, for what is signed.
 
     Attributes:
         refused: why the one that was fetched last is not in use, or None.
@@ -134,6 +137,7 @@ class TrustedDirectory:
         kid: str,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
         self._vouchers = path.parent / "vouchers"
@@ -142,6 +146,7 @@ class TrustedDirectory:
         self._kid = kid
         self._clock = clock
         self._wall = wall
+        self._now = now
         self._fetched = float("-inf")  # by the clock
         self._taking = threading.Lock()  # two may be fetched at a time
         self.wanted = asyncio.Event()
@@ -201,19 +206,36 @@ class TrustedDirectory:
         Raises:
             MalformedMessage: it breaks the format.
             BadSignature: not signed by the pinned key.
-            DirectoryRefused: it is older than the one in use, or takes something away.
+            DirectoryRefused: it is older than the one in use, takes something away, or
+                is of a time to come.
             SpoolWriteFailed: it is in use now, but could not be kept.
         """
         found = check_directory(text, aud=self._aud, kid=self._kid)
         with self._taking:
+            self._refuse_future(found)
             before, _ = self._use
             if before is not None:
                 self._judge(before, found)
+            self.refused = None
             self._fetched = self._clock()
             data = text.encode("ascii") if isinstance(text, str) else text
             self._vouch(found, data)
             write_file(self._path, data)
         return found
+
+    def _refuse_future(self, found: Directory) -> None:
+        """Refuse what was signed later than now: it would bar everything until then.
+
+        Raises:
+            DirectoryRefused: it is, by our clock.
+        """
+        latest = int(self._now()) + AHEAD_S
+        if found.iat > latest:
+            said = (
+                f"expected iat {latest} or earlier, got {found.iat}: compare the clocks"
+            )
+            self.refused = DirectoryRefused(said)
+            raise self.refused
 
     def _judge(self, before: Directory, found: Directory) -> None:
         """Refuse what may not follow.
@@ -227,7 +249,6 @@ class TrustedDirectory:
             if before.iat - found.iat not in range(1, OVERTAKEN_S):
                 self.refused = e
             raise
-        self.refused = None
         self.unsound = unsound(before, found, known=self.unsound)
 
     def _vouch(self, found: Directory, data: bytes) -> None:

@@ -184,7 +184,12 @@ async def enrol(
             await http.post("/v1/keys", statement.encode(), kind="application/jose")
         report("directory")
         text = await http.get("/v1/directory")
-    directory = TrustedDirectory(files.directory, aud=target.aud, kid=target.kid)
+    directory = TrustedDirectory(
+        files.directory,
+        aud=target.aud,
+        kid=target.kid,
+        now=lambda: now().timestamp(),
+    )
     directory.load()  # going back is refused here too
     directory.take(text)
     return Enrolment(

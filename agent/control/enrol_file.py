@@ -73,7 +73,12 @@ def take(
     listed = _listed(reply, target, keys)
     write_file(files.ca, ca.pem, mode=0o644)
     write_file(files.tls_certificate, certificate.pem, mode=0o644)
-    directory = TrustedDirectory(files.directory, aud=target.aud, kid=target.kid)
+    directory = TrustedDirectory(
+        files.directory,
+        aud=target.aud,
+        kid=target.kid,
+        now=lambda: now().timestamp(),
+    )
     if not directory.load() or directory.current.iat < listed.iat:
         directory.take(reply.directory)
     return Enrolment(

@@ -112,7 +112,7 @@ class Peers:
         with self._changing:
             if pins:
                 self._memory.put(pins)
-                self._pins |= {pin.node: pin for pin in pins}
+                self._pins = {**self._pins, **{pin.node: pin for pin in pins}}
 
     def waiting(self, directory: Directory) -> list[Break]:
         """Every break of this directory."""

@@ -111,5 +111,5 @@ class Registration:
 @asynccontextmanager
 async def registration(folder: Path) -> AsyncIterator[Registration]:
     """A machine that a running exchange does not know."""
-    async with exchange(Options(folder / "centre", approve_all=True)) as line:
+    async with exchange(Options(folder / "centre")) as line:
         yield Registration(folder, json.loads(line))

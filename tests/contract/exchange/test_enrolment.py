@@ -77,7 +77,7 @@ def test_openssl_and_curl_alone_renew_and_joserfc_verifies_the_chain(
         assert payload(text)["n"] == n
         keys = payload(text)["keys"]
     status = sorted(k["status"] for k in entry["keys"])
-    assert status == ["active", "active", "retired"]
+    assert status == ["active", "active", "retired", "retired", "retired"]
 
 
 def test_the_shell_stops_at_a_foreign_authority(
@@ -195,7 +195,21 @@ def test_reenrolment_keeps_the_uris(fresh_node: MakeNode) -> None:
     assert answer.status == 200
     assert node.context is old_context
     node.take_certificate(answer.body)
-    assert node.get("/v1/directory").status == 200
+    assert node.ask("POST", "/v1/keys", node.statement.encode()).status == 200
+
+
+def test_attack_a_stolen_certificate_gives_the_thief_no_life_of_his_own(
+    fresh_node: MakeNode,
+) -> None:
+    """He can have his own key certified, but no statement will list it."""
+    node = fresh_node("robbed")
+    node.enrol()
+    node.tls = Key("tls")
+    stolen = node.ask("POST", "/.well-known/est/simplereenroll", node.csr())
+    node.take_certificate(stolen.body)
+    assert node.get("/v1/directory").status == 401
+    node.tls = Key("tls")
+    assert node.ask("POST", "/.well-known/est/simplereenroll", node.csr()).status == 401
 
 
 def test_reenrolment_for_another_node_is_forbidden(fresh_node: MakeNode) -> None:

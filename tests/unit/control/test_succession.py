@@ -203,6 +203,20 @@ def test_directory_that_was_overtaken_on_its_way_is_no_alarm(tmp_path: Path) -> 
     assert found.refused is not None
 
 
+def test_a_directory_of_a_time_to_come_does_not_bar_those_of_now(
+    tmp_path: Path,
+) -> None:
+    """The exchange's clock was ahead for an hour: nothing after it would be newer."""
+    found = TrustedDirectory(
+        tmp_path / "directory.jws", aud=AUD, kid=EXCHANGE.public.kid, now=lambda: 2000
+    )
+    with pytest.raises(DirectoryRefused, match="compare the clocks"):
+        found.take(signed(replace(GOOD, iat=5600)))
+    assert found.refused is not None
+    found.take(signed(replace(GOOD, iat=2300)))
+    assert found.refused is None
+
+
 async def test_alarm_is_told_once(tmp_path: Path) -> None:
     """A department that disappears, a chain that is broken: one line each."""
     found = held(tmp_path)

@@ -14,6 +14,9 @@ from agent.control.directory import TrustedDirectory
 from agent.errors import SpoolWriteFailed, UnknownKey
 from tests.support.rotations import AUD, Rotations
 
+LATE = 4_000_000_000.0
+"""After every year of this story."""
+
 
 @pytest.fixture
 def keys() -> Rotations:
@@ -23,7 +26,11 @@ def keys() -> Rotations:
 
 def opened(folder: Path, keys: Rotations, now: float = 0) -> TrustedDirectory:
     return TrustedDirectory(
-        folder / "directory.jws", aud=AUD, kid=keys.x.public.kid, wall=lambda: now
+        folder / "directory.jws",
+        aud=AUD,
+        kid=keys.x.public.kid,
+        wall=lambda: now,
+        now=lambda: LATE,
     )
 
 
