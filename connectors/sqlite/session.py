@@ -5,17 +5,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from connectors.ahead import ahead
 from connectors.contract import (
     FoundColumn,
     Frontier,
@@ -38,8 +34,6 @@ from connectors.sql import (
     text_or_bytes,
     token_of,
 )
-from connectors.sqlite import columnar
-from connectors.sqlite.columnar import Unfit, Way
 from connectors.sqlite.file import bound, connection, name_of, our_errors, whole
 from connectors.sqlite.look import draft
 from connectors.sqlite.values import column
@@ -49,9 +43,6 @@ FIRST_ROWS = 64
 
 PAGE_ROWS = 8192
 """Most rows of a page: their Python values live at the same time."""
-
-MOST_VALUED = 64
-"""Most pages that are read value by value before columns are tried again."""
 
 _OPCODES = 100_000
 """Steps of SQLite's machine between two looks at the clock."""
@@ -66,22 +57,15 @@ def session(config: Mapping[str, Any], limits: Limits) -> Iterator[SqliteSession
     Raises:
         SourceError: unreachable, right, timeout, failed.
     """
-    with connection(config) as db, ExitStack() as stack:
-        as_of = ""
-
-        def begin() -> None:
-            nonlocal as_of
-            db.execute("rollback")
-            db.execute("begin")
-            (found,) = db.execute("select strftime('%Y-%m-%dT%H:%M:%fZ', 'now')")
-            as_of = str(found[0])
-            db.execute("select count(*) from main.sqlite_master").fetchone()
-
+    with connection(config) as db:
         with our_errors():
-            path = Path(str(config["path"]))
-            other = stack.enter_context(columnar.beside(path, begin))
-        encoding = str(config.get("encoding", "utf-8"))
-        yield SqliteSession(db, limits, as_of, encoding, other)
+            (as_of,) = db.execute(
+                "select strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+            ).fetchone()
+            db.execute("select count(*) from main.sqlite_master").fetchone()
+        yield SqliteSession(
+            db, limits, str(as_of), str(config.get("encoding", "utf-8"))
+        )
 
 
 @dataclass
@@ -93,7 +77,6 @@ class SqliteSession:
         limits: of this session.
         as_of: SQLite's clock just before the snapshot was taken.
         encoding: of texts, a codec of Python.
-        other: a connection to the same snapshot that reads columns, or None.
         clock: seconds, only for the timeout.
     """
 
@@ -101,7 +84,6 @@ class SqliteSession:
     limits: Limits
     as_of: str
     encoding: str
-    other: Any = None
     clock: Callable[[], float] = field(default=time.monotonic)
 
     def describe(self, stream: StreamSpec) -> Sequence[FoundColumn]:
@@ -128,59 +110,14 @@ class SqliteSession:
             mark = mark_of(resume, len(query.keys)) if resume is not None else None
             if self.encoding != "utf-8":
                 self.db.text_factory = lenient(self.encoding)
-            ways = self._ways(query)
-            found: Iterator[tuple[Page, Mark]] = self._valued(query, mark)
-            if ways is not None:
-                found = self._mixed_pages(query, ways, mark, end)
-            for page, _ in found:
-                yield page
+            yield from self._pages(query, mark)
 
-    def _ways(self, query: Query) -> Sequence[Way] | None:
-        """How to read the columns as such, if that can be done and pays."""
-        stream = query.stream
-        if self.other is None or self.encoding != "utf-8":
-            return None
-        if not columnar.in_order(self.db, query.sql(None)[0]):
-            return None
-        return columnar.ways_of(self.db, stream, bound(self.db, stream))
-
-    def _mixed_pages(
-        self, query: Query, ways: Sequence[Way], mark: Mark | None, end: float
-    ) -> Iterator[tuple[Page, Mark]]:
-        """Columns as such, and where one is unfit, some pages value by value."""
-
-        def check() -> None:
-            if self.clock() > end:
-                raise SourceError("timeout", "ran longer than statement_timeout_s")
-
-        valued = 1
-        while True:
-            count, width, fit = 0, 0.0, False
-            with closing(self._valued(query, mark)) as pages:
-                for page, mark in islice(pages, valued):
-                    count, width = count + 1, page.rows.nbytes / page.rows.num_rows
-                    yield page, mark
-            if count < valued or mark is None:
-                return
-            most = self.limits.page_rows
-            with suppress(Unfit):
-                sql = query.written(ways, mark)
-                blocks = columnar.blocks(self.other, sql, width, most, check)
-                with closing(ahead(query.pages(blocks, ways, mark))) as found:
-                    for page, mark in found:
-                        fit = True
-                        yield page, mark
-                return
-            valued = 1 if fit else min(2 * valued, MOST_VALUED)
-
-    def _valued(
-        self, query: Query, mark: Mark | None
-    ) -> Generator[tuple[Page, Mark], None, None]:
+    def _pages(self, query: Query, mark: Mark | None) -> Iterator[Page]:
         """Pages; from a text on that is not UTF-8, texts are decoded one by one."""
         while True:
             try:
                 for page, place in self._decoded_pages(query, mark):
-                    yield page, place
+                    yield page
                     mark = place
             except sqlite3.OperationalError as e:
                 # without a code it is Python's own, and its message holds the value
@@ -285,44 +222,6 @@ class Query:
             values,
         )
 
-    def written(self, ways: Sequence[Way], mark: Mark) -> str:
-        """The statement from a place on, as :mod:`columnar` asks.
-
-        Raises:
-            Unfit: SQLite might read the key as another one.
-        """
-        if any(isinstance(value, float) for value in mark.key):
-            raise Unfit
-        chosen = ", ".join(way.sql(f"t.{quoted(way.spec.name)}") for way in ways)
-        where = from_key(self.parts, mark.key, _written, nulls="first")
-        order = order_by(self.parts)
-        return f"select {chosen} from {self.table} as t where {where} order by {order}"  # noqa: S608
-
-    def pages(
-        self,
-        blocks: Generator[pa.RecordBatch, None, None],
-        ways: Sequence[Way],
-        mark: Mark,
-    ) -> Generator[tuple[Page, Mark], None, None]:
-        """Blocks from a place on as pages, without the rows that were delivered.
-
-        Raises:
-            Unfit: a block has to be read value by value.
-        """
-        names, left, at = [way.spec.name for way in ways], mark.rows, mark.key
-        with closing(blocks):
-            for found in blocks:
-                rest = found
-                while left and rest.num_rows and self.key_at(rest, 0) == at:
-                    rest, left = rest.slice(1), left - 1
-                if not rest.num_rows:
-                    continue
-                left = 0
-                arrays = map(columnar.exact, rest.columns, ways)
-                batch = pa.RecordBatch.from_arrays(list(arrays), names=names)
-                mark = mark_after(rest.num_rows, partial(self.key_at, rest), mark)
-                yield Page(batch, token_of(mark)), mark
-
     def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
         """Rows, at least one, as Arrow."""
         chosen = self.stream.columns
@@ -333,25 +232,6 @@ class Query:
     def key(self, row: Row) -> Row:
         """The key of a row."""
         return tuple(row[i] for i in self.keys)
-
-    def key_at(self, block: pa.RecordBatch, row: int) -> Row:
-        """The key of a row of a block.
-
-        Raises:
-            Unfit: it is a text that is not UTF-8.
-        """
-        try:
-            return tuple(block.column(i)[row].as_py() for i in self.keys)
-        except UnicodeDecodeError:
-            raise Unfit from None
-
-
-def _written(_: int, value: KeyValue) -> str:
-    """A key as SQL; columns in order need no other form of it."""
-    if isinstance(value, int):
-        return str(value)
-    text = value if isinstance(value, bytes) else str(value).encode()
-    return f"cast(x'{text.hex()}' as text)"
 
 
 def lenient(encoding: str) -> Callable[[bytes], str | bytes]:
