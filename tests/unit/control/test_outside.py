@@ -82,7 +82,7 @@ async def test_a_key_that_is_elsewhere_is_never_written_over(
     assert path.read_bytes() == said
 
 
-@pytest.mark.parametrize("step", ["none", "reenrol", "keys", "directory", "removal"])
+@pytest.mark.parametrize("step", ["none", "reenrol", "directory", "removal"])
 async def test_a_certificate_of_a_credential_is_renewed_with_the_same_key(
     machine: Machine, credentials: Path, step: str
 ) -> None:
@@ -116,6 +116,23 @@ async def test_a_certificate_of_a_credential_is_renewed_with_the_same_key(
         assert machine.files.tls_certificate.read_bytes() != held
     async with machine.exchange() as uplink:
         await uplink.directory()
+
+
+async def test_a_key_that_is_put_back_meanwhile_is_not_written_over(
+    machine: Machine, credentials: Path
+) -> None:
+    """The renewal began with a line in the file; it ends with the key that is there."""
+    await machine.enrol()
+    path = machine.files.tls_key
+    given, before = hand_over(path, credentials), machine.kids()
+    rotation.begin_renewal(machine.files)
+    given.replace(path)
+    given.write_bytes(path.read_bytes())
+    given.chmod(0o400)
+    await machine.carry_on()
+    given.unlink()
+    assert keyfile.where(path) == "file"
+    assert machine.kids() == before
 
 
 async def test_a_backup_that_would_lack_keys_is_not_made(machine: Machine) -> None:
