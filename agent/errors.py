@@ -1265,6 +1265,20 @@ class KeysPresent(OperatorFault):
     )
 
 
+class KeyElsewhere(OperatorFault):
+    """A key that was to be changed or copied is in a credential or a token."""
+
+    code = "key-elsewhere"
+    title = Text("A key is not in a file of the agent", "密钥不在代理的文件中")
+    remedy = Text(
+        "Nothing was done. The agent neither changes nor copies keys in a credential or"
+        " a token. Change the others by name, such as `fep keys rotate decrypt`. For"
+        " those named see operating.md section 9.",
+        "未做任何操作。代理不更换也不复制 systemd 凭据或密码设备中的密钥。其余密钥请按名称更换，如"
+        " `fep keys rotate decrypt`；所列密钥请见 operating.md 第 9 节。",
+    )
+
+
 class PeerReset(PeerFault):
     """Another node has keys that do not follow from those that we knew."""
 

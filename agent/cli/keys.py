@@ -39,6 +39,12 @@ _STATUS = {
     "revoked": say("REVOKED", "已吊销"),
     None: say("not in the directory", "目录中没有"),
 }
+_WHERE = {
+    "file": say("open file", "文件（未加密）"),
+    "sealed": say("sealed file", "文件（已加密）"),
+    "credential": say("credential", "systemd 凭据"),
+    "token": say("token", "密码设备"),
+}
 
 
 def _complete(incomplete: str) -> list[tuple[str, str]]:
@@ -225,7 +231,7 @@ def _show(ask: Asked, body: dict[str, Any]) -> None:
         since = key["since"] or ""
         print(
             f"{mark} {key['purpose']:<8} {key['kid']}  {status:<8} {since}{until}"
-            f"  [{key['statement']}]"
+            f"  [{key['statement']}]  {_WHERE.get(key['where'], '')}".rstrip()
         )
     certificate = body["certificate"]
     print(

@@ -12,6 +12,8 @@ from agent.cli.common.language import say
 from agent.errors import UsageFault
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.control.identity import IdentityFiles
     from agent.settings import Settings
 
@@ -56,6 +58,7 @@ def leave(
     from agent.cli.common.owner import act_as_owner
     from agent.control.identity import IdentityFiles
     from agent.control.leave import wipe
+    from agent.control.outside import outside
     from agent.daemon.life import locked
 
     ask = asked(ctx)
@@ -66,11 +69,13 @@ def leave(
     with locked(found.paths.state):
         _confirm(ask, node, yes=yes)
         files = IdentityFiles(found.paths.state)
+        remain = outside(files)
         if not here:
             _tell(found, files)
         gone = wipe(files)
     if ask.json:
-        ask.print_json({"node": node, "told": not here, "destroyed": len(gone)})
+        body = {"node": node, "told": not here, "destroyed": len(gone)}
+        ask.print_json({**body, "remain": dict(remain)})
         return
     print(
         ask.say(
@@ -79,6 +84,23 @@ def leave(
             f"{node}：已销毁 {len(gone)} 个私钥。请一并销毁其备份；固态盘须销毁磁盘。",
         )
     )
+    _name(ask, remain)
+
+
+def _name(ask: Asked, remain: Mapping[str, str]) -> None:
+    """Say which keys a person has to destroy."""
+    for purpose, place in remain.items():
+        words = {
+            "credential": ask.say("systemd's credential", "systemd 凭据"),
+            "token": ask.say("the token", "密码设备"),
+        }
+        print(
+            ask.say(
+                f"NOT destroyed: {purpose}, in {words[place]}. Destroy it there"
+                " yourself.",
+                f"未销毁：{purpose}，位于{words[place]}，请自行在该处销毁。",
+            )
+        )
 
 
 def _confirm(ask: Asked, node: str, *, yes: bool) -> None:

@@ -5,6 +5,9 @@ The file is a compact JWE (``agent.crypto.keybox``) of typ ``fep-key-backup``; i
 the JSON object ``{v: 1, node, made, about, files: {name: text}}`` with the files of the
 folder ``keys``: private keys (PEM), certificates, key statements.
 
+Keys that are not in their files, but in a credential or a token, cannot be in it: then
+there is none, for one that does not bring the node back is worse.
+
 Whoever has the file and the passphrase is this node: two machines with its keys are
 found out (``node-cloned``) and everything is held. It is for the one machine that takes
 the place of the lost one.
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.control.identity import IdentityFiles, make_folder, write_file, writing
+from agent.control.outside import refuse_outside
 from agent.control.rotation import Staged, kept_statements, load_key, old_decrypt_keys
 from agent.crypto import keybox
 from agent.crypto.jose import PrivateKey
@@ -60,14 +64,14 @@ def made(
     Raises:
         NotEnrolled: there is nothing to back up.
         Busy: keys are just being changed.
+        KeyElsewhere: a key is in a credential or a token.
         SecretUnreadable: a key cannot be read.
     """
     if Staged(files).folder.exists():
         raise Busy("a change of keys is under way; it would be missing in the backup")
     statements = kept_statements(files)
-    parts = {
-        f"{p}.key": _pem(load_key(files.folder / f"{p}.key", p)) for p in NODE_PURPOSES
-    }
+    refuse_outside(files)
+    parts = {f"{p}.key": _pem(load_key(files.key(p), p)) for p in NODE_PURPOSES}
     for path in old_decrypt_keys(files):
         parts[f"old/{path.name}"] = _pem(load_key(path, "decrypt"))
     for name in ("tls.pem", "ca.pem"):

@@ -74,6 +74,10 @@ class IdentityFiles:
         """Private Ed25519 key that signs checkpoints of the audit log, PEM."""
         return self.folder / "audit.key"
 
+    def key(self, purpose: str) -> Path:
+        """File of the private key of a purpose, while it is in use."""
+        return self.folder / f"{purpose}.key"
+
     def statement(self, n: int) -> Path:
         """Key statement n, compact JWS."""
         return self.folder / f"statement-{n}.jws"

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.control.identity import IdentityFiles, load_sign_key, make_folder, writing
+from agent.crypto import keyfile
 from agent.wire.leave import TYP, Leave
 
 
@@ -38,17 +39,22 @@ async def say_goodbye(
 
 
 def wipe(files: IdentityFiles) -> tuple[Path, ...]:
-    """Destroy the private keys and the certificate; the files that went.
+    """Destroy the private keys and the certificate; the files that held a key.
+
+    A file that only names a key goes too; the key itself is a person's to destroy
+    (``agent.control.outside``).
 
     Key statements move aside into ``former/<n>``, so that the machine can enrol anew
     once the centre has reset the node. Doing it again does the rest.
 
     Raises:
         SpoolWriteFailed: the disk refused.
+        SecretUnreadable: a key file cannot be read.
     """
     with writing(files.folder):
-        gone = tuple(sorted(files.folder.glob("**/*.key")))
-        for path in gone:
+        found = tuple(sorted(files.folder.glob("**/*.key")))
+        gone = tuple(path for path in found if not keyfile.elsewhere(path))
+        for path in found:
             _destroy(path)
         for name in ("next", "next.tmp", "old"):
             shutil.rmtree(files.folder / name, ignore_errors=True)

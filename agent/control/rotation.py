@@ -21,6 +21,9 @@ Rules
 4. Of the old keys only ``decrypt`` is kept, until its retirement ends: what was sealed
    to it is still on its way.
    Their public halves stay in the statements, which is all that verifying needs.
+5. A key whose file only names it (a credential, a token) is a person's to change. The
+   certificate of such a key is renewed with the same key: its file is copied into
+   ``next`` and dropped in the end, and no statement is made, for no key is new.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ from agent.control.identity import (
     write_file,
     writing,
 )
+from agent.control.outside import refuse_outside
+from agent.crypto import keyfile
 from agent.crypto.certificates import Certificate, certificates_of_pkcs7
 from agent.crypto.jose import PrivateKey, message_digest, split
 from agent.crypto.keys import (
@@ -140,11 +145,6 @@ class Staged:
         return tuple(p for p in NODE_PURPOSES if self.key(p).exists())
 
 
-def key_file(files: IdentityFiles, purpose: str) -> Path:
-    """Where the private key of a purpose is, while it is in use."""
-    return files.folder / f"{purpose}.key"
-
-
 def old_decrypt_keys(files: IdentityFiles) -> tuple[Path, ...]:
     """Private keys that still open what was sealed to them."""
     return tuple(sorted((files.folder / "old").glob("decrypt-*.key")))
@@ -169,9 +169,25 @@ def begin(files: IdentityFiles, purposes: Collection[str]) -> None:
     """Make new keys of these purposes; the folder is there whole or not at all.
 
     Raises:
+        KeyElsewhere: a key of these is not in its file; nothing was made.
         Busy: another change is under way.
+        SecretUnreadable: a key file or the passphrase cannot be read.
         SpoolWriteFailed: the disk refused.
     """
+    refuse_outside(files, purposes)
+    _stage(files, purposes)
+
+
+def begin_renewal(files: IdentityFiles) -> None:
+    """Begin the change of the certificate, with a new key if the old is in its file.
+
+    Raises:
+        Busy, SecretUnreadable, SpoolWriteFailed: see :func:`begin`.
+    """
+    _stage(files, ("tls",))
+
+
+def _stage(files: IdentityFiles, purposes: Collection[str]) -> None:
     staged = Staged(files)
     if staged.folder.exists():
         under_way = ", ".join(staged.purposes) or "keys"
@@ -181,7 +197,11 @@ def begin(files: IdentityFiles, purposes: Collection[str]) -> None:
         shutil.rmtree(draft, ignore_errors=True)
         make_folder(draft)
         for purpose in purposes:
-            save_private(draft / f"{purpose}.key", _made(purpose))
+            path, used = draft / f"{purpose}.key", files.key(purpose)
+            if used.exists() and keyfile.elsewhere(used):
+                write_file(path, used.read_bytes(), mode=0o400)
+            else:
+                save_private(path, _made(purpose))
         draft.rename(staged.folder)
         _sync(files.folder)
 
@@ -260,11 +280,16 @@ def _certificates(answer: bytes) -> tuple[Certificate, ...]:
 
 
 def _stated(staged: Staged, *, now: Callable[[], datetime]) -> str:
-    """Statement n+1; the new keys stand last: an encrypter takes the last."""
+    """Statement n+1; the new keys stand last: an encrypter takes the last.
+
+    Statement n, where no key is new.
+    """
     if staged.statement.exists():
         return staged.statement.read_text("ascii")
     before = kept_statements(staged.files)
     fresh = {p: load_key(staged.key(p), p).public for p in staged.purposes}
+    if {key.kid for key in fresh.values()} <= {key.kid for key in before.live}:
+        return before.messages[-1].text
     stay = tuple(key for key in before.live if key.purpose not in fresh)
     statement = KeyStatement(
         before.node,
@@ -331,7 +356,10 @@ def carry_through(files: IdentityFiles) -> bool:
     with writing(staged.folder):
         _keep_decrypt(staged)
         for purpose in staged.purposes:
-            staged.key(purpose).replace(key_file(files, purpose))
+            if keyfile.elsewhere(staged.key(purpose)):
+                staged.key(purpose).unlink()
+            else:
+                staged.key(purpose).replace(files.key(purpose))
         if staged.certificate.exists():
             staged.certificate.replace(files.tls_certificate)
         if staged.statement.exists():
@@ -366,7 +394,7 @@ def _keep_decrypt(staged: Staged) -> None:
     """Keep the old ``decrypt`` key under its kid, before the new one replaces it."""
     if not staged.key("decrypt").exists():
         return
-    now = key_file(staged.files, "decrypt")
+    now = staged.files.key("decrypt")
     kid = load_private(now, purpose="decrypt").public.kid
     kept = staged.files.folder / "old" / f"decrypt-{kid}.key"
     make_folder(kept.parent)

@@ -19,6 +19,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from agent.crypto.token import PREFIX as TOKEN
 from agent.errors import SecretUnreadable
@@ -30,6 +31,8 @@ UNSEAL_FILE = "FEP_PASSPHRASE_FILE"
 """Environment variable with the path of the passphrase's file, where there is no
 systemd; the passphrase itself never stands in the environment."""
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
+Where = Literal["file", "sealed", "credential", "token"]
+"""Where a key is: open or sealed in its own file, or where the file says."""
 _CAP = 16 * 1024
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _SEALED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
@@ -57,14 +60,27 @@ def key_path(path: Path, environ: Mapping[str, str]) -> Path:
     return _credential(name, environ, at=str(path))
 
 
+def where(path: Path) -> Where:
+    """Where the key of a key file is.
+
+    Raises:
+        SecretUnreadable: it cannot be read.
+    """
+    data, _ = _seen(path)
+    if data.startswith(CREDENTIAL.encode()):
+        return "credential"
+    if data.startswith(TOKEN.encode()):
+        return "token"
+    return "sealed" if data.lstrip().startswith(_SEALED) else "file"
+
+
 def elsewhere(path: Path) -> bool:
     """Whether a key file only names a key: then nobody writes another one here.
 
     Raises:
         SecretUnreadable: it cannot be read.
     """
-    data, _ = _seen(path)
-    return data.startswith((CREDENTIAL.encode(), TOKEN.encode()))
+    return where(path) in {"credential", "token"}
 
 
 def passphrase(environ: Mapping[str, str]) -> bytes | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -35,6 +36,7 @@ from agent.control.identity import (
 )
 from agent.control.keyring import Keyring
 from agent.control.rotation import Staged, Way
+from agent.crypto import keyfile
 from agent.crypto.certificates import Certificate
 from agent.errors import (
     Busy,
@@ -43,6 +45,7 @@ from agent.errors import (
     InternalFault,
     MalformedMessage,
     OwnKeyRevoked,
+    SecretUnreadable,
     SpoolWriteFailed,
     UsageFault,
 )
@@ -178,7 +181,7 @@ class KeyKeeper:
             await self._forget_old()
             if not renewal.due(self.certificate, now) or now >= self._end:
                 return  # an expired one cannot ask for the next
-            await asyncio.to_thread(rotation.begin, self._files, ("tls",))
+            await asyncio.to_thread(rotation.begin_renewal, self._files)
         await self._go_on()
 
     async def _forget_old(self) -> None:
@@ -194,6 +197,7 @@ class KeyKeeper:
 
         Raises:
             UsageFault: a purpose that there is not.
+            KeyElsewhere: a key of these is in a credential or a token.
             Busy: another change is under way.
             PeerFault: the exchange is needed and does not answer; what was begun goes
                 on by itself.
@@ -301,6 +305,7 @@ class KeyKeeper:
         """Every key that we ever had, the certificate, and a change under way."""
         known, certificate = self._known(), self.certificate
         held = set(self._kids.values())
+        places = places_of(self._files, self._kids)
         rows: dict[str, JsonObject] = {}
         for statement in rotation.kept_statements(self._files).statements:
             for key in statement.keys:
@@ -312,6 +317,7 @@ class KeyKeeper:
                         "kid": key.kid,
                         "statement": statement.n,
                         "in_use": key.kid in held,
+                        "where": places.get(key.kid),
                         "status": status.status if status else None,
                         "since": status.since if status else None,
                         "until": status.until if status else None,
@@ -350,6 +356,25 @@ def kids_of(files: IdentityFiles) -> Mapping[str, str]:
     keys = (load_tls_key(files), load_sign_key(files), load_decrypt_key(files))
     found = {key.public.purpose: key.public.kid for key in keys}
     return {**found, "audit": load_audit_key(files).public.kid}
+
+
+def places_of(
+    files: IdentityFiles, kids: Mapping[str, str]
+) -> Mapping[str, keyfile.Where]:
+    """Kid -> where it is, of the private keys that this machine has.
+
+    Args:
+        files: of the identity.
+        kids: see :func:`kids_of`.
+    """
+    paths = {kid: files.key(purpose) for purpose, kid in kids.items()}
+    old = rotation.old_decrypt_keys(files)
+    paths |= {path.stem.removeprefix("decrypt-"): path for path in old}
+    found: dict[str, keyfile.Where] = {}
+    for kid, path in paths.items():
+        with suppress(SecretUnreadable):  # gone or open: others say so
+            found[kid] = keyfile.where(path)
+    return found
 
 
 async def record_keys(log: AuditLog, node: str, files: IdentityFiles) -> None:

@@ -28,6 +28,7 @@ from agent.control.identity import IdentityFiles
 from agent.control.keyring import Keyring
 from agent.control.peers import Peers
 from agent.crypto.jose import PublicKey
+from agent.crypto.keys import tls_files
 from agent.daemon.keys import record_keys
 from agent.daemon.lookups import (
     Lookups,
@@ -297,14 +298,16 @@ def _door(ground: Ground, flow: LookupFlow, threshold: Standing) -> Door | None:
     if not found.listen:
         return None
     host, _, port = found.listen.rpartition(":")
+    key, unsealing = tls_files(files.tls_certificate, files.tls_key)[1:]
     opening = DoorOpening(
         host=host.strip("[]"),
         port=int(port),
         ca=str(files.ca.absolute()),
         certificate=str(files.tls_certificate.absolute()),
-        key=str(files.tls_key.absolute()),
+        key=str(key.absolute()),
         aud=ground.settings.exchange.aud,
         most=found.in_flight * WAITING,
+        unsealing=unsealing().decode("latin-1"),
     )
     opened, closed = told_door(threshold, ground.tell)
     hooks = door.Hooks(

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent.control.identity import IdentityFiles
+from agent.crypto.keys import tls_files
 
 ANSWER_CAP = 4 * 1024 * 1024
 """Most bytes of an answer that are read."""
@@ -56,7 +57,7 @@ def ask(
         OSError: no connection, or none that lasted.
     """
     tls = ssl.create_default_context(cafile=str(files.ca))
-    tls.load_cert_chain(files.tls_certificate, files.tls_key)
+    tls.load_cert_chain(*tls_files(files.tls_certificate, files.tls_key))
     to = urlsplit(url)
     line = http.client.HTTPSConnection(
         to.hostname or "", to.port, context=tls, timeout=TIMEOUT_S

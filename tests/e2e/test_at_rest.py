@@ -65,6 +65,17 @@ def test_agent_works_with_sealed_keys_and_a_token(
         run = agent.fep("pull", PERSONS, "--wait")
         assert (run["state"], run["delivered"]) == ("read", True)
         agent.wait_for("audit.cosigned")
+        refused = agent.run("keys", "rotate")
+        assert "sign: in a token" in refused.stdout + refused.stderr
+        agent.fep("keys", "rotate", "decrypt")
+        listed = agent.fep("keys", "rotate", "tls")["keys"]
+        assert {k["purpose"]: k["where"] for k in listed if k["in_use"]} == {
+            "tls": "sealed",
+            "sign": "token",
+            "decrypt": "sealed",
+            "audit": "token",
+        }
+        assert agent.fep("pull", PERSONS, "--wait")["delivered"]
         assert agent.stop(signal.SIGTERM) == 0
 
     agent.launch()  # without the passphrase: said, and not tried for ever

@@ -84,10 +84,7 @@ class Machine:
 
     def kids(self) -> dict[str, str]:
         """Of the keys in use."""
-        return {
-            p: rotation.load_key(rotation.key_file(self.files, p), p).public.kid
-            for p in ALL
-        }
+        return {p: rotation.load_key(self.files.key(p), p).public.kid for p in ALL}
 
 
 class Failing:

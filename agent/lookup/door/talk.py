@@ -11,7 +11,7 @@ the door takes nothing new, gives the answers that it still gets, and goes.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -59,6 +59,8 @@ class Opening:
         most: requests inside at a time.
         body_s: how long a body may take to come, seconds.
         idle_s: how long a connection may be open on which nothing is being answered.
+        unsealing: the passphrase of the key (Latin-1, so any bytes); empty for an open
+            one.
     """
 
     host: str
@@ -70,6 +72,7 @@ class Opening:
     most: int
     body_s: float = 30.0
     idle_s: float = 75.0
+    unsealing: str = field(default="", repr=False)
 
 
 # --- bodies -----------------------------------------------------------------------

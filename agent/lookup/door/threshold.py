@@ -188,7 +188,11 @@ def tls_context(opening: Opening) -> ssl.SSLContext:
     files = opening.certificate, opening.key, opening.ca
     try:
         context.load_verify_locations(cafile=opening.ca)
-        context.load_cert_chain(opening.certificate, opening.key)
+        context.load_cert_chain(
+            opening.certificate,
+            opening.key,
+            password=lambda: opening.unsealing.encode("latin-1"),  # else it would ask
+        )
     except OSError as e:
         raise ConfigInvalid(f"{', '.join(files)}: {e}") from e
     return context

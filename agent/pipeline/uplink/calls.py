@@ -32,7 +32,7 @@ from agent.errors import (
     MalformedMessage,
 )
 from agent.pipeline.uplink.channel import TextChannel, channel, no_redirects
-from agent.pipeline.uplink.endpoint import Endpoint, tls_context
+from agent.pipeline.uplink.endpoint import Endpoint, load_ours, tls_context
 from agent.pipeline.uplink.faults import translated
 from agent.pipeline.uplink.reply import Reply, bounded, is_page, refusal
 from agent.pipeline.uplink.ways import Shift, Ways
@@ -126,7 +126,7 @@ class Calls:
         tls_context(self._endpoint)
         cert, key = self._endpoint.cert_file, self._endpoint.key_file
         if isinstance(self._tls, ssl.SSLContext) and cert is not None:
-            self._tls.load_cert_chain(cert, key)
+            load_ours(self._tls, cert, key)
 
     @property
     def _opened(self) -> aiohttp.ClientSession:

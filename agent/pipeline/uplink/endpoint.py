@@ -67,7 +67,7 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext | bool:
         raise ConfigInvalid(f"{endpoint.ca_file}: not a CA certificate: {e}") from e
     if endpoint.cert_file is not None:
         try:
-            _load_ours(context, endpoint.cert_file, endpoint.key_file)
+            load_ours(context, endpoint.cert_file, endpoint.key_file)
         except OSError as e:
             raise ConfigInvalid(
                 f"{endpoint.cert_file}, {endpoint.key_file}: not a certificate and its"
@@ -76,7 +76,13 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext | bool:
     return context
 
 
-def _load_ours(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+def load_ours(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    """Show a certificate of ours; its key may be sealed, or a credential.
+
+    Raises:
+        OSError: a file cannot be used.
+        SecretUnreadable: the key's file cannot be read, or not unsealed.
+    """
     if key is None:
         context.load_cert_chain(certificate)
     else:

@@ -22,11 +22,18 @@ from agent.control.rotation import Staged
 from agent.crypto.jose import message_digest
 from agent.crypto.keys import csr, load_private
 from agent.daemon.keys import KeyKeeper, Seams, Users
-from agent.errors import Busy, ExchangeUnreachable, ExchangeUntrusted, UsageFault
+from agent.errors import (
+    Busy,
+    ExchangeUnreachable,
+    ExchangeUntrusted,
+    KeyElsewhere,
+    UsageFault,
+)
 from sandbox.app import exchange
 from sandbox.options import Options
 from sandbox.tls import Pki
 from tests.support.key_machine import ALL, NODE, Machine
+from tests.support.key_places import TOKEN, hand_over, name_in
 
 
 class Log:
@@ -282,3 +289,53 @@ async def test_an_old_decrypt_key_goes_when_its_retirement_ends(site: Site) -> N
     await site.keeper.look()
     assert list(site.keyring.opening) == [site.machine.kids()["decrypt"]]
     assert rotation.old_decrypt_keys(site.machine.files) == ()
+
+
+async def test_a_certificate_of_a_credential_renews_itself_with_the_same_key(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its line stays; a person who asks for another key is refused by name."""
+    folder = tmp_path / "credentials"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    files, before = site.machine.files, site.machine.kids()
+    hand_over(files.tls_key, folder)
+    said, held = files.tls_key.read_bytes(), site.keeper.certificate.sha256
+    with pytest.raises(KeyElsewhere, match="tls: in a credential"):
+        await site.keeper.rotate(["tls"])
+    assert site.keeper.view()["change"] is None
+    site.at += timedelta(days=244)
+    await site.keeper.look()
+    assert site.told == []
+    assert site.keeper.certificate.sha256 != held
+    assert (site.machine.kids(), files.tls_key.read_bytes()) == (before, said)
+    assert (site.told, site.codes()) == ([], [])
+    await site.uplink.directory()
+
+
+async def test_where_each_key_is_can_be_seen(site: Site) -> None:
+    """In an open or sealed file, a credential, a token; or here no more."""
+    files = site.machine.files
+    await site.keeper.rotate(["sign", "decrypt"])
+    assert [(k["purpose"], k["in_use"], k["where"]) for k in view_of(site)] == [
+        ("decrypt", False, "file"),
+        ("decrypt", True, "file"),
+        ("sign", False, None),
+        ("sign", True, "file"),
+    ]
+    name_in(files.sign_key, TOKEN)
+    name_in(files.decrypt_key, "-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    name_in(rotation.old_decrypt_keys(files)[0], "credential:old")
+    assert [k["where"] for k in view_of(site)] == [
+        "credential",
+        "sealed",
+        None,
+        "token",
+    ]
+
+
+def view_of(site: Site) -> list[dict[str, Any]]:
+    """Keys of sign and decrypt as people see them, sorted."""
+    keys = [
+        k for k in site.keeper.view()["keys"] if k["purpose"] in {"sign", "decrypt"}
+    ]
+    return sorted(keys, key=lambda k: (k["purpose"], k["in_use"]))

@@ -86,7 +86,10 @@ def test_a_frame_that_is_too_long_is_not_waited_for() -> None:
 
 def test_bodies_come_back_as_they_went() -> None:
     """Opening, parcel, problem."""
-    opening = Opening("::1", 1, "/ca", "/c", "/k", "yunxi.exchange", 64)
+    opening = Opening(
+        "::1", 1, "/ca", "/c", "/k", "yunxi.exchange", 64, unsealing="\xff"
+    )
+    assert "unsealing" not in repr(opening)
     assert opening_of(opening_body(opening)) == opening
     key = PrivateKey.generate("decrypt").public
     parcel = Parcel("a.b.c", to=key, cty=REPLY_TYP, iss="x/y", aud="z/w", least=4096)

@@ -13,12 +13,18 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from agent.crypto import jwe
 from agent.crypto.jose import PrivateKey
 from agent.crypto.jwe import Sealed
 from agent.errors import ConfigInvalid
-from agent.lookup.door.threshold import Hooks, Threshold, listening
+from agent.lookup.door.threshold import Hooks, Threshold, listening, tls_context
 from agent.wire.lookup import REQUEST_CAP, REQUEST_TYP
 from agent.wire.problem import Problem
 from tests.support.door import AUD, opening_of
@@ -232,3 +238,19 @@ async def test_a_certificate_that_is_not_there_is_named(known: Identities) -> No
     with pytest.raises(ConfigInvalid, match=r"none\.pem"):
         async with listening(_never, opening):
             pass
+
+
+@pytest.mark.parametrize("said", ["", "another"])
+def test_a_sealed_key_opens_with_its_passphrase_alone(
+    known: Identities, tmp_path: Path, said: str
+) -> None:
+    """It came with the opening; nobody is ever asked at a terminal."""
+    node = known.pairs["node"]
+    key = load_pem_private_key(node.key.read_bytes(), None)
+    seal = BestAvailableEncryption("caf\xe9".encode("latin-1"))
+    sealed = tmp_path / "sealed.key"
+    sealed.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, seal))
+    opening = replace(opening_of(known.ca, node), key=str(sealed))
+    tls_context(replace(opening, unsealing="caf\xe9"))
+    with pytest.raises(ConfigInvalid, match=r"sealed\.key"):
+        tls_context(replace(opening, unsealing=said))
