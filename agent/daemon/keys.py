@@ -10,6 +10,7 @@ Rules
 3. Whoever signs, opens or connects takes the new keys without a restart. Connections
    that are open, runs and lookups go on with what they began with.
 4. A certificate that somebody else put in place, such as ``fep enrol``, is taken too.
+   One that cannot be used is shown, and the one before stays in use.
 """
 
 from __future__ import annotations
@@ -38,10 +39,9 @@ from agent.control.rotation import Staged, Way
 from agent.crypto.certificates import Certificate
 from agent.errors import (
     Busy,
-    ConfigInvalid,
     FepError,
     InternalFault,
-    MalformedMessage,
+    NotEnrolled,
     OwnKeyRevoked,
     SpoolWriteFailed,
     UsageFault,
@@ -140,6 +140,7 @@ class KeyKeeper:
         self._seams = seams
         self._one = asyncio.Lock()
         self._failed: Failed | None = None
+        self._unusable: FepError | None = None
         self._warned: tuple[str, int] | None = None
         self._pem = files.tls_certificate.read_bytes()
         self._kids = kids_of(files)
@@ -250,13 +251,16 @@ class KeyKeeper:
         """Connect with the certificate of the files, if it is another one."""
         try:
             pem = await asyncio.to_thread(self._files.tls_certificate.read_bytes)
-            if pem == self._pem:
-                return
-            found = Certificate.from_pem(pem)
-            self._users.exchange.renewed()
-        except (OSError, MalformedMessage, ConfigInvalid):
-            return  # it is being replaced just now; the next look sees it whole
-        self._pem, self.certificate = pem, found
+            if pem != self._pem:
+                found = Certificate.from_pem(pem)
+                self._users.exchange.renewed()
+                self._pem, self.certificate = pem, found
+        except OSError as e:
+            self._unusable = NotEnrolled(f"{self._files.tls_certificate}: {e.strerror}")
+        except FepError as e:  # the one before stays in use; the next look tries again
+            self._unusable = e
+        else:
+            self._unusable = None
 
     def _put_off(self, purposes: tuple[str, ...], error: FepError) -> None:
         seams, before = self._seams, self._failed
@@ -280,7 +284,7 @@ class KeyKeeper:
         """What is wrong now."""
         found = [renewal.trouble(self.certificate, self._seams.now())]
         found.append(None if self._failed is None else self._failed.error)
-        found.append(self._revoked())
+        found += [self._unusable, self._revoked()]
         return [e for e in found if e is not None]
 
     def _revoked(self) -> FepError | None:

@@ -282,3 +282,52 @@ async def test_an_old_decrypt_key_goes_when_its_retirement_ends(site: Site) -> N
     await site.keeper.look()
     assert list(site.keyring.opening) == [site.machine.kids()["decrypt"]]
     assert rotation.old_decrypt_keys(site.machine.files) == ()
+
+
+async def test_a_sealed_key_is_renewed_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The passphrase of the new one is asked for too: no restart, no 401."""
+    _passphrase(tmp_path / "said", monkeypatch)
+    async with at_exchange(tmp_path) as site:
+        before = site.keeper.certificate.kid
+        site.at += timedelta(days=300)
+        await site.keeper.look()
+        assert site.keeper.certificate.kid == site.machine.kids()["tls"] != before
+        assert b"ENCRYPTED" in site.machine.files.tls_key.read_bytes()
+        await site.machine.ask("/revoke", {"kid": before})
+        await site.uplink.directory()
+        assert site.codes() == []
+
+
+async def test_a_certificate_that_cannot_be_used_is_shown_and_the_old_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged, gone, or its key does not open: no silence, and no end of the daemon."""
+    said = _passphrase(tmp_path / "said", monkeypatch)
+    async with at_exchange(tmp_path) as site:
+        file = site.machine.files.tls_certificate
+        good = file.read_bytes()
+        said.chmod(0o644)
+        file.write_bytes(good + b"\n")
+        await site.keeper.look()
+        assert site.codes() == ["secret-unreadable"]
+        said.chmod(0o600)
+        file.write_bytes(b"damaged")
+        await site.keeper.look()
+        assert site.codes() == ["malformed"]
+        file.unlink()
+        await site.keeper.look()
+        assert site.codes() == ["not-enrolled"]
+        await site.uplink.directory()
+        file.write_bytes(good + b"\n")
+        await site.keeper.look()
+        assert site.codes() == []
+        await site.uplink.directory()
+
+
+def _passphrase(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path.write_text("correct horse battery\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("FEP_PASSPHRASE_FILE", str(path))
+    return path
