@@ -197,12 +197,17 @@ async def carry_on(
 ) -> tuple[str, ...]:
     """Do what is still missing of the change that is under way; its purposes.
 
+    There are none if no change is under way, or an end left nothing but its folder.
+
     Raises:
         PeerFault: the exchange does not answer, or refuses; call again later.
         SpoolWriteFailed: the disk refused.
     """
     staged = Staged(files)
     purposes = staged.purposes
+    if not purposes and not staged.shown.exists():
+        give_up(files)
+        return ()
     if not staged.shown.exists():
         await _made_known(staged, way=way, now=now)
         write_file(staged.shown, b"")
@@ -314,6 +319,17 @@ def chain_end(text: str) -> KeyStatement:
         MalformedMessage: it is none.
     """
     return parse(split(text, cap=CAP).payload)
+
+
+def give_up(files: IdentityFiles) -> None:
+    """Drop the change that is under way; its keys were never in use.
+
+    Raises:
+        SpoolWriteFailed: the disk refused.
+    """
+    folder = Staged(files).folder
+    with writing(folder), suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def carry_through(files: IdentityFiles) -> bool:

@@ -16,6 +16,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -156,15 +157,18 @@ class KeyKeeper:
         """Do what is due now, and warn of what should have been done.
 
         Raises:
-            SpoolWriteFailed: the disk refused; the daemon must end.
+            SpoolWriteFailed: the disk fails; the daemon must end.
         """
         await self._take_certificate()
         if self._one.locked():
             return
         try:
             await self._due()
-        except SpoolWriteFailed:
-            raise
+        except SpoolWriteFailed as e:
+            if _disk_fails(e):
+                raise
+            if self._failed is None or self._failed.error is not e:
+                self._put_off(self._staged.purposes, e)
         except FepError:
             pass  # told and shown
         except Exception as e:  # noqa: BLE001 - a defect here must not stop pushes
@@ -179,8 +183,12 @@ class KeyKeeper:
             await self._forget_old()
             if not renewal.due(self.certificate, now) or now >= self._end:
                 return  # an expired one cannot ask for the next
-            await asyncio.to_thread(rotation.begin, self._files, ("tls",))
-        await self._go_on()
+        if self._one.locked():
+            return
+        async with self._one:
+            if not self._staged.folder.exists():
+                await asyncio.to_thread(rotation.begin, self._files, ("tls",))
+            await self._go_on()
 
     async def _forget_old(self) -> None:
         """Private keys that nobody can need any more go."""
@@ -205,8 +213,9 @@ class KeyKeeper:
         if self._one.locked():
             raise Busy("keys are being changed just now")
         chosen = [p for p in NODE_PURPOSES if p in purposes]
-        await asyncio.to_thread(rotation.begin, self._files, chosen)
-        await self._go_on()
+        async with self._one:
+            await asyncio.to_thread(rotation.begin, self._files, chosen)
+            await self._go_on()
         return self.view()
 
     @property
@@ -218,17 +227,16 @@ class KeyKeeper:
         return self.certificate.not_after
 
     async def _go_on(self) -> None:
-        """One try to bring the change that is under way to its end."""
-        async with self._one:
-            purposes = self._staged.purposes
-            try:
-                self._open_with_all()  # before anybody can seal to a new key
-                await rotation.carry_on(self._files, way=self._way, now=self._seams.now)
-            except FepError as e:
-                self._put_off(purposes, e)
-                raise
-            self._failed = None
-            await self._switch()
+        """One try to bring the change that is under way to its end; in the lock."""
+        purposes = self._staged.purposes
+        try:
+            self._open_with_all()  # before anybody can seal to a new key
+            await rotation.carry_on(self._files, way=self._way, now=self._seams.now)
+        except FepError as e:
+            self._put_off(purposes, e)
+            raise
+        self._failed = None
+        await self._switch()
 
     def _open_with_all(self) -> None:
         self._keyring.reload()
@@ -343,6 +351,12 @@ class KeyKeeper:
             "trouble": None if failed is None else failed.error.as_dict(),
             "next_try": None if failed is None else format_time(failed.next_try),
         }
+
+
+def _disk_fails(error: SpoolWriteFailed) -> bool:
+    """Whether the disk can no longer be written; else a later try may succeed."""
+    cause = error.__cause__
+    return not isinstance(cause, OSError) or cause.errno in {errno.EIO, errno.EROFS}
 
 
 def kids_of(files: IdentityFiles) -> Mapping[str, str]:

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -17,12 +18,19 @@ from cryptography.x509 import load_der_x509_csr
 
 from agent.audit.events import Event
 from agent.control import rotation
+from agent.control.identity import writing
 from agent.control.keyring import Keyring
 from agent.control.rotation import Staged
 from agent.crypto.jose import message_digest
 from agent.crypto.keys import csr, load_private
 from agent.daemon.keys import KeyKeeper, Seams, Users
-from agent.errors import Busy, ExchangeUnreachable, ExchangeUntrusted, UsageFault
+from agent.errors import (
+    Busy,
+    ExchangeUnreachable,
+    ExchangeUntrusted,
+    SpoolWriteFailed,
+    UsageFault,
+)
 from sandbox.app import exchange
 from sandbox.options import Options
 from sandbox.tls import Pki
@@ -324,6 +332,57 @@ async def test_a_certificate_that_cannot_be_used_is_shown_and_the_old_one_stays(
         await site.keeper.look()
         assert site.codes() == []
         await site.uplink.directory()
+
+
+async def test_two_changes_at_a_time_are_one(site: Site) -> None:
+    """Who comes second is told, or finds nothing to do: no statement twice, no end."""
+    first, second = await asyncio.gather(
+        site.keeper.rotate(["sign"]),
+        site.keeper.rotate(["decrypt"]),
+        return_exceptions=True,
+    )
+    assert isinstance(first, dict)
+    assert isinstance(second, Busy)
+    site.at += timedelta(days=300)
+    files, before = site.machine.files, site.machine.kids()
+    await asyncio.gather(site.keeper.rotate(["sign"]), site.keeper.look())
+    assert [len(rotation.kept_statements(files).statements)] == [3]
+    await site.keeper.look()
+    assert site.machine.kids()["tls"] != before["tls"]
+    assert site.machine.kids()["sign"] != before["sign"]
+    assert site.codes() == []
+
+
+async def test_what_an_end_left_of_a_change_that_is_done_goes(site: Site) -> None:
+    """An empty folder is no change: nothing is stated, and the next can begin."""
+    files = site.machine.files
+    Staged(files).folder.mkdir()
+    await site.keeper.look()
+    assert not Staged(files).folder.exists()
+    assert not files.statement(2).exists()
+    assert await site.machine.carry_on() == ()
+    await site.keeper.rotate(["sign"])
+
+
+@pytest.mark.parametrize(
+    ("number", "ends"),
+    [(errno.ENOTEMPTY, False), (errno.ENOSPC, False), (errno.EIO, True)],
+)
+async def test_only_a_disk_that_fails_ends_the_daemon(
+    site: Site, number: int, ends: bool
+) -> None:
+    """Anything else is shown, and tried again."""
+
+    def refuse(_step: str) -> None:
+        with writing(site.machine.files.folder):
+            raise OSError(number, "refused")
+
+    site.machine.fail = refuse
+    rotation.begin(site.machine.files, ("sign",))
+    with pytest.raises(SpoolWriteFailed) if ends else nullcontext():
+        await site.keeper.look()
+    assert site.codes() == ["spool-write-failed"]
+    assert site.names == ["keys.trouble"]
 
 
 def _passphrase(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
