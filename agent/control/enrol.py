@@ -11,7 +11,8 @@ Rules
    does not keep it is refused. A machine enrolled when an agent had fewer keys gets the
    others by a further statement.
 3. Each step leaves a file and is skipped when the file is there and fits, so that an
-   interrupted enrolment is simply run again.
+   interrupted enrolment is simply run again. Keys of a backup learn of the statements
+   that were made since.
 4. A clock that is off is said first: with it every certificate looks wrong. The time
    that an unverified stranger says only ever ends the enrolment.
 5. The one-time code goes to the pinned exchange alone, with the request that it is for.
@@ -43,6 +44,7 @@ from agent.control.identity import (
     write_file,
     writing,
 )
+from agent.control.statements import taken_over
 from agent.crypto.certificates import Certificate, certificates_of_pkcs7
 from agent.crypto.jose import PrivateKey, PublicKey, message_digest
 from agent.crypto.keys import (
@@ -186,7 +188,7 @@ async def enrol(
         text = await http.get("/v1/directory")
     directory = TrustedDirectory(files.directory, aud=target.aud, kid=target.kid)
     directory.load()  # going back is refused here too
-    directory.take(text)
+    taken_over(files, chain(keys.statements), directory.take(text))
     return Enrolment(
         node=target.node,
         kid=keys.sign.public.kid,

@@ -43,6 +43,7 @@ from agent.control.identity import (
     write_file,
     writing,
 )
+from agent.control.statements import taken_over, untold
 from agent.crypto.certificates import Certificate, certificates_of_pkcs7
 from agent.crypto.jose import PrivateKey, message_digest, split
 from agent.crypto.keys import (
@@ -217,15 +218,25 @@ async def carry_on(
 
 async def _made_known(staged: Staged, *, way: Way, now: Callable[[], datetime]) -> None:
     """Have the directory show the new keys."""
+    before = await _agreed(staged.files, way)
     if "tls" in staged.purposes:
         await _certify(staged, way.uplink, now=now)
-    text = _stated(staged, now=now)
+    text = _stated(staged, before, now=now)
     if "tls" in staged.purposes:
         async with way.proving(staged.certificate, staged.key("tls")) as proof:
             await proof.keys(text)
     else:
         await way.uplink.keys(text)
     _check_shown(await way.refresh(), text)
+
+
+async def _agreed(files: IdentityFiles, way: Way) -> KeyChain:
+    """Our statements, once the exchange and we have the same; see ``statements``."""
+    directory = await way.refresh()
+    kept = taken_over(files, kept_statements(files), directory)
+    for text in untold(kept, directory):
+        await way.uplink.keys(text)
+    return kept
 
 
 async def _certify(
@@ -264,11 +275,16 @@ def _certificates(answer: bytes) -> tuple[Certificate, ...]:
     return certificates_of_pkcs7(der)
 
 
-def _stated(staged: Staged, *, now: Callable[[], datetime]) -> str:
-    """Statement n+1; the new keys stand last: an encrypter takes the last."""
+def _stated(staged: Staged, before: KeyChain, *, now: Callable[[], datetime]) -> str:
+    """Statement n+1; the new keys stand last: an encrypter takes the last.
+
+    One that was made before others were taken over is made anew.
+    """
     if staged.statement.exists():
-        return staged.statement.read_text("ascii")
-    before = kept_statements(staged.files)
+        text = staged.statement.read_text("ascii")
+        known = {message.digest for message in before.messages}
+        if chain_end(text).n > len(known) or message_digest(text) in known:
+            return text
     fresh = {p: load_key(staged.key(p), p).public for p in staged.purposes}
     stay = tuple(key for key in before.live if key.purpose not in fresh)
     statement = KeyStatement(
