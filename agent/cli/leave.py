@@ -66,7 +66,7 @@ def leave(
     with locked(found.paths.state):
         _confirm(ask, node, yes=yes)
         files = IdentityFiles(found.paths.state)
-        if not here:
+        if not here and not files.wiping.exists():
             _tell(found, files)
         gone = wipe(files)
     if ask.json:

@@ -67,6 +67,7 @@ from agent.errors import (
     MalformedMessage,
     NotEnrolled,
     ProxyRefused,
+    UsageFault,
 )
 from agent.model.proxy import Proxy
 from agent.wire import problem
@@ -237,7 +238,16 @@ def _check_clock(
 def make_keys(
     target: Target, files: IdentityFiles, *, now: Callable[[], datetime]
 ) -> Keys:
-    """The keys and their statements; those that exist are kept."""
+    """The keys and their statements; those that exist are kept.
+
+    Raises:
+        UsageFault: keys are being destroyed here.
+    """
+    if files.wiping.exists():
+        raise UsageFault(
+            f"{files.folder}: expected no keys, got those that are being destroyed;"
+            " `fep leave` does the rest"
+        )
     tls = _key(files.tls_key, "tls")
     sign = _key(files.sign_key, "sign")
     decrypt = _key(files.decrypt_key, "decrypt")
