@@ -56,6 +56,7 @@ from agent.crypto.keys import (
 from agent.crypto.notekey import NoteKey
 from agent.errors import (
     Busy,
+    ExchangeRefused,
     ExchangeUntrusted,
     KeysUnpublished,
     MalformedMessage,
@@ -72,6 +73,9 @@ from agent.wire.keys import (
     chain,
     parse,
 )
+
+NEVER = frozenset({"fork", "key-revoked"})
+"""Problems with which the exchange refuses a statement for good."""
 
 
 class Uplink(Protocol):
@@ -201,7 +205,8 @@ async def carry_on(
     There are none if no change is under way, or an end left nothing but its folder.
 
     Raises:
-        PeerFault: the exchange does not answer, or refuses; call again later.
+        PeerFault: the exchange does not answer, or refuses; call again later. Where it
+            never will take it (:data:`NEVER`), the change is given up.
         SpoolWriteFailed: the disk refused.
     """
     staged = Staged(files)
@@ -210,7 +215,12 @@ async def carry_on(
         give_up(files)
         return ()
     if not staged.shown.exists():
-        await _made_known(staged, way=way, now=now)
+        try:
+            await _made_known(staged, way=way, now=now)
+        except ExchangeRefused as e:
+            if e.problem in NEVER:
+                give_up(files)
+            raise
         write_file(staged.shown, b"")
     carry_through(files)
     return purposes

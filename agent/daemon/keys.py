@@ -181,7 +181,9 @@ class KeyKeeper:
             return
         if not self._staged.folder.exists():
             await self._forget_old()
-            if not renewal.due(self.certificate, now) or now >= self._end:
+            due = renewal.due(self.certificate, now) and self._mute() is None
+            if not due or now >= self._end:
+                self._failed = None  # what has failed was given up
                 return  # an expired one cannot ask for the next
         if self._one.locked():
             return
@@ -204,6 +206,7 @@ class KeyKeeper:
         Raises:
             UsageFault: a purpose that there is not.
             Busy: another change is under way.
+            OwnKeyRevoked: the ``sign`` key is: it can state no others.
             PeerFault: the exchange is needed and does not answer; what was begun goes
                 on by itself.
         """
@@ -212,6 +215,8 @@ class KeyKeeper:
             raise UsageFault(f"purpose: expected one of {known}, got {unknown[0][:64]}")
         if self._one.locked():
             raise Busy("keys are being changed just now")
+        if mute := self._mute():
+            raise mute
         chosen = [p for p in NODE_PURPOSES if p in purposes]
         async with self._one:
             await asyncio.to_thread(rotation.begin, self._files, chosen)
@@ -295,9 +300,14 @@ class KeyKeeper:
         found += [self._unusable, self._revoked()]
         return [e for e in found if e is not None]
 
-    def _revoked(self) -> FepError | None:
+    def _mute(self) -> FepError | None:
+        """That no change can succeed any more: our ``sign`` key is revoked."""
+        return self._revoked(("sign",))
+
+    def _revoked(self, purposes: Collection[str] = NODE_PURPOSES) -> FepError | None:
         known = self._known()
-        for purpose, kid in self._kids.items() if known else ():
+        held = [(p, self._kids[p]) for p in purposes if p in self._kids]
+        for purpose, kid in held if known else ():
             status = known.key_status(self._node, kid) if known else None
             if status is not None and status.status == "revoked":
                 return OwnKeyRevoked(f"{purpose} {kid}, since {status.since}")

@@ -26,8 +26,10 @@ from agent.crypto.keys import csr, load_private
 from agent.daemon.keys import KeyKeeper, Seams, Users
 from agent.errors import (
     Busy,
+    ExchangeRefused,
     ExchangeUnreachable,
     ExchangeUntrusted,
+    OwnKeyRevoked,
     SpoolWriteFailed,
     UsageFault,
 )
@@ -351,6 +353,34 @@ async def test_two_changes_at_a_time_are_one(site: Site) -> None:
     assert site.machine.kids()["tls"] != before["tls"]
     assert site.machine.kids()["sign"] != before["sign"]
     assert site.codes() == []
+
+
+async def test_a_change_that_can_never_succeed_is_not_begun(site: Site) -> None:
+    """A revoked sign key states no others: said at once, renewals wait in silence."""
+    await site.machine.ask("/revoke", {"kid": site.machine.kids()["sign"]})
+    await site.machine.directory.refresh(site.uplink.directory)
+    with pytest.raises(OwnKeyRevoked, match="sign"):
+        await site.keeper.rotate(["sign"])
+    site.at += timedelta(days=300)
+    await site.keeper.look()
+    assert not Staged(site.machine.files).folder.exists()
+    assert site.codes() == ["own-key-revoked"]
+    assert site.told == []
+
+
+async def test_a_change_that_turns_out_to_be_impossible_is_given_up(
+    site: Site,
+) -> None:
+    """Its keys go, and what failed is not shown for ever."""
+    before = site.machine.kids()
+    await site.machine.ask("/revoke", {"kid": before["sign"]})
+    with pytest.raises(ExchangeRefused, match="key-revoked"):
+        await site.keeper.rotate(["decrypt"])
+    assert site.keeper.view()["change"] is None
+    assert site.machine.kids() == before
+    site.at += timedelta(hours=1)
+    await site.keeper.look()
+    assert site.codes() == ["own-key-revoked"]
 
 
 async def test_what_an_end_left_of_a_change_that_is_done_goes(site: Site) -> None:
