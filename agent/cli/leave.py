@@ -70,7 +70,7 @@ def leave(
         _confirm(ask, node, yes=yes)
         files = IdentityFiles(found.paths.state)
         remain = outside(files)
-        if not here:
+        if not here and not files.wiping.exists():
             _tell(found, files)
         gone = wipe(files)
     if ask.json:

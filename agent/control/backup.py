@@ -107,7 +107,7 @@ def restore(text: str, files: IdentityFiles, passphrase: bytes, *, node: str) ->
         BackupUnfit: no backup, or another node's.
         PassphraseWrong: it does not open.
     """
-    if files.sign_key.exists():
+    if files.sign_key.exists() or files.wiping.exists():
         raise KeysPresent(f"{files.folder}: there are keys")
     parts = _opened(text, passphrase, node)
     keys = {name: _key(name, pem) for name, pem in parts.items() if _is_key(name)}

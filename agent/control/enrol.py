@@ -11,7 +11,8 @@ Rules
    does not keep it is refused. A machine enrolled when an agent had fewer keys gets the
    others by a further statement.
 3. Each step leaves a file and is skipped when the file is there and fits, so that an
-   interrupted enrolment is simply run again.
+   interrupted enrolment is simply run again. Keys of a backup learn of the statements
+   that were made since.
 4. A clock that is off is said first: with it every certificate looks wrong. The time
    that an unverified stranger says only ever ends the enrolment.
 5. The one-time code goes to the pinned exchange alone, with the request that it is for.
@@ -43,6 +44,7 @@ from agent.control.identity import (
     write_file,
     writing,
 )
+from agent.control.statements import taken_over
 from agent.crypto.certificates import Certificate, certificates_of_pkcs7
 from agent.crypto.jose import PrivateKey, PublicKey, message_digest
 from agent.crypto.keys import (
@@ -65,6 +67,7 @@ from agent.errors import (
     MalformedMessage,
     NotEnrolled,
     ProxyRefused,
+    UsageFault,
 )
 from agent.model.proxy import Proxy
 from agent.wire import problem
@@ -191,7 +194,7 @@ async def enrol(
         now=lambda: now().timestamp(),
     )
     directory.load()  # going back is refused here too
-    directory.take(text)
+    taken_over(files, chain(keys.statements), directory.take(text))
     return Enrolment(
         node=target.node,
         kid=keys.sign.public.kid,
@@ -240,7 +243,16 @@ def _check_clock(
 def make_keys(
     target: Target, files: IdentityFiles, *, now: Callable[[], datetime]
 ) -> Keys:
-    """The keys and their statements; those that exist are kept."""
+    """The keys and their statements; those that exist are kept.
+
+    Raises:
+        UsageFault: keys are being destroyed here.
+    """
+    if files.wiping.exists():
+        raise UsageFault(
+            f"{files.folder}: expected no keys, got those that are being destroyed;"
+            " `fep leave` does the rest"
+        )
     tls = _key(files.tls_key, "tls")
     sign = _key(files.sign_key, "sign")
     decrypt = _key(files.decrypt_key, "decrypt")

@@ -10,6 +10,8 @@
     keys/audit.key          private Ed25519, 0400, made here
     keys/statement-<n>.jws  key statements, 1 first, each signed by sign.key
     keys/tls.pem            certificate of tls.key, issued by the CA
+    keys/leaving            the exchange was told that the node leaves, or just about to
+    keys/wiping             the keys are being destroyed
     directory.jws           the exchange's directory as last verified
     vouchers/<sha256>.jws   every other directory that vouched for a receipt's key
 """
@@ -81,6 +83,16 @@ class IdentityFiles:
     def statement(self, n: int) -> Path:
         """Key statement n, compact JWS."""
         return self.folder / f"statement-{n}.jws"
+
+    @property
+    def leaving(self) -> Path:
+        """It is there from just before a goodbye until the keys are gone."""
+        return self.folder / "leaving"
+
+    @property
+    def wiping(self) -> Path:
+        """It is there while the keys are being destroyed."""
+        return self.folder / "wiping"
 
     @property
     def directory(self) -> Path:

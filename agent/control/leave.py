@@ -15,8 +15,15 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 
-from agent.control.identity import IdentityFiles, load_sign_key, make_folder, writing
+from agent.control.identity import (
+    IdentityFiles,
+    load_sign_key,
+    make_folder,
+    write_file,
+    writing,
+)
 from agent.crypto import keyfile
+from agent.errors import ExchangeRefused
 from agent.wire.leave import TYP, Leave
 
 
@@ -30,12 +37,26 @@ async def say_goodbye(
 ) -> None:
     """Tell the exchange that this node will not come again.
 
+    Whom it no longer knows after a goodbye it has heard: an end came before our keys
+    were destroyed.
+
     Raises:
         NotEnrolled: there are no keys to say it with.
         PeerFault: the exchange does not answer, or refuses.
     """
     word = Leave(node, aud, int(now.timestamp()))
-    await post(load_sign_key(files).sign(TYP, word.payload()))
+    text = load_sign_key(files).sign(TYP, word.payload())
+    again = files.leaving.exists()
+    write_file(files.leaving, b"")
+    try:
+        await post(text)
+    except ExchangeRefused as e:
+        if not again:
+            with writing(files.leaving):
+                files.leaving.unlink()
+            raise
+        if e.problem != "unauthenticated":
+            raise
 
 
 def wipe(files: IdentityFiles) -> tuple[Path, ...]:
@@ -45,12 +66,14 @@ def wipe(files: IdentityFiles) -> tuple[Path, ...]:
     (``agent.control.outside``).
 
     Key statements move aside into ``former/<n>``, so that the machine can enrol anew
-    once the centre has reset the node. Doing it again does the rest.
+    once the centre has reset the node. Doing it again does the rest; until then no key
+    is made here.
 
     Raises:
         SpoolWriteFailed: the disk refused.
         SecretUnreadable: a key file cannot be read.
     """
+    write_file(files.wiping, b"")
     with writing(files.folder):
         found = tuple(sorted(files.folder.glob("**/*.key")))
         gone = tuple(path for path in found if not keyfile.elsewhere(path))
@@ -60,6 +83,8 @@ def wipe(files: IdentityFiles) -> tuple[Path, ...]:
             shutil.rmtree(files.folder / name, ignore_errors=True)
         files.tls_certificate.unlink(missing_ok=True)
         _set_aside(files)
+        files.leaving.unlink(missing_ok=True)
+        files.wiping.unlink()
     return gone
 
 

@@ -47,6 +47,7 @@ from agent.control.identity import (
     writing,
 )
 from agent.control.outside import refuse_outside
+from agent.control.statements import taken_over, untold
 from agent.crypto import keyfile
 from agent.crypto.certificates import Certificate, certificates_of_pkcs7
 from agent.crypto.jose import PrivateKey, message_digest, split
@@ -60,6 +61,7 @@ from agent.crypto.keys import (
 from agent.crypto.notekey import NoteKey
 from agent.errors import (
     Busy,
+    ExchangeRefused,
     ExchangeUntrusted,
     KeysUnpublished,
     MalformedMessage,
@@ -76,6 +78,9 @@ from agent.wire.keys import (
     chain,
     parse,
 )
+
+NEVER = frozenset({"fork", "key-revoked"})
+"""Problems with which the exchange refuses a statement for good."""
 
 
 class Uplink(Protocol):
@@ -217,14 +222,25 @@ async def carry_on(
 ) -> tuple[str, ...]:
     """Do what is still missing of the change that is under way; its purposes.
 
+    There are none if no change is under way, or an end left nothing but its folder.
+
     Raises:
-        PeerFault: the exchange does not answer, or refuses; call again later.
+        PeerFault: the exchange does not answer, or refuses; call again later. Where it
+            never will take it (:data:`NEVER`), the change is given up.
         SpoolWriteFailed: the disk refused.
     """
     staged = Staged(files)
     purposes = staged.purposes
+    if not purposes and not staged.shown.exists():
+        give_up(files)
+        return ()
     if not staged.shown.exists():
-        await _made_known(staged, way=way, now=now)
+        try:
+            await _made_known(staged, way=way, now=now)
+        except ExchangeRefused as e:
+            if e.problem in NEVER:
+                give_up(files)
+            raise
         write_file(staged.shown, b"")
     carry_through(files)
     return purposes
@@ -232,15 +248,25 @@ async def carry_on(
 
 async def _made_known(staged: Staged, *, way: Way, now: Callable[[], datetime]) -> None:
     """Have the directory show the new keys."""
+    before = await _agreed(staged.files, way)
     if "tls" in staged.purposes:
         await _certify(staged, way.uplink, now=now)
-    text = _stated(staged, now=now)
+    text = _stated(staged, before, now=now)
     if "tls" in staged.purposes:
         async with way.proving(staged.certificate, staged.key("tls")) as proof:
             await proof.keys(text)
     else:
         await way.uplink.keys(text)
     _check_shown(await way.refresh(), text)
+
+
+async def _agreed(files: IdentityFiles, way: Way) -> KeyChain:
+    """Our statements, once the exchange and we have the same; see ``statements``."""
+    directory = await way.refresh()
+    kept = taken_over(files, kept_statements(files), directory)
+    for text in untold(kept, directory):
+        await way.uplink.keys(text)
+    return kept
 
 
 async def _certify(
@@ -279,14 +305,17 @@ def _certificates(answer: bytes) -> tuple[Certificate, ...]:
     return certificates_of_pkcs7(der)
 
 
-def _stated(staged: Staged, *, now: Callable[[], datetime]) -> str:
+def _stated(staged: Staged, before: KeyChain, *, now: Callable[[], datetime]) -> str:
     """Statement n+1; the new keys stand last: an encrypter takes the last.
 
-    Statement n, where no key is new.
+    One that was made before others were taken over is made anew. Statement n, where no
+    key is new.
     """
     if staged.statement.exists():
-        return staged.statement.read_text("ascii")
-    before = kept_statements(staged.files)
+        text = staged.statement.read_text("ascii")
+        known = {message.digest for message in before.messages}
+        if chain_end(text).n > len(known) or message_digest(text) in known:
+            return text
     fresh = {p: load_key(staged.key(p), p).public for p in staged.purposes}
     if {key.kid for key in fresh.values()} <= {key.kid for key in before.live}:
         return before.messages[-1].text
@@ -339,6 +368,17 @@ def chain_end(text: str) -> KeyStatement:
         MalformedMessage: it is none.
     """
     return parse(split(text, cap=CAP).payload)
+
+
+def give_up(files: IdentityFiles) -> None:
+    """Drop the change that is under way; its keys were never in use.
+
+    Raises:
+        SpoolWriteFailed: the disk refused.
+    """
+    folder = Staged(files).folder
+    with writing(folder), suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def carry_through(files: IdentityFiles) -> bool:

@@ -10,11 +10,13 @@ Rules
 3. Whoever signs, opens or connects takes the new keys without a restart. Connections
    that are open, runs and lookups go on with what they began with.
 4. A certificate that somebody else put in place, such as ``fep enrol``, is taken too.
+   One that cannot be used is shown, and the one before stays in use.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
@@ -40,10 +42,9 @@ from agent.crypto import keyfile
 from agent.crypto.certificates import Certificate
 from agent.errors import (
     Busy,
-    ConfigInvalid,
     FepError,
     InternalFault,
-    MalformedMessage,
+    NotEnrolled,
     OwnKeyRevoked,
     SecretUnreadable,
     SpoolWriteFailed,
@@ -143,6 +144,7 @@ class KeyKeeper:
         self._seams = seams
         self._one = asyncio.Lock()
         self._failed: Failed | None = None
+        self._unusable: FepError | None = None
         self._warned: tuple[str, int] | None = None
         self._pem = files.tls_certificate.read_bytes()
         self._kids = kids_of(files)
@@ -158,15 +160,18 @@ class KeyKeeper:
         """Do what is due now, and warn of what should have been done.
 
         Raises:
-            SpoolWriteFailed: the disk refused; the daemon must end.
+            SpoolWriteFailed: the disk fails; the daemon must end.
         """
         await self._take_certificate()
         if self._one.locked():
             return
         try:
             await self._due()
-        except SpoolWriteFailed:
-            raise
+        except SpoolWriteFailed as e:
+            if _disk_fails(e):
+                raise
+            if self._failed is None or self._failed.error is not e:
+                self._put_off(self._staged.purposes, e)
         except FepError:
             pass  # told and shown
         except Exception as e:  # noqa: BLE001 - a defect here must not stop pushes
@@ -179,10 +184,16 @@ class KeyKeeper:
             return
         if not self._staged.folder.exists():
             await self._forget_old()
-            if not renewal.due(self.certificate, now) or now >= self._end:
+            due = renewal.due(self.certificate, now) and self._mute() is None
+            if not due or now >= self._end:
+                self._failed = None  # what has failed was given up
                 return  # an expired one cannot ask for the next
-            await asyncio.to_thread(rotation.begin_renewal, self._files)
-        await self._go_on()
+        if self._one.locked():
+            return
+        async with self._one:
+            if not self._staged.folder.exists():
+                await asyncio.to_thread(rotation.begin_renewal, self._files)
+            await self._go_on()
 
     async def _forget_old(self) -> None:
         """Private keys that nobody can need any more go."""
@@ -199,6 +210,7 @@ class KeyKeeper:
             UsageFault: a purpose that there is not.
             KeyElsewhere: a key of these is in a credential or a token.
             Busy: another change is under way.
+            OwnKeyRevoked: the ``sign`` key is: it can state no others.
             PeerFault: the exchange is needed and does not answer; what was begun goes
                 on by itself.
         """
@@ -207,9 +219,12 @@ class KeyKeeper:
             raise UsageFault(f"purpose: expected one of {known}, got {unknown[0][:64]}")
         if self._one.locked():
             raise Busy("keys are being changed just now")
+        if mute := self._mute():
+            raise mute
         chosen = [p for p in NODE_PURPOSES if p in purposes]
-        await asyncio.to_thread(rotation.begin, self._files, chosen)
-        await self._go_on()
+        async with self._one:
+            await asyncio.to_thread(rotation.begin, self._files, chosen)
+            await self._go_on()
         return self.view()
 
     @property
@@ -221,17 +236,16 @@ class KeyKeeper:
         return self.certificate.not_after
 
     async def _go_on(self) -> None:
-        """One try to bring the change that is under way to its end."""
-        async with self._one:
-            purposes = self._staged.purposes
-            try:
-                self._open_with_all()  # before anybody can seal to a new key
-                await rotation.carry_on(self._files, way=self._way, now=self._seams.now)
-            except FepError as e:
-                self._put_off(purposes, e)
-                raise
-            self._failed = None
-            await self._switch()
+        """One try to bring the change that is under way to its end; in the lock."""
+        purposes = self._staged.purposes
+        try:
+            self._open_with_all()  # before anybody can seal to a new key
+            await rotation.carry_on(self._files, way=self._way, now=self._seams.now)
+        except FepError as e:
+            self._put_off(purposes, e)
+            raise
+        self._failed = None
+        await self._switch()
 
     def _open_with_all(self) -> None:
         self._keyring.reload()
@@ -254,13 +268,16 @@ class KeyKeeper:
         """Connect with the certificate of the files, if it is another one."""
         try:
             pem = await asyncio.to_thread(self._files.tls_certificate.read_bytes)
-            if pem == self._pem:
-                return
-            found = Certificate.from_pem(pem)
-            self._users.exchange.renewed()
-        except (OSError, MalformedMessage, ConfigInvalid):
-            return  # it is being replaced just now; the next look sees it whole
-        self._pem, self.certificate = pem, found
+            if pem != self._pem:
+                found = Certificate.from_pem(pem)
+                self._users.exchange.renewed()
+                self._pem, self.certificate = pem, found
+        except OSError as e:
+            self._unusable = NotEnrolled(f"{self._files.tls_certificate}: {e.strerror}")
+        except FepError as e:  # the one before stays in use; the next look tries again
+            self._unusable = e
+        else:
+            self._unusable = None
 
     def _put_off(self, purposes: tuple[str, ...], error: FepError) -> None:
         seams, before = self._seams, self._failed
@@ -284,12 +301,17 @@ class KeyKeeper:
         """What is wrong now."""
         found = [renewal.trouble(self.certificate, self._seams.now())]
         found.append(None if self._failed is None else self._failed.error)
-        found.append(self._revoked())
+        found += [self._unusable, self._revoked()]
         return [e for e in found if e is not None]
 
-    def _revoked(self) -> FepError | None:
+    def _mute(self) -> FepError | None:
+        """That no change can succeed any more: our ``sign`` key is revoked."""
+        return self._revoked(("sign",))
+
+    def _revoked(self, purposes: Collection[str] = NODE_PURPOSES) -> FepError | None:
         known = self._known()
-        for purpose, kid in self._kids.items() if known else ():
+        held = [(p, self._kids[p]) for p in purposes if p in self._kids]
+        for purpose, kid in held if known else ():
             status = known.key_status(self._node, kid) if known else None
             if status is not None and status.status == "revoked":
                 return OwnKeyRevoked(f"{purpose} {kid}, since {status.since}")
@@ -345,6 +367,12 @@ class KeyKeeper:
             "trouble": None if failed is None else failed.error.as_dict(),
             "next_try": None if failed is None else format_time(failed.next_try),
         }
+
+
+def _disk_fails(error: SpoolWriteFailed) -> bool:
+    """Whether the disk can no longer be written; else a later try may succeed."""
+    cause = error.__cause__
+    return not isinstance(cause, OSError) or cause.errno in {errno.EIO, errno.EROFS}
 
 
 def kids_of(files: IdentityFiles) -> Mapping[str, str]:

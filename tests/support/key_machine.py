@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,11 @@ class Machine:
             )
 
     def way(self, uplink: Exchange) -> Way:
+        """Of one change: ``agreed`` is its first look at the directory."""
+        looks = count()
+
         async def refresh() -> Directory:
-            self.fail("directory")
+            self.fail("directory" if next(looks) else "agreed")
             return await self.directory.refresh(uplink.directory)
 
         return Way(Failing(uplink, self), self.exchange, refresh)

@@ -13,7 +13,6 @@ Rules
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from agent.errors import (
     MalformedMessage,
 )
 from agent.pipeline.uplink.channel import TextChannel, channel, no_redirects
-from agent.pipeline.uplink.endpoint import Endpoint, load_ours, tls_context
+from agent.pipeline.uplink.endpoint import Endpoint, tls_context
 from agent.pipeline.uplink.faults import translated
 from agent.pipeline.uplink.reply import Reply, bounded, is_page, refusal
 from agent.pipeline.uplink.ways import Shift, Ways
@@ -99,9 +98,7 @@ class Calls:
     async def open(self) -> None:
         """Nothing is sent yet."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=self._tls, limit=CONNECTIONS, socket_factory=_socket
-            ),
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, socket_factory=_socket),
             auto_decompress=False,
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -123,10 +120,7 @@ class Calls:
         Raises:
             ConfigInvalid: the files cannot be used; then nothing has changed.
         """
-        tls_context(self._endpoint)
-        cert, key = self._endpoint.cert_file, self._endpoint.key_file
-        if isinstance(self._tls, ssl.SSLContext) and cert is not None:
-            load_ours(self._tls, cert, key)
+        self._tls = tls_context(self._endpoint)
 
     @property
     def _opened(self) -> aiohttp.ClientSession:
@@ -177,6 +171,7 @@ class Calls:
                 data=request.body,
                 timeout=timeout,
                 allow_redirects=False,
+                ssl=self._tls,
                 **proxy,
             ) as response:
                 self._note_date(response.headers)
@@ -199,7 +194,7 @@ class Calls:
                 opened,
                 self._ways.url(way) / path.lstrip("/"),
                 connect_timeout_s=self._endpoint.connect_timeout_s,
-                proxy=proxy,
+                more={"ssl": self._tls, **proxy},
             ),
             self._clock,
         )

@@ -108,9 +108,9 @@ async def channel(
     url: URL,
     *,
     connect_timeout_s: float,
-    proxy: Mapping[str, Any] = MappingProxyType({}),
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> AsyncIterator[TextChannel]:
-    """A connection that ends with the block; ``proxy`` are arguments of the library.
+    """A connection that ends with the block; ``more`` are arguments of the library.
 
     Raises:
         ExchangeUnreachable: no connection.
@@ -126,7 +126,7 @@ async def channel(
                 compress=0,
                 max_msg_size=FRAME_CAP,
                 timeout=aiohttp.ClientWSTimeout(ws_receive=SILENCE_S, ws_close=CLOSE_S),
-                **proxy,
+                **more,
             )
     try:
         if socket.protocol != SUBPROTOCOL:

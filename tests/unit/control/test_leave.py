@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent.control import backup
 from agent.control.history import trusted
 from agent.control.identity import load_sign_key
 from agent.control.leave import say_goodbye, wipe
@@ -18,8 +19,11 @@ from agent.errors import (
     EnrolRefused,
     ExchangeRefused,
     KeyRevoked,
+    KeysPresent,
     NotEnrolled,
+    SpoolWriteFailed,
     UnknownKey,
+    UsageFault,
 )
 from agent.wire.leave import TYP, Leave
 from sandbox.app import exchange
@@ -146,3 +150,49 @@ async def test_the_keys_are_gone_and_the_evidence_is_not(
     assert wipe(ours.files) == ()
     with pytest.raises(NotEnrolled):
         load_sign_key(ours.files)
+
+
+async def test_a_goodbye_that_was_heard_before_an_end_is_not_needed_again(
+    tmp_path: Path, centre: dict[str, Any]
+) -> None:
+    """Told, then the power fails: the second time goes on to the keys."""
+    ours = await machine(tmp_path / "a", centre)
+    await leave(ours)
+    await leave(ours)
+    assert len(wipe(ours.files)) == 4
+    assert not ours.files.leaving.exists()
+
+
+async def test_attack_a_refusal_alone_is_no_goodbye(
+    tmp_path: Path, centre: dict[str, Any]
+) -> None:
+    """Who was never told is not taken as told, however often a person asks."""
+    ours = await machine(tmp_path / "a", centre)
+    await ours.ask("/revoke", {"kid": ours.kids()["tls"]})
+    for _ in range(2):
+        with pytest.raises(ExchangeRefused, match="unauthenticated"):
+            await leave(ours)
+
+
+async def test_no_keys_are_made_or_restored_among_those_that_are_being_destroyed(
+    tmp_path: Path, centre: dict[str, Any]
+) -> None:
+    """An end between two keys: destroying them is done first, then it enrols anew."""
+    ours = await machine(tmp_path / "a", centre)
+    saved = backup.made(ours.files, b"x" * 16, now=datetime.now(UTC), rounds=1000)
+    last = ours.files.folder / "tls.key"
+    aside = last.rename(tmp_path / "tls.key")
+    last.mkdir()  # the disk refuses the last one
+    with pytest.raises(SpoolWriteFailed):
+        wipe(ours.files)
+    assert not ours.files.sign_key.exists()
+    last.rmdir()
+    aside.rename(last)
+    with pytest.raises(UsageFault, match="fep leave"):
+        await ours.enrol()
+    with pytest.raises(KeysPresent):
+        backup.restore(saved, ours.files, b"x" * 16, node=NODE)
+    assert not ours.files.sign_key.exists()
+    assert wipe(ours.files) == (last,)
+    await ours.ask("/reset", {"node": NODE, "reason": "new disc"})
+    await ours.enrol()

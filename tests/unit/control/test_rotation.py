@@ -86,7 +86,7 @@ async def test_a_second_change_follows_the_first(machine: Machine) -> None:
     assert len(Keyring(machine.files).opening) == 3
 
 
-@pytest.mark.parametrize("step", ["reenrol", "keys", "directory"])
+@pytest.mark.parametrize("step", ["agreed", "reenrol", "keys", "directory"])
 async def test_a_life_that_ends_at_an_answer_loses_nothing(
     machine: Machine, step: str
 ) -> None:

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ from cryptography.x509 import load_der_x509_csr
 
 from agent.audit.events import Event
 from agent.control import rotation
+from agent.control.identity import writing
 from agent.control.keyring import Keyring
 from agent.control.rotation import Staged
 from agent.crypto.jose import message_digest
@@ -24,9 +26,12 @@ from agent.crypto.keys import csr, load_private
 from agent.daemon.keys import KeyKeeper, Seams, Users
 from agent.errors import (
     Busy,
+    ExchangeRefused,
     ExchangeUnreachable,
     ExchangeUntrusted,
     KeyElsewhere,
+    OwnKeyRevoked,
+    SpoolWriteFailed,
     UsageFault,
 )
 from sandbox.app import exchange
@@ -339,3 +344,131 @@ def view_of(site: Site) -> list[dict[str, Any]]:
         k for k in site.keeper.view()["keys"] if k["purpose"] in {"sign", "decrypt"}
     ]
     return sorted(keys, key=lambda k: (k["purpose"], k["in_use"]))
+
+
+async def test_a_sealed_key_is_renewed_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The passphrase of the new one is asked for too: no restart, no 401."""
+    _passphrase(tmp_path / "said", monkeypatch)
+    async with at_exchange(tmp_path) as site:
+        before = site.keeper.certificate.kid
+        site.at += timedelta(days=300)
+        await site.keeper.look()
+        assert site.keeper.certificate.kid == site.machine.kids()["tls"] != before
+        assert b"ENCRYPTED" in site.machine.files.tls_key.read_bytes()
+        await site.machine.ask("/revoke", {"kid": before})
+        await site.uplink.directory()
+        assert site.codes() == []
+
+
+async def test_a_certificate_that_cannot_be_used_is_shown_and_the_old_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged, gone, or its key does not open: no silence, and no end of the daemon."""
+    said = _passphrase(tmp_path / "said", monkeypatch)
+    async with at_exchange(tmp_path) as site:
+        file = site.machine.files.tls_certificate
+        good = file.read_bytes()
+        said.chmod(0o644)
+        file.write_bytes(good + b"\n")
+        await site.keeper.look()
+        assert site.codes() == ["secret-unreadable"]
+        said.chmod(0o600)
+        file.write_bytes(b"damaged")
+        await site.keeper.look()
+        assert site.codes() == ["malformed"]
+        file.unlink()
+        await site.keeper.look()
+        assert site.codes() == ["not-enrolled"]
+        await site.uplink.directory()
+        file.write_bytes(good + b"\n")
+        await site.keeper.look()
+        assert site.codes() == []
+        await site.uplink.directory()
+
+
+async def test_two_changes_at_a_time_are_one(site: Site) -> None:
+    """Who comes second is told, or finds nothing to do: no statement twice, no end."""
+    first, second = await asyncio.gather(
+        site.keeper.rotate(["sign"]),
+        site.keeper.rotate(["decrypt"]),
+        return_exceptions=True,
+    )
+    assert isinstance(first, dict)
+    assert isinstance(second, Busy)
+    site.at += timedelta(days=300)
+    files, before = site.machine.files, site.machine.kids()
+    await asyncio.gather(site.keeper.rotate(["sign"]), site.keeper.look())
+    assert [len(rotation.kept_statements(files).statements)] == [3]
+    await site.keeper.look()
+    assert site.machine.kids()["tls"] != before["tls"]
+    assert site.machine.kids()["sign"] != before["sign"]
+    assert site.codes() == []
+
+
+async def test_a_change_that_can_never_succeed_is_not_begun(site: Site) -> None:
+    """A revoked sign key states no others: said at once, renewals wait in silence."""
+    await site.machine.ask("/revoke", {"kid": site.machine.kids()["sign"]})
+    await site.machine.directory.refresh(site.uplink.directory)
+    with pytest.raises(OwnKeyRevoked, match="sign"):
+        await site.keeper.rotate(["sign"])
+    site.at += timedelta(days=300)
+    await site.keeper.look()
+    assert not Staged(site.machine.files).folder.exists()
+    assert site.codes() == ["own-key-revoked"]
+    assert site.told == []
+
+
+async def test_a_change_that_turns_out_to_be_impossible_is_given_up(
+    site: Site,
+) -> None:
+    """Its keys go, and what failed is not shown for ever."""
+    before = site.machine.kids()
+    await site.machine.ask("/revoke", {"kid": before["sign"]})
+    with pytest.raises(ExchangeRefused, match="key-revoked"):
+        await site.keeper.rotate(["decrypt"])
+    assert site.keeper.view()["change"] is None
+    assert site.machine.kids() == before
+    site.at += timedelta(hours=1)
+    await site.keeper.look()
+    assert site.codes() == ["own-key-revoked"]
+
+
+async def test_what_an_end_left_of_a_change_that_is_done_goes(site: Site) -> None:
+    """An empty folder is no change: nothing is stated, and the next can begin."""
+    files = site.machine.files
+    Staged(files).folder.mkdir()
+    await site.keeper.look()
+    assert not Staged(files).folder.exists()
+    assert not files.statement(2).exists()
+    assert await site.machine.carry_on() == ()
+    await site.keeper.rotate(["sign"])
+
+
+@pytest.mark.parametrize(
+    ("number", "ends"),
+    [(errno.ENOTEMPTY, False), (errno.ENOSPC, False), (errno.EIO, True)],
+)
+async def test_only_a_disk_that_fails_ends_the_daemon(
+    site: Site, number: int, ends: bool
+) -> None:
+    """Anything else is shown, and tried again."""
+
+    def refuse(_step: str) -> None:
+        with writing(site.machine.files.folder):
+            raise OSError(number, "refused")
+
+    site.machine.fail = refuse
+    rotation.begin(site.machine.files, ("sign",))
+    with pytest.raises(SpoolWriteFailed) if ends else nullcontext():
+        await site.keeper.look()
+    assert site.codes() == ["spool-write-failed"]
+    assert site.names == ["keys.trouble"]
+
+
+def _passphrase(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path.write_text("correct horse battery\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("FEP_PASSPHRASE_FILE", str(path))
+    return path
