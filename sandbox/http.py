@@ -163,7 +163,7 @@ class Front:
 
     async def directory(self, request: web.Request) -> web.Response:
         """All of the directory's files, signed."""
-        self.fetched(self.client(request).node)
+        self.fetched(self.client(request, stated=False).node)
         return web.Response(text=self.signed_directory(), content_type=_JOSE)
 
     def signed_directory(self) -> str:

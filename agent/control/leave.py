@@ -23,7 +23,7 @@ from agent.control.identity import (
     writing,
 )
 from agent.crypto import keyfile
-from agent.errors import ExchangeRefused
+from agent.errors import ExchangeRefused, SecretUnreadable
 from agent.wire.leave import TYP, Leave
 
 
@@ -59,6 +59,14 @@ async def say_goodbye(
             raise
 
 
+def _names(path: Path) -> bool:
+    """Whether a file only says where its key is; what cannot be read may be a key."""
+    try:
+        return keyfile.elsewhere(path)
+    except SecretUnreadable:
+        return False
+
+
 def wipe(files: IdentityFiles) -> tuple[Path, ...]:
     """Destroy the private keys and the certificate; the files that held a key.
 
@@ -71,12 +79,11 @@ def wipe(files: IdentityFiles) -> tuple[Path, ...]:
 
     Raises:
         SpoolWriteFailed: the disk refused.
-        SecretUnreadable: a key file cannot be read.
     """
     write_file(files.wiping, b"")
     with writing(files.folder):
         found = tuple(sorted(files.folder.glob("**/*.key")))
-        gone = tuple(path for path in found if not keyfile.elsewhere(path))
+        gone = tuple(path for path in found if not _names(path))
         for path in found:
             _destroy(path)
         for name in ("next", "next.tmp", "old"):

@@ -207,7 +207,7 @@ def test_attack_a_stolen_certificate_gives_the_thief_no_life_of_his_own(
     node.tls = Key("tls")
     stolen = node.ask("POST", "/.well-known/est/simplereenroll", node.csr())
     node.take_certificate(stolen.body)
-    assert node.get("/v1/directory").status == 401
+    assert node.get("/v1/position?resource=101001/000001").status == 401
     node.tls = Key("tls")
     assert node.ask("POST", "/.well-known/est/simplereenroll", node.csr()).status == 401
 
