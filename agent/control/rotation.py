@@ -32,7 +32,7 @@ import base64
 import binascii
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,7 +50,7 @@ from agent.control.outside import refuse_outside
 from agent.control.statements import taken_over, untold
 from agent.crypto import keyfile
 from agent.crypto.certificates import Certificate, certificates_of_pkcs7
-from agent.crypto.jose import PrivateKey, message_digest, split
+from agent.crypto.jose import PrivateKey, PublicKey, message_digest, split
 from agent.crypto.keys import (
     certificate_node,
     csr,
@@ -257,7 +257,7 @@ async def _made_known(staged: Staged, *, way: Way, now: Callable[[], datetime]) 
             await proof.keys(text)
     else:
         await way.uplink.keys(text)
-    _check_shown(await way.refresh(), text)
+    _check_shown(await way.refresh(), text, _fresh(staged))
 
 
 async def _agreed(files: IdentityFiles, way: Way) -> KeyChain:
@@ -316,7 +316,7 @@ def _stated(staged: Staged, before: KeyChain, *, now: Callable[[], datetime]) ->
         known = {message.digest for message in before.messages}
         if chain_end(text).n > len(known) or message_digest(text) in known:
             return text
-    fresh = {p: load_key(staged.key(p), p).public for p in staged.purposes}
+    fresh = _fresh(staged)
     if {key.kid for key in fresh.values()} <= {key.kid for key in before.live}:
         return before.messages[-1].text
     stay = tuple(key for key in before.live if key.purpose not in fresh)
@@ -342,8 +342,16 @@ def load_key(path: Path, purpose: str) -> PrivateKey | NoteKey:
     return load_private(path, purpose=purpose)
 
 
-def _check_shown(directory: Directory, text: str) -> None:
-    """Refuse to go on until the directory has the statement and its keys active.
+def _fresh(staged: Staged) -> Mapping[str, PublicKey]:
+    return {p: load_key(staged.key(p), p).public for p in staged.purposes}
+
+
+def _check_shown(
+    directory: Directory, text: str, fresh: Mapping[str, PublicKey]
+) -> None:
+    """Refuse to go on until the directory has the statement and the new keys active.
+
+    One that stays may be revoked: the next change is for it.
 
     Raises:
         KeysUnpublished: it has not.
@@ -355,7 +363,7 @@ def _check_shown(directory: Directory, text: str) -> None:
             f"{statement.node}: expected statement {statement.n},"
             f" the directory ends with {len(shown.statements)}"
         )
-    for key in statement.keys:
+    for key in fresh.values():
         status = directory.key_status(statement.node, key.kid)
         if status is None or status.status != "active":
             raise KeysUnpublished(f"{key.purpose} {key.kid}: expected it to be active")

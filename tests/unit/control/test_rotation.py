@@ -149,6 +149,16 @@ async def test_a_life_that_ends_at_any_file_loses_nothing(machine: Machine) -> N
     assert n > 10
 
 
+async def test_a_revoked_key_that_stays_stops_no_change(machine: Machine) -> None:
+    """A renewal goes through beside a revoked decrypt key, which is changed next."""
+    old = machine.kids()["decrypt"]
+    await machine.ask("/revoke", {"kid": old})
+    for purpose in ("tls", "decrypt"):
+        rotation.begin(machine.files, (purpose,))
+        assert await machine.carry_on() == (purpose,)
+    assert machine.kids()["decrypt"] != old
+
+
 async def test_only_one_change_at_a_time(machine: Machine) -> None:
     """A second one would make keys that no statement names."""
     rotation.begin(machine.files, ("sign",))
