@@ -13,9 +13,10 @@ Rules
    whenever the exchange says that the chain does not fit: a batch leaves only while its
    signed word is fresh. Only a signed position opens an epoch.
 4. A new epoch drops what the old one left unfinished; the source is read again. Only
-   what waits under a key that the exchange takes no more is sealed anew instead. That
-   our state, or the exchange, went back to an old copy is in the audit log before.
-   Where a second machine is at work as this node, everything waits for a person.
+   what waits under a key that the exchange takes no more is sealed anew instead,
+   unless a file of it is damaged. That our state, or the exchange, went back to an old
+   copy is in the audit log before. Where a second machine is at work as this node,
+   everything waits for a person.
 5. The gate may have narrowed while a batch waited. What holds an item that is not
    shared any more is never offered: a new epoch drops it, and its file goes.
 6. Nothing leaves before the audit log has a record of it.
@@ -375,9 +376,24 @@ class Sending:
         if first <= (found.epoch, found.seq):  # it has come there all the same
             self._settle_on(found)
             return
-        await undivided(partial(rekeying.restate, lane))
+        try:
+            await self._seal_anew(stream, waiting, (found, text))
+        except SpoolDamaged as e:
+            await self._lost(stream, e)
+
+    async def _seal_anew(
+        self, stream: Stream, waiting: Sequence[Batch], asked: tuple[Position, str]
+    ) -> None:
+        """Move all that waits behind the position.
+
+        Raises:
+            SpoolDamaged: a file of it is not what was registered; nothing has moved.
+        """
+        lane, parts = self._lane, self._parts
+        found, text = asked
+        await undivided(partial(rekeying.restate, lane, waiting))
         if not await undivided(partial(rekeying.movable, lane, waiting)):
-            await self._reopen(stream, (found, text), "rekeyed")
+            await self._reopen(stream, asked, "rekeyed")
             return
         incarnation = await self._incarnation(stream, "rekeyed")
         reason = judge.REASONS["rekeyed"]
@@ -400,15 +416,13 @@ class Sending:
             path = await undivided(partial(files.check, parts, batch))
             await undivided(partial(files.check_gate, lane, batch))
         except (SpoolDamaged, GateClosed) as e:
-            lane.damaged = lane.trouble(e, lane.damaged, None)
-            parts.tell(ExchangeTrouble(lane.resource, e.code, e.detail, 0, 0.0))
-            await self._reopen(stream, await self._ask(), "spool-lost")
+            await self._lost(stream, e)
             return
         position = await self._placed(stream, parts.limits.fresh_s)
         if position is None:
             return
         behind = (batch.epoch, batch.seq) > (position.epoch, position.seq)
-        if behind and await undivided(partial(rekeying.spent, parts, batch)):
+        if behind and await undivided(partial(rekeying.over, parts, batch)):
             await self._rekey(stream)
             return
         await self._send_catalogs()
@@ -434,10 +448,20 @@ class Sending:
             raise FalseReceipt(f"{batch.epoch}/{batch.seq}: uploaded, but no receipt")
         await self._keep(batch, self._read(batch, text))
 
+    async def _lost(self, stream: Stream, error: FepError) -> None:
+        """What waits cannot leave as it is: the source is read again."""
+        lane = self._lane
+        lane.damaged = lane.trouble(error, lane.damaged, None)
+        told = ExchangeTrouble(lane.resource, error.code, error.detail, 0, 0.0)
+        self._parts.tell(told)
+        await self._reopen(stream, await self._ask(), "spool-lost")
+
     async def _send_catalogs(self) -> None:
+        """Send the statements that may leave; those of a spent key nobody takes."""
         lane, state = self._lane, self._parts.state
         for catalog in await undivided(partial(state.unsent_catalogs, lane.stream_id)):
-            if not files.may_leave(lane, catalog):
+            refused = rekeying.unsendable(self._parts, catalog)
+            if refused or not files.may_leave(lane, catalog):
                 continue
             await self._parts.exchange.put_catalog(catalog.jws)
             await undivided(
