@@ -391,7 +391,7 @@ class Sending:
         """
         lane, parts = self._lane, self._parts
         found, text = asked
-        await undivided(partial(rekeying.restate, lane, waiting))
+        await undivided(partial(rekeying.restate, lane))
         if not await undivided(partial(rekeying.movable, lane, waiting)):
             await self._reopen(stream, asked, "rekeyed")
             return
@@ -422,7 +422,7 @@ class Sending:
         if position is None:
             return
         behind = (batch.epoch, batch.seq) > (position.epoch, position.seq)
-        if behind and await undivided(partial(rekeying.over, parts, batch)):
+        if behind and await undivided(partial(rekeying.spent, parts, batch)):
             await self._rekey(stream)
             return
         await self._send_catalogs()
@@ -457,11 +457,9 @@ class Sending:
         await self._reopen(stream, await self._ask(), "spool-lost")
 
     async def _send_catalogs(self) -> None:
-        """Send the statements that may leave; those of a spent key nobody takes."""
         lane, state = self._lane, self._parts.state
         for catalog in await undivided(partial(state.unsent_catalogs, lane.stream_id)):
-            refused = rekeying.unsendable(self._parts, catalog)
-            if refused or not files.may_leave(lane, catalog):
+            if not files.may_leave(lane, catalog):
                 continue
             await self._parts.exchange.put_catalog(catalog.jws)
             await undivided(

@@ -322,34 +322,6 @@ async def test_a_full_disk_is_no_damaged_file(tmp_path: Path) -> None:
     assert len(world.scripts[PERSON].jobs) == 2
 
 
-@pytest.mark.parametrize("stumbles", [0, 1])
-async def test_a_lost_catalog_of_a_spent_key_is_signed_anew(
-    tmp_path: Path, stumbles: int
-) -> None:
-    """The exchange lost it: batches name the new one, even if that takes two tries."""
-    world, line = at_work(tmp_path)
-    await world.pulled()
-    change_key(world)
-    line.takes = 0
-    await pulled_as_far(world)
-    line.takes = 1000
-    line.catalogs.clear()
-    errors = [ChainMoved("ended here")] * stumbles
-
-    def wrap(name: str, part: Any) -> Any:
-        if name == "spool" and errors:
-            return Stumbling(part, "publish", errors.pop())
-        return part
-
-    world.wrap = wrap
-    async with world.serving() as flow:
-        status = await until(flow, settled)
-        assert status.stream.cause == "rekeyed"
-    (catalog,) = line.catalogs
-    assert {k.manifest.catalog.digest for k in sent(world, 2)} == {catalog}
-    assert len(world.scripts[PERSON].jobs) == 2
-
-
 async def test_an_old_catalog_of_a_spent_key_is_not_sent_again(
     tmp_path: Path,
 ) -> None:
