@@ -320,23 +320,3 @@ async def test_a_full_disk_is_no_damaged_file(tmp_path: Path) -> None:
         status = await until(flow, settled)
         assert status.stream.cause == "rekeyed"
     assert len(world.scripts[PERSON].jobs) == 2
-
-
-async def test_an_old_catalog_of_a_spent_key_is_not_sent_again(
-    tmp_path: Path,
-) -> None:
-    """What waits names a newer one: it alone is put, and nothing is sealed anew."""
-    world, line = at_work(tmp_path)
-    await world.pulled()
-    change_key(world)
-    world.resources = (Resource(PERSON, version=2),)
-    line.takes = 0
-    await pulled_as_far(world)
-    line.takes = 1000
-    line.catalogs.clear()
-    async with world.serving() as flow:
-        await until(flow, lambda s: s.state == "idle" and not s.waiting.batches)
-    (catalog,) = line.catalogs
-    newest = list(line.batches.values())[-2:]
-    assert {k.manifest.catalog.digest for k in newest} == {catalog}
-    assert [e.reason for e in world.told(EpochOpened)] == ["first"]
