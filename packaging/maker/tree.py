@@ -253,12 +253,17 @@ def _compile(root: Path) -> None:
         "-s",
         "-m",
         "compileall",
+        "-f",  # also what the interpreter left in its own folder when it last ran
         "-q",
         "-j1",
         "--invalidation-mode=unchecked-hash",
     ]
     words += ["-s", str(root), "-p", "/", "-x", r"/lib2to3/tests/|/bad_", str(site)]
-    run([runtime.python(), *words], env={"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"})
+    env = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
+    env["PYTHONDONTWRITEBYTECODE"] = (
+        "1"  # the interpreter that is copied stays as it is
+    )
+    run([runtime.python(), *words], env=env)
 
 
 # --- all alike ------------------------------------------------------------------------
