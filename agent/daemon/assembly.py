@@ -26,7 +26,6 @@ from agent.control.identity import IdentityFiles, check_pin
 from agent.control.keyring import Keyring
 from agent.control.peers import Peers
 from agent.control.rotation import Way
-from agent.crypto.certificates import Certificate
 from agent.daemon import retention, swap
 from agent.daemon.heart import make_heart
 from agent.daemon.keys import KeyKeeper, Users, spent
@@ -98,49 +97,10 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         NotEnrolled: keys or certificate are missing.
         StateDamaged, SpoolWriteFailed, ConfigInvalid: as they say.
     """
-    found = work.settings
-    files = IdentityFiles(found.paths.state)
-    rotation.carry_through(files)
-    keyring = Keyring(files)
-    check_pin(files, ca_sha256=found.exchange.ca_sha256)
-    metrics = Metrics()
+    found, metrics, board = work.settings, Metrics(), Board(work)
     tell = Teller(sys.stdout, level=found.log.level, now=_now, metrics=metrics)
-    adopt_libraries(sys.stdout, now=_now)
-    directory = TrustedDirectory(
-        files.directory, aud=found.exchange.aud, kid=found.exchange.kid
-    )
-    directory.load()
-    directory.wanted.set()  # a key may have been revoked since it was kept
-    ballast = Ballast(found.paths.ballast, size=swap.reserve(found))
-    ballast.guard()
-    state = State(
-        found.paths.database,
-        new_incarnation=partial(secrets.token_hex, 16),
-        before=ballast.guard,
-        full=ballast.give_up,
-    )
-    stack.callback(state.close)
-    board = Board(work)
-    exchange = await stack.enter_async_context(
-        Exchange(
-            _endpoint(board, files),
-            now=_now,
-            places=state.uploads,
-            ceiling=lambda: board.settings.ceiling(_now()),
-        )
-    )
-    ground = Ground(
-        settings=found,
-        current=lambda: board.settings,
-        files=files,
-        keyring=keyring,
-        directory=directory,
-        exchange=exchange,
-        new_id=_chance().new_id,
-        tell=tell,
-        ballast=ballast,
-        peers=Peers(state.peers, own=found.agent.node, now=_now),
-    )
+    ground, state = await _ground(stack, board, tell)
+    directory, exchange, ballast = ground.directory, ground.exchange, ground.ballast
     log = await open_log(stack, ground, config=work.digest)
     offers, shut = Live(lambda: board.work.offers), Live(lambda: board.work.shut)
     lookups = make_lookups(stack, ground, log, Open(offers, shut))
@@ -188,13 +148,64 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         keeper=keeper,
         peers=peers,
         desk=desk,
-        spool=SpoolDesk(flow.tools, directory=files.directory, vouchers=files.vouchers),
+        spool=SpoolDesk(
+            flow.tools,
+            directory=ground.files.directory,
+            vouchers=ground.files.vouchers,
+        ),
         state=state,
         ballast=ballast,
         tell=tell,
         notifier=Notifier(os.environ.get("NOTIFY_SOCKET")),
         resources=len(work.outgoing),
     )
+
+
+async def _ground(
+    stack: AsyncExitStack, board: Board, tell: Tell
+) -> tuple[Ground, State]:
+    """What the push and the lookups stand on: who we are, the disk, the exchange."""
+    found = board.settings
+    files = IdentityFiles(found.paths.state)
+    rotation.carry_through(files)
+    keyring = Keyring(files)
+    check_pin(files, ca_sha256=found.exchange.ca_sha256)
+    adopt_libraries(sys.stdout, now=_now)
+    directory = TrustedDirectory(
+        files.directory, aud=found.exchange.aud, kid=found.exchange.kid
+    )
+    directory.load()
+    directory.wanted.set()  # a key may have been revoked since it was kept
+    ballast = Ballast(found.paths.ballast, size=swap.reserve(found))
+    ballast.guard()
+    state = State(
+        found.paths.database,
+        new_incarnation=partial(secrets.token_hex, 16),
+        before=ballast.guard,
+        full=ballast.give_up,
+    )
+    stack.callback(state.close)
+    exchange = await stack.enter_async_context(
+        Exchange(
+            _endpoint(board, files),
+            now=_now,
+            places=state.uploads,
+            ceiling=lambda: board.settings.ceiling(_now()),
+        )
+    )
+    ground = Ground(
+        settings=found,
+        current=lambda: board.settings,
+        files=files,
+        keyring=keyring,
+        directory=directory,
+        exchange=exchange,
+        new_id=_chance().new_id,
+        tell=tell,
+        ballast=ballast,
+        peers=Peers(state.peers, own=found.agent.node, now=_now),
+    )
+    return ground, state
 
 
 def _parts(
@@ -367,10 +378,6 @@ def _owner(directory: TrustedDirectory, resource: str) -> str | None:
         return directory.current.owner(resource)
     except UnknownKey:
         return None
-
-
-def _not_after(files: IdentityFiles) -> datetime:
-    return Certificate.from_pem(files.tls_certificate.read_bytes()).not_after
 
 
 def _troubles(directory: TrustedDirectory, *, looked_up: bool) -> list[FepError]:

@@ -24,10 +24,6 @@ FRAME_CAP = 4 * 1024 * 1024
 """Longest frame, bytes."""
 IN_FLIGHT = 64
 """Most requests of one connection that wait for their answer."""
-PING_S = 30
-"""The exchange pings so often."""
-ANSWER_S = 30
-"""So long the exchange waits for an answer."""
 
 Kind = Literal["req", "res", "nudge", "err"]
 
