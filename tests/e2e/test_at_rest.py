@@ -4,31 +4,15 @@
 from __future__ import annotations
 
 import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.agent_process import PERSONS, AgentProcess
-from tests.support.sandbox_process import SandboxProcess, running_sandbox
+from tests.support.sandbox_process import SandboxProcess
 from tests.support.soft_token import SoftToken
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder with a short name."""
-    with tempfile.TemporaryDirectory(prefix="fep") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def sandbox(place: Path) -> Iterator[SandboxProcess]:
-    """A running exchange."""
-    with running_sandbox(place / "centre") as sandbox:
-        yield sandbox
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,23 +15,9 @@ import pytest
 
 from tests.support import cli_json
 from tests.support.agent_process import NODE, PERMITS, PERSONS, AgentProcess
-from tests.support.sandbox_process import SandboxProcess, running_sandbox
+from tests.support.sandbox_process import SandboxProcess
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder with a short name."""
-    with tempfile.TemporaryDirectory(prefix="fep") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def sandbox(place: Path) -> Iterator[SandboxProcess]:
-    """A running exchange."""
-    with running_sandbox(place / "centre") as sandbox:
-        yield sandbox
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,25 +13,11 @@ import pytest
 
 from tests.support.agent_process import NODE, PERMITS, PERSONS, AgentProcess
 from tests.support.exchange_client import Node, payload
-from tests.support.sandbox_process import SandboxProcess, running_sandbox
+from tests.support.sandbox_process import SandboxProcess
 
 pytestmark = pytest.mark.e2e
 
 WAIT_S = 60.0
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder with a short name."""
-    with tempfile.TemporaryDirectory(prefix="fep") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def sandbox(place: Path) -> Iterator[SandboxProcess]:
-    """A running exchange."""
-    with running_sandbox(place / "centre") as sandbox:
-        yield sandbox
 
 
 @pytest.fixture
