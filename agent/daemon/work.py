@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -49,7 +50,7 @@ class Work:
         digest: of all these files, ``sha256:<hex>``.
         ceiling: what the centre may set.
         overlay: what the centre has set; None: nothing, or nothing that may hold.
-        refused: why what the centre had set does not hold.
+        refused: why what the centre had set does not hold, or not all of it.
     """
 
     config: Path
@@ -191,18 +192,28 @@ def _load(config: Path, stands: str) -> Work:
 def _overlay(
     config: Path, local: Settings, ceiling: Ceiling
 ) -> tuple[Overlay | None, FepError | None]:
-    """What the centre has set, as far as it may hold now; or why none of it does."""
+    """What the centre has set, as far as it may hold now, and what is wrong with it."""
+    kept, damage = _kept(local)
+    if kept is None:
+        return None, damage
     try:
-        kept = overlays.read(local.paths.running)
-        if kept is None:
-            return None, None
         found = fit(kept, settings.read(config), ceiling=ceiling)
         settings.load(config, overlay=found.tables, secrets=False)
     except ConfigInvalid as e:  # agent.toml alone is right
         return None, DocumentInvalid(faults=e.faults)
-    except (RunningDamaged, CeilingForbids) as e:
+    except CeilingForbids as e:
         return None, e
-    return found, None
+    return found, damage
+
+
+def _kept(local: Settings) -> tuple[Overlay | None, FepError | None]:
+    """What runs by its file; if that is damaged, what ran well before it."""
+    try:
+        return overlays.read(local.paths.running), None
+    except RunningDamaged as damage:
+        with contextlib.suppress(RunningDamaged):
+            return overlays.read(local.paths.good), damage
+        return None, damage
 
 
 def _off(overlay: Overlay | None) -> dict[str, str]:
