@@ -20,6 +20,7 @@ from agent.audit.events import ConfigChanged, EndpointChanged, Tell
 from agent.audit.log import AuditLog
 from agent.child.process import Guard
 from agent.control import rotation
+from agent.control.applied import Applied
 from agent.control.directory import TrustedDirectory
 from agent.control.heartbeat import Heart
 from agent.control.identity import IdentityFiles, check_pin
@@ -27,6 +28,7 @@ from agent.control.keyring import Keyring
 from agent.control.peers import Peers
 from agent.control.rotation import Way
 from agent.daemon import retention, swap
+from agent.daemon.central_desk import CentralDesk, Sight
 from agent.daemon.heart import make_heart
 from agent.daemon.keys import KeyKeeper, Users, spent
 from agent.daemon.keys import Seams as KeySeams
@@ -81,6 +83,7 @@ class Daemon:
     lookups: Lookups
     keeper: KeyKeeper
     peers: PeerWatch
+    central: CentralDesk
     desk: Desk
     spool: SpoolDesk
     state: State
@@ -147,6 +150,13 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         lookups=lookups,
         keeper=keeper,
         peers=peers,
+        central=CentralDesk(
+            state.central,
+            Applied(found.paths.state / "config"),
+            look=lambda: Sight(pinned=False),
+            hint=lambda: None,
+            now=_now,
+        ),
         desk=desk,
         spool=SpoolDesk(
             flow.tools,
