@@ -22,11 +22,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from agent.control.identity import make_folder, writing
-from agent.control.merge import Overlay
+from agent.control.overlay import LARGEST, Overlay
 from agent.errors import FepError
 
-CAP = 1024 * 1024
-"""Longest file that is read, bytes."""
+CAP = LARGEST + 1
+"""So much of a file is read, bytes."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Standing:
     """How a probation stands.
 
     Args:
+        generation: of the overlay on probation.
         digest: of the overlay on probation.
         began: when, wire grammar.
         watched: streams that it changes and that worked before.
@@ -43,6 +44,7 @@ class Standing:
         detail: of that error.
     """
 
+    generation: int
     digest: str
     began: str
     watched: tuple[str, ...] = ()
@@ -100,7 +102,9 @@ class Applied:
         Raises:
             SpoolWriteFailed: the disk refused; then the old one runs, or this one.
         """
-        self.note(Standing(overlay.digest, at, tuple(sorted(watched))))
+        self.note(
+            Standing(overlay.generation, overlay.digest, at, tuple(sorted(watched)))
+        )
         self._put(self._running, overlay.as_json())
 
     def note(self, standing: Standing) -> None:
@@ -125,8 +129,19 @@ class Applied:
         Raises:
             SpoolWriteFailed: the disk refused; :meth:`restart` goes back all the same.
         """
-        found = self.standing() or Standing(_digest(self.running()) or "", "")
+        running = self.running()
+        if running is None:
+            return
+        found = self.standing() or _unknown(running)
         self.note(replace(found, reason=reason, detail=detail))
+        self._copy(self.good(), self._running)
+
+    def withdraw(self) -> None:
+        """Go back to what ran well, and hold nothing against the other one.
+
+        Raises:
+            SpoolWriteFailed: the disk refused; then its probation is open.
+        """
         self._copy(self.good(), self._running)
 
     def given_up(self) -> Standing | None:
@@ -147,10 +162,12 @@ class Applied:
         Raises:
             SpoolWriteFailed: the disk refused.
         """
-        if not self.open():
-            return None
         running = self.running()
-        found = self.standing() or Standing(_digest(running) or "", "")
+        if self._running.exists() and _read(self._running) is None:
+            self._copy(self.good(), self._running)  # rule 4
+        if running is None or not self.open():
+            return None
+        found = self.standing() or _unknown(running)
         if found.reason is not None:
             self._copy(self.good(), self._running)
             return None
@@ -224,6 +241,11 @@ def _standing(path: Path) -> Standing | None:
         return Standing(**{**body, "watched": tuple(body["watched"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _unknown(running: Overlay) -> Standing:
+    """Of a probation that nothing is known of."""
+    return Standing(running.generation, running.digest, "")
 
 
 def _digest(overlay: Overlay | None) -> str | None:

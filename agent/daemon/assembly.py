@@ -114,7 +114,8 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     flow = PushFlow(swap.leaving(work), parts)
     exchange.ways.listen(partial(_shifted, flow, lookups, tell))
     scheduler = Scheduler(flow, state, swap.plans(work), parts.chance)
-    hands = swap.Swap(flow, parts, spool, ballast, scheduler, lookups, tell)
+    reach = partial(_reach, exchange, board, ground.files)
+    hands = swap.Swap(flow, parts, spool, ballast, scheduler, lookups, tell, reach)
     record = partial(_record, log)
     reloader = Reloader(board, Hands(hands.apply, record, tell))
     desk = Desk(
@@ -300,6 +301,10 @@ def _endpoint(board: Board, files: IdentityFiles) -> Endpoint:
         connect_timeout_s=found.exchange.connect_timeout_s,
         read_timeout_s=found.exchange.read_timeout_s,
     )
+
+
+def _reach(exchange: Exchange, board: Board, files: IdentityFiles) -> None:
+    exchange.use(_endpoint(board, files))
 
 
 def _shifted(flow: PushFlow, lookups: Lookups, tell: Tell, shift: Shift) -> None:

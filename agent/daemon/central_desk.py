@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agent.control.applied import Applied
-from agent.control.merge import Overlay
+from agent.control.overlay import Overlay
 from agent.control.probation import Rules, Trial
 from agent.errors import UsageFault
 from agent.state.central import CentralRows, Turn

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from sqlite_utils import Database
 
 from agent.state.again import each_once_more
 from agent.state.database import Connection
@@ -64,18 +67,12 @@ class CentralRows:
                     "INSERT OR REPLACE INTO central (name, value) VALUES (?, ?)",
                     [name, json.dumps(value, sort_keys=True)],
                 )
-            for turn in turns:
-                db.execute(
-                    "INSERT INTO central_turns"
-                    " (at, what, generation, digest, reason, detail)"
-                    " VALUES (:at, :what, :generation, :digest, :reason, :detail)",
-                    asdict(turn),
-                )
-            db.execute(
-                "DELETE FROM central_turns WHERE n <="
-                " (SELECT max(n) FROM central_turns) - ?",
-                [KEPT],
-            )
+            _note(db, turns)
+
+    def note(self, *turns: Turn) -> None:
+        """Remember what happened."""
+        with self._connection.transaction() as db:
+            _note(db, turns)
 
     def raise_floor(self, generation: int) -> int:
         """The highest generation that was ever wanted, this one counted; durable."""
@@ -101,3 +98,16 @@ class CentralRows:
                 [limit],
             )
             return tuple(Turn(*row) for row in found.fetchall())
+
+
+def _note(db: Database, turns: Iterable[Turn]) -> None:
+    for turn in turns:
+        db.execute(
+            "INSERT INTO central_turns (at, what, generation, digest, reason, detail)"
+            " VALUES (:at, :what, :generation, :digest, :reason, :detail)",
+            asdict(turn),
+        )
+    db.execute(
+        "DELETE FROM central_turns WHERE n <= (SELECT max(n) FROM central_turns) - ?",
+        [KEPT],
+    )

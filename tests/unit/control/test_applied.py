@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from agent.control.applied import Applied, Standing
-from agent.control.merge import Overlay
+from agent.control.overlay import Overlay
 
 AT = "2026-11-23T08:00:00Z"
-A = Overlay(1, "sha256:" + "a" * 64)
-B = Overlay(2, "sha256:" + "b" * 64)
+A = Overlay(1, {"log": {"level": "debug"}}, frozenset(), {})
+B = Overlay(2, {"log": {"level": "error"}}, frozenset(), {})
 
 
 class DiedHere(BaseException):
@@ -63,7 +63,7 @@ def test_probation_ends_well_or_goes_back(tmp_path: Path, good: Overlay | None) 
     store = life(tmp_path, good=good)
     store.begin(B, at=AT, watched=["x"])
     assert (digest(store.running()), digest(store.good())) == (B.digest, digest(good))
-    assert store.standing() == Standing(B.digest, AT, ("x",))
+    assert store.standing() == Standing(2, B.digest, AT, ("x",))
     store.revert("source-timeout", "1 s")
     assert digest(store.running()) == digest(good)
     assert not store.open()
@@ -162,7 +162,7 @@ def test_another_one_may_follow_before_the_first_has_proven_itself(
     """What ran well stays what it was."""
     store = life(tmp_path, good=A)
     store.begin(B, at=AT, watched=[])
-    other = Overlay(3, "sha256:" + "c" * 64)
+    other = Overlay(3, {}, frozenset(), {})
     store.begin(other, at=AT, watched=[])
     store.revert("source-timeout", "")
     assert digest(store.running()) == A.digest

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.control.applied import Applied
-from agent.control.merge import Overlay
+from agent.control.overlay import Overlay
 from agent.control.probation import Trial
 from agent.daemon.central_desk import CentralDesk, Sight
 from agent.errors import UsageFault
@@ -18,7 +18,7 @@ from agent.state import State
 from agent.wire.grammar import format_time
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
-A = Overlay(1, "sha256:" + "a" * 64)
+A = Overlay(1, {"log": {"level": "debug"}}, frozenset(), {})
 
 
 class Place:
