@@ -34,6 +34,8 @@ from agent.central.standing import digest_name
 from agent.errors import CentralStale, CentralUnsigned, DocumentsInvalid, Fault
 from agent.wire.repository import BRAKE
 
+KEPT = 20
+"""So many versions of a role are served."""
 Judge = Callable[[str, bytes], Iterable[Fault]]
 """The faults of a document, by path and content."""
 
@@ -177,7 +179,7 @@ class Press:
         folder.mkdir()
         old = link.resolve() if link.exists() else None
         for each in sorted(old.iterdir()) if old is not None else ():
-            if each.name not in names and not each.name.startswith("."):
+            if each.name not in names and wanted(each.name, names):
                 self.disk.link(each, folder / each.name)
         for name, data in names.items():
             self.disk.write(folder / name, data)
@@ -192,6 +194,21 @@ class Press:
 
 def _meta(version: int, data: bytes) -> MetaFile:
     return MetaFile.from_data(version, data, ["sha256"])
+
+
+def wanted(name: str, newest: Iterable[str]) -> bool:
+    """Whether a file of metadata is still served beside the newest ones.
+
+    Every root is: a client that was away follows them one by one. Of other roles the
+    newest :data:`KEPT` versions are, for clients that are just reading.
+    """
+    version, _, role = name.partition(".")
+    if not version.isdigit():
+        return False
+    if role == "root.json":
+        return True
+    now = [int(n.partition(".")[0]) for n in newest if n.partition(".")[2] == role]
+    return not now or int(version) > max(now) - KEPT
 
 
 # --- checks -----------------------------------------------------------------------
