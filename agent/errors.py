@@ -1367,6 +1367,76 @@ class PeerUnknown(OperatorFault):
     )
 
 
+class CentralBusy(OperatorFault):
+    """Another process publishes from this workspace."""
+
+    code = "central-busy"
+    title = Text("Somebody else is publishing", "另有进程正在发布")
+    remedy = Text(
+        "Wait until it has ended and call again; nothing was changed.",
+        "请等其结束后重试；未作任何改动。",
+    )
+
+
+class CentralUnsigned(OperatorFault):
+    """A draft needs more signatures; ``detail`` says of which role and by whom."""
+
+    code = "central-unsigned"
+    title = Text("The draft needs more signatures", "草案的签名不足")
+    remedy = Text(
+        "Carry the draft to those who are named and let them sign. Nothing was"
+        " published.",
+        "请将草案送所列人员签名。未发布任何内容。",
+    )
+
+
+class CentralKeyForeign(OperatorFault):
+    """A key has no part in what is drafted."""
+
+    code = "central-key-foreign"
+    title = Text("This key may not sign anything here", "该密钥无权签署此草案")
+    remedy = Text(
+        "Look who may sign what in this draft. Nothing was signed.",
+        "请核对草案中各角色的签署人。未作任何签名。",
+    )
+
+
+class CentralStale(OperatorFault):
+    """A draft is not the next version of what is published, or it is expired."""
+
+    code = "central-stale"
+    title = Text("The draft is out of date", "草案已过时")
+    remedy = Text(
+        "Another one was published meanwhile, or it waited too long. Draft it again and"
+        " let it be signed again. Nothing was published.",
+        "期间已有其他发布，或草案搁置过久。请重新起草并重新签名。未发布任何内容。",
+    )
+
+
+class CentralInvalid(OperatorFault):
+    """A client would refuse what is published, or would be."""
+
+    code = "central-invalid"
+    title = Text("A client would refuse this repository", "客户端将拒绝该发布库")
+    remedy = Text(
+        "Nothing was published; what is served stays. Correct what is named, or bring"
+        " the workspace back from its backup.",
+        "未发布任何内容，原有内容继续提供。请更正所列问题，或从备份恢复工作目录。",
+    )
+
+
+class DocumentsInvalid(FilesInvalid):
+    """Documents that agents would refuse; ``detail`` lists every fault."""
+
+    code = "documents-invalid"
+    title = Text("Documents cannot be published", "文档不可发布")
+    remedy = Text(
+        "Correct what is named, draft again, and let it be signed again. Nothing was"
+        " published.",
+        "请更正所列问题后重新起草并签名。未发布任何内容。",
+    )
+
+
 def all_errors() -> tuple[type[FepError], ...]:
     """Every class of the tree that can be raised, in order of definition."""
     found: list[type[FepError]] = []
