@@ -20,6 +20,7 @@ from agent.audit.events import ConfigChanged, EndpointChanged, Tell
 from agent.audit.log import AuditLog
 from agent.child.process import Guard
 from agent.control import rotation
+from agent.control.applied import Applied
 from agent.control.directory import TrustedDirectory
 from agent.control.heartbeat import Heart
 from agent.control.identity import IdentityFiles, check_pin
@@ -27,6 +28,7 @@ from agent.control.keyring import Keyring
 from agent.control.peers import Peers
 from agent.control.rotation import Way
 from agent.daemon import retention, swap
+from agent.daemon.central_desk import CentralDesk, Sight
 from agent.daemon.heart import make_heart
 from agent.daemon.keys import KeyKeeper, Users, spent
 from agent.daemon.keys import Seams as KeySeams
@@ -81,6 +83,7 @@ class Daemon:
     lookups: Lookups
     keeper: KeyKeeper
     peers: PeerWatch
+    central: CentralDesk
     desk: Desk
     spool: SpoolDesk
     state: State
@@ -111,7 +114,8 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     flow = PushFlow(swap.leaving(work), parts)
     exchange.ways.listen(partial(_shifted, flow, lookups, tell))
     scheduler = Scheduler(flow, state, swap.plans(work), parts.chance)
-    hands = swap.Swap(flow, parts, spool, ballast, scheduler, lookups, tell)
+    reach = partial(_reach, exchange, board, ground.files)
+    hands = swap.Swap(flow, parts, spool, ballast, scheduler, lookups, tell, reach)
     record = partial(_record, log)
     reloader = Reloader(board, Hands(hands.apply, record, tell))
     desk = Desk(
@@ -147,6 +151,13 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         lookups=lookups,
         keeper=keeper,
         peers=peers,
+        central=CentralDesk(
+            state.central,
+            Applied(found.paths.state / "config"),
+            look=lambda: Sight(pinned=False),
+            hint=lambda: None,
+            now=_now,
+        ),
         desk=desk,
         spool=SpoolDesk(
             flow.tools,
@@ -290,6 +301,10 @@ def _endpoint(board: Board, files: IdentityFiles) -> Endpoint:
         connect_timeout_s=found.exchange.connect_timeout_s,
         read_timeout_s=found.exchange.read_timeout_s,
     )
+
+
+def _reach(exchange: Exchange, board: Board, files: IdentityFiles) -> None:
+    exchange.use(_endpoint(board, files))
 
 
 def _shifted(flow: PushFlow, lookups: Lookups, tell: Tell, shift: Shift) -> None:

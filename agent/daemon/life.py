@@ -151,6 +151,7 @@ def _people(daemon: Daemon) -> server.People:
         spool=daemon.spool,
         keys=daemon.keeper,
         peers=daemon.peers,
+        config=daemon.central,
     )
 
 

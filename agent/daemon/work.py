@@ -226,7 +226,17 @@ def _off(overlay: Overlay | None) -> dict[str, str]:
 
 LIVE: Mapping[str, frozenset[str]] = {
     "exchange": frozenset(
-        {"retry_base_s", "retry_cap_s", "clock_tolerance_s", "heartbeat_s", "proxy"}
+        {
+            "url",
+            "more_urls",
+            "proxy",
+            "connect_timeout_s",
+            "read_timeout_s",
+            "retry_base_s",
+            "retry_cap_s",
+            "clock_tolerance_s",
+            "heartbeat_s",
+        }
     ),
     "agent": frozenset({"timezone", "catalog", "ceiling", "language"}),
     "lookup": frozenset({"policy", "statement_timeout_s"}),

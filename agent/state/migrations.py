@@ -308,6 +308,27 @@ STEP_11 = (
 )
 """Which key chains of other nodes we have seen."""
 
+STEP_12 = (
+    """
+    CREATE TABLE central (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE central_turns (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        what TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        digest TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        detail TEXT NOT NULL
+    )
+    """,
+)
+"""What the centre wanted of this node, and what became of it."""
+
 STEPS: tuple[tuple[str, ...], ...] = (
     STEP_1,
     STEP_2,
@@ -320,5 +341,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
     STEP_9,
     STEP_10,
     STEP_11,
+    STEP_12,
 )
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""
