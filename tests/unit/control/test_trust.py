@@ -16,7 +16,7 @@ from agent.control.trust import Trust
 from agent.control.trust_fetch import Folder
 from agent.errors import TrustRefused
 from agent.state import State
-from tests.support.city import DEPARTMENT, NODE, OTHER, City, signers
+from tests.support.tuf_city import DEPARTMENT, NODE, OTHER, City, signers
 
 NODE_FILE = f"nodes/{NODE}/config.json"
 OWN = f"directory/{DEPARTMENT}.json"
