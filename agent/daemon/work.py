@@ -148,7 +148,32 @@ def load(config: Path) -> Work:
     )
 
 
-def _load(config: Path, stands: str) -> Work:
+def tried(config: Path, overlay: Overlay | None) -> Work:
+    """The work with an overlay that does not hold yet, None for none.
+
+    Raises:
+        ConfigInvalid, CatalogInvalid: the local files cannot be used.
+        DocumentInvalid, CeilingForbids: the overlay cannot.
+    """
+    work = _load(config, "", lambda _: overlay)
+    if work.refused is not None:
+        raise work.refused
+    return work
+
+
+def _running(local: Settings) -> Overlay | None:
+    """What the centre has set; nothing where no root says who the centre is.
+
+    Raises:
+        RunningDamaged: the file cannot be used.
+    """
+    pinned = bool(local.exchange.tuf_root_sha256)
+    return overlays.read(local.paths.running) if pinned else None
+
+
+def _load(
+    config: Path, stands: str, said: Callable[[Settings], Overlay | None] = _running
+) -> Work:
     found = settings.load(config, secrets=False)
     known = registry.names()  # names only: loading a connector would load its driver
     faults = tuple(
@@ -164,7 +189,7 @@ def _load(config: Path, stands: str) -> Work:
     if faults:
         raise ConfigInvalid(faults=faults)
     ceiling = ceilings.load(found.agent.ceiling)
-    overlay, trouble = _overlay(config, found, ceiling)
+    overlay, trouble = _overlay(config, found, ceiling, said)
     if overlay is not None:
         found = settings.load(config, overlay=overlay.tables, secrets=False)
     allowed = ceiling.tables
@@ -189,11 +214,14 @@ def _load(config: Path, stands: str) -> Work:
 
 
 def _overlay(
-    config: Path, local: Settings, ceiling: Ceiling
+    config: Path,
+    local: Settings,
+    ceiling: Ceiling,
+    read: Callable[[Settings], Overlay | None],
 ) -> tuple[Overlay | None, FepError | None]:
     """What the centre has set, as far as it may hold now; or why none of it does."""
     try:
-        kept = overlays.read(local.paths.running)
+        kept = read(local)
         if kept is None:
             return None, None
         found = fit(kept, settings.read(config), ceiling=ceiling)
