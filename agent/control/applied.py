@@ -21,12 +21,13 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from agent.control import overlay as overlays
 from agent.control.identity import make_folder, writing
-from agent.control.overlay import LARGEST, Overlay
-from agent.errors import FepError
+from agent.control.overlay import Overlay
+from agent.errors import RunningDamaged
 
-CAP = LARGEST + 1
-"""So much of a file is read, bytes."""
+CAP = 1024 * 1024
+"""So much of ``trial.json`` is read, bytes."""
 
 
 @dataclass(frozen=True)
@@ -228,9 +229,8 @@ class Applied:
 def _read(path: Path) -> Overlay | None:
     """The overlay of a file, None if there is none or it is damaged."""
     try:
-        with path.open("rb") as file:
-            return Overlay.from_json(file.read(CAP))
-    except (OSError, FepError):
+        return overlays.read(path)
+    except RunningDamaged:
         return None
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,19 +13,10 @@ from agent import registry, settings
 from agent.catalog.folder import load_file, load_folder
 from agent.catalog.gate import Allowed, Offer, Outgoing, closed, leave, offers, refused
 from agent.control import ceiling as ceilings
-from agent.control import overlay as overlays
 from agent.control.ceiling import Ceiling
-from agent.control.merge import fit
 from agent.control.overlay import Overlay
-from agent.errors import (
-    CatalogInvalid,
-    CeilingForbids,
-    ConfigInvalid,
-    DocumentInvalid,
-    Fault,
-    FepError,
-    RunningDamaged,
-)
+from agent.daemon.effective import Kept, effective, running
+from agent.errors import CatalogInvalid, ConfigInvalid, Fault, FepError
 from agent.settings import Settings
 
 V = TypeVar("V")
@@ -149,8 +139,24 @@ def load(config: Path) -> Work:
     )
 
 
-def _load(config: Path, stands: str) -> Work:
-    found = settings.load(config, secrets=False)
+def tried(config: Path, overlay: Overlay | None) -> Work:
+    """The work with an overlay that does not hold yet, None for none.
+
+    Raises:
+        ConfigInvalid, CatalogInvalid: the local files cannot be used.
+        DocumentInvalid, CeilingForbids: the overlay cannot.
+    """
+    work = _load(config, "", lambda _: (overlay, None))
+    if work.refused is not None:
+        raise work.refused
+    return work
+
+
+def _load(
+    config: Path, stands: str, said: Callable[[Settings], Kept] = running
+) -> Work:
+    holds = effective(config, said)
+    found = holds.settings
     known = registry.names()  # names only: loading a connector would load its driver
     faults = tuple(
         Fault(
@@ -164,13 +170,9 @@ def _load(config: Path, stands: str) -> Work:
     )
     if faults:
         raise ConfigInvalid(faults=faults)
-    ceiling = ceilings.load(found.agent.ceiling)
-    overlay, trouble = _overlay(config, found, ceiling)
-    if overlay is not None:
-        found = settings.load(config, overlay=overlay.tables, secrets=False)
-    allowed = ceiling.tables
+    allowed = holds.ceiling.tables
     resources = load_folder(found.agent.catalog, sources=found.sources)
-    off = _off(overlay)
+    off = _off(holds.overlay)
     kept = {r.code: why for r in resources if (why := closed(r, allowed)) is not None}
     kept |= {r.code: off[r.code] for r in resources if r.code in off.keys() - kept}
     shut = {r.code: why for r in resources if (why := refused(r, allowed)) is not None}
@@ -183,37 +185,10 @@ def _load(config: Path, stands: str) -> Work:
         offers=offers(resources, allowed),
         shut=shut,
         digest=stands,
-        ceiling=ceiling,
-        overlay=overlay,
-        refused=trouble,
+        ceiling=holds.ceiling,
+        overlay=holds.overlay,
+        refused=holds.refused,
     )
-
-
-def _overlay(
-    config: Path, local: Settings, ceiling: Ceiling
-) -> tuple[Overlay | None, FepError | None]:
-    """What the centre has set, as far as it may hold now, and what is wrong with it."""
-    kept, damage = _kept(local)
-    if kept is None:
-        return None, damage
-    try:
-        found = fit(kept, settings.read(config), ceiling=ceiling)
-        settings.load(config, overlay=found.tables, secrets=False)
-    except ConfigInvalid as e:  # agent.toml alone is right
-        return None, DocumentInvalid(faults=e.faults)
-    except CeilingForbids as e:
-        return None, e
-    return found, damage
-
-
-def _kept(local: Settings) -> tuple[Overlay | None, FepError | None]:
-    """What runs by its file; if that is damaged, what ran well before it."""
-    try:
-        return overlays.read(local.paths.running), None
-    except RunningDamaged as damage:
-        with contextlib.suppress(RunningDamaged):
-            return overlays.read(local.paths.good), damage
-        return None, damage
 
 
 def _off(overlay: Overlay | None) -> dict[str, str]:

@@ -60,6 +60,7 @@ from agent.state.records import (
     Sums,
 )
 from agent.state.rekeys import Rekeys
+from agent.state.trust import Trusts
 from agent.state.uploads import Uploads
 
 ALL = ""
@@ -128,6 +129,11 @@ class State:
     def central(self) -> CentralRows:
         """The centre's configuration, and what became of it."""
         return CentralRows(self._connection)
+
+    @property
+    def trust(self) -> Trusts:
+        """What the city's TUF repository said last."""
+        return Trusts(self._connection)
 
     @property
     def rekeys(self) -> Rekeys:
