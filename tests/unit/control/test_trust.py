@@ -293,9 +293,7 @@ def test_going_back_is_refused_though_the_folder_was_deleted(
     shutil.rmtree(agent.folder / gone)
     shutil.rmtree(city.folder)
     old.rename(city.folder)
-    with pytest.raises(
-        TrustRefused, match="expected version 2 or later, got 1|must be"
-    ):
+    with pytest.raises(TrustRefused, match=r"version 2 or later, got 1|must be"):
         agent.trust().refresh()
 
 
