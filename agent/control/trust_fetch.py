@@ -93,9 +93,10 @@ class Folder:
             raise Absent(path, 404) from None
         except OSError as e:
             raise ExchangeUnreachable(f"{self.path / path}: {e.strerror}") from e
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise Absent(path, 404)
         with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise Absent(path, 404)
             while chunk := file.read(CHUNK):
                 yield chunk
 
@@ -271,7 +272,7 @@ class Visit:
         url = self._address.url
         if isinstance(fault, ssl.SSLCertVerificationError):
             return ExchangeUntrusted(f"{url}: certificate: {fault.verify_message}")
-        if isinstance(fault, ssl.SSLError):
+        if isinstance(fault, ssl.SSLError) and not isinstance(fault, ssl.SSLEOFError):
             return ExchangeUntrusted(f"{url}: TLS failed: {fault.reason}")
         if str(fault).startswith("Tunnel connection failed"):
             return ProxyRefused(
