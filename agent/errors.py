@@ -537,6 +537,70 @@ class DirectoryRefused(PeerFault):
     )
 
 
+class DirectoryUnvouched(DirectoryRefused):
+    """The exchange signed a directory that the city's offline keys did not sign."""
+
+    code = "directory-unvouched"
+    title = Text(
+        "The exchange's directory is not the one that the city signed",
+        "交换中心的目录与市级离线签名不符",
+    )
+    remedy = Text(
+        "Somebody uses the exchange's own key, or it does not follow the city's TUF"
+        " repository. The last good directory stays in use; lookups stop once it is too"
+        " old (exchange.directory_max_age_s). Call central ops by a number you know.",
+        "可能有人盗用交换中心密钥，或其未跟随市级 TUF 仓库。继续使用上一份有效目录，超过"
+        " exchange.directory_max_age_s 后停止联机查询。请用已知电话联系中心运维。",
+    )
+
+
+class TrustRefused(PeerFault):
+    """The city's TUF repository shows what its keys do not vouch for."""
+
+    code = "trust-refused"
+    title = Text(
+        "The city's configuration repository was refused", "市级配置仓库未通过验证"
+    )
+    remedy = Text(
+        "Somebody went back to an old version, signed with too few keys, or changed a"
+        " file on its way. What was verified last stays in use. Compare"
+        " exchange.tuf_root_sha256 with the slip, and call central ops by a number you"
+        " know.",
+        "可能有人回退旧版本、签名数不足，或在传输中篡改文件。继续使用上一次验证通过的内容。"
+        "请与凭条核对 exchange.tuf_root_sha256，并用已知电话联系中心运维。",
+    )
+
+
+class TrustExpired(PeerFault):
+    """What the city's TUF repository shows was not signed anew in time."""
+
+    code = "trust-expired"
+    title = Text(
+        "The city's configuration metadata has expired", "市级配置元数据已过期"
+    )
+    remedy = Text(
+        "What was verified last goes on; nothing new is taken. Check this machine's"
+        " clock and the line; else central ops must sign anew.",
+        "继续使用上一次验证通过的内容，不接受新内容。请检查本机时钟与线路；否则由中心重新签名。",
+    )
+
+
+class TrustLongExpired(TrustExpired):
+    """It has been expired for a week: somebody may be holding back what is newer."""
+
+    code = "trust-long-expired"
+    title = Text(
+        "The city's configuration metadata expired more than a week ago",
+        "市级配置元数据过期已超过一周",
+    )
+    remedy = Text(
+        "Revocations may be held back. Call central ops by a number you know and ask"
+        " which version of timestamp is theirs; `fep status` shows ours.",
+        "吊销信息可能被扣留。请用已知电话联系中心运维核对 timestamp 版本；本机版本见"
+        " `fep status`。",
+    )
+
+
 class CloneSuspected(PeerFault):
     """The exchange has heartbeats of two machines, or of two lives, under our name."""
 

@@ -35,9 +35,10 @@ from agent.daemon.lookups import Lookups
 from agent.daemon.peers import PeerWatch
 from agent.daemon.reload import Hands, Reloader
 from agent.daemon.schedules import Scheduler
+from agent.daemon.trust import TrustKeeper, make_trust
 from agent.daemon.work import Board, Live, Work
 from agent.errors import BadSignature, FepError, GateClosed, UnknownKey
-from agent.local.desk import Desk, Facts, Gauges
+from agent.local.desk import NO_TRUST, Desk, Facts, Gauges
 from agent.local.spooling import SpoolDesk
 from agent.logs import Metrics, Teller, adopt_libraries
 from agent.model.job import Job, States
@@ -77,6 +78,7 @@ class Daemon:
     scheduler: Scheduler
     directory: TrustedDirectory
     exchange: Exchange
+    trust: TrustKeeper | None
     heart: Heart
     lookups: Lookups
     keeper: KeyKeeper
@@ -123,6 +125,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             *lookups.troubles(),
             *keeper.troubles(),
             *peers.troubles(),
+            *(() if ground.trust is None else ground.trust.troubles()),
             *_troubles_of_disk(ballast),
             *_troubles_of_name(heart),
         ],
@@ -131,6 +134,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             metrics.text,
             scheduler.view,
             lambda: retention.table(board.settings, spool=spool.used),
+            lambda: NO_TRUST if ground.trust is None else ground.trust.view(),
         ),
         now=_now,
     )
@@ -143,6 +147,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         scheduler=scheduler,
         directory=directory,
         exchange=exchange,
+        trust=ground.trust,
         heart=heart,
         lookups=lookups,
         keeper=keeper,
@@ -171,11 +176,6 @@ async def _ground(
     keyring = Keyring(files)
     check_pin(files, ca_sha256=found.exchange.ca_sha256)
     adopt_libraries(sys.stdout, now=_now)
-    directory = TrustedDirectory(
-        files.directory, aud=found.exchange.aud, kid=found.exchange.kid
-    )
-    directory.load()
-    directory.wanted.set()  # a key may have been revoked since it was kept
     ballast = Ballast(found.paths.ballast, size=swap.reserve(found))
     ballast.guard()
     state = State(
@@ -193,6 +193,15 @@ async def _ground(
             ceiling=lambda: board.settings.ceiling(_now()),
         )
     )
+    trust = make_trust(board, state, exchange, tell)
+    directory = TrustedDirectory(
+        files.directory, aud=found.exchange.aud, kid=found.exchange.kid
+    )
+    directory.max_age_s = found.exchange.directory_max_age_s
+    if trust is not None:
+        trust.begin(directory)
+    directory.load()
+    directory.wanted.set()  # a key may have been revoked since it was kept
     ground = Ground(
         settings=found,
         current=lambda: board.settings,
@@ -204,6 +213,7 @@ async def _ground(
         tell=tell,
         ballast=ballast,
         peers=Peers(state.peers, own=found.agent.node, now=_now),
+        trust=trust,
     )
     return ground, state
 

@@ -34,7 +34,7 @@ def make_heart(
     return Heart(
         make,
         ground.keyring,
-        Outlet(ground.exchange.heartbeat, ground.directory.wanted.set, ground.tell),
+        Outlet(ground.exchange.heartbeat, ground.nudged, ground.tell),
         Rhythm(
             lambda: board.settings.exchange.heartbeat_s,
             _now,

@@ -127,6 +127,11 @@ class Paths(Section):
         return self.state / "evidence"
 
     @property
+    def trust(self) -> Path:
+        """The city's TUF repository, as far as it was verified."""
+        return self.state / "tuf"
+
+    @property
     def keys(self) -> Path:
         """Private keys and certificate."""
         return self.state / "keys"
@@ -190,6 +195,14 @@ class Exchange(Section):
     proxy: Proxy | None = None
     ca_sha256: Digest
     kid: Kid
+    tuf_root_sha256: Annotated[
+        str,
+        _text(r"^([0-9a-f]{64})?$", "64 lower hex digits (SHA-256), or nothing"),
+    ] = ""
+    tuf_folder: Annotated[
+        str, _text(r"^(/[^\x00]*)?$", "the whole path of a folder, or nothing")
+    ] = ""
+    directory_max_age_s: Annotated[float, Field(ge=60, le=2_592_000)] = 900.0
     retry_base_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     retry_cap_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     connect_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
