@@ -87,6 +87,21 @@ class StateDamaged(OwnFault):
     )
 
 
+class RunningDamaged(OwnFault):
+    """The kept configuration of the centre cannot be read."""
+
+    code = "running-damaged"
+    title = Text(
+        "The kept configuration of the centre is damaged; agent.toml alone holds",
+        "已保存的中心配置损坏，当前仅按 agent.toml 运行",
+    )
+    remedy = Text(
+        "It is fetched and proven again by itself. Until then what the centre had set"
+        " does not hold; check the disk.",
+        "系统会自动重新获取并验证；在此之前中心所设内容不生效。请检查磁盘。",
+    )
+
+
 class TokenFailed(OwnFault):
     """The token that holds a private key of ours does not sign."""
 
@@ -986,6 +1001,52 @@ class SecretUnreadable(ConfigInvalid):
     remedy = Text(
         "Give the file named to user fep with mode 0400, or use LoadCredential=.",
         "请将所列文件属主设为 fep、权限 0400，或使用 LoadCredential=。",
+    )
+
+
+class CeilingUnsafe(ConfigInvalid):
+    """Others than its owner could change what the centre may set."""
+
+    code = "ceiling-unsafe"
+    title = Text(
+        "The ceiling could be changed by others", "中心配置上限文件可被他人改动"
+    )
+    remedy = Text(
+        "`chown root:fep` and `chmod 0640` the file named, look at what stands in it,"
+        " then `fep config check`.",
+        "请对所列文件执行 `chown root:fep` 与 `chmod 0640`，核对其内容后运行"
+        " `fep config check`。",
+    )
+
+
+class DocumentInvalid(FilesInvalid):
+    """What the centre published cannot be used; nothing of it runs."""
+
+    code = "document-invalid"
+    title = Text(
+        "The centre's configuration has faults; nothing of it runs",
+        "中心下发的配置有误，未予采用",
+    )
+    remedy = Text(
+        "What runs goes on. Give what is listed to central ops: they correct it and"
+        " publish it with a new generation.",
+        "现行配置继续运行。请将所列问题告知中心运维，由其更正后以新的代次重新发布。",
+    )
+
+
+class CeilingForbids(FilesInvalid):
+    """The centre wants what this department does not allow; nothing of it runs."""
+
+    code = "ceiling-forbids"
+    title = Text(
+        "The centre's configuration wants more than is allowed here; nothing of it runs",
+        "中心下发的配置超出本单位允许的范围，未予采用",
+    )
+    remedy = Text(
+        "What runs goes on. Either central ops takes back what is listed, or you allow"
+        " it in ceiling.toml (`fep config check`).",
+        "现行配置继续运行。请由中心撤回所列内容，或由本单位在 ceiling.toml 中放行"
+        "（`fep config check`）。",
     )
 
 
