@@ -925,6 +925,21 @@ class SecretUnreadable(ConfigInvalid):
     )
 
 
+class TokenPinRefused(SecretUnreadable):
+    """The token that holds a private key of ours refused the PIN."""
+
+    code = "token-pin"
+    title = Text("The token refuses the PIN", "密码设备拒绝 PIN")
+    remedy = Text(
+        "It is not tried again, so that the token does not lock itself: write the right"
+        " PIN into the file or credential that the key file names; the agent takes it"
+        " by itself, or restart the service. A token that says PinLocked must be"
+        " unlocked with its own tool first.",
+        "为避免设备锁死，不再重试。请在密钥文件所指的文件或凭据中写入正确的 PIN，程序将自动"
+        "采用，也可重启服务；提示 PinLocked 时须先用设备自带工具解锁。",
+    )
+
+
 class CatalogInvalid(FilesInvalid):
     """A resource document that cannot be used."""
 

@@ -301,7 +301,7 @@ class KeyKeeper:
         """What is wrong now."""
         found = [renewal.trouble(self.certificate, self._seams.now())]
         found.append(None if self._failed is None else self._failed.error)
-        found += [self._unusable, self._revoked()]
+        found += [self._unusable, self._revoked(), *self._files.tokens.troubles()]
         return [e for e in found if e is not None]
 
     def _mute(self) -> FepError | None:

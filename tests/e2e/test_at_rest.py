@@ -68,3 +68,10 @@ def test_agent_works_with_sealed_keys_and_a_token(
     agent.process = None
     assert "fep.passphrase" in agent.tail()
     assert "correct horse" not in agent.log.read_text("utf-8")
+
+    token.say_pin("0000")  # nor is a PIN that the token refused
+    agent.launch(**sealed)
+    assert agent.process is not None
+    assert agent.process.wait(60) == 78
+    agent.process = None
+    assert "token-pin" in agent.tail()

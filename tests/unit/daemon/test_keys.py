@@ -23,6 +23,7 @@ from agent.control.keyring import Keyring
 from agent.control.rotation import Staged
 from agent.crypto.jose import message_digest
 from agent.crypto.keys import csr, load_private
+from agent.crypto.token import Place
 from agent.daemon.keys import KeyKeeper, Seams, Users
 from agent.errors import (
     Busy,
@@ -32,6 +33,7 @@ from agent.errors import (
     KeyElsewhere,
     OwnKeyRevoked,
     SpoolWriteFailed,
+    TokenPinRefused,
     UsageFault,
 )
 from sandbox.app import exchange
@@ -281,6 +283,14 @@ async def test_a_revoked_key_of_ours_is_shown(site: Site) -> None:
     await site.machine.ask("/revoke", {"kid": site.machine.kids()["decrypt"]})
     await site.machine.directory.refresh(site.uplink.directory)
     assert site.codes() == ["own-key-revoked"]
+
+
+async def test_a_token_that_refused_its_pin_is_shown(site: Site) -> None:
+    """Until it gets another one; whoever signs meets the same error."""
+    place = Place("fep", "fep-sign", "/no/module", "file:/no/pin")
+    login = site.machine.files.tokens.login(place)
+    login.trouble = TokenPinRefused("token fep: PinIncorrect")
+    assert site.codes() == ["token-pin"]
 
 
 async def test_an_old_decrypt_key_goes_when_its_retirement_ends(site: Site) -> None:
