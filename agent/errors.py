@@ -1245,6 +1245,25 @@ class OwnKeyRevoked(OwnFault):
     )
 
 
+class KeysForked(OwnFault):
+    """The exchange has key statements of this node that this machine did not make."""
+
+    code = "keys-forked"
+    title = Text(
+        "Another machine changed this node's keys", "本节点的密钥已由另一台机器更换"
+    )
+    remedy = Text(
+        "No key and no certificate of this machine can be changed any more. Either a"
+        " second machine is at work as this node, or its keys were put back from an"
+        " older backup: ask central ops which machine is to stay. On that one restore"
+        " a newer backup; or have the node reset, stop the service, `fep leave --here`,"
+        " `fep enrol`, start it.",
+        "本机的密钥与证书均无法再更换：存在以本节点身份运行的另一台机器，或密钥来自较早的备份。"
+        "请与中心确认保留哪台机器；在该机器上恢复较新的备份，或由中心重置本节点后停止服务，执行"
+        " `fep leave --here` 与 `fep enrol`，再启动服务。",
+    )
+
+
 class PassphraseWrong(OperatorFault):
     """The passphrase does not open the keys."""
 

@@ -159,6 +159,17 @@ def load_audit_key(files: IdentityFiles) -> NoteKey:
     return load_note_key(files.audit_key, purpose="audit", tokens=files.tokens)
 
 
+def load_key(path: Path, purpose: str) -> PrivateKey | NoteKey:
+    """A private key from its file.
+
+    Raises:
+        SecretUnreadable: missing, open to others, or damaged.
+    """
+    if purpose == "audit":
+        return load_note_key(path, purpose=purpose)
+    return load_private(path, purpose=purpose)
+
+
 def _refuse_missing(path: Path) -> None:
     if not path.exists():
         raise NotEnrolled(f"expected {path}; enrolling again makes it")

@@ -19,7 +19,7 @@ from agent import VERSION
 from agent.audit.events import ConfigChanged, EndpointChanged, Tell
 from agent.audit.log import AuditLog
 from agent.child.process import Guard
-from agent.control import rotation
+from agent.control import staging
 from agent.control.directory import TrustedDirectory
 from agent.control.heartbeat import Heart
 from agent.control.identity import IdentityFiles, check_pin
@@ -167,7 +167,7 @@ async def _ground(
     """What the push and the lookups stand on: who we are, the disk, the exchange."""
     found = board.settings
     files = IdentityFiles(found.paths.state)
-    rotation.carry_through(files)
+    staging.carry_through(files)
     keyring = Keyring(files)
     check_pin(files, ca_sha256=found.exchange.ca_sha256)
     adopt_libraries(sys.stdout, now=_now)
