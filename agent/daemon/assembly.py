@@ -105,7 +105,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     offers, shut = Live(lambda: board.work.offers), Live(lambda: board.work.shut)
     lookups = make_lookups(stack, ground, log, Open(offers, shut))
     keeper = _keeper(ground, board, lookups)
-    peers = PeerWatch(ground.peers, directory, log)
+    peers = PeerWatch(ground.peers, directory, log, tell=tell)
     spool = Spool(found.paths.spool, quota=swap.quota(found))
     parts = _parts(ground, board, state, spool, log)
     flow = PushFlow(swap.leaving(work), parts)
