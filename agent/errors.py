@@ -1050,6 +1050,21 @@ class CeilingForbids(FilesInvalid):
     )
 
 
+class TokenPinRefused(SecretUnreadable):
+    """The token that holds a private key of ours refused the PIN."""
+
+    code = "token-pin"
+    title = Text("The token refuses the PIN", "密码设备拒绝 PIN")
+    remedy = Text(
+        "It is not tried again, so that the token does not lock itself: write the right"
+        " PIN into the file or credential that the key file names; the agent takes it"
+        " by itself, or restart the service. A token that says PinLocked must be"
+        " unlocked with its own tool first.",
+        "为避免设备锁死，不再重试。请在密钥文件所指的文件或凭据中写入正确的 PIN，程序将自动"
+        "采用，也可重启服务；提示 PinLocked 时须先用设备自带工具解锁。",
+    )
+
+
 class CatalogInvalid(FilesInvalid):
     """A resource document that cannot be used."""
 
@@ -1352,6 +1367,25 @@ class OwnKeyRevoked(OwnFault):
         "请向中心了解原因。sign 或 tls 密钥被吊销时：由中心重置本节点，停止服务，执行"
         " `fep leave --here` 与 `fep enrol` 后启动，待发数据会重新封装；其他密钥执行"
         " `fep keys rotate`。",
+    )
+
+
+class KeysForked(OwnFault):
+    """The exchange has key statements of this node that this machine did not make."""
+
+    code = "keys-forked"
+    title = Text(
+        "Another machine changed this node's keys", "本节点的密钥已由另一台机器更换"
+    )
+    remedy = Text(
+        "No key and no certificate of this machine can be changed any more. Either a"
+        " second machine is at work as this node, or its keys were put back from an"
+        " older backup: ask central ops which machine is to stay. On that one restore"
+        " a newer backup; or have the node reset, stop the service, `fep leave --here`,"
+        " `fep enrol`, start it.",
+        "本机的密钥与证书均无法再更换：存在以本节点身份运行的另一台机器，或密钥来自较早的备份。"
+        "请与中心确认保留哪台机器；在该机器上恢复较新的备份，或由中心重置本节点后停止服务，执行"
+        " `fep leave --here` 与 `fep enrol`，再启动服务。",
     )
 
 

@@ -898,6 +898,28 @@ class PeerBroke(Recorded):
     reason: str | None
 
 
+@dataclass(frozen=True)
+class PeerWasReset(Event):
+    """A node that is seen for the first time began anew before that.
+
+    Nothing was known of it, so nothing is held against it; who knew it earlier may know
+    other keys.
+
+    Args:
+        node: whose keys they are.
+        first: message digest of its first key statement.
+        at: of the reset, as the directory has it, wire grammar.
+        reason: of it.
+    """
+
+    name = "peer.was_reset"
+    level = "warning"
+    node: str
+    first: str
+    at: str
+    reason: str
+
+
 # --- heartbeat and directory ----------------------------------------------------------
 
 

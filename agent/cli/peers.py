@@ -82,7 +82,14 @@ def accept(
 def _show(ask: Asked, body: dict[str, Any]) -> None:
     for peer in sorted(body["peers"], key=lambda p: (not p["waits"], p["node"])):
         print(f"{peer['node']}  {peer['since']}  {peer['first']}")
-        waits = peer["waits"]
+        waits, reset = peer["waits"], peer["reset"]
+        if reset is not None:
+            print(
+                ask.say(
+                    f"  was reset at {reset['at']} ({reset['reason']})",
+                    f"  曾于 {reset['at']} 重置（{reset['reason']}）",
+                )
+            )
         if waits is None:
             continue
         why = waits["reason"] or ask.say("no reset is entered", "目录中无重置记录")

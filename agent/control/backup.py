@@ -22,9 +22,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from agent.control.identity import IdentityFiles, make_folder, write_file, writing
+from agent.control.identity import (
+    IdentityFiles,
+    load_key,
+    make_folder,
+    write_file,
+    writing,
+)
 from agent.control.outside import refuse_outside
-from agent.control.rotation import Staged, kept_statements, load_key, old_decrypt_keys
+from agent.control.staging import Staged, old_decrypt_keys
+from agent.control.statements import kept_statements
 from agent.crypto import keybox
 from agent.crypto.jose import PrivateKey
 from agent.crypto.keys import certificate_node, save_private

@@ -253,10 +253,8 @@ def make_keys(
             f"{files.folder}: expected no keys, got those that are being destroyed;"
             " `fep leave` does the rest"
         )
-    tls = _key(files.tls_key, "tls")
-    sign = _key(files.sign_key, "sign")
-    decrypt = _key(files.decrypt_key, "decrypt")
-    audit = _audit_key(files.audit_key)
+    tls, sign, decrypt = (_key(files, p) for p in ("tls", "sign", "decrypt"))
+    audit = _audit_key(files)
     live = (tls.public, sign.public, decrypt.public, audit.public)
     statements = _kept_statements(files)
     if _lacks(statements, live):
@@ -288,16 +286,17 @@ def _lacks(statements: tuple[str, ...], live: tuple[PublicKey, ...]) -> bool:
     return {key.kid for key in said.live} < {key.kid for key in live}
 
 
-def _key(path: Path, purpose: str) -> PrivateKey:
+def _key(files: IdentityFiles, purpose: str) -> PrivateKey:
+    path = files.key(purpose)
     if not path.exists():
         _save(path, PrivateKey.generate(purpose))
-    return load_private(path, purpose=purpose)
+    return load_private(path, purpose=purpose, tokens=files.tokens)
 
 
-def _audit_key(path: Path) -> NoteKey:
-    if not path.exists():
-        _save(path, NoteKey.generate("audit"))
-    return load_note_key(path, purpose="audit")
+def _audit_key(files: IdentityFiles) -> NoteKey:
+    if not files.audit_key.exists():
+        _save(files.audit_key, NoteKey.generate("audit"))
+    return load_note_key(files.audit_key, purpose="audit", tokens=files.tokens)
 
 
 def _save(path: Path, key: PrivateKey | NoteKey) -> None:

@@ -21,13 +21,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.crypto.certificates import Certificate
 from agent.crypto.jose import PrivateKey
 from agent.crypto.keys import load_note_key, load_private
 from agent.crypto.notekey import NoteKey
+from agent.crypto.token import Tokens
 from agent.errors import MalformedMessage, NotEnrolled, SpoolWriteFailed
 
 
@@ -37,9 +38,11 @@ class IdentityFiles:
 
     Args:
         state: the folder ``paths.state``.
+        tokens: where this process is logged in for keys that the files only name.
     """
 
     state: Path
+    tokens: Tokens = field(default_factory=Tokens, compare=False, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -119,7 +122,7 @@ def load_sign_key(files: IdentityFiles) -> PrivateKey:
     if missing := files.missing():
         names = ", ".join(str(p) for p in missing)
         raise NotEnrolled(f"expected {names}")
-    return load_private(files.sign_key, purpose="sign")
+    return load_private(files.sign_key, purpose="sign", tokens=files.tokens)
 
 
 def load_tls_key(files: IdentityFiles) -> PrivateKey:
@@ -153,7 +156,18 @@ def load_audit_key(files: IdentityFiles) -> NoteKey:
         SecretUnreadable: its file is open to others, or damaged.
     """
     _refuse_missing(files.audit_key)
-    return load_note_key(files.audit_key, purpose="audit")
+    return load_note_key(files.audit_key, purpose="audit", tokens=files.tokens)
+
+
+def load_key(path: Path, purpose: str) -> PrivateKey | NoteKey:
+    """A private key from its file.
+
+    Raises:
+        SecretUnreadable: missing, open to others, or damaged.
+    """
+    if purpose == "audit":
+        return load_note_key(path, purpose=purpose)
+    return load_private(path, purpose=purpose)
 
 
 def _refuse_missing(path: Path) -> None:

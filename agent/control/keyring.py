@@ -14,7 +14,7 @@ from agent.control.identity import (
     load_decrypt_key,
     load_sign_key,
 )
-from agent.control.rotation import Staged, old_decrypt_keys
+from agent.control.staging import Staged, old_decrypt_keys
 from agent.crypto.jose import PrivateKey, PublicKey
 from agent.crypto.keys import load_private
 from agent.crypto.notekey import NoteKey

@@ -5,7 +5,8 @@ Rules
 
 1. A chain that is seen for the first time is remembered: its first statement, how many
    there are, and the last. A chain that goes on from there is followed silently: each
-   statement is signed by the one before it.
+   statement is signed by the one before it. That a node was reset before it was seen
+   here is no break, for nothing was known of it; it is told, and shown ever after.
 2. Any other chain of a known node is a break, whether the directory calls it a reset or
    not. Lookups of that node stop with the very directory that brings it, before anybody
    has been told; then it is told, put into the audit log, and shown until a person
@@ -23,7 +24,7 @@ from typing import Protocol
 
 from agent.errors import PeerReset, PeerUnknown
 from agent.state.peers import Pin
-from agent.wire.directory import Directory, NodeEntry
+from agent.wire.directory import Directory, NodeEntry, Reset
 from agent.wire.grammar import format_time
 
 MOST_SHOWN = 5
@@ -87,6 +88,15 @@ class Peers:
         """
         if (found := self._broken(directory.node(node))) is not None:
             raise PeerReset(_said(found))
+
+    def begun_anew(self, directory: Directory) -> list[tuple[NodeEntry, Reset]]:
+        """Nodes that are not known yet, and were reset before."""
+        return [
+            (entry, entry.reset)
+            for entry in _entries(directory)
+            if entry.reset is not None and entry.digests
+            if entry.node not in self._pins and entry.node != self._own
+        ]
 
     def note(self, directory: Directory) -> list[Break]:
         """Remember new chains, and those that went on; breaks not told before."""

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -57,7 +58,11 @@ class Identity:
 
 
 def load_private(
-    path: Path, *, purpose: str, environ: Mapping[str, str] = os.environ
+    path: Path,
+    *,
+    purpose: str,
+    environ: Mapping[str, str] = os.environ,
+    tokens: token.Tokens | None = None,
 ) -> PrivateKey:
     """A private P-256 key from its file, or from where the file says (``keyfile``).
 
@@ -65,15 +70,16 @@ def load_private(
         path: readable by its owner alone; not a symbolic link.
         purpose: what the key is for.
         environ: of the process.
+        tokens: where it is logged in; None: nowhere yet.
 
     Raises:
         SecretUnreadable: missing, open to others, or no P-256 key.
         TokenFailed: it is in a token that does not answer.
     """
-    data = keyfile.contents(path, environ)
     try:
-        if (hand := _hand(path, data, purpose, environ)) is not None:
+        if (hand := _hand(path, purpose, environ, tokens)) is not None:
             return PrivateKey(TokenP256(hand), purpose)
+        data = keyfile.contents(path, environ)
         unsealing = keyfile.unsealing(path, environ)
         return PrivateKey.from_pem(data, purpose=purpose, passphrase=unsealing)
     except ValueError as e:
@@ -81,7 +87,11 @@ def load_private(
 
 
 def load_note_key(
-    path: Path, *, purpose: str, environ: Mapping[str, str] = os.environ
+    path: Path,
+    *,
+    purpose: str,
+    environ: Mapping[str, str] = os.environ,
+    tokens: token.Tokens | None = None,
 ) -> NoteKey:
     """A private Ed25519 key from its file, or from where the file says (``keyfile``).
 
@@ -89,15 +99,16 @@ def load_note_key(
         path: readable by its owner alone; not a symbolic link.
         purpose: ``audit`` or ``witness``.
         environ: of the process.
+        tokens: where it is logged in; None: nowhere yet.
 
     Raises:
         SecretUnreadable: missing, open to others, or no Ed25519 key.
         TokenFailed: it is in a token that does not answer.
     """
-    data = keyfile.contents(path, environ)
     try:
-        if (hand := _hand(path, data, purpose, environ)) is not None:
+        if (hand := _hand(path, purpose, environ, tokens)) is not None:
             return NoteKey(TokenEd25519(hand), purpose)
+        data = keyfile.contents(path, environ)
         unsealing = keyfile.unsealing(path, environ)
         return NoteKey.from_pem(data, purpose=purpose, passphrase=unsealing)
     except ValueError as e:
@@ -105,16 +116,21 @@ def load_note_key(
 
 
 def _hand(
-    path: Path, data: bytes, purpose: str, environ: Mapping[str, str]
+    path: Path,
+    purpose: str,
+    environ: Mapping[str, str],
+    tokens: token.Tokens | None,
 ) -> token.Hand | None:
     """The hand that signs with a token's key; None if the key is in the file."""
+    data = keyfile.contents(path, environ)
     if not data.startswith(token.PREFIX.encode()):
         return None
     if purpose not in IN_TOKEN:
         raise ValueError(f"a key of purpose {purpose} is not used from a token")
     found = token.place(data.decode("ascii", "replace").strip(), at=str(path))
     source = found.pin_source
-    return token.Hand(found, lambda: keyfile.pin(source, environ, at=str(path)))
+    pin = partial(keyfile.pin, source, environ, at=str(path))
+    return token.Hand(found, pin, tokens or token.Tokens())
 
 
 def tls_files(

@@ -19,7 +19,7 @@ from agent import VERSION
 from agent.audit.events import ConfigChanged, EndpointChanged, Tell
 from agent.audit.log import AuditLog
 from agent.child.process import Guard
-from agent.control import rotation
+from agent.control import staging
 from agent.control.directory import TrustedDirectory
 from agent.control.heartbeat import Heart
 from agent.control.identity import IdentityFiles, check_pin
@@ -110,7 +110,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     offers, shut = Live(lambda: board.work.offers), Live(lambda: board.work.shut)
     lookups = make_lookups(stack, ground, log, Open(offers, shut))
     keeper = _keeper(ground, board, lookups)
-    peers = PeerWatch(ground.peers, directory, log)
+    peers = PeerWatch(ground.peers, directory, log, tell=tell)
     spool = Spool(found.paths.spool, quota=swap.quota(found))
     parts = _parts(ground, board, state, spool, log)
     flow = PushFlow(swap.leaving(work), parts)
@@ -182,7 +182,7 @@ async def _ground(
     """What the push and the lookups stand on: who we are, the disk, the exchange."""
     found = board.settings
     files = IdentityFiles(found.paths.state)
-    rotation.carry_through(files)
+    staging.carry_through(files)
     keyring = Keyring(files)
     check_pin(files, ca_sha256=found.exchange.ca_sha256)
     adopt_libraries(sys.stdout, now=_now)

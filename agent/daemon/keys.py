@@ -27,7 +27,7 @@ from typing import Any
 
 from agent.audit.events import CertificateEnds, KeyChangeFailed, KeysChanged, Tell
 from agent.audit.log import AuditLog
-from agent.control import renewal, rotation
+from agent.control import renewal, rotation, staging
 from agent.control.directory import TrustedDirectory
 from agent.control.identity import (
     IdentityFiles,
@@ -37,17 +37,21 @@ from agent.control.identity import (
     load_tls_key,
 )
 from agent.control.keyring import Keyring
-from agent.control.rotation import Staged, Way
+from agent.control.rotation import Way
+from agent.control.staging import Staged
+from agent.control.statements import kept_statements, refuse_forked
 from agent.crypto import keyfile
 from agent.crypto.certificates import Certificate
 from agent.errors import (
     Busy,
     FepError,
     InternalFault,
+    KeysForked,
     NotEnrolled,
     OwnKeyRevoked,
     SecretUnreadable,
     SpoolWriteFailed,
+    TokenFailed,
     UsageFault,
 )
 from agent.lookup.opener.process import Opener
@@ -144,6 +148,7 @@ class KeyKeeper:
         self._seams = seams
         self._one = asyncio.Lock()
         self._failed: Failed | None = None
+        self._unswitched: tuple[str, ...] | None = None
         self._unusable: FepError | None = None
         self._warned: tuple[str, int] | None = None
         self._pem = files.tls_certificate.read_bytes()
@@ -171,18 +176,19 @@ class KeyKeeper:
             if _disk_fails(e):
                 raise
             if self._failed is None or self._failed.error is not e:
-                self._put_off(self._staged.purposes, e)
+                self._put_off(self._purposes, e)
         except FepError:
             pass  # told and shown
         except Exception as e:  # noqa: BLE001 - a defect here must not stop pushes
-            self._put_off(self._staged.purposes, InternalFault(type(e).__name__))
+            self._put_off(self._purposes, InternalFault(type(e).__name__))
         self._warn()
 
     async def _due(self) -> None:
         now, failed = self._seams.now(), self._failed
         if failed is not None and now < failed.next_try:
             return
-        if not self._staged.folder.exists():
+        await self._drop_impossible()
+        if not self._under_way:
             await self._forget_old()
             due = renewal.due(self.certificate, now) and self._mute() is None
             if not due or now >= self._end:
@@ -191,16 +197,32 @@ class KeyKeeper:
         if self._one.locked():
             return
         async with self._one:
-            if not self._staged.folder.exists():
-                await asyncio.to_thread(rotation.begin_renewal, self._files)
+            if not self._under_way:
+                await asyncio.to_thread(staging.begin_renewal, self._files)
             await self._go_on()
+
+    @property
+    def _under_way(self) -> bool:
+        """Whether new keys are being made known, or are not in use everywhere."""
+        return self._staged.folder.exists() or self._unswitched is not None
+
+    @property
+    def _purposes(self) -> tuple[str, ...]:
+        """Which keys the change under way makes new."""
+        return self._staged.purposes or self._unswitched or ()
+
+    async def _drop_impossible(self) -> None:
+        """Give up a change that can never succeed; one that is shown is no such."""
+        pending = self._staged.folder.exists() and not self._staged.shown.exists()
+        if pending and self._mute() is not None:
+            await asyncio.to_thread(staging.give_up, self._files)
 
     async def _forget_old(self) -> None:
         """Private keys that nobody can need any more go."""
         over = partial(
             spent, self._users.directory, self._keyring, self._node, self._seams.now
         )
-        if await asyncio.to_thread(rotation.forget_old, self._files, over):
+        if await asyncio.to_thread(staging.forget_old, self._files, over):
             self._open_with_all()
 
     async def rotate(self, purposes: Collection[str]) -> JsonObject:
@@ -210,7 +232,7 @@ class KeyKeeper:
             UsageFault: a purpose that there is not.
             KeyElsewhere: a key of these is in a credential or a token.
             Busy: another change is under way.
-            OwnKeyRevoked: the ``sign`` key is: it can state no others.
+            OwnKeyRevoked, KeysForked: this machine can state no keys any more.
             PeerFault: the exchange is needed and does not answer; what was begun goes
                 on by itself.
         """
@@ -223,7 +245,7 @@ class KeyKeeper:
             raise mute
         chosen = [p for p in NODE_PURPOSES if p in purposes]
         async with self._one:
-            await asyncio.to_thread(rotation.begin, self._files, chosen)
+            await asyncio.to_thread(staging.begin, self._files, chosen)
             await self._go_on()
         return self.view()
 
@@ -237,15 +259,19 @@ class KeyKeeper:
 
     async def _go_on(self) -> None:
         """One try to bring the change that is under way to its end; in the lock."""
-        purposes = self._staged.purposes
+        purposes = self._purposes
         try:
             self._open_with_all()  # before anybody can seal to a new key
-            await rotation.carry_on(self._files, way=self._way, now=self._seams.now)
+            if self._staged.folder.exists():
+                now = self._seams.now
+                await rotation.carry_on(self._files, way=self._way, now=now)
+                self._unswitched = purposes
+            await self._switch()
         except FepError as e:
             self._put_off(purposes, e)
+            await self._drop_impossible()
             raise
-        self._failed = None
-        await self._switch()
+        self._failed = self._unswitched = None
 
     def _open_with_all(self) -> None:
         self._keyring.reload()
@@ -301,12 +327,26 @@ class KeyKeeper:
         """What is wrong now."""
         found = [renewal.trouble(self.certificate, self._seams.now())]
         found.append(None if self._failed is None else self._failed.error)
-        found += [self._unusable, self._revoked()]
+        found += [self._unusable, self._revoked(), self._forked()]
+        found += self._files.tokens.troubles()
         return [e for e in found if e is not None]
 
     def _mute(self) -> FepError | None:
-        """That no change can succeed any more: our ``sign`` key is revoked."""
-        return self._revoked(("sign",))
+        """Why no change can succeed any more, until a person has done something."""
+        return self._revoked(("sign",)) or self._forked()
+
+    def _forked(self) -> FepError | None:
+        """That the exchange has statements of this node that are not ours."""
+        known = self._known()
+        if known is None:
+            return None
+        with suppress(NotEnrolled, SecretUnreadable, TokenFailed):  # said elsewhere
+            kept, staged = kept_statements(self._files), self._staged.text
+            try:
+                refuse_forked(self._files, kept, known, staged=staged)
+            except KeysForked as e:
+                return e
+        return None
 
     def _revoked(self, purposes: Collection[str] = NODE_PURPOSES) -> FepError | None:
         known = self._known()
@@ -329,7 +369,7 @@ class KeyKeeper:
         held = set(self._kids.values())
         places = places_of(self._files, self._kids)
         rows: dict[str, JsonObject] = {}
-        for statement in rotation.kept_statements(self._files).statements:
+        for statement in kept_statements(self._files).statements:
             for key in statement.keys:
                 status = known and known.key_status(self._node, key.kid)
                 rows.setdefault(
@@ -359,11 +399,11 @@ class KeyKeeper:
         }
 
     def _change(self) -> JsonObject | None:
-        if not self._staged.folder.exists():
+        if not self._under_way:
             return None
         failed = self._failed
         return {
-            "purposes": list(self._staged.purposes),
+            "purposes": list(self._purposes),
             "trouble": None if failed is None else failed.error.as_dict(),
             "next_try": None if failed is None else format_time(failed.next_try),
         }
@@ -396,7 +436,7 @@ def places_of(
         kids: see :func:`kids_of`.
     """
     paths = {kid: files.key(purpose) for purpose, kid in kids.items()}
-    old = rotation.old_decrypt_keys(files)
+    old = staging.old_decrypt_keys(files)
     paths |= {path.stem.removeprefix("decrypt-"): path for path in old}
     found: dict[str, keyfile.Where] = {}
     for kid, path in paths.items():

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
-from agent.audit.events import KeysChanged, PeerBroke
+from agent.audit.events import KeysChanged, PeerBroke, PeerWasReset, Tell
 from agent.audit.log import AuditLog
 from agent.control.directory import TrustedDirectory
 from agent.control.peers import Peers
@@ -30,6 +30,7 @@ class PeerWatch:
         peers: what we know of the others.
         directory: everybody's keys.
         log: where breaks and decisions are put down.
+        tell: where other events go.
         sleep: ``asyncio.sleep``.
     """
 
@@ -39,11 +40,13 @@ class PeerWatch:
         directory: TrustedDirectory,
         log: AuditLog,
         *,
+        tell: Tell,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._peers = peers
         self._directory = directory
         self._log = log
+        self._tell = tell
         self._sleep = sleep
         self._seen: Directory | None = None
 
@@ -62,6 +65,10 @@ class PeerWatch:
         found = self._known()
         if found is None or found is self._seen:
             return
+        for entry, reset in self._peers.begun_anew(found):
+            self._tell(
+                PeerWasReset(entry.node, entry.digests[0], reset.at, reset.reason)
+            )
         for one in await asyncio.to_thread(self._peers.note, found):
             try:
                 await self._log.append(
@@ -92,6 +99,7 @@ class PeerWatch:
                     "first": pin.first,
                     "statements": pin.n,
                     "since": pin.at,
+                    "reset": _reset(known, pin.node),
                     "waits": waits.get(pin.node),
                 }
                 for pin in self._peers.known()
@@ -119,6 +127,12 @@ class PeerWatch:
             return self._directory.current
         except FepError:
             return None
+
+
+def _reset(known: Directory | None, node: str) -> JsonObject | None:
+    """When and why a node began anew, as the directory has it."""
+    entry = None if known is None else known.node(node)
+    return None if entry is None or entry.reset is None else asdict(entry.reset)
 
 
 def _newest(chain: KeyChain) -> dict[str, str]:

@@ -219,14 +219,15 @@ def test_a_lost_machine_is_replaced_by_another_with_other_keys(place: Place) -> 
     """Same node, empty disc: reset at the centre, another life, another epoch."""
     if place.agent.process is not None:
         place.agent.stop()
-    streams = place.sandbox.state()["streams"]
-    before = streams.get(PERSONS, {"epoch": 0})["epoch"]
+    before = place.sandbox.state()["streams"].get(PERSONS, {"epoch": 0})
     place.sandbox.ask("POST", "/reset", {"node": NODE, "reason": "stolen"})
     anew = AnsweringAgent(place.folder / "b", place.sandbox, people=PEOPLE, rows=51)
     anew.fep("enrol")
     with anew.running():
         anew.fep("pull", PERSONS, "--wait")
         stream = anew.fep("status", PERSONS)["resources"][0]["stream"]
-        assert stream["epoch"] > before
+        assert stream["epoch"] > before["epoch"]
+    after = place.sandbox.state()["streams"][PERSONS]
+    assert after["incarnation"] != before.get("incarnation")
     rows = place.sandbox.ask("GET", f"/digest?resource={PERSONS}")["rows"]
     assert rows == 51

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from agent.control import rotation
+from agent.control import identity, rotation
 from agent.control.directory import TrustedDirectory
 from agent.control.enrol import Target, enrol
 from agent.control.identity import IdentityFiles
@@ -75,7 +76,13 @@ class Machine:
             self.fail("directory" if next(looks) else "agreed")
             return await self.directory.refresh(uplink.directory)
 
-        return Way(Failing(uplink, self), self.exchange, refresh)
+        @asynccontextmanager
+        async def proving(certificate: Path, key: Path) -> AsyncIterator[Exchange]:
+            async with self.exchange(certificate, key) as line:
+                self.fail("proof")
+                yield line
+
+        return Way(Failing(uplink, self), proving, refresh)
 
     async def ask(self, path: str, body: object) -> None:
         """The admin of the exchange."""
@@ -88,7 +95,7 @@ class Machine:
 
     def kids(self) -> dict[str, str]:
         """Of the keys in use."""
-        return {p: rotation.load_key(self.files.key(p), p).public.kid for p in ALL}
+        return {p: identity.load_key(self.files.key(p), p).public.kid for p in ALL}
 
 
 class Failing:

@@ -76,6 +76,18 @@ class SoftToken:
             for found in list(session.get_objects({Attribute.LABEL: label})):
                 found.destroy()
 
+    def set_pin(self, old: str, new: str) -> None:
+        """Give the token another PIN; everybody is logged out."""
+        with self.anew().open(user_pin=old, rw=True) as session:
+            session.set_pin(old, new)
+        self.anew()
+
+    def say_pin(self, pin: str) -> None:
+        """Write a PIN into the file that key files name."""
+        self.pin_file.unlink(missing_ok=True)
+        self.pin_file.write_text(f"{pin}\n")
+        self.pin_file.chmod(0o400)
+
     def uri(self, label: str, *, pin: str = "") -> str:
         """What a key file says."""
         source = pin or f"file:{self.pin_file}"

@@ -8,11 +8,14 @@ Rules
    is not asked.
 2. All that waits moves in one transaction, after the new files are synced. Ended before
    it, the new files are orphans; after it, the old ones are.
-3. A catalog statement that has not been sent is signed anew, too, before the batches
-   that name it.
+3. A catalog statement that has to be sent, for the first time or again, is signed anew,
+   too, before the batches that name it. Its digest is another one then, so they are
+   sealed anew also where their own key still counts.
 4. Where that cannot be, because the disk has no room for a second copy or a batch was
    receipted once and waits again, the epoch is begun and the source is read again.
 5. What was made by a try that failed is removed, and takes no part of the quota.
+6. A run that reads meanwhile would move the chain, again and again. It is cut before,
+   and goes on in the new epoch where it can.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from agent.pipeline import seal
 from agent.pipeline.flow import files
 from agent.pipeline.flow.lane import Lane
 from agent.pipeline.flow.seams import Parts
-from agent.state import Batch, Epoch
+from agent.state import Batch, Catalog, Epoch
 from agent.state.rekeys import Resealed
 from agent.wire import batch as wire
 from agent.wire import catalog as wire_catalog
@@ -39,15 +42,46 @@ from agent.wire.grammar import format_time
 CHUNK = 1 << 20
 
 
-def spent(parts: Parts, batch: Batch) -> bool:
-    """Whether a batch is signed by a key that the exchange takes no more."""
+def over(parts: Parts, batch: Batch) -> bool:
+    """Whether the exchange takes a batch no more as it is sealed.
+
+    Its key is spent, or that of the statement that it names and that has to be sent; or
+    that statement was signed anew since.
+
+    Raises:
+        SpoolDamaged: nobody can say any more what it names.
+    """
     line = parts.state.line(batch.stream, batch.epoch, batch.seq)
     if line is None:
         return False
     try:
-        return parts.spent(split(line, cap=LINE_CAP).kid)
+        kid = split(line, cap=LINE_CAP).kid
     except MalformedMessage:
         return False  # its file says the same, and is found to be damaged
+    return parts.spent(kid) or _unstated(parts, batch)
+
+
+def _unstated(parts: Parts, batch: Batch) -> bool:
+    named = files.manifest_of(parts, batch).catalog
+    catalog = parts.state.catalog(batch.stream, named.version)
+    if catalog is None:
+        return False
+    return catalog.digest != named.digest or unsendable(parts, catalog)
+
+
+def unsendable(parts: Parts, catalog: Catalog) -> bool:
+    """Whether a statement has to be sent, and its key is spent."""
+    if catalog.sent:
+        return False
+    return parts.spent(split(catalog.jws, cap=wire_catalog.CAP).kid)
+
+
+async def cut_reading(lane: Lane) -> None:
+    """End the run that reads, rule 6; none begins before the next step of sending."""
+    lane.ready = False
+    lane.abort("epoch")
+    while lane.reading is not None:
+        await lane.bell.listen().wait()
 
 
 def movable(lane: Lane, batches: Sequence[Batch]) -> bool:
@@ -59,11 +93,18 @@ def movable(lane: Lane, batches: Sequence[Batch]) -> bool:
     return not any(receipts(b.stream, b.epoch, b.seq) for b in batches)
 
 
-def restate(lane: Lane) -> None:
-    """Sign the unsent catalog statements of a key that is over anew, rule 3."""
+def restate(lane: Lane, batches: Sequence[Batch]) -> None:
+    """Sign the statements anew that these name and whose key is over, rule 3.
+
+    No others: an old version that the exchange has must not come again as another one.
+
+    Raises:
+        SpoolDamaged: nobody can say any more what a batch names.
+    """
     parts = lane.parts
+    named = {files.manifest_of(parts, batch).catalog.version for batch in batches}
     for catalog in parts.state.unsent_catalogs(lane.stream_id):
-        if parts.spent(split(catalog.jws, cap=wire_catalog.CAP).kid):
+        if catalog.version in named and unsendable(parts, catalog):
             payload = seal.payload_of(catalog.jws)
             jws = parts.signer.sign(wire_catalog.TYP, payload)
             parts.state.rekeys.restate(

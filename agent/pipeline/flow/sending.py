@@ -359,16 +359,15 @@ class Sending:
         return await undivided(partial(state.renew_incarnation, fresh, after=ours))
 
     async def _rekey(self, stream: Stream) -> None:
-        """Seal what waits anew by the key in use; read it again where that cannot be.
-
-        A run that reads meanwhile finds that the chain went on, and is repeated.
-        """
+        """Seal what waits anew by the key in use; else the source is read again."""
         lane, parts = self._lane, self._parts
         found, text = await self._ask()
         standing = await undivided(partial(self._standing, stream, found))
         if judge.what_moved(standing, found) is not None:
             await self._locate(stream)
             return
+        await rekeying.cut_reading(lane)
+        stream = await lane.stream()
         waiting = await undivided(
             partial(parts.state.batches, lane.stream_id, ("waiting",))
         )
@@ -391,7 +390,7 @@ class Sending:
         """
         lane, parts = self._lane, self._parts
         found, text = asked
-        await undivided(partial(rekeying.restate, lane))
+        await undivided(partial(rekeying.restate, lane, waiting))
         if not await undivided(partial(rekeying.movable, lane, waiting)):
             await self._reopen(stream, asked, "rekeyed")
             return
@@ -415,14 +414,14 @@ class Sending:
         try:
             path = await undivided(partial(files.check, parts, batch))
             await undivided(partial(files.check_gate, lane, batch))
+            over = await undivided(partial(rekeying.over, parts, batch))
         except (SpoolDamaged, GateClosed) as e:
             await self._lost(stream, e)
             return
         position = await self._placed(stream, parts.limits.fresh_s)
         if position is None:
             return
-        behind = (batch.epoch, batch.seq) > (position.epoch, position.seq)
-        if behind and await undivided(partial(rekeying.spent, parts, batch)):
+        if over and (batch.epoch, batch.seq) > (position.epoch, position.seq):
             await self._rekey(stream)
             return
         await self._send_catalogs()
@@ -457,9 +456,11 @@ class Sending:
         await self._reopen(stream, await self._ask(), "spool-lost")
 
     async def _send_catalogs(self) -> None:
+        """Send the statements that may leave; those of a spent key nobody takes."""
         lane, state = self._lane, self._parts.state
         for catalog in await undivided(partial(state.unsent_catalogs, lane.stream_id)):
-            if not files.may_leave(lane, catalog):
+            refused = rekeying.unsendable(self._parts, catalog)
+            if refused or not files.may_leave(lane, catalog):
                 continue
             await self._parts.exchange.put_catalog(catalog.jws)
             await undivided(

@@ -11,18 +11,18 @@ import pytest
 
 from agent.crypto.jose import split, verify
 from agent.crypto.keyfile import elsewhere
-from agent.crypto.keys import load_note_key, load_private
+from agent.crypto.keys import IN_TOKEN, load_note_key, load_private
 from agent.crypto.note import Checkpoint, format_checkpoint, parse_note
 from agent.crypto.notekey import verify_note
-from agent.crypto.token import Hand, place
-from agent.errors import SecretUnreadable, TokenFailed
+from agent.crypto.token import Hand, Tokens, place
+from agent.errors import SecretUnreadable, TokenFailed, TokenPinRefused
 from tests.support.soft_token import PIN, SoftToken
 
 pytestmark = pytest.mark.contract
 
 
-def hand(token: SoftToken, label: str) -> Hand:
-    return Hand(place(token.uri(label), at="x"), lambda: PIN)
+def hand(token: SoftToken, label: str, tokens: Tokens | None = None) -> Hand:
+    return Hand(place(token.uri(label), at="x"), lambda: PIN, tokens or Tokens())
 
 
 def test_sign_key_of_a_token_signs_messages(token: SoftToken, folder: Path) -> None:
@@ -143,29 +143,52 @@ def test_place_that_leads_nowhere_is_said(
     assert PIN not in str(e.value)
 
 
-def test_wrong_pin_is_tried_once(token: SoftToken) -> None:
-    """A token locks itself: nobody tries again by himself."""
-    asked = []
+def test_pin_that_was_refused_is_not_tried_again(
+    token: SoftToken, folder: Path
+) -> None:
+    """A token that counts would lock itself; another PIN is tried, and a restart tries.
+
+    The token's own PIN becomes the refused one: whoever tried again would be let in.
+    """
+    tokens, wrong = Tokens(), "0000"
+    files = {p: token.key_file(folder / f"{p}.key", f"fep-{p}") for p in IN_TOKEN}
     token.anew()
+    token.say_pin(wrong)
+    try:
+        with pytest.raises(TokenPinRefused, match="PinIncorrect") as e:
+            load_private(files["sign"], purpose="sign", tokens=tokens)
+        assert wrong not in str(e.value)
+        token.set_pin(PIN, wrong)
+        with pytest.raises(TokenPinRefused, match="PinIncorrect"):
+            load_note_key(files["audit"], purpose="audit", tokens=tokens)
+        assert [e.code for e in tokens.troubles()] == ["token-pin"]
+        load_private(files["sign"], purpose="sign", tokens=Tokens())
+    finally:
+        token.set_pin(wrong, PIN)
+        token.say_pin(PIN)
+    load_note_key(files["audit"], purpose="audit", tokens=tokens)
+    assert tokens.troubles() == []
 
-    def wrong() -> str:
-        asked.append(1)
-        return "0000"
 
-    with pytest.raises(SecretUnreadable, match="PIN"):
-        Hand(place(token.uri("fep-sign"), at="x"), wrong)
-    assert len(asked) == 1
-
-
-def test_two_keys_of_one_token_do_not_disturb_each_other(token: SoftToken) -> None:
-    """A process is logged in, not a session: one key that ends logs nobody out."""
-    sign, audit = hand(token, "fep-sign"), hand(token, "fep-audit")
-    for found in (sign, audit):
-        assert len(found.sign(b"data")) == 64
-    sign.close()
-    assert len(audit.sign(b"data")) == 64
-    audit.close()
-    assert len(sign.sign(b"data")) == 64
+def test_keys_of_one_token_share_a_session(token: SoftToken, folder: Path) -> None:
+    """However often their files are read; nobody logs in again, or the other out."""
+    tokens = Tokens()
+    token.anew()
+    paths = [token.key_file(folder / f"{p}.key", f"fep-{p}") for p in ("sign", "audit")]
+    first = load_private(paths[0], purpose="sign", tokens=tokens)
+    token.pin_file.unlink()
+    try:
+        for _ in range(3):
+            load_private(paths[0], purpose="sign", tokens=tokens)
+            audit = load_note_key(paths[1], purpose="audit", tokens=tokens)
+        assert len(audit.sign(b"data")) == 64
+        assert first.sign("fep-batch+jws", b"{}")
+        tokens.close()
+        with pytest.raises(SecretUnreadable, match="pin"):
+            first.sign("fep-batch+jws", b"{}")
+    finally:
+        token.say_pin(PIN)
+    assert first.sign("fep-batch+jws", b"{}")
 
 
 def test_only_sign_and_audit_are_used_from_a_token(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.control import backup, rotation
+from agent.control import backup, staging
 from agent.control.outside import outside
 from agent.errors import KeyElsewhere
 from sandbox.app import exchange
@@ -32,8 +32,8 @@ async def test_other_keys_change_and_the_token_signs_for_them(
         before = machine.kids()
         assert outside(machine.files) == {"sign": "token", "audit": "token"}
         with pytest.raises(KeyElsewhere, match="sign: in a token; audit: in a token"):
-            rotation.begin(machine.files, ("sign", "decrypt", "audit"))
-        rotation.begin(machine.files, ("tls", "decrypt"))
+            staging.begin(machine.files, ("sign", "decrypt", "audit"))
+        staging.begin(machine.files, ("tls", "decrypt"))
         await machine.carry_on()
         after = machine.kids()
     assert [p for p in ALL if before[p] == after[p]] == ["sign", "audit"]

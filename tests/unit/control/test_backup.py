@@ -11,7 +11,7 @@ import pytest
 from joserfc import jwe
 from joserfc.jwk import OctKey
 
-from agent.control import backup, rotation
+from agent.control import backup, staging
 from agent.control.identity import IdentityFiles
 from agent.control.keyring import Keyring
 from agent.crypto import keybox
@@ -31,7 +31,7 @@ async def machine(tmp_path: Path) -> Machine:
     async with exchange(Options(tmp_path / "centre", approve_all=True)) as line:
         found = Machine(tmp_path / "state", json.loads(line))
         await found.enrol()
-        rotation.begin(found.files, ("decrypt",))
+        staging.begin(found.files, ("decrypt",))
         await found.carry_on()
     return found
 
@@ -130,6 +130,6 @@ def test_a_file_that_wants_hours_of_work_is_refused(tmp_path: Path) -> None:
 
 def test_a_backup_waits_for_a_change_that_is_under_way(machine: Machine) -> None:
     """Its keys would be missing."""
-    rotation.begin(machine.files, ("sign",))
+    staging.begin(machine.files, ("sign",))
     with pytest.raises(Busy):
         text_of(machine)

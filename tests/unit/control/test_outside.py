@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.control import backup, rotation
+from agent.control import backup, staging
 from agent.control.keyring import Keyring
 from agent.control.leave import wipe
 from agent.control.outside import outside
-from agent.control.rotation import Staged
+from agent.control.staging import Staged
 from agent.crypto import keyfile
 from agent.errors import ExchangeUnreachable, KeyElsewhere, SecretUnreadable
 from sandbox.app import exchange
@@ -47,7 +47,7 @@ async def test_new_keys_are_sealed_where_the_passphrase_is(
     monkeypatch.setenv(keyfile.UNSEAL_FILE, str(secret))
     await machine.enrol()
     before = machine.kids()
-    rotation.begin(machine.files, ALL)
+    staging.begin(machine.files, ALL)
     staged = Staged(machine.files)
     assert {keyfile.where(staged.key(p)) for p in ALL} == {"sealed"}
     assert await machine.carry_on() == ALL
@@ -72,10 +72,10 @@ async def test_a_key_that_is_elsewhere_is_never_written_over(
     hand_over(path, credentials)
     said, before = path.read_bytes(), machine.kids()
     with pytest.raises(KeyElsewhere, match=f": {purpose}: in a credential$"):
-        rotation.begin(machine.files, ALL)
+        staging.begin(machine.files, ALL)
     assert not Staged(machine.files).folder.exists()
     others = [p for p in ALL if p != purpose]
-    rotation.begin(machine.files, others)
+    staging.begin(machine.files, others)
     await machine.carry_on()
     after = machine.kids()
     assert [p for p in ALL if before[p] == after[p]] == [purpose]
@@ -98,7 +98,7 @@ async def test_a_certificate_of_a_credential_is_renewed_with_the_same_key(
             raise ExchangeUnreachable("cut")
 
     machine.fail = fail
-    rotation.begin_renewal(machine.files)
+    staging.begin_renewal(machine.files)
     if step in {"reenrol", "directory"}:
         with pytest.raises(ExchangeUnreachable):
             await machine.carry_on()
@@ -125,7 +125,7 @@ async def test_a_key_that_is_put_back_meanwhile_is_not_written_over(
     await machine.enrol()
     path = machine.files.tls_key
     given, before = hand_over(path, credentials), machine.kids()
-    rotation.begin_renewal(machine.files)
+    staging.begin_renewal(machine.files)
     given.replace(path)
     given.write_bytes(path.read_bytes())
     given.chmod(0o400)

@@ -16,10 +16,11 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509 import load_pem_x509_certificate
 
-from agent.control import rotation
+from agent.control import rotation, staging, statements
 from agent.control.identity import load_sign_key
 from agent.control.keyring import Keyring
-from agent.control.rotation import Staged, Way
+from agent.control.rotation import Way
+from agent.control.staging import Staged
 from agent.crypto.certificates import Certificate
 from agent.crypto.jose import PrivateKey
 from agent.errors import (
@@ -57,7 +58,7 @@ async def test_all_keys_change_and_the_directory_has_old_and_new(
 ) -> None:
     """Statement 2 names the new keys, the old ones are retired, nothing is left."""
     before = machine.kids()
-    rotation.begin(machine.files, ALL)
+    staging.begin(machine.files, ALL)
     assert await machine.carry_on() == ALL
     after = machine.kids()
     assert all(before[p] != after[p] for p in ALL)
@@ -80,7 +81,7 @@ async def test_all_keys_change_and_the_directory_has_old_and_new(
 async def test_a_second_change_follows_the_first(machine: Machine) -> None:
     """Statement 3 is signed by the key of 2; all three decrypt keys open."""
     for _ in range(2):
-        rotation.begin(machine.files, ("sign", "decrypt"))
+        staging.begin(machine.files, ("sign", "decrypt"))
         await machine.carry_on()
     assert len(machine.directory.current.node_keys(NODE).statements) == 3
     assert len(Keyring(machine.files).opening) == 3
@@ -99,7 +100,7 @@ async def test_a_life_that_ends_at_an_answer_loses_nothing(
 
     machine.fail = fail
     chosen = ("tls", "sign") if step == "reenrol" else ("sign", "decrypt")
-    rotation.begin(machine.files, chosen)
+    staging.begin(machine.files, chosen)
     with pytest.raises(ExchangeUnreachable):
         await machine.carry_on()
     assert machine.kids() == before
@@ -130,11 +131,11 @@ async def test_a_life_that_ends_at_any_file_loses_nothing(machine: Machine) -> N
         n, before = n + 1, machine.kids()
         countdown[:] = [n]
         with suppress(Crash):
-            rotation.begin(machine.files, ALL)
+            staging.begin(machine.files, ALL)
             await machine.carry_on()
         ended = not countdown
         countdown.clear()
-        rotation.carry_through(machine.files)  # the next start
+        staging.carry_through(machine.files)  # the next start
         Keyring(machine.files)
         if Staged(machine.files).folder.exists():
             await machine.carry_on()
@@ -154,16 +155,16 @@ async def test_a_revoked_key_that_stays_stops_no_change(machine: Machine) -> Non
     old = machine.kids()["decrypt"]
     await machine.ask("/revoke", {"kid": old})
     for purpose in ("tls", "decrypt"):
-        rotation.begin(machine.files, (purpose,))
+        staging.begin(machine.files, (purpose,))
         assert await machine.carry_on() == (purpose,)
     assert machine.kids()["decrypt"] != old
 
 
 async def test_only_one_change_at_a_time(machine: Machine) -> None:
     """A second one would make keys that no statement names."""
-    rotation.begin(machine.files, ("sign",))
+    staging.begin(machine.files, ("sign",))
     with pytest.raises(Busy):
-        rotation.begin(machine.files, ("decrypt",))
+        staging.begin(machine.files, ("decrypt",))
     await machine.carry_on()
 
 
@@ -172,7 +173,7 @@ async def test_nothing_is_switched_before_the_directory_shows_it(
 ) -> None:
     """An exchange that says yes and publishes nothing changes nothing here."""
     before = machine.kids()
-    rotation.begin(machine.files, ("sign",))
+    staging.begin(machine.files, ("sign",))
     stale = await _stale(machine)
     async with machine.exchange() as uplink:
         way = Way(uplink, machine.exchange, stale)
@@ -200,7 +201,7 @@ async def test_a_certificate_of_another_node_is_not_given_on_reenrolment(
     """A CSR for another node, sent with our certificate, is forbidden."""
     other = Machine(tmp_path / "other", centre, node=OTHER)
     await other.enrol()
-    rotation.begin(other.files, ("tls",))
+    staging.begin(other.files, ("tls",))
     async with machine.exchange() as ours:  # our certificate, the other's names
         way = Way(ours, other.exchange, other.way(ours).refresh)
         with pytest.raises(ExchangeRefused, match="forbidden"):
@@ -209,7 +210,7 @@ async def test_a_certificate_of_another_node_is_not_given_on_reenrolment(
 
 async def test_a_certificate_for_another_key_is_not_taken(machine: Machine) -> None:
     """The exchange answers with somebody's certificate: refused, the old one stays."""
-    rotation.begin(machine.files, ("tls",))
+    staging.begin(machine.files, ("tls",))
     before = machine.files.tls_certificate.read_bytes()
 
     async with machine.exchange() as uplink:
@@ -241,14 +242,14 @@ async def _refused(machine: Machine, statement: KeyStatement, key: PrivateKey) -
 async def test_attack_statement_signed_by_a_stranger(machine: Machine) -> None:
     """Who has the certificate alone cannot add keys."""
     thief = PrivateKey.generate("sign")
-    live = rotation.kept_statements(machine.files).live
+    live = statements.kept_statements(machine.files).live
     statement = KeyStatement(NODE, 2, (*live, thief.public), "2026-11-22T00:00:00Z")
     assert await _refused(machine, statement, thief) == "bad-signature"
 
 
 async def test_attack_chain_with_a_gap(machine: Machine) -> None:
     """Statement 3 without 2 is refused."""
-    live = rotation.kept_statements(machine.files).live
+    live = statements.kept_statements(machine.files).live
     statement = KeyStatement(NODE, 3, live, "2026-11-22T00:00:00Z")
     key = load_sign_key(machine.files)
     assert await _refused(machine, statement, key) == "chain-gap"
@@ -258,8 +259,8 @@ async def test_attack_statement_replay(machine: Machine) -> None:
     """The old statement changes nothing; another one of its number is a fork."""
     first = machine.files.statement(1).read_text()
     old = load_sign_key(machine.files)
-    live = rotation.kept_statements(machine.files).live
-    rotation.begin(machine.files, ("sign",))
+    live = statements.kept_statements(machine.files).live
+    staging.begin(machine.files, ("sign",))
     await machine.carry_on()
     before = machine.directory.current.node_keys(NODE).live
     async with machine.exchange() as uplink:
@@ -273,9 +274,9 @@ async def test_attack_statement_replay(machine: Machine) -> None:
 async def test_attack_a_rotated_key_states_new_keys(machine: Machine) -> None:
     """Only the sign key of the newest statement may sign the next."""
     old = load_sign_key(machine.files)
-    rotation.begin(machine.files, ("sign",))
+    staging.begin(machine.files, ("sign",))
     await machine.carry_on()
-    live = rotation.kept_statements(machine.files).live
+    live = statements.kept_statements(machine.files).live
     statement = KeyStatement(
         NODE,
         3,
@@ -288,7 +289,7 @@ async def test_attack_a_rotated_key_states_new_keys(machine: Machine) -> None:
 async def test_attack_a_revoked_key_states_new_keys(machine: Machine) -> None:
     """A thief of a revoked sign key cannot go on with the chain."""
     await machine.ask("/revoke", {"kid": machine.kids()["sign"]})
-    rotation.begin(machine.files, ("sign",))
+    staging.begin(machine.files, ("sign",))
     with pytest.raises(ExchangeRefused, match="key-revoked"):
         await machine.carry_on()
 
@@ -297,7 +298,7 @@ async def test_a_certificate_that_ended_meanwhile_is_asked_for_again(
     machine: Machine,
 ) -> None:
     """A change that waited for long makes no use of a stale certificate."""
-    rotation.begin(machine.files, ("tls",))
+    staging.begin(machine.files, ("tls",))
     machine.fail = _at("directory")
     with pytest.raises(ExchangeUnreachable):
         await machine.carry_on()

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from agent.control import backup, rotation
+from agent.control import backup, staging, statements
 from agent.control.identity import load_sign_key
-from agent.control.rotation import Staged
-from agent.errors import ExchangeRefused, ExchangeUnreachable
+from agent.control.staging import Staged
+from agent.errors import ExchangeUnreachable, KeysForked
 from agent.wire.keys import TYP, KeyStatement
 from sandbox.app import exchange
 from sandbox.options import Options
@@ -47,11 +47,11 @@ def restored(text: str, folder: Path, centre: dict[str, Any]) -> Machine:
 
 
 def texts(machine: Machine) -> list[str]:
-    return [m.text for m in rotation.kept_statements(machine.files).messages]
+    return [m.text for m in statements.kept_statements(machine.files).messages]
 
 
 async def changed(machine: Machine, *purposes: str) -> None:
-    rotation.begin(machine.files, purposes)
+    staging.begin(machine.files, purposes)
     await machine.carry_on()
 
 
@@ -80,9 +80,9 @@ async def test_a_change_that_stated_what_the_lost_machine_had_stated_goes_on(
     """Its keys were never in use: they are stated anew, one number later."""
     lost = await enrolled(tmp_path / "lost", centre)
     machine = restored(backed_up(lost), tmp_path / "new", centre)
-    rotation.begin(machine.files, ("tls",))
+    staging.begin(machine.files, ("tls",))
     staged = Staged(machine.files)
-    live = rotation.kept_statements(machine.files).live
+    live = statements.kept_statements(machine.files).live
     other = KeyStatement(NODE, 2, live, "2026-11-22T00:00:00Z")
     text = load_sign_key(machine.files).sign(TYP, other.payload())
     staged.statement.write_text(text)
@@ -102,7 +102,7 @@ async def test_what_was_stated_before_an_end_is_not_stated_twice(
             raise ExchangeUnreachable("cut")
 
     machine = await enrolled(tmp_path / "state", centre)
-    rotation.begin(machine.files, ("tls", "decrypt"))
+    staging.begin(machine.files, ("tls", "decrypt"))
     machine.fail = cut
     with pytest.raises(ExchangeUnreachable):
         await machine.carry_on()
@@ -121,8 +121,8 @@ async def test_a_backup_from_before_another_sign_key_takes_nothing(
     text = backed_up(lost)
     await changed(lost, "sign")
     machine = restored(text, tmp_path / "new", centre)
-    rotation.begin(machine.files, ("audit",))
-    with pytest.raises(ExchangeRefused, match="fork"):
+    staging.begin(machine.files, ("audit",))
+    with pytest.raises(KeysForked, match="2 key statements"):
         await machine.carry_on()
     assert texts(machine) == texts(lost)[:1]
 

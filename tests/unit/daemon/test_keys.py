@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
@@ -17,21 +18,25 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_csr
 
 from agent.audit.events import Event
-from agent.control import rotation
+from agent.control import staging, statements
 from agent.control.identity import writing
 from agent.control.keyring import Keyring
-from agent.control.rotation import Staged
+from agent.control.staging import Staged
 from agent.crypto.jose import message_digest
 from agent.crypto.keys import csr, load_private
+from agent.crypto.token import Place
 from agent.daemon.keys import KeyKeeper, Seams, Users
 from agent.errors import (
+    AuditWriteFailed,
     Busy,
     ExchangeRefused,
     ExchangeUnreachable,
     ExchangeUntrusted,
     KeyElsewhere,
+    KeysForked,
     OwnKeyRevoked,
     SpoolWriteFailed,
+    TokenPinRefused,
     UsageFault,
 )
 from sandbox.app import exchange
@@ -48,6 +53,7 @@ class Log:
 
     def __init__(self) -> None:
         self.records: list[str] = []
+        self.fails: list[Exception] = []
         self.signs = ""
 
     def use_key(self, key: Any) -> None:
@@ -55,6 +61,8 @@ class Log:
 
     async def changed(self, name: str, value: str, event: Event) -> bool:
         del value, event
+        if self.fails:
+            raise self.fails.pop(0)
         self.records.append(name)
         return True
 
@@ -64,6 +72,7 @@ class Site:
 
     def __init__(self, machine: Machine, uplink: Any) -> None:
         self.machine = machine
+        self.ready: dict[str, Any] = {}
         self.uplink = uplink
         self.at = datetime.now(UTC)
         self.told: list[Event] = []
@@ -103,7 +112,9 @@ async def at_exchange(
         if left is not None:
             _end_in(left, machine, folder / "centre" / "keys")
         async with machine.exchange() as uplink:
-            yield Site(machine, uplink)
+            site = Site(machine, uplink)
+            site.ready = json.loads(line)
+            yield site
 
 
 def _end_in(left: timedelta, machine: Machine, authority: Path) -> None:
@@ -240,7 +251,7 @@ async def test_a_certificate_of_minutes_is_renewed_over_real_tls(
 async def test_a_change_that_an_earlier_life_began_goes_on(site: Site) -> None:
     """Whatever was asked for, at the first look."""
     before = site.machine.kids()
-    rotation.begin(site.machine.files, ("sign", "audit"))
+    staging.begin(site.machine.files, ("sign", "audit"))
     await site.keeper.look()
     after = site.machine.kids()
     assert after["sign"] != before["sign"]
@@ -283,6 +294,14 @@ async def test_a_revoked_key_of_ours_is_shown(site: Site) -> None:
     assert site.codes() == ["own-key-revoked"]
 
 
+async def test_a_token_that_refused_its_pin_is_shown(site: Site) -> None:
+    """Until it gets another one; whoever signs meets the same error."""
+    place = Place("fep", "fep-sign", "/no/module", "file:/no/pin")
+    login = site.machine.files.tokens.login(place)
+    login.trouble = TokenPinRefused("token fep: PinIncorrect")
+    assert site.codes() == ["token-pin"]
+
+
 async def test_an_old_decrypt_key_goes_when_its_retirement_ends(site: Site) -> None:
     """Not a day earlier; what nobody can need any more cannot be stolen."""
     await site.keeper.rotate(["decrypt"])
@@ -293,7 +312,7 @@ async def test_an_old_decrypt_key_goes_when_its_retirement_ends(site: Site) -> N
     site.at += timedelta(days=2)
     await site.keeper.look()
     assert list(site.keyring.opening) == [site.machine.kids()["decrypt"]]
-    assert rotation.old_decrypt_keys(site.machine.files) == ()
+    assert staging.old_decrypt_keys(site.machine.files) == ()
 
 
 async def test_a_certificate_of_a_credential_renews_itself_with_the_same_key(
@@ -329,7 +348,7 @@ async def test_where_each_key_is_can_be_seen(site: Site) -> None:
     ]
     name_in(files.sign_key, TOKEN)
     name_in(files.decrypt_key, "-----BEGIN ENCRYPTED PRIVATE KEY-----")
-    name_in(rotation.old_decrypt_keys(files)[0], "credential:old")
+    name_in(staging.old_decrypt_keys(files)[0], "credential:old")
     assert [k["where"] for k in view_of(site)] == [
         "credential",
         "sealed",
@@ -400,7 +419,7 @@ async def test_two_changes_at_a_time_are_one(site: Site) -> None:
     site.at += timedelta(days=300)
     files, before = site.machine.files, site.machine.kids()
     await asyncio.gather(site.keeper.rotate(["sign"]), site.keeper.look())
-    assert [len(rotation.kept_statements(files).statements)] == [3]
+    assert [len(statements.kept_statements(files).statements)] == [3]
     await site.keeper.look()
     assert site.machine.kids()["tls"] != before["tls"]
     assert site.machine.kids()["sign"] != before["sign"]
@@ -435,6 +454,79 @@ async def test_a_change_that_turns_out_to_be_impossible_is_given_up(
     assert site.codes() == ["own-key-revoked"]
 
 
+async def test_keys_that_another_machine_changed_wait_for_a_person(
+    site: Site, tmp_path: Path
+) -> None:
+    """No certificate is asked for, however often the renewal is looked at."""
+    copy = tmp_path / "copy"
+    shutil.copytree(site.machine.files.state, copy)
+    other = Machine(copy, site.ready)
+    staging.begin(other.files, ("sign",))
+    await other.carry_on()
+    asked: list[str] = []
+    site.machine.fail = asked.append
+    site.at += timedelta(days=300)
+    await site.keeper.look()  # its directory is old: it hears of it in the renewal
+    assert site.names == ["keys.trouble"]
+    for _ in range(3):
+        site.at += timedelta(hours=2)
+        await site.keeper.look()
+        assert "keys-forked" in site.codes()
+    assert asked == ["agreed"]
+    assert site.names.count("keys.trouble") == 1
+    assert site.keeper.view()["change"] is None
+    with pytest.raises(KeysForked):
+        await site.keeper.rotate(["tls"])
+
+
+async def test_a_refusal_that_nobody_signed_costs_no_second_certificate(
+    site: Site,
+) -> None:
+    """A proxy can fake a `fork`: the renewal goes on with the certificate it has."""
+    asked: list[str] = []
+
+    def refuse(step: str) -> None:
+        asked.append(step)
+        if step == "proof":
+            raise ExchangeRefused("statement 2 is another one", problem="fork")
+
+    site.machine.fail = refuse
+    site.at += timedelta(days=300)
+    for _ in range(3):
+        await site.keeper.look()
+        site.at += timedelta(hours=2)
+    assert asked.count("proof") == 3
+    assert asked.count("reenrol") == 1
+    assert "exchange-refused" in site.codes()
+    site.machine.fail = lambda _step: None
+    await site.keeper.look()
+    assert site.codes() == []
+
+
+async def test_what_failed_after_a_change_is_shown_and_done_later(site: Site) -> None:
+    """The keys are in place; that they are in use is not yet in the log."""
+    site.log.fails = [AuditWriteFailed("full"), RuntimeError("a defect")]
+    with pytest.raises(AuditWriteFailed):
+        await site.keeper.rotate(["audit", "sign"])
+    assert site.codes() == ["audit-write-failed"]
+    change = site.keeper.view()["change"]
+    assert change["purposes"] == ["sign", "audit"]
+    assert change["trouble"]["code"] == "audit-write-failed"
+    assert site.log.records == []
+    await site.keeper.look()  # not before its time
+    assert len(site.log.fails) == 1
+    site.at += timedelta(hours=1)
+    await site.keeper.look()
+    assert site.codes() == ["internal"]
+    site.at += timedelta(hours=1)
+    await site.keeper.look()
+    assert site.codes() == []
+    assert site.keeper.view()["change"] is None
+    assert site.log.records == ["keys"]
+    assert site.log.signs == site.machine.kids()["audit"]
+    assert [e.name for e in site.told] == ["keys.trouble"] * 2
+
+
 async def test_what_an_end_left_of_a_change_that_is_done_goes(site: Site) -> None:
     """An empty folder is no change: nothing is stated, and the next can begin."""
     files = site.machine.files
@@ -460,7 +552,7 @@ async def test_only_a_disk_that_fails_ends_the_daemon(
             raise OSError(number, "refused")
 
     site.machine.fail = refuse
-    rotation.begin(site.machine.files, ("sign",))
+    staging.begin(site.machine.files, ("sign",))
     with pytest.raises(SpoolWriteFailed) if ends else nullcontext():
         await site.keeper.look()
     assert site.codes() == ["spool-write-failed"]

@@ -320,3 +320,108 @@ async def test_a_full_disk_is_no_damaged_file(tmp_path: Path) -> None:
         status = await until(flow, settled)
         assert status.stream.cause == "rekeyed"
     assert len(world.scripts[PERSON].jobs) == 2
+
+
+@pytest.mark.parametrize("stumbles", [0, 1])
+async def test_a_lost_catalog_of_a_spent_key_is_signed_anew(
+    tmp_path: Path, stumbles: int
+) -> None:
+    """The exchange lost it: batches name the new one, even if that takes two tries."""
+    world, line = at_work(tmp_path)
+    await world.pulled()
+    change_key(world)
+    line.takes = 0
+    await pulled_as_far(world)
+    line.takes = 1000
+    line.catalogs.clear()
+    errors = [ChainMoved("ended here")] * stumbles
+
+    def wrap(name: str, part: Any) -> Any:
+        if name == "spool" and errors:
+            return Stumbling(part, "publish", errors.pop())
+        return part
+
+    world.wrap = wrap
+    async with world.serving() as flow:
+        status = await until(flow, settled)
+        assert status.stream.cause == "rekeyed"
+    (catalog,) = line.catalogs
+    assert {k.manifest.catalog.digest for k in sent(world, 2)} == {catalog}
+    assert len(world.scripts[PERSON].jobs) == 2
+
+
+async def test_an_old_catalog_of_a_spent_key_is_not_sent_again(
+    tmp_path: Path,
+) -> None:
+    """What waits names a newer one: it alone is put, and nothing is sealed anew."""
+    world, line = at_work(tmp_path)
+    await world.pulled()
+    change_key(world)
+    world.resources = (Resource(PERSON, version=2),)
+    line.takes = 0
+    await pulled_as_far(world)
+    line.takes = 1000
+    line.catalogs.clear()
+    async with world.serving() as flow:
+        await until(flow, lambda s: s.state == "idle" and not s.waiting.batches)
+    (catalog,) = line.catalogs
+    newest = list(line.batches.values())[-2:]
+    assert {k.manifest.catalog.digest for k in newest} == {catalog}
+    assert [e.reason for e in world.told(EpochOpened)] == ["first"]
+
+
+@pytest.mark.parametrize("hold_at", [1, 2])
+async def test_a_run_that_reads_meanwhile_goes_on_in_the_new_epoch(
+    tmp_path: Path, hold_at: int
+) -> None:
+    """It is cut, so that it moves no chain, and names the new statement then."""
+    world, line = at_work(tmp_path)
+    await world.pulled()
+    change_key(world)
+    line.takes = 0
+    await pulled_as_far(world)
+    script = world.scripts[PERSON]
+    script.hold, script.hold_at = asyncio.Event(), hold_at
+    async with world.serving() as flow:
+        run = await flow.request_pull(PERSON)
+        await until(
+            flow,
+            lambda s: s.progress is not None and s.waiting.batches == hold_at + 1,
+        )
+        line.catalogs.clear()
+        line.takes = 1000
+        await until(flow, lambda s: s.stream.epoch == 2 and not s.waiting.batches)
+        script.hold.set()
+        await flow.wait(run, delivered=True)
+        await until(flow, settled)
+    (catalog,) = line.catalogs
+    manifests = [k.manifest for k in sent(world, 2)]
+    assert {m.catalog.digest for m in manifests} == {catalog}
+    first, last = (m.snapshot for m in manifests[2:])
+    assert first is not None
+    assert last is not None
+    assert (first.part, last.part, last.id) == (1, 2, first.id)
+    assert (first.id == run) == (hold_at > 1)  # without a part it begins anew
+    assert len(script.jobs) == 4
+    assert [e.reason for e in world.told(EpochOpened)] == ["first", "rekeyed"]
+
+
+async def test_a_statement_that_nobody_takes_is_tried_with_growing_pauses(
+    tmp_path: Path,
+) -> None:
+    """Even one of the key in use may be refused, after each word that it is unknown."""
+    world, line = at_work(tmp_path)
+    await world.pulled()
+    change_key(world)
+    line.takes = 0
+    await pulled_as_far(world)
+    line.spent |= {FRESH.public.kid}
+    line.takes = 1000
+    line.catalogs.clear()
+    world.clock.slept.clear()
+    async with world.serving() as flow:
+        await until(flow, lambda s: world.clock.slept.count(600) > 3)
+        assert flow.resource(PERSON).trouble is not None
+    pauses = [s for s in world.clock.slept if s in {5, 10, 20, 40, 80, 160, 320}]
+    assert pauses[-6:] == [10, 20, 40, 80, 160, 320]
+    assert [e.reason for e in world.told(EpochOpened)] == ["first", "rekeyed"]
