@@ -201,7 +201,7 @@ class Exchange(Section):
 class Push(Section):
     """How rows are read, packed and kept."""
 
-    batch_raw_mb: Annotated[int, Field(ge=1, le=60)] = 8
+    batch_raw_mb: Annotated[int, Field(ge=1, le=60)] = 16
     max_rows_per_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 200_000
     workers: Annotated[int, Field(ge=1, le=16)] = 1
     worker_memory_mb: Annotated[int, Field(ge=256, le=65_536)] = 1024
