@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("--source", choices=sorted(SOURCES), default="postgres")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--batch-raw-mb", type=int, default=8)
+    parser.add_argument("--batch-raw-mb", type=int, default=16)
     parser.add_argument("--load", action="store_true", help="the exchange loads too")
     parser.add_argument("--peers", action="store_true", help="dlt and sling, too")
     parser.add_argument("--folder", default=None, help="where to work; default /tmp")

@@ -593,6 +593,14 @@ class LookupConnector(Connector, Protocol):
         ...
 
 
+class PreparingConnector(Connector, Protocol):
+    """A connector that imports its drivers late, or when it is told to; optional."""
+
+    def prepare(self) -> None:
+        """Import what a run needs; no source is touched."""
+        ...
+
+
 class FeelingConnector(Connector, Protocol):
     """A connector that can say how its source feels; optional.
 
@@ -620,3 +628,8 @@ def offers_health(connector: Connector) -> TypeGuard[FeelingConnector]:
 def offers_lookup(connector: Connector) -> TypeGuard[LookupConnector]:
     """Whether a connector answers lookups."""
     return callable(getattr(connector, "lookup", None))
+
+
+def offers_preparing(connector: Connector) -> TypeGuard[PreparingConnector]:
+    """Whether a connector can import its drivers before it reads."""
+    return callable(getattr(connector, "prepare", None))

@@ -78,6 +78,10 @@ class LazyReader:
         """See the contract."""
         return self._spec
 
+    def prepare(self) -> None:
+        """See the contract."""
+        self._parts()
+
     def check(
         self, config: Mapping[str, Any], streams: Sequence[StreamSpec]
     ) -> list[Finding]:

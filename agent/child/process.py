@@ -144,6 +144,11 @@ class Child:
         """Process id."""
         return self._running().pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it was started and has not ended, as far as is known."""
+        return self._process is not None and self._process.returncode is None
+
     async def start(self) -> None:
         """Start the process.
 

@@ -9,6 +9,7 @@ import random
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -57,6 +58,7 @@ from agent.pipeline.uplink.endpoint import Endpoint
 from agent.pipeline.uplink.exchange import Exchange
 from agent.pipeline.uplink.ways import Shift
 from agent.pipeline.worker.giving import give_back
+from agent.pipeline.worker.spare import Spare
 from agent.pipeline.worker.spawn import WorkerProcess
 from agent.pipeline.worker.turns import Turns
 from agent.settings import Settings
@@ -112,7 +114,10 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     keeper = _keeper(ground, board, lookups)
     peers = PeerWatch(ground.peers, directory, log, tell=tell)
     spool = Spool(found.paths.spool, quota=swap.quota(found))
-    parts = _parts(ground, board, state, spool, log)
+    spare = Spare()
+    stack.push_async_callback(spare.close)
+    worker = partial(_worker, board, Turns(), spare)
+    parts = _parts(ground, board, state, spool, log, worker)
     flow = PushFlow(swap.leaving(work), parts)
     exchange.ways.listen(partial(_shifted, flow, lookups, tell))
     scheduler = Scheduler(flow, state, swap.plans(work), parts.chance)
@@ -229,13 +234,18 @@ async def _ground(
 
 
 def _parts(
-    ground: Ground, board: Board, state: State, spool: Spool, log: AuditLog
+    ground: Ground,
+    board: Board,
+    state: State,
+    spool: Spool,
+    log: AuditLog,
+    worker: Callable[[], WorkerProcess],
 ) -> Parts:
     """What the push works with."""
     found = ground.settings
     return Parts(
         exchange=ground.exchange,
-        worker=partial(_worker, board, Turns()),
+        worker=worker,
         make_job=partial(_job, board),
         state=state,
         spool=spool,
@@ -331,13 +341,13 @@ def _shifted(flow: PushFlow, lookups: Lookups, tell: Tell, shift: Shift) -> None
         lookups.relay.hurry()
 
 
-def _worker(board: Board, turns: Turns) -> WorkerProcess:
+def _worker(board: Board, turns: Turns, spare: Spare) -> WorkerProcess:
     found = board.settings
     guard = Guard(
         rss_bytes=found.push.worker_memory_mb * MB,
         silence_s=found.push.statement_timeout_s + 60.0,
     )
-    return WorkerProcess(guard=guard, turns=turns)
+    return WorkerProcess(guard=guard, turns=turns, spare=spare)
 
 
 def _job(board: Board, resource: str, run: str, mode: RunKind) -> Job:

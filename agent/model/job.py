@@ -144,6 +144,17 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """To a worker that has no job yet: import what this connector needs.
+
+    Args:
+        connector: its name.
+    """
+
+    connector: str
+
+
+@dataclass(frozen=True)
 class Columns:
     """The columns of the job's table as they are now, in its order.
 
@@ -361,6 +372,7 @@ class Failed:
 
 Message = (
     Job
+    | Prepare
     | Columns
     | Way
     | Unfit

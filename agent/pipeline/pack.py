@@ -7,9 +7,9 @@ Rules
    final. A table without rows has one final part without rows.
 2. A part is about ``raw_bytes`` of Arrow buffers, from 3/4 to 3/2 of it, and never more
    than ``max_rows`` rows, as long as the pieces that come in are no larger.
-3. Rows are copied together before they are written, unless they have their buffers for
-   themselves. So a payload holds nothing but its own rows, and not their neighbours in
-   a page's buffers.
+3. Few rows are copied together before they are written; :data:`APART` bytes and more
+   are a record batch of their own, copied only where its buffers hold other rows, too.
+   So a payload holds nothing but its own rows, and not their neighbours in a page.
 4. Every source row is counted in exactly one part; one that was quarantined and left
    nothing behind counts where it was met.
 """
@@ -34,6 +34,10 @@ from agent.model.job import Line
 from agent.pipeline import disk
 from agent.wire import ipc
 from agent.wire.batch import EMPTY_DIGEST, PAYLOAD_CAP, RAW_CAP
+
+APART = 4 * 1024 * 1024
+"""So many bytes of rows are worth a record batch of their own: to copy them together
+with others costs more than what is written of another one's beginning."""
 
 _OFFSET = struct.Struct("<i")
 
@@ -63,16 +67,21 @@ class Load:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a snapshot, not yet written down."""
+    """One part of a snapshot, not yet written down; at least one batch, maybe empty."""
 
     number: int
     final: bool
-    rows: pa.RecordBatch
+    batches: tuple[pa.RecordBatch, ...]
     counts: Rows
     quality: Quality
     token: str | None
     reasons: Mapping[str, int] = field(default_factory=dict)
     warnings: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Rows of all operations."""
+        return sum(batch.num_rows for batch in self.batches)
 
 
 @dataclass(frozen=True)
@@ -132,15 +141,16 @@ def payload(part: Part) -> Payload:
         compression=pa.Codec("zstd", compression_level=1), use_threads=False
     )
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, part.rows.schema, options=options) as stream:
-        if part.rows.num_rows:
-            stream.write_batch(part.rows)
+    with pa.ipc.new_stream(sink, part.batches[0].schema, options=options) as stream:
+        for batch in part.batches:
+            if batch.num_rows:
+                stream.write_batch(batch)
     data = sink.getvalue()
     view = memoryview(data)
     size, raw_size = data.size, ipc.raw_size(view)
     if size > PAYLOAD_CAP or raw_size > RAW_CAP:
         raise InternalFault(
-            f"payload of {size} bytes, {raw_size} raw, of {part.rows.num_rows} rows is"
+            f"payload of {size} bytes, {raw_size} raw, of {part.size} rows is"
             f" above {PAYLOAD_CAP} or {RAW_CAP} raw; lower push.batch_raw_mb"
         )
     digest = "sha256:" + hashlib.sha256(view).hexdigest()
@@ -150,6 +160,26 @@ def payload(part: Part) -> Payload:
 def unchanged(part: Part) -> Payload:
     """A part without rows that says that nothing changed; no stream, no bytes."""
     return Payload(part, pa.py_buffer(b""), 0, EMPTY_DIGEST)
+
+
+def apart(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """The same rows in record batches of :data:`APART` bytes or more, but the last.
+
+    Raises:
+        InternalFault: a column that must not be NULL is.
+    """
+    some: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        some.append(batch)
+        size += batch.nbytes
+        if size >= APART:
+            yield compact(some, schema)
+            some, size = [], 0
+    if some:
+        yield compact(some, schema)
 
 
 def compact(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
@@ -263,13 +293,15 @@ class _Open:
             self.size += size
 
     def close(self, *, final: bool) -> Part:
-        rows = compact(self._batches, self._schema)
-        counts = count_ops(rows)
+        batches = tuple(apart(self._batches, self._schema))
+        if not batches:
+            batches = (compact([], self._schema),)
+        counts = sum(map(count_ops, batches), Rows(0, 0, 0))
         withheld = self._read - counts.upsert - self._skipped
         part = Part(
             number=self._number,
             final=final,
-            rows=rows,
+            batches=batches,
             counts=counts,
             quality=Quality(self._read, withheld, self._skipped),
             token=None if final else self._token,

@@ -236,7 +236,7 @@ class Exchange(Rhythm):
 class Reading(Section):
     """How rows are read and packed; the centre may set it, too."""
 
-    batch_raw_mb: Annotated[int, Field(ge=1, le=60)] = 8
+    batch_raw_mb: Annotated[int, Field(ge=1, le=60)] = 16
     max_rows_per_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 200_000
     workers: Annotated[int, Field(ge=1, le=16)] = 1
     statement_timeout_s: Annotated[int, Field(ge=1, le=86_400)] = 3600

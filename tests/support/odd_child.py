@@ -35,7 +35,10 @@ class Talk:
     def __init__(self) -> None:
         self.sock = socket.socket(fileno=FD)
         self.file = self.sock.makefile("rwb")
-        self.job = json.loads(self.file.readline())
+        self.first = json.loads(self.file.readline())
+        self.job = self.first
+        if self.first.get("t") == "prepare":
+            self.job = json.loads(self.file.readline())
 
     def say(self, body: dict[str, Any]) -> None:
         self.file.write(json.dumps(body).encode() + b"\n")
@@ -47,6 +50,13 @@ class Talk:
     def write(self, data: bytes) -> None:
         self.file.write(data)
         self.file.flush()
+
+
+def compares(talk: Talk) -> None:
+    """What it knew before its job, and then its job."""
+    talk.say({"t": "progress", "read": os.getpid(), "estimate": None})
+    talk.say({"t": "unfit", "reason": json.dumps([talk.first, talk.job["connector"]])})
+    talk.say(ENDED)
 
 
 def ends(talk: Talk) -> None:

@@ -178,7 +178,7 @@ class Run:
         with _joined(steps, loads, left, payloads, self._counsel):
             for ready in payloads:
                 sums.add(ready.part)
-                if self._mode.quiet and not ready.part.rows.num_rows:
+                if self._mode.quiet and not ready.part.size:
                     continue
                 self._deliver(ready, distinct=sums.rows.upsert + sums.rows.keep)
                 del ready  # its bytes are not kept while the next one is made
@@ -350,7 +350,7 @@ class Run:
         ):
             if mode.wire == "diff":
                 give_memory_back()
-            nothing = part.number == 1 and part.final and not part.rows.num_rows
+            nothing = part.number == 1 and part.final and not part.size
             ready = unchanged(part) if nothing and says_unchanged else payload(part)
             del part
             yield ready
@@ -385,7 +385,7 @@ class Run:
             token=part.token,
             frontier=frontier.value if part.final and mode.moves else None,
             base=frontier.value if full and not part.final else None,
-            last=last_key(part.rows, items) if full and not part.final else None,
+            last=last_key(part.batches[-1], items) if full and not part.final else None,
             mode=mode.wire if ready.data.size else "unchanged",
             reasons=part.reasons,
             warnings=part.warnings,

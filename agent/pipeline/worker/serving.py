@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
+from agent.child.heap import settle_heap
 from agent.child.inside import DaemonGone, Lines, settle
 from agent.errors import InternalFault
-from agent.model.job import Job, Progress, decode, encode
+from agent.model.job import Job, Prepare, Progress, decode, encode
 from agent.pipeline.worker.run import Run, Tools
 from agent.pipeline.worker.sieve import QualitySieve
 from agent.registry import find
+from connectors.contract import offers_preparing
 
 
 def serve(sock: socket.socket, tools: Tools) -> int:
@@ -22,6 +25,9 @@ def serve(sock: socket.socket, tools: Tools) -> int:
     lines = Lines(sock)
     try:
         job = decode(lines.receive())
+        if isinstance(job, Prepare):
+            prepare(job.connector, tools)
+            job = decode(lines.receive())
         if not isinstance(job, Job):
             raise InternalFault(f"expected a job, got {type(job).__name__}")
         # what ends the worker from now on is its driver's
@@ -35,6 +41,15 @@ def serve(sock: socket.socket, tools: Tools) -> int:
     except DaemonGone:
         return 3
     return 0
+
+
+def prepare(connector: str, tools: Tools) -> None:
+    """Import what a run with this connector needs; what fails here fails the run."""
+    with contextlib.suppress(Exception):
+        found = tools.find(connector)
+        if offers_preparing(found):
+            found.prepare()
+    settle_heap()
 
 
 def main(argv: list[str]) -> int:

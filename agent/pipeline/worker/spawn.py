@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +24,7 @@ from agent.model.job import (
     decode,
     encode,
 )
+from agent.pipeline.worker.spare import Kind, Spare
 from agent.pipeline.worker.turns import Turns
 
 WORKER = (sys.executable, "-I", "-m", "agent.pipeline.worker")
@@ -42,6 +44,7 @@ class WorkerProcess:
         environ: environment to choose from; None is this process's.
         clock: monotonic seconds.
         turns: shared by all workers, so that runs of a limited source take turns.
+        spare: shared by all workers: keeps one ready; None: each starts with its run.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class WorkerProcess:
         environ: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         turns: Turns | None = None,
+        spare: Spare | None = None,
     ) -> None:
         self._turns = turns or Turns()
         self._held = AsyncExitStack()
@@ -59,6 +63,8 @@ class WorkerProcess:
         self._guard = guard
         self._environ = os.environ if environ is None else environ
         self._clock = clock
+        self._spare = spare
+        self._kind: Kind | None = None
         self._child: Child | None = None
         self._owing: int | None = None
         self._ended = False
@@ -80,9 +86,12 @@ class WorkerProcess:
     ) -> None:
         """Let it go if it has said its last word, else kill it."""
         async with self._held:
-            if self._ended:
-                await self._started().finish()
-            await self.kill()
+            try:
+                if self._ended:
+                    await self._started().finish()
+                await self.kill()
+            finally:
+                self._over()
 
     async def start(self, job: Job) -> None:
         """Start the process and give it its job, once it is its turn.
@@ -92,14 +101,25 @@ class WorkerProcess:
         """
         await self._held.enter_async_context(self._turns.turn(job.pacing))
         silence_s = job.statement_timeout_s + 60.0
-        self._child = Child(
-            self._command,
-            guard=self._guard or Guard(silence_s=silence_s),
-            environ=self._environ,
-            clock=self._clock,
-        )
-        await self._child.start()
+        guard = self._guard or Guard(silence_s=silence_s)
+        kind = self._kind = Kind(job.connector, guard)
+        if self._spare is not None:
+            self._child = await self._spare.take(kind)
+        if self._child is None:
+            self._child = self._made(guard)
+            await self._child.start()
         await self._child.write(encode(job))
+
+    def _made(self, guard: Guard) -> Child:
+        return Child(
+            self._command, guard=guard, environ=self._environ, clock=self._clock
+        )
+
+    def _over(self) -> None:
+        """The run is over; after a good one the next worker is made ready."""
+        if self._spare is not None and self._kind is not None:
+            make = partial(self._made, self._kind.guard) if self._ended else None
+            self._spare.over(self._kind, make)
 
     async def messages(self) -> AsyncIterator[Message]:
         """What the worker says; the last one is an :class:`Ended` or a :class:`Failed`.

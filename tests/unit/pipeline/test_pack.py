@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agent.errors import InternalFault, SpoolWriteFailed
 from agent.model.batch import Quality, Rows
 from agent.model.job import Line
-from agent.pipeline.pack import Load, Part, parts, payload, write_down
+from agent.pipeline.pack import APART, Load, Part, parts, payload, write_down
 from tests.support.tries import tries
 
 SCHEMA = pa.schema(
@@ -136,13 +136,14 @@ def test_nothing_is_lost_between_parts(
 
     made = packed(*loads, raw_bytes=raw_bytes, max_rows=max_rows)
 
-    ops = "".join(o for p in made for o in p.rows.column(0).to_pylist())
+    batches = [batch for part in made for batch in part.batches]
+    ops = "".join(o for b in batches for o in b.column(0).to_pylist())
     assert ops == "".join(o for o, _ in given_loads)
     assert sum(p.quality.read for p in made) == sum(x.read for x in loads)
     assert all(p.quality.read == p.counts.upsert + p.quality.quarantined for p in made)
     assert all(p.counts.keep <= p.quality.quarantined for p in made)
-    assert all(p.rows.num_rows <= max_rows for p in made)
-    assert all(p.rows.num_rows for p in made[:-1])
+    assert all(p.size <= max_rows for p in made)
+    assert all(p.size for p in made[:-1])
     assert [p.final for p in made] == [False] * (len(made) - 1) + [True]
 
 
@@ -153,7 +154,7 @@ def test_payload_is_a_zstd_stream_of_exactly_the_rows() -> None:
     made = payload(part)
 
     data = made.data.to_pybytes()
-    assert pa.ipc.open_stream(data).read_all().to_batches() == [part.rows]
+    assert pa.ipc.open_stream(data).read_all().to_batches() == [*part.batches]
     assert made.digest == "sha256:" + hashlib.sha256(data).hexdigest()
 
 
@@ -177,7 +178,30 @@ def test_neighbours_in_a_page_do_not_travel() -> None:
     made = payload(part)
 
     assert made.raw_size < 100 * 3
-    assert sum(b.size for c in part.rows.columns for b in c.buffers() if b) < 100 * 3
+    (kept,) = part.batches
+    assert sum(b.size for c in kept.columns for b in c.buffers() if b) < 100 * 3
+
+
+def test_many_rows_are_not_copied_to_travel_with_few() -> None:
+    """Pages of many bytes are record batches of one payload, as they came."""
+    n = APART // 32
+    same = pa.array([0] * n, pa.int32())
+    page = pa.RecordBatch.from_arrays(
+        [*(c.take(same) for c in rows("u").columns[:2]), pa.array(range(n))],
+        schema=SCHEMA,
+    )
+    few = rows("uk", start=10)
+    loads = [Load(some, some.num_rows, None) for some in (few, page, page, few, few)]
+
+    (part,) = packed(*loads, raw_bytes=20 * APART, max_rows=10**7)
+
+    assert page.nbytes > APART
+    assert [batch.num_rows for batch in part.batches] == [n + 2, n, 4]
+    ours = [c.buffers()[-1].address for c in part.batches[1].columns]
+    assert ours == [c.buffers()[-1].address for c in page.columns]
+    (*got,) = pa.ipc.open_stream(payload(part).data)
+    assert got == [*part.batches]
+    assert (part.size, part.counts) == (2 * n + 6, Rows(2 * n + 3, 0, 3))
 
 
 def test_the_head_of_a_page_is_packed_as_if_it_stood_alone() -> None:

@@ -53,7 +53,7 @@ def test_the_smallest_file_has_every_default(tmp_path: Path) -> None:
     assert found.agent.department == "11990100MB0000018H"
     assert found.agent.catalog == tmp_path / "catalog"
     assert found.paths.socket == Path("/run/fep/fep.sock")
-    assert found.push.batch_raw_mb == 8
+    assert found.push.batch_raw_mb == 16
     assert found.quality.severity()["secrecy_marker"] == "halt"
     assert found.sources == {}
 

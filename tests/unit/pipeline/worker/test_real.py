@@ -24,6 +24,7 @@ from agent.model.job import (
     Packed,
 )
 from agent.pipeline.flow.drift import changes
+from agent.pipeline.worker.spare import Spare
 from agent.pipeline.worker.spawn import WorkerProcess
 from agent.wire.arrow import read_payload
 
@@ -70,9 +71,9 @@ def job(folder: Path, path: Path) -> Job:
     )
 
 
-async def run(folder: Path, path: Path) -> list[Message]:
+async def run(folder: Path, path: Path, spare: Spare | None = None) -> list[Message]:
     heard = []
-    async with WorkerProcess() as process:
+    async with WorkerProcess(spare=spare) as process:
         await process.start(job(folder, path))
         async for message in process.messages():
             heard.append(message)
@@ -109,6 +110,24 @@ async def test_good_rows_arrive_and_bad_ones_stay(tmp_path: Path) -> None:
     lines = (tmp_path / "quarantine.jsonl").read_text().splitlines()
     assert {json.loads(line)["reason"] for line in lines} == set(ended.reasons)
     assert (tmp_path / "quarantine.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+async def test_run_of_a_worker_that_waited_gives_the_same(tmp_path: Path) -> None:
+    """Its driver is imported before it has a job; what it reads is not another."""
+    spare = Spare()
+    path = table(tmp_path, ROWS)
+    first = await run(tmp_path, path, spare)
+    kept = spare._kept
+    (tmp_path / "1.tmp").rename(tmp_path / "first")
+    (tmp_path / "quarantine.jsonl").unlink()
+    second = await run(tmp_path, path, spare)
+    await spare.close()
+
+    assert kept is not None
+    assert kept.child is not None
+    assert not kept.child.alive
+    assert second[-1].rows == first[-1].rows
+    assert (tmp_path / "1.tmp").read_bytes() == (tmp_path / "first").read_bytes()
 
 
 async def test_secrecy_marking_reaches_the_quarantine(tmp_path: Path) -> None:
