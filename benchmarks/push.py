@@ -5,6 +5,7 @@
 
 Ours: from the start of the run (a worker process is spawned then) to the last signed
 ``stored`` receipt; the exchange stores durably and does not load (``--load`` lets it).
+Every row is judged by six rules (``benchmarks.site.RULES``), whatever the source.
 Reference, in the same run, same table, same machine::
 
     psql COPY (...) TO STDOUT (FORMAT text) | zstd -1 | tee FILE | sha256sum; sync
@@ -36,7 +37,7 @@ from agent.demo.site import Site
 from benchmarks.process import PeakMemory, cpu_s
 from benchmarks.push_peers import seconds_of
 from benchmarks.push_sources import SOURCES, Source
-from benchmarks.site import RESOURCE, Wish, running
+from benchmarks.site import RESOURCE, RULES, Wish, running
 
 PATIENCE_S = 900.0
 
@@ -201,6 +202,7 @@ def figures(
         "batches": runs[-1].batches,
         "batch_mb": round(runs[-1].bytes / 1e6 / max(runs[-1].batches, 1), 2),
         "loaded": wish.load,
+        "rules": list(RULES),
         "seconds": [round(r.seconds, 3) for r in runs],
         "reference_seconds": [round(r.seconds, 3) for r in references],
     }

@@ -73,18 +73,34 @@ ITEMS = (
     'name = "id_no"\ntitle = "公民身份号码"\ntype = "C"\nlength = 18\nrequired = true\n'
     'rules = ["citizen_id"]',
     'name = "name"\ntitle = "姓名"\ntype = "C"\nlength = 30\nrequired = true',
-    'name = "gender"\ntitle = "性别"\ntype = "C"\nlength = 2',
+    'name = "gender"\ntitle = "性别"\ntype = "C"\nlength = 2\n'
+    'rules = ["code:gender_name"]',
     'name = "birth_date"\ntitle = "出生日期"\ntype = "D"',
-    'name = "ethnicity"\ntitle = "民族"\ntype = "C"\nlength = 20',
+    'name = "ethnicity"\ntitle = "民族"\ntype = "C"\nlength = 20\n'
+    'rules = ["code:ethnicity_name"]',
     'name = "address"\ntitle = "住址"\ntype = "C"\nlength = 200',
     'name = "phone"\ntitle = "电话"\ntype = "C"\nlength = 20',
-    'name = "region_code"\ntitle = "区划"\ntype = "C"\nlength = 6',
+    'name = "region_code"\ntitle = "区划"\ntype = "C"\nlength = 6\n'
+    'rules = ["code:region"]',
     'name = "household_no"\ntitle = "户号"\ntype = "C"\nlength = 20',
     'name = "status"\ntitle = "状态"\ntype = "I"',
     'name = "income"\ntitle = "收入"\ntype = "N"\nlength = 12\nscale = 2',
     'name = "created_at"\ntitle = "建档时间"\ntype = "T"',
     'name = "updated_at"\ntitle = "更新时间"\ntype = "T"',
 )
+
+RULES = (
+    "required: id_no, name",
+    "citizen_id: id_no (GB 11643: form, date of birth, check digit)",
+    "code:gender_name: gender (GB/T 2261.1)",
+    "code:ethnicity_name: ethnicity (GB/T 3304)",
+    "code:region: region_code (GB/T 2260)",
+    "secrecy_marker: every text",
+)
+"""The six rules that :data:`ITEMS` and the defaults lead to, for people.
+
+What every push judges beside them: types, lengths, ranges and the order of the keys.
+"""
 
 
 def document(table: list[str], *, lookup: bool) -> str:

@@ -9,6 +9,8 @@ city 云溪市 uses it, so that its identity numbers belong to nobody.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 GENDER = {
     "0": "未知的性别",
     "1": "男性",
@@ -116,8 +118,18 @@ PROVINCES = {
 }
 """First two digits of a region code."""
 
-TABLES = {"gender": GENDER, "ethnicity": ETHNICITY}
-"""Tables with a complete list of codes."""
+GENDER_NAMES = frozenset({*GENDER.values(), "男", "女", "未知", "未说明"})
+"""What stands where a gender is written out; people leave 性 away."""
+
+ETHNICITY_NAMES = frozenset(ETHNICITY.values())
+
+TABLES: Mapping[str, Collection[str]] = {
+    "gender": GENDER,
+    "gender_name": GENDER_NAMES,
+    "ethnicity": ETHNICITY,
+    "ethnicity_name": ETHNICITY_NAMES,
+}
+"""Complete lists: of codes, and of the names that stand in their place."""
 
 REGION = "region"
 """Rule ``code:region``: six digits that begin with one of :data:`PROVINCES`."""

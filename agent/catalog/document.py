@@ -72,7 +72,8 @@ class CatalogItem(Part):
         title: the item's name in Chinese.
         share_type: None: as the resource; it may be stricter, never looser.
         sensitivity: how much harm a disclosure does; masks use it.
-        rules: quality rules: ``code:gender``, ``citizen_id``, ``uscc``.
+        rules: quality rules: ``code:gender``, ``code:gender_name``, ``code:ethnicity``,
+            ``code:ethnicity_name``, ``code:region``, ``citizen_id``, ``uscc``.
     """
 
     name: str

@@ -127,7 +127,9 @@ def test_a_slice_is_judged_as_itself() -> None:
     ("rule", "good", "bad"),
     [
         ("code:gender", ["0", "1", "2", "9"], ["3", "", "男", " 1"]),
+        ("code:gender_name", ["男", "女性", "未知"], ["1", "", "男女", "男 "]),
         ("code:ethnicity", ["01", "56", "97"], ["1", "57", "汉族"]),
+        ("code:ethnicity_name", ["汉族", "珞巴族"], ["01", "汉", "满清族"]),
         (
             "code:region",
             ["110000", "990121", "210102"],
