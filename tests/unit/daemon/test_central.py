@@ -531,5 +531,3 @@ async def told(site: Site, story: str, at: int) -> None:
         site.fails("r2")
         site.fails("r3")
         await site.passes(5)
-
-
