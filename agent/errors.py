@@ -552,6 +552,23 @@ class DirectoryRefused(PeerFault):
     )
 
 
+class DirectoryUnvouched(DirectoryRefused):
+    """The exchange signed a directory that the city's offline keys did not sign."""
+
+    code = "directory-unvouched"
+    title = Text(
+        "The exchange's directory is not the one that the city signed",
+        "交换中心的目录与市级离线签名不符",
+    )
+    remedy = Text(
+        "Somebody uses the exchange's own key, or it does not follow the city's TUF"
+        " repository. The last good directory stays in use; lookups stop once it is too"
+        " old (exchange.directory_max_age_s). Call central ops by a number you know.",
+        "可能有人盗用交换中心密钥，或其未跟随市级 TUF 仓库。继续使用上一份有效目录，超过"
+        " exchange.directory_max_age_s 后停止联机查询。请用已知电话联系中心运维。",
+    )
+
+
 class TrustRefused(PeerFault):
     """The city's TUF repository shows what its keys do not vouch for."""
 

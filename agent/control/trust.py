@@ -112,7 +112,7 @@ class Trust:
             return self._read()
 
     def _read(self) -> Verified | None:
-        kept = self._book.kept(self._pin)
+        kept = self.standing()
         if kept is None:
             return None
         files = {}
@@ -126,6 +126,10 @@ class Trust:
             files[path] = data
         return _verified(kept, files)
 
+    def standing(self) -> KeptTrust | None:
+        """Versions and times of what was verified last, without the files."""
+        return self._book.kept(self._pin)
+
     def troubles(self) -> list[FepError]:
         """What a person should know: refused, expired for a day, for a week."""
         refused, late = self._refused, self._late()
@@ -138,7 +142,7 @@ class Trust:
 
     def _late(self) -> FepError | None:
         """That what is kept expired long ago; a day is not worth a word."""
-        kept = self._book.kept(self._pin)
+        kept = self.standing()
         if kept is None:
             return None
         role, ends = min(

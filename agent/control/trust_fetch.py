@@ -132,7 +132,7 @@ def visit(
     seconds: float = VISIT_S,
     most: int = VISIT_BYTES,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Source]:
+) -> Iterator[Visit]:
     """One visit to an exchange: one connection, kept while it lasts.
 
     Args:
@@ -145,15 +145,15 @@ def visit(
         ExchangeUntrusted: CA or certificate cannot be used.
         SecretUnreadable: the key.
     """
-    made = _Visit(address, clock() + seconds, most, clock)
+    made = Visit(address, clock() + seconds, most, clock)
     try:
         yield made
     finally:
         made.close()
 
 
-class _Visit:
-    """See :func:`visit`."""
+class Visit:
+    """A :class:`Source` over one connection; see :func:`visit`."""
 
     def __init__(
         self, address: Address, ends: float, most: int, clock: Callable[[], float]
@@ -178,7 +178,7 @@ class _Visit:
         left_s = self._ends - self._clock()
         if left_s <= 0:
             raise ExchangeUnreachable(f"{path}: the visit took too long")
-        watch = threading.Timer(left_s, self._cut)
+        watch = threading.Timer(left_s, self.cut)
         watch.daemon = True
         watch.start()
         try:
@@ -257,8 +257,9 @@ class _Visit:
             said = f"{path}: a page for people (a login page of a proxy?)"
             raise MalformedMessage(said)
 
-    def _cut(self) -> None:
-        """The visit has taken too long: whoever reads gets no more."""
+    def cut(self) -> None:
+        """End it from another thread: whoever reads gets no more."""
+        self._ends = float("-inf")
         opened = self._open
         if opened is not None and opened.sock is not None:
             with suppress(OSError):

@@ -20,7 +20,6 @@ from agent.audit.events import ConfigChanged, EndpointChanged, Tell
 from agent.audit.log import AuditLog
 from agent.child.process import Guard
 from agent.control import rotation
-from agent.control.applied import Applied
 from agent.control.directory import TrustedDirectory
 from agent.control.heartbeat import Heart
 from agent.control.identity import IdentityFiles, check_pin
@@ -28,7 +27,8 @@ from agent.control.keyring import Keyring
 from agent.control.peers import Peers
 from agent.control.rotation import Way
 from agent.daemon import retention, swap
-from agent.daemon.central_desk import CentralDesk, Sight
+from agent.daemon.central_assembly import Centre, make_centre
+from agent.daemon.central_assembly import Parts as CentreParts
 from agent.daemon.heart import make_heart
 from agent.daemon.keys import KeyKeeper, Users, spent
 from agent.daemon.keys import Seams as KeySeams
@@ -37,9 +37,10 @@ from agent.daemon.lookups import Lookups
 from agent.daemon.peers import PeerWatch
 from agent.daemon.reload import Hands, Reloader
 from agent.daemon.schedules import Scheduler
+from agent.daemon.trust import TrustKeeper, make_trust
 from agent.daemon.work import Board, Live, Work
 from agent.errors import BadSignature, FepError, GateClosed, UnknownKey
-from agent.local.desk import Desk, Facts, Gauges
+from agent.local.desk import NO_TRUST, Desk, Facts, Gauges
 from agent.local.spooling import SpoolDesk
 from agent.logs import Metrics, Teller, adopt_libraries
 from agent.model.job import Job, States
@@ -79,11 +80,12 @@ class Daemon:
     scheduler: Scheduler
     directory: TrustedDirectory
     exchange: Exchange
+    trust: TrustKeeper | None
     heart: Heart
     lookups: Lookups
     keeper: KeyKeeper
     peers: PeerWatch
-    central: CentralDesk
+    centre: Centre
     desk: Desk
     spool: SpoolDesk
     state: State
@@ -118,15 +120,21 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     hands = swap.Swap(flow, parts, spool, ballast, scheduler, lookups, tell, reach)
     record = partial(_record, log)
     reloader = Reloader(board, Hands(hands.apply, record, tell))
+    endpoint = partial(_endpoint_of, ground.files)
+    centre = make_centre(
+        CentreParts(ground, board, state, flow, reloader, log, endpoint, tell.listen)
+    )
     desk = Desk(
         flow,
         _facts(ground, board, keeper),
         troubles=lambda: [
             *reloader.troubles(),
+            *centre.troubles(),
             *_troubles(directory, looked_up=bool(board.work.offers)),
             *lookups.troubles(),
             *keeper.troubles(),
             *peers.troubles(),
+            *(() if ground.trust is None else ground.trust.troubles()),
             *_troubles_of_disk(ballast),
             *_troubles_of_name(heart),
         ],
@@ -135,10 +143,11 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             metrics.text,
             scheduler.view,
             lambda: retention.table(board.settings, spool=spool.used),
+            lambda: NO_TRUST if ground.trust is None else ground.trust.view(),
         ),
         now=_now,
     )
-    heart = make_heart(ground, board, state, reloader, desk.status)
+    heart = make_heart(ground, board, state, centre.told, desk.status)
     return Daemon(
         settings=found,
         board=board,
@@ -147,17 +156,12 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         scheduler=scheduler,
         directory=directory,
         exchange=exchange,
+        trust=ground.trust,
         heart=heart,
         lookups=lookups,
         keeper=keeper,
         peers=peers,
-        central=CentralDesk(
-            state.central,
-            Applied(found.paths.state / "config"),
-            look=lambda: Sight(pinned=False),
-            hint=lambda: None,
-            now=_now,
-        ),
+        centre=centre,
         desk=desk,
         spool=SpoolDesk(
             flow.tools,
@@ -182,11 +186,6 @@ async def _ground(
     keyring = Keyring(files)
     check_pin(files, ca_sha256=found.exchange.ca_sha256)
     adopt_libraries(sys.stdout, now=_now)
-    directory = TrustedDirectory(
-        files.directory, aud=found.exchange.aud, kid=found.exchange.kid
-    )
-    directory.load()
-    directory.wanted.set()  # a key may have been revoked since it was kept
     ballast = Ballast(found.paths.ballast, size=swap.reserve(found))
     ballast.guard()
     state = State(
@@ -204,6 +203,15 @@ async def _ground(
             ceiling=lambda: board.settings.ceiling(_now()),
         )
     )
+    trust = make_trust(board, state, exchange, tell)
+    directory = TrustedDirectory(
+        files.directory, aud=found.exchange.aud, kid=found.exchange.kid
+    )
+    directory.max_age_s = found.exchange.directory_max_age_s
+    if trust is not None:
+        trust.begin(directory)
+    directory.load()
+    directory.wanted.set()  # a key may have been revoked since it was kept
     ground = Ground(
         settings=found,
         current=lambda: board.settings,
@@ -215,6 +223,7 @@ async def _ground(
         tell=tell,
         ballast=ballast,
         peers=Peers(state.peers, own=found.agent.node, now=_now),
+        trust=trust,
     )
     return ground, state
 
@@ -284,17 +293,23 @@ def _chance() -> Chance:
 
 
 def _endpoint(board: Board, files: IdentityFiles) -> Endpoint:
-    found = board.settings
+    """Where the exchange is now, through the proxy of whenever it is asked."""
 
     def proxy() -> Proxy | None:
         told = board.settings.exchange.proxy
         return None if told is None else told.now()
 
+    return replace(_endpoint_of(files, board.settings), proxy=proxy)
+
+
+def _endpoint_of(files: IdentityFiles, found: Settings) -> Endpoint:
+    """Where these settings say that it is."""
+    told = found.exchange.proxy
     return Endpoint(
         url=found.exchange.url,
         more_urls=found.exchange.more_urls,
         retry_base_s=found.exchange.retry_base_s,
-        proxy=proxy,
+        proxy=lambda: None if told is None else told.now(),
         ca_file=files.ca,
         cert_file=files.tls_certificate,
         key_file=files.tls_key,

@@ -318,7 +318,9 @@ class Central:
         if overlay is None:
             self._trouble = self._unfit = None
             return
-        floor = await asyncio.to_thread(self._store.rows.raise_floor, overlay.generation)
+        floor = await asyncio.to_thread(
+            self._store.rows.raise_floor, overlay.generation
+        )
         running, failed = self._board.work.overlay, self._failed()
         stand = Stand(None if running is None else running.digest, floor, failed)
         gates = Gates(self._store.holding(), wanted.opens, wanted.halted)
@@ -437,10 +439,10 @@ class Central:
         return [*found, *self._watch.look(trial), Passed(passed_s)]
 
     async def _lost(self, error: FepError) -> Lost:
-        """A heartbeat that was not taken: would the old addresses have taken it?"""
-        old, new = self._before, self._board.settings
-        moved = old is not None and addresses(old) != addresses(new)
-        answers = moved and await self._prover.any(old, addresses(old))
+        """A heartbeat that was not taken, and whether the old addresses answer."""
+        old, answers = self._before, False
+        if old is not None and addresses(old) != addresses(self._board.settings):
+            answers = await self._prover.any(old, addresses(old))
         return Lost(error.code, error.detail, old=answers)
 
     async def _step(self, happened: Happening) -> None:
@@ -490,9 +492,7 @@ class Central:
         at = format_time(self._seams.now())
         failure = Failure(generation, digest, reason, detail, at)
         turn = Turn(at, "reverted", generation, digest, reason, detail)
-        await asyncio.to_thread(
-            self._store.rows.keep, "failed", asdict(failure), turn
-        )
+        await asyncio.to_thread(self._store.rows.keep, "failed", asdict(failure), turn)
         running = self._board.work.overlay
         runs = "" if running is None else running.digest
         await self._record(CentralReverted(generation, digest, runs, reason))

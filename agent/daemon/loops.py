@@ -93,6 +93,10 @@ async def _loops(
             group.create_task(
                 keep_directory(daemon.directory, daemon.exchange, daemon.tell)
             )
+            if daemon.trust is not None:
+                group.create_task(daemon.trust.forever())
+            if daemon.centre.central is not None:
+                group.create_task(daemon.centre.central.forever())
             group.create_task(daemon.heart.forever())
             group.create_task(_purge_quarantine(daemon.board))
             group.create_task(sweep_vouchers(daemon.directory, daemon.state.vouchers))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the centre wants of this node: verified documents to one overlay and its turn."""
+"""What the centre wants of this node: verified documents to an overlay and its turn."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ def wanted(found: Verified, work: Work, now: datetime) -> Wanted:
     )
 
 
-def _opens(
-    files: Mapping[str, bytes], node: str, overlay: Overlay
-) -> datetime | None:
+def _opens(files: Mapping[str, bytes], node: str, overlay: Overlay) -> datetime | None:
     """When this node may take it; what is older than the rollout, at once."""
     if ROLLOUT_FILE not in files:
         return AT_ONCE

@@ -152,7 +152,11 @@ def test_damaged_file_is_what_ran_well(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "config" / "running.json").write_bytes(damage)
     assert digest(store.running()) == A.digest
     assert store.restart(most=3, reason="daemon-died") is None
+    running = tmp_path / "config" / "running.json"
+    assert running.read_bytes() == A.as_json()
     (tmp_path / "config" / "good.json").write_bytes(damage)
+    assert (digest(store.running()), store.good()) == (A.digest, None)
+    running.write_bytes(damage)
     assert store.running() is None
 
 

@@ -56,7 +56,17 @@ OTHER_URL = "https://127.0.0.2:8443"
 
 
 def overlay(generation: int, **tables: Any) -> Overlay:
-    return Overlay(generation, tables, frozenset(), {})
+    """What the node's own document said."""
+    origins = dict.fromkeys(_keys(tables), "nodes/11990100MB0000018H/rsj-fep1")
+    return Overlay(generation, tables, frozenset(), origins)
+
+
+def _keys(tables: dict[str, Any], before: str = "") -> Iterator[str]:
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{before}{name}.")
+        else:
+            yield before + name
 
 
 TIMES = {"schedule": {"defaults": {"full": "every 60m"}}}
@@ -443,7 +453,7 @@ async def test_local_files_with_a_fault_keep_it_out(site: Site) -> None:
 
 
 async def test_probation_survives_two_deaths_and_not_three(site: Site) -> None:
-    """It is taken up again with the streams that it watched, and given up in the end."""
+    """It is taken up again with the streams that it watched, then given up."""
     await proven(site, A)
     site.wants(B)
     await site.passes()

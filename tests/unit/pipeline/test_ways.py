@@ -176,7 +176,7 @@ def test_address_that_stays_keeps_its_number_and_its_circuit() -> None:
     fail(found, clock, 2)
     found.succeeded(found.choose())
     found.use((A, B, C))
-    assert [str(found.url(way)) for way in (0, 1, 2)] == [u for u in (A, B, C)]
+    assert [str(found.url(way)) for way in (0, 1, 2)] == [A, B, C]
     assert found.choose() == found.used == 1
     assert [shift.what for shift in heard] == ["failover"]
 
