@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from agent import registry, settings
+from agent.catalog.document import Resource
 from agent.catalog.folder import load_file, load_folder
 from agent.catalog.gate import Allowed, Offer, Outgoing, closed, leave, offers, refused
 from agent.control import ceiling as ceilings
@@ -41,6 +42,7 @@ class Work:
         ceiling: what the centre may set.
         overlay: what the centre has set; None: nothing, or nothing that may hold.
         refused: why what the centre had set does not hold, or not all of it.
+        barred: resource -> why it is not sent though its document lets it leave.
     """
 
     config: Path
@@ -54,6 +56,7 @@ class Work:
     ceiling: Ceiling
     overlay: Overlay | None = None
     refused: FepError | None = None
+    barred: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def known(self) -> frozenset[str]:
@@ -188,7 +191,12 @@ def _load(
         ceiling=holds.ceiling,
         overlay=holds.overlay,
         refused=holds.refused,
+        barred={r.code: kept[r.code] for r in resources if _barred(r, kept)},
     )
+
+
+def _barred(resource: Resource, kept: Mapping[str, str]) -> bool:
+    return resource.code in kept and closed(resource) is None
 
 
 def _off(overlay: Overlay | None) -> dict[str, str]:
