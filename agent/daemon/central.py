@@ -237,6 +237,7 @@ class Central:
             reason=None if trouble is None else trouble.code,
             detail="" if trouble is None else trouble.detail,
             trial=self._trial,
+            length_s=self._board.settings.exchange.probation_s,
         )
 
     def troubles(self) -> list[FepError]:

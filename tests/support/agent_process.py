@@ -23,6 +23,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from agent.local.client import LocalClient
 from tests.support.sandbox_process import SandboxProcess
 
 NODE = "11990100MB0000018H/rsj-fep1"
@@ -169,6 +170,14 @@ class AgentProcess:
         done = self.run(*words, "--json")
         assert done.returncode == 0, done.stdout + done.stderr + self.tail()
         return json.loads(done.stdout)
+
+    def ask(self, path: str, **query: object) -> Any:
+        """What the daemon answers on its local socket."""
+        return LocalClient(self.folder / "run" / "fep.sock").get(path, query)
+
+    def post(self, path: str, **body: object) -> Any:
+        """What it answers to an order there."""
+        return LocalClient(self.folder / "run" / "fep.sock").post(path, body)
 
     # --- the daemon -----------------------------------------------------------------
 
