@@ -106,8 +106,7 @@ class Address:
     """Where the repository is served, and as whom we ask.
 
     Args:
-        url: of the exchange, ``https://host[:port]``; the repository is below it, at
-            ``/tuf``.
+        url: of the repository, ``https://host[:port]/tuf``.
         ca: the pinned CA's certificate, PEM; None for plain HTTP, which only tests
             with a foreign server have.
         certificate: ours, PEM.
@@ -222,7 +221,7 @@ class Visit:
             self._open = self._connection()
             self._open.connect()
             self._open.sock.settimeout(self._address.read_timeout_s)
-        target = quote(f"{self._base.path.rstrip('/')}/tuf/{path}", safe="/%")
+        target = quote(f"{self._base.path.rstrip('/')}/{path}", safe="/%")
         self._open.request("GET", target, headers={"User-Agent": "fep"})
         return self._open.getresponse()
 
