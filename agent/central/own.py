@@ -21,14 +21,10 @@ from agent.central.disk import Disk, RealDisk
 from agent.central.publish import Judge, Live, Press
 from agent.central.roles import Holders, Terms, delegated, delegator_of, role_of
 from agent.central.workspace import Workspace
-from agent.wire import rollout
-from agent.wire.directory import RevokedFile
 from agent.wire.repository import (
     BRAKE,
     DIRECTORY,
-    HALT_FILE,
     RELEASES,
-    REVOKED_FILE,
     TOP,
 )
 
@@ -69,8 +65,6 @@ class OwnRepository:
         signers = self.signers()
         change = Change(None, self.workspace.terms(), now)
         change.begin({role: self._holder(role) for role in _ROLES})
-        change.put(REVOKED_FILE, nothing_revoked())
-        change.put(HALT_FILE, rollout.halt_file(()))
         self._publish(change, signers)
 
     @property
@@ -148,8 +142,3 @@ class OwnRepository:
 
     def _path(self, role: str) -> Path:
         return self.workspace.online / f"{role}.key"
-
-
-def nothing_revoked() -> bytes:
-    """``revoked.json`` that names nothing."""
-    return shapes.dumps(RevokedFile({}, {}).as_object())
