@@ -81,13 +81,14 @@ def _numbered(change: Change, path: str, data: bytes, generation: int) -> bytes 
     body = strict.loads(data)
     if "generation" in body:
         return data
+    body = {"v": 1} | body
     old = change.as_now(path)
     if old is not None:
         known = strict.loads(old)
         known.pop("generation", None)
         if known == body:
             return None
-    head = {"v": body.pop("v", 1), "generation": generation}
+    head = {"v": body.pop("v"), "generation": generation}
     return shapes.dumps(head | body)
 
 

@@ -17,6 +17,7 @@ from securesystemslib.signer import Signer
 
 from agent.central import keys, shapes, standing
 from agent.central.change import Change
+from agent.central.collect import collect
 from agent.central.disk import Disk, RealDisk
 from agent.central.publish import Judge, Live, Press
 from agent.central.roles import Holders, Terms, delegated, delegator_of, role_of
@@ -100,6 +101,20 @@ class OwnRepository:
             change.put(path, content)
         for path in remove:
             change.remove(path)
+        return self.publish(change) if change.words else None
+
+    def put_folder(self, folder: Path, now: datetime) -> Live | None:
+        """Let the documents of a folder go live; None if nothing changed.
+
+        Raises:
+            UsageFault: no such folder, or a file that is nobody's.
+            DocumentsInvalid: a file does not fit.
+            OSError: it cannot be written; what was served before still is.
+        """
+        change = self.change(now)
+        for path in sorted(folder.glob("nodes/*/*/config.json")):
+            self._member(change, role_of(path.relative_to(folder).as_posix()))
+        collect(change, folder)
         return self.publish(change) if change.words else None
 
     def publish(self, change: Change) -> Live:
