@@ -203,7 +203,7 @@ def make_trust(
     def address() -> Address:
         told, ways = board.settings.exchange, exchange.ways
         return Address(
-            url=str(ways.url(ways.used)),
+            url=str(ways.url(ways.used) / "tuf"),
             ca=files.ca,
             certificate=files.tls_certificate,
             key=files.tls_key,
