@@ -26,7 +26,7 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Timestamp
 
-from agent.central import roles, shapes, standing
+from agent.central import brake, roles, shapes, standing
 from agent.central.change import Change
 from agent.central.disk import Disk
 from agent.central.prove import Candidate, prove
@@ -79,6 +79,8 @@ class Press:
             CentralInvalid: a client would refuse it, or what is served is damaged.
             OSError: it cannot be written; what was served before still is.
         """
+        if change.newest(BRAKE) is None:
+            brake.begin(change)
         check_versions(change)
         check_signatures(change)
         check_files(change, self.judge)
