@@ -308,6 +308,22 @@ STEP_11 = (
 )
 """Which key chains of other nodes we have seen."""
 
+STEP_12 = (
+    """
+    CREATE TABLE commands (
+        jti TEXT PRIMARY KEY,
+        digest TEXT NOT NULL,
+        exp INTEGER NOT NULL,
+        status TEXT,
+        code TEXT,
+        at TEXT,
+        bundle TEXT,
+        told INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+"""Which commands of the exchange were taken."""
+
 STEPS: tuple[tuple[str, ...], ...] = (
     STEP_1,
     STEP_2,
@@ -320,5 +336,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
     STEP_9,
     STEP_10,
     STEP_11,
+    STEP_12,
 )
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""
