@@ -50,13 +50,13 @@ def signed(
     registry: Registry,
     *,
     key: PrivateKey,
-    witness: PublicKey,
+    others: Sequence[PublicKey],
     aud: str,
     url: str,
     now: datetime,
 ) -> str:
     """``fep-directory+jws``."""
-    found = build(registry, keys=(key.public, witness), aud=aud, url=url, now=now)
+    found = build(registry, keys=(key.public, *others), aud=aud, url=url, now=now)
     return key.sign(directory.TYP, found.payload())
 
 

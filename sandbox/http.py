@@ -50,7 +50,7 @@ class Front:
         faults: the switches.
         database: the exchange's SQLite file.
         url: where clients reach the exchange.
-        witness: the key that cosigns checkpoints.
+        others: the exchange's keys besides the one that signs receipts.
         nudge: tells providers that the directory has changed.
         fetched: told which node has the directory of now.
     """
@@ -62,7 +62,7 @@ class Front:
     faults: Faults
     database: Path
     url: str
-    witness: PublicKey
+    others: tuple[PublicKey, ...]
     nudge: Callable[[], Awaitable[None]]
     fetched: Callable[[str], None]
 
@@ -172,7 +172,7 @@ class Front:
         return directory.signed(
             self.registry,
             key=signer.key,
-            witness=self.witness,
+            others=self.others,
             aud=signer.aud,
             url=self.url,
             now=signer.now(),

@@ -6,7 +6,7 @@ Rules
 1. A beat never holds up a push or a lookup: it is one small request of its own, with an
    end, nobody waits for it, and a defect in it ends nothing else.
 2. What it tells is what ``fep status`` shows: codes, counts and times.
-3. Its answer is not signed. It may bring a fetch of the directory forward, no more.
+3. Its answer is not signed. It may bring a fetch forward, no more.
 4. An exchange that is away is no news: the flow tells it. An exchange that refuses the
    beat is told and shown once it begins, until a beat is taken.
 """
@@ -124,12 +124,12 @@ class Outlet:
 
     Args:
         send: brings a signed beat to the exchange; the body of its answer.
-        refresh: asks for the directory to be fetched.
+        hints: word of an answer -> what it brings forward, such as a fetch.
         tell: where events go.
     """
 
     send: Callable[[str], Awaitable[bytes]]
-    refresh: Callable[[], None]
+    hints: Mapping[str, Callable[[], None]]
     tell: Tell
 
 
@@ -216,5 +216,5 @@ class Heart:
         if self._refused is not None:
             self._refused = self.trouble = None
             self._outlet.tell(HeartbeatTaken())
-        if "directory" in wanted:
-            self._outlet.refresh()
+        for name in wanted & self._outlet.hints.keys():
+            self._outlet.hints[name]()

@@ -20,6 +20,7 @@ from agent.audit.events import ConfigChanged, EndpointChanged, Tell
 from agent.audit.log import AuditLog
 from agent.child.process import Guard
 from agent.control import rotation
+from agent.control.commands import Allowed
 from agent.control.directory import TrustedDirectory
 from agent.control.heartbeat import Heart
 from agent.control.identity import IdentityFiles, check_pin
@@ -27,6 +28,8 @@ from agent.control.keyring import Keyring
 from agent.control.peers import Peers
 from agent.control.rotation import Way
 from agent.daemon import retention, swap
+from agent.daemon.command_assembly import make_commands
+from agent.daemon.commands import CommandLoop
 from agent.daemon.heart import make_heart
 from agent.daemon.keys import KeyKeeper, Users, spent
 from agent.daemon.keys import Seams as KeySeams
@@ -78,6 +81,7 @@ class Daemon:
     directory: TrustedDirectory
     exchange: Exchange
     heart: Heart
+    commands: CommandLoop
     lookups: Lookups
     keeper: KeyKeeper
     peers: PeerWatch
@@ -131,10 +135,15 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             metrics.text,
             scheduler.view,
             lambda: retention.table(board.settings, spool=spool.used),
+            tell.recent.view,
         ),
         now=_now,
     )
-    heart = make_heart(ground, board, state, reloader, desk.status)
+    commands = make_commands(
+        ground, state, log, desk, config=work.config, allowed=Allowed
+    )
+    hints = {"directory": directory.wanted.set, "commands": commands.wanted.set}
+    heart = make_heart(ground, board, state, reloader, desk.status, hints)
     return Daemon(
         settings=found,
         board=board,
@@ -144,6 +153,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         directory=directory,
         exchange=exchange,
         heart=heart,
+        commands=commands,
         lookups=lookups,
         keeper=keeper,
         peers=peers,

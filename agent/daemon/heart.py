@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,8 +23,18 @@ def make_heart(
     state: State,
     reloader: Reloader,
     status: Callable[[str | None], dict[str, Any]],
+    hints: Mapping[str, Callable[[], None]],
 ) -> Heart:
-    """The heart of this daemon; ``status`` is what people are shown."""
+    """The heart of this daemon.
+
+    Args:
+        ground: see there.
+        board: what holds now.
+        state: numbers the beats.
+        reloader: knows what keeps newer settings from holding.
+        status: what people are shown.
+        hints: word of an answer -> what it brings forward.
+    """
 
     def make() -> Heartbeat:
         reason = next((e.code for e in reloader.troubles()), None)
@@ -34,7 +44,7 @@ def make_heart(
     return Heart(
         make,
         ground.keyring,
-        Outlet(ground.exchange.heartbeat, ground.directory.wanted.set, ground.tell),
+        Outlet(ground.exchange.heartbeat, hints, ground.tell),
         Rhythm(
             lambda: board.settings.exchange.heartbeat_s,
             _now,

@@ -94,6 +94,7 @@ async def _loops(
                 keep_directory(daemon.directory, daemon.exchange, daemon.tell)
             )
             group.create_task(daemon.heart.forever())
+            group.create_task(daemon.commands.forever())
             group.create_task(_purge_quarantine(daemon.board))
             group.create_task(sweep_vouchers(daemon.directory, daemon.state.vouchers))
             group.create_task(keep_ballast(daemon.ballast, daemon.tell))

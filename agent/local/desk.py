@@ -96,11 +96,13 @@ class Gauges:
         metrics: counters as text.
         times: when a resource is read next, by kind.
         retention: what is kept for how long.
+        recent: of each event and code how often and when last.
     """
 
     metrics: Callable[[], str]
     times: Callable[[str], Sequence[JsonObject]]
     retention: Callable[[], Sequence[JsonObject]] = tuple
+    recent: Callable[[], Sequence[JsonObject]] = tuple
 
 
 class Desk:
@@ -139,6 +141,14 @@ class Desk:
     def metrics(self) -> str:
         """Counters in the Prometheus text format."""
         return self._gauges.metrics()
+
+    def diagnostics(self) -> JsonObject:
+        """What only the daemon knows of a diagnostics bundle."""
+        return {
+            "status": self.status(None),
+            "counters": self._gauges.metrics(),
+            "events": list(self._gauges.recent()),
+        }
 
     def status(self, resource: str | None) -> JsonObject:
         """How everything, or one resource, stands."""

@@ -70,7 +70,7 @@ class World:
         self.heart = Heart(
             self.make,
             KEY,
-            Outlet(self.send, self.refresh, self.told.append),
+            Outlet(self.send, {"directory": self.refresh}, self.told.append),
             Rhythm(lambda: 60.0, lambda: NOW, self.sleep, lambda low, high: high),
         )
 
