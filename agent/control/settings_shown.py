@@ -7,7 +7,6 @@ is shown is chosen by name: numbers and switches, and texts of :data:`OPEN_TEXTS
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pydantic import BaseModel
 from agent.errors import ConfigInvalid
 from agent.settings import Settings
 from agent.settings.load import load, read
+from agent.wire.grammar import RESOURCE
 
 JsonObject = dict[str, Any]
 
@@ -33,8 +33,6 @@ OPEN_TEXTS = frozenset(
 """Keys whose text is shown; of all others its length is."""
 _TABLES = frozenset({"sources", "schedule", "limits"})
 """Tables below which names are a department's own."""
-_OWN = re.compile(r"[0-9]{6,9}/[0-9]{6}|[a-z][a-z0-9_]{0,15}")
-"""Those names: a resource, or a source."""
 _MOST = 64
 
 
@@ -47,7 +45,11 @@ def _names(model: type[BaseModel]) -> frozenset[str]:
     return frozenset(found)
 
 
-_KNOWN = _names(Settings) | OPEN_TEXTS | {"defaults", "port", "kb_s", "rows_per_s"}
+_KNOWN = (
+    _names(Settings)
+    | OPEN_TEXTS
+    | {"defaults", "kb_s", "port", "user", "password", "path", "schema", "sslmode"}
+)
 
 
 def settings_of(config: Path) -> JsonObject:
@@ -74,11 +76,16 @@ def _faults(config: Path) -> list[str]:
 
 
 def _shown(table: Mapping[str, Any], *, own: bool, top: bool = False) -> JsonObject:
-    """A table without unknown names; ``own``: its names are the department's."""
+    """A table without unknown names; ``own``: its names are the department's.
+
+    Of those a resource's is shown, any other is a number.
+    """
     shown: JsonObject = {}
-    for key, value in table.items():
-        if key in _KNOWN or (own and _OWN.fullmatch(key)):
+    for n, (key, value) in enumerate(table.items(), 1):
+        if key in _KNOWN or (own and RESOURCE.fullmatch(key)):
             shown[key] = _value(key, value, own=top and key in _TABLES)
+        elif own:
+            shown[f"({n})"] = _value(key, value, own=False)
     if len(shown) < len(table):
         shown["(others)"] = len(table) - len(shown)
     return shown
