@@ -87,6 +87,21 @@ class StateDamaged(OwnFault):
     )
 
 
+class RunningDamaged(OwnFault):
+    """The kept configuration of the centre cannot be read."""
+
+    code = "running-damaged"
+    title = Text(
+        "The kept configuration of the centre is damaged; agent.toml alone holds",
+        "已保存的中心配置损坏，当前仅按 agent.toml 运行",
+    )
+    remedy = Text(
+        "It is fetched and proven again by itself. Until then what the centre had set"
+        " does not hold; check the disk.",
+        "系统会自动重新获取并验证；在此之前中心所设内容不生效。请检查磁盘。",
+    )
+
+
 class TokenFailed(OwnFault):
     """The token that holds a private key of ours does not sign."""
 
@@ -537,6 +552,70 @@ class DirectoryRefused(PeerFault):
     )
 
 
+class DirectoryUnvouched(DirectoryRefused):
+    """The exchange signed a directory that the city's offline keys did not sign."""
+
+    code = "directory-unvouched"
+    title = Text(
+        "The exchange's directory is not the one that the city signed",
+        "交换中心的目录与市级离线签名不符",
+    )
+    remedy = Text(
+        "Somebody uses the exchange's own key, or it does not follow the city's TUF"
+        " repository. The last good directory stays in use; lookups stop once it is too"
+        " old (exchange.directory_max_age_s). Call central ops by a number you know.",
+        "可能有人盗用交换中心密钥，或其未跟随市级 TUF 仓库。继续使用上一份有效目录，超过"
+        " exchange.directory_max_age_s 后停止联机查询。请用已知电话联系中心运维。",
+    )
+
+
+class TrustRefused(PeerFault):
+    """The city's TUF repository shows what its keys do not vouch for."""
+
+    code = "trust-refused"
+    title = Text(
+        "The city's configuration repository was refused", "市级配置仓库未通过验证"
+    )
+    remedy = Text(
+        "Somebody went back to an old version, signed with too few keys, or changed a"
+        " file on its way. What was verified last stays in use. Compare"
+        " exchange.tuf_root_sha256 with the slip, and call central ops by a number you"
+        " know.",
+        "可能有人回退旧版本、签名数不足，或在传输中篡改文件。继续使用上一次验证通过的内容。"
+        "请与凭条核对 exchange.tuf_root_sha256，并用已知电话联系中心运维。",
+    )
+
+
+class TrustExpired(PeerFault):
+    """What the city's TUF repository shows was not signed anew in time."""
+
+    code = "trust-expired"
+    title = Text(
+        "The city's configuration metadata has expired", "市级配置元数据已过期"
+    )
+    remedy = Text(
+        "What was verified last goes on; nothing new is taken. Check this machine's"
+        " clock and the line; else central ops must sign anew.",
+        "继续使用上一次验证通过的内容，不接受新内容。请检查本机时钟与线路；否则由中心重新签名。",
+    )
+
+
+class TrustLongExpired(TrustExpired):
+    """It has been expired for a week: somebody may be holding back what is newer."""
+
+    code = "trust-long-expired"
+    title = Text(
+        "The city's configuration metadata expired more than a week ago",
+        "市级配置元数据过期已超过一周",
+    )
+    remedy = Text(
+        "Revocations may be held back. Call central ops by a number you know and ask"
+        " which version of timestamp is theirs; `fep status` shows ours.",
+        "吊销信息可能被扣留。请用已知电话联系中心运维核对 timestamp 版本；本机版本见"
+        " `fep status`。",
+    )
+
+
 class CloneSuspected(PeerFault):
     """The exchange has heartbeats of two machines, or of two lives, under our name."""
 
@@ -925,6 +1004,52 @@ class SecretUnreadable(ConfigInvalid):
     )
 
 
+class CeilingUnsafe(ConfigInvalid):
+    """Others than its owner could change what the centre may set."""
+
+    code = "ceiling-unsafe"
+    title = Text(
+        "The ceiling could be changed by others", "中心配置上限文件可被他人改动"
+    )
+    remedy = Text(
+        "`chown root:fep` and `chmod 0640` the file named, look at what stands in it,"
+        " then `fep config check`.",
+        "请对所列文件执行 `chown root:fep` 与 `chmod 0640`，核对其内容后运行"
+        " `fep config check`。",
+    )
+
+
+class DocumentInvalid(FilesInvalid):
+    """What the centre published cannot be used; nothing of it runs."""
+
+    code = "document-invalid"
+    title = Text(
+        "The centre's configuration has faults; nothing of it runs",
+        "中心下发的配置有误，未予采用",
+    )
+    remedy = Text(
+        "What runs goes on. Give what is listed to central ops: they correct it and"
+        " publish it with a new generation.",
+        "现行配置继续运行。请将所列问题告知中心运维，由其更正后以新的代次重新发布。",
+    )
+
+
+class CeilingForbids(FilesInvalid):
+    """The centre wants what this department does not allow; nothing of it runs."""
+
+    code = "ceiling-forbids"
+    title = Text(
+        "The centre's configuration wants more than is allowed here; nothing of it runs",
+        "中心下发的配置超出本单位允许的范围，未予采用",
+    )
+    remedy = Text(
+        "What runs goes on. Either central ops takes back what is listed, or you allow"
+        " it in ceiling.toml (`fep config check`).",
+        "现行配置继续运行。请由中心撤回所列内容，或由本单位在 ceiling.toml 中放行"
+        "（`fep config check`）。",
+    )
+
+
 class CatalogInvalid(FilesInvalid):
     """A resource document that cannot be used."""
 
@@ -1303,6 +1428,76 @@ class PeerUnknown(OperatorFault):
     title = Text("No such node waits to be accepted", "没有该节点等待接受")
     remedy = Text(
         "`fep peers ls` lists the nodes that wait.", "`fep peers ls` 列出等待的节点。"
+    )
+
+
+class CentralBusy(OperatorFault):
+    """Another process publishes from this workspace."""
+
+    code = "central-busy"
+    title = Text("Somebody else is publishing", "另有进程正在发布")
+    remedy = Text(
+        "Wait until it has ended and call again; nothing was changed.",
+        "请等其结束后重试；未作任何改动。",
+    )
+
+
+class CentralUnsigned(OperatorFault):
+    """A draft needs more signatures; ``detail`` says of which role and by whom."""
+
+    code = "central-unsigned"
+    title = Text("The draft needs more signatures", "草案的签名不足")
+    remedy = Text(
+        "Carry the draft to those who are named and let them sign. Nothing was"
+        " published.",
+        "请将草案送所列人员签名。未发布任何内容。",
+    )
+
+
+class CentralKeyForeign(OperatorFault):
+    """A key has no part in what is drafted."""
+
+    code = "central-key-foreign"
+    title = Text("This key may not sign anything here", "该密钥无权签署此草案")
+    remedy = Text(
+        "Look who may sign what in this draft. Nothing was signed.",
+        "请核对草案中各角色的签署人。未作任何签名。",
+    )
+
+
+class CentralStale(OperatorFault):
+    """A draft is not the next version of what is published, or it is expired."""
+
+    code = "central-stale"
+    title = Text("The draft is out of date", "草案已过时")
+    remedy = Text(
+        "Another one was published meanwhile, or it waited too long. Draft it again and"
+        " let it be signed again. Nothing was published.",
+        "期间已有其他发布，或草案搁置过久。请重新起草并重新签名。未发布任何内容。",
+    )
+
+
+class CentralInvalid(OperatorFault):
+    """A client would refuse what is published, or would be."""
+
+    code = "central-invalid"
+    title = Text("A client would refuse this repository", "客户端将拒绝该发布库")
+    remedy = Text(
+        "Nothing was published; what is served stays. Correct what is named, or bring"
+        " the workspace back from its backup.",
+        "未发布任何内容，原有内容继续提供。请更正所列问题，或从备份恢复工作目录。",
+    )
+
+
+class DocumentsInvalid(FilesInvalid):
+    """Documents that agents would refuse; ``detail`` lists every fault."""
+
+    code = "documents-invalid"
+    title = Text("Documents cannot be published", "文档不可发布")
+    remedy = Text(
+        "Correct what is named, draft again, and let it be signed again. Nothing was"
+        " published.",
+        "请更正所列问题后重新起草并签名。未发布任何内容。",
     )
 
 

@@ -854,6 +854,31 @@ class DirectoryKept(Event):
 
 
 @dataclass(frozen=True)
+class TrustVerified(Event):
+    """The city's TUF repository said something newer, and it verified.
+
+    Args:
+        root: version of its metadata, and so on.
+    """
+
+    name = "trust.verified"
+    root: int
+    timestamp: int
+    snapshot: int
+    targets: int
+
+
+@dataclass(frozen=True)
+class TrustTrouble(Event):
+    """The city's TUF repository could not be verified anew; what was, goes on."""
+
+    name = "trust.trouble"
+    level = "warning"
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class PeerUnsound(Event):
     """A node's new key statements are not signed as its chain demands.
 

@@ -10,6 +10,8 @@ Rules
    is shared, unclassified and of the outer network, and lint finds no error.
 3. Items that are not shared are left behind: no column of theirs is ever named to a
    connector.
+4. Where the department has named what may be read (``ceiling.toml``), a resource that
+   would read anything else is shut, both ways.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from agent.model.item import Item, ShareType
 from agent.model.job import BoundItem
 
 _PASS = object()
+
+Allowed = Mapping[tuple[str, tuple[str, ...]], frozenset[str]]
+"""(source, table) -> columns that may be read; what is not in it may not."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +105,17 @@ class Offer:
         return {bound.item.name: bound for bound in self.items}
 
 
-def leave(resource: Resource) -> Outgoing:
+def leave(resource: Resource, allowed: Allowed | None = None) -> Outgoing:
     """What may leave of a resource.
+
+    Args:
+        resource: its document.
+        allowed: what may be read; None: no bound has been set.
 
     Raises:
         GateClosed: nothing may; it says why.
     """
-    reason = closed(resource)
+    reason = closed(resource, allowed)
     if reason or resource.binding is None:
         raise GateClosed(f"{resource.code}: {reason}")
     return Outgoing(
@@ -122,13 +131,13 @@ def leave(resource: Resource) -> Outgoing:
     )
 
 
-def offer(resource: Resource) -> Offer:
-    """What may be asked of a resource.
+def offer(resource: Resource, allowed: Allowed | None = None) -> Offer:
+    """What may be asked of a resource; ``allowed`` as for :func:`leave`.
 
     Raises:
         GateClosed: nothing may; it says why.
     """
-    reason = refused(resource)
+    reason = refused(resource, allowed)
     if reason or resource.binding is None:
         raise GateClosed(f"{resource.code}: {reason}")
     shared = resource.shared_items()
@@ -144,19 +153,37 @@ def offer(resource: Resource) -> Offer:
     )
 
 
-def offers(resources: Iterable[Resource]) -> Mapping[str, Offer]:
+def offers(
+    resources: Iterable[Resource], allowed: Allowed | None = None
+) -> Mapping[str, Offer]:
     """What may be asked of those that the gate opens for lookups, by code."""
-    return {r.code: offer(r) for r in resources if refused(r) is None}
+    found = {r.code: r for r in resources if refused(r, allowed) is None}
+    return {code: offer(resource, allowed) for code, resource in found.items()}
 
 
-def closed(resource: Resource) -> str | None:
-    """Why the gate is shut, or None if it is open."""
-    return _shut(resource, "push")
+def closed(resource: Resource, allowed: Allowed | None = None) -> str | None:
+    """Why the gate is shut, or None if it is open; ``allowed`` as for :func:`leave`."""
+    return _shut(resource, "push") or _beyond(resource, allowed)
 
 
-def refused(resource: Resource) -> str | None:
-    """Why the gate is shut for lookups, or None if it is open."""
-    return _shut(resource, "lookup")
+def refused(resource: Resource, allowed: Allowed | None = None) -> str | None:
+    """The same for lookups."""
+    return _shut(resource, "lookup") or _beyond(resource, allowed)
+
+
+def _beyond(resource: Resource, allowed: Allowed | None) -> str | None:
+    """What would be read though nobody allowed it, or None."""
+    binding = resource.binding
+    if allowed is None or binding is None:
+        return None
+    named = allowed.get((binding.source, binding.table), frozenset())
+    read = {resource.column(item) for item in resource.shared_items()}
+    read |= {column for column in (binding.stamp, binding.number) if column is not None}
+    if not (more := sorted(read - named)):
+        return None
+    table = f"{binding.source}: {'.'.join(binding.table)}"
+    words = ", ".join(more[:8]) + (", ..." if len(more) > 8 else "")
+    return f"ceiling.toml does not allow {words} of {table}"
 
 
 def _shut(resource: Resource, way: Literal["push", "lookup"]) -> str | None:

@@ -10,10 +10,13 @@ Rules
 3. It is verified before it is written, and verified again when it is read.
 4. A lookup that finds nothing asks for a refresh; the message that needed it is judged
    again later.
-5. Lookups rely on it for :data:`STALE_S` after it was last fetched, also across a
-   restart: a revoked key must not live on because the exchange cannot be reached.
-   Receipts do not: what they say of the past stays true.
-6. A directory that says something new is kept under the SHA-256 of its exact text,
+5. Lookups rely on it for some time after it was last fetched (``max_age_s``), also
+   across a restart: a revoked key must not live on because the exchange cannot be
+   reached. Receipts do not: what they say of the past stays true.
+6. With a pinned TUF root a directory counts only if its files are those that the city's
+   offline keys signed, and lookups rely on it only while that was confirmed lately, too
+   (``agreement``). What the repository revokes is revoked at once.
+7. A directory that says something new is kept under the SHA-256 of its exact text,
    before a receipt is judged by it: it is what vouches for the receipt's key. One that
    differs in its time alone says nothing new. It stays for good if a receipt names it;
    else it goes once another has been in its place for :data:`REPLACED_S`.
@@ -31,6 +34,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from agent.control.agreement import Agreement
 from agent.control.identity import write_file, writing
 from agent.control.succession import check_succession, unsound
 from agent.crypto.jose import PublicKey, split, verify
@@ -38,6 +42,7 @@ from agent.errors import (
     BadSignature,
     DirectoryRefused,
     DirectoryStale,
+    DirectoryUnvouched,
     MalformedMessage,
     SpoolWriteFailed,
     UnknownKey,
@@ -46,8 +51,7 @@ from agent.wire import directory as wire
 from agent.wire.directory import Directory
 
 STALE_S = 900.0
-"""So long after the last fetch lookups rely on it, seconds: three fetches in a row have
-failed then."""
+"""So long after the last fetch lookups rely on it if nothing else is said, seconds."""
 REPLACED_S = 86_400.0
 """So long after a kept one was replaced it stays in any case, seconds: a receipt may be
 just judged by it."""
@@ -79,6 +83,20 @@ def check_directory(text: str | bytes, *, aud: str, kid: str) -> Directory:
     claimed = wire.parse(message.payload)
     key = claimed.exchange_key(aud, kid, "receipt")  # found by its thumbprint, rule 1
     return wire.parse(verify(message, key, typ=wire.TYP).payload)
+
+
+@dataclass(frozen=True)
+class City:
+    """What stands above the exchange, where a TUF root is pinned.
+
+    Args:
+        agreement: what a directory is judged by.
+        again: has the repository verified anew, for a directory may be newer than what
+            was verified of it; raises what that raises.
+    """
+
+    agreement: Agreement
+    again: Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True)
@@ -117,7 +135,7 @@ class TrustedDirectory:
     """The directory in use.
 
     Args:
-        path: where the last verified one is kept; beside it ``vouchers/``, rule 6.
+        path: where the last verified one is kept; beside it ``vouchers/``, rule 7.
         aud: the exchange that we trust.
         kid: pinned thumbprint of its receipt key.
         clock: monotonic seconds.
@@ -125,6 +143,8 @@ class TrustedDirectory:
         now: seconds since 1970, for what is signed.
 
     Attributes:
+        city: what stands above the exchange, or None.
+        max_age_s: lookups rely on it for so long after it was confirmed.
         refused: why the one that was fetched last is not in use, or None.
         unsound: nodes that had keys and have statements that do not verify.
     """
@@ -149,6 +169,8 @@ class TrustedDirectory:
         self._now = now
         self._fetched = float("-inf")  # by the clock
         self._taking = threading.Lock()  # two may be fetched at a time
+        self.city: City | None = None
+        self.max_age_s = STALE_S
         self.wanted = asyncio.Event()
         self.refused: DirectoryRefused | None = None
         self.unsound: tuple[str, ...] = ()
@@ -172,14 +194,16 @@ class TrustedDirectory:
 
         Raises:
             UnknownKey: there is none yet.
-            DirectoryStale: it was fetched too long ago; a refresh is asked for.
+            DirectoryStale: it was confirmed too long ago; a refresh is asked for.
         """
         found = self.current
-        age = self._clock() - self._fetched
-        if age > STALE_S:
+        age, least = self._clock() - self._fetched, self.max_age_s
+        if self.city is not None:
+            age = max(age, self.city.agreement.age_s)
+        if age > least:
             self.wanted.set()
             raise DirectoryStale(
-                f"expected one fetched within {STALE_S:.0f} s, got one of {age:.0f} s"
+                f"expected one confirmed within {least:.0f} s, got one of {age:.0f} s"
             )
         return found
 
@@ -191,8 +215,8 @@ class TrustedDirectory:
         try:
             text = self._path.read_bytes()
             age = max(0.0, self._wall() - self._path.stat().st_mtime)
-            found = check_directory(text, aud=self._aud, kid=self._kid)
-        except (OSError, MalformedMessage, BadSignature):
+            found = self._checked(text)
+        except (OSError, MalformedMessage, BadSignature, DirectoryUnvouched):
             self.wanted.set()
             return False
         self._fetched = self._clock() - age
@@ -206,12 +230,13 @@ class TrustedDirectory:
         Raises:
             MalformedMessage: it breaks the format.
             BadSignature: not signed by the pinned key.
+            DirectoryUnvouched: the city's TUF repository has other files.
             DirectoryRefused: it is older than the one in use, takes something away, or
                 is of a time to come.
             SpoolWriteFailed: it is in use now, but could not be kept.
         """
-        found = check_directory(text, aud=self._aud, kid=self._kid)
         with self._taking:
+            found = self._checked(text)
             self._refuse_future(found)
             before, _ = self._use
             if before is not None:
@@ -222,6 +247,29 @@ class TrustedDirectory:
             self._vouch(found, data)
             write_file(self._path, data)
         return found
+
+    def stop(self) -> None:
+        """Hold revoked what the city's TUF repository revokes by now."""
+        with self._taking:
+            found, voucher = self._use
+            if found is not None and self.city is not None:
+                self._use = (self.city.agreement.stopped(found), voucher)
+
+    def _checked(self, text: str | bytes) -> Directory:
+        """The directory of a text, with what the city says of it.
+
+        Raises:
+            MalformedMessage, BadSignature: as :func:`check_directory`.
+            DirectoryUnvouched: the city's TUF repository has other files.
+        """
+        found = check_directory(text, aud=self._aud, kid=self._kid)
+        if self.city is None:
+            return found
+        try:
+            return self.city.agreement.judged(found)
+        except DirectoryUnvouched as e:
+            self.refused = e
+            raise
 
     def _refuse_future(self, found: Directory) -> None:
         """Refuse what was signed later than now: it would bar everything until then.
@@ -252,7 +300,7 @@ class TrustedDirectory:
         self.unsound = unsound(before, found, known=self.unsound)
 
     def _vouch(self, found: Directory, data: bytes) -> None:
-        """Use a directory, and keep its text if it says something new, rule 6.
+        """Use a directory, and keep its text if it says something new, rule 7.
 
         Raises:
             SpoolWriteFailed: it is in use now, but could not be kept.
@@ -273,10 +321,12 @@ class TrustedDirectory:
             kept = check_directory(files[-1].read_bytes(), aud=self._aud, kid=self._kid)
         except (OSError, IndexError, MalformedMessage, BadSignature):
             return None
+        if self.city is not None:
+            kept = self.city.agreement.stopped(kept)
         return files[-1].stem if _same(kept, found) else None
 
     def sweep(self, named: Callable[[], Collection[str]]) -> int:
-        """Delete kept ones that are no evidence, rule 6; how many.
+        """Delete kept ones that are no evidence, rule 7; how many.
 
         Args:
             named: digests that receipts name; asked only if something could go.
@@ -302,10 +352,19 @@ class TrustedDirectory:
         return Vouched(*self._use, self._aud, self.wanted.set)
 
     async def refresh(self, fetch: Callable[[], Awaitable[str]]) -> Directory:
-        """Fetch and :meth:`take`; raises what both raise."""
+        """Fetch and :meth:`take`; raises what both raise.
+
+        One of the two may only be newer than the other: then both are fetched again.
+        """
         self.wanted.clear()
         text = await fetch()
-        return await asyncio.to_thread(self.take, text)
+        try:
+            return await asyncio.to_thread(self.take, text)
+        except DirectoryUnvouched:
+            if self.city is None:
+                raise
+            await self.city.again()
+        return await asyncio.to_thread(self.take, await fetch())
 
 
 def by_age(folder: Path) -> list[Path]:

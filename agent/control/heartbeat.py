@@ -124,12 +124,12 @@ class Outlet:
 
     Args:
         send: brings a signed beat to the exchange; the body of its answer.
-        hints: word of an answer -> what it brings forward, such as a fetch.
+        refresh: asks for what the exchange names to be fetched, such as ``directory``.
         tell: where events go.
     """
 
     send: Callable[[str], Awaitable[bytes]]
-    hints: Mapping[str, Callable[[], None]]
+    refresh: Callable[[frozenset[str]], None]
     tell: Tell
 
 
@@ -216,5 +216,4 @@ class Heart:
         if self._refused is not None:
             self._refused = self.trouble = None
             self._outlet.tell(HeartbeatTaken())
-        for name in wanted & self._outlet.hints.keys():
-            self._outlet.hints[name]()
+        self._outlet.refresh(wanted)

@@ -20,7 +20,6 @@ from agent.audit.events import ConfigChanged, EndpointChanged, Tell
 from agent.audit.log import AuditLog
 from agent.child.process import Guard
 from agent.control import rotation
-from agent.control.commands import Allowed
 from agent.control.directory import TrustedDirectory
 from agent.control.heartbeat import Heart
 from agent.control.identity import IdentityFiles, check_pin
@@ -38,9 +37,10 @@ from agent.daemon.lookups import Lookups
 from agent.daemon.peers import PeerWatch
 from agent.daemon.reload import Hands, Reloader
 from agent.daemon.schedules import Scheduler
+from agent.daemon.trust import TrustKeeper, make_trust
 from agent.daemon.work import Board, Live, Work
 from agent.errors import BadSignature, FepError, GateClosed, UnknownKey
-from agent.local.desk import Desk, Facts, Gauges
+from agent.local.desk import NO_TRUST, Desk, Facts, Gauges
 from agent.local.spooling import SpoolDesk
 from agent.logs import Metrics, Teller, adopt_libraries
 from agent.model.job import Job, States
@@ -80,6 +80,7 @@ class Daemon:
     scheduler: Scheduler
     directory: TrustedDirectory
     exchange: Exchange
+    trust: TrustKeeper | None
     heart: Heart
     commands: CommandLoop
     lookups: Lookups
@@ -127,6 +128,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             *lookups.troubles(),
             *keeper.troubles(),
             *peers.troubles(),
+            *(() if ground.trust is None else ground.trust.troubles()),
             *_troubles_of_disk(ballast),
             *_troubles_of_name(heart),
         ],
@@ -135,15 +137,14 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             metrics.text,
             scheduler.view,
             lambda: retention.table(board.settings, spool=spool.used),
+            lambda: NO_TRUST if ground.trust is None else ground.trust.view(),
             tell.recent.view,
         ),
         now=_now,
     )
-    commands = make_commands(
-        ground, state, log, desk, config=work.config, allowed=Allowed
-    )
-    hints = {"directory": directory.wanted.set, "commands": commands.wanted.set}
-    heart = make_heart(ground, board, state, reloader, desk.status, hints)
+    commands = make_commands(ground, state, log, desk, board)
+    ordered = commands.wanted.set
+    heart = make_heart(ground, board, state, reloader, desk.status, ordered)
     return Daemon(
         settings=found,
         board=board,
@@ -152,6 +153,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         scheduler=scheduler,
         directory=directory,
         exchange=exchange,
+        trust=ground.trust,
         heart=heart,
         commands=commands,
         lookups=lookups,
@@ -181,11 +183,6 @@ async def _ground(
     keyring = Keyring(files)
     check_pin(files, ca_sha256=found.exchange.ca_sha256)
     adopt_libraries(sys.stdout, now=_now)
-    directory = TrustedDirectory(
-        files.directory, aud=found.exchange.aud, kid=found.exchange.kid
-    )
-    directory.load()
-    directory.wanted.set()  # a key may have been revoked since it was kept
     ballast = Ballast(found.paths.ballast, size=swap.reserve(found))
     ballast.guard()
     state = State(
@@ -203,6 +200,15 @@ async def _ground(
             ceiling=lambda: board.settings.ceiling(_now()),
         )
     )
+    trust = make_trust(board, state, exchange, tell)
+    directory = TrustedDirectory(
+        files.directory, aud=found.exchange.aud, kid=found.exchange.kid
+    )
+    directory.max_age_s = found.exchange.directory_max_age_s
+    if trust is not None:
+        trust.begin(directory)
+    directory.load()
+    directory.wanted.set()  # a key may have been revoked since it was kept
     ground = Ground(
         settings=found,
         current=lambda: board.settings,
@@ -214,6 +220,7 @@ async def _ground(
         tell=tell,
         ballast=ballast,
         peers=Peers(state.peers, own=found.agent.node, now=_now),
+        trust=trust,
     )
     return ground, state
 

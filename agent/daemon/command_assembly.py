@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from agent import VERSION
 from agent.audit.log import AuditLog
 from agent.control import diagnosis
 from agent.control.bundle import pack
-from agent.control.commands import Allowed
 from agent.control.diagnosis import Told
 from agent.daemon.commands import Books, Chance, CommandLoop, Hands, Terms
 from agent.daemon.lookup_assembly import Ground, now
+from agent.daemon.work import Board
 from agent.local.desk import Desk
 from agent.state import State
 
@@ -26,31 +25,36 @@ def make_commands(
     state: State,
     log: AuditLog,
     desk: Desk,
-    *,
-    config: Path,
-    allowed: Callable[[], Allowed],
+    board: Board,
 ) -> CommandLoop:
-    """The loop of this daemon; ``allowed`` is what the department's ceiling says."""
+    """The loop of this daemon; the ceiling that holds now says what is allowed."""
     found, directory = ground.settings, ground.directory
     renew = partial(directory.refresh, ground.exchange.directory)
     return CommandLoop(
         ground.exchange,
         Hands(
-            refresh=renew,
+            refresh=partial(_refresh, ground),
             run=partial(desk.pull, confirm_deletes=False),
             reconcile=partial(desk.pull, confirm_deletes=False, kind="reconcile"),
-            diagnostics=partial(_bundle, desk, config),
+            diagnostics=partial(_bundle, desk, board.work.config),
         ),
         Terms(
             found.agent.node,
             found.exchange.aud,
-            allowed,
+            lambda: board.work.ceiling.commands,
             lambda: directory.fresh,
             renew,
         ),
         Books(state.commands, log.append, ground.tell, ground.keyring),
         Chance(now, time.monotonic, asyncio.sleep),
     )
+
+
+async def _refresh(ground: Ground) -> None:
+    """What the city says now, and the exchange's directory."""
+    if ground.trust is not None:
+        await ground.trust.refresh()
+    await ground.directory.refresh(ground.exchange.directory)
 
 
 async def _bundle(desk: Desk, config: Path) -> bytes:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol, cast
@@ -35,7 +35,7 @@ from agent.audit.events import (
     Recorded,
     Tell,
 )
-from agent.control.commands import Allowed, Here, Judged, Pace, judge
+from agent.control.commands import Here, Judged, Pace, judge
 from agent.crypto.jose import Signer
 from agent.errors import (
     DirectoryStale,
@@ -109,7 +109,7 @@ class Terms:
 
     node: str
     aud: str
-    allowed: Callable[[], Allowed]
+    allowed: Callable[[], Collection[str]]
     directory: Callable[[], Directory]
     renew: Callable[[], Awaitable[object]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ def make_heart(
     state: State,
     reloader: Reloader,
     status: Callable[[str | None], dict[str, Any]],
-    hints: Mapping[str, Callable[[], None]],
+    ordered: Callable[[], None],
 ) -> Heart:
     """The heart of this daemon.
 
@@ -33,7 +33,7 @@ def make_heart(
         state: numbers the beats.
         reloader: knows what keeps newer settings from holding.
         status: what people are shown.
-        hints: word of an answer -> what it brings forward.
+        ordered: asks for the list of commands to be fetched.
     """
 
     def make() -> Heartbeat:
@@ -41,10 +41,16 @@ def make_heart(
         standing = Standing(state.incarnation, board.work.digest, reason)
         return beat(status(None), standing, n=state.beats.next(), now=_now())
 
+    def refresh(names: frozenset[str]) -> None:
+        if "directory" in names:
+            ground.nudged()
+        if "commands" in names:
+            ordered()
+
     return Heart(
         make,
         ground.keyring,
-        Outlet(ground.exchange.heartbeat, hints, ground.tell),
+        Outlet(ground.exchange.heartbeat, refresh, ground.tell),
         Rhythm(
             lambda: board.settings.exchange.heartbeat_s,
             _now,

@@ -39,6 +39,7 @@ from agent.daemon.lookups import (
     told_door,
 )
 from agent.daemon.policies import Policies, Terms, in_force
+from agent.daemon.trust import TrustKeeper
 from agent.errors import PeerFault, UnknownKey
 from agent.lookup.door import process as door
 from agent.lookup.door.process import Door
@@ -81,6 +82,7 @@ class Ground:
         tell: where events go.
         ballast: given up when the disk is full.
         peers: which chains of keys we know.
+        trust: what the city's TUF repository says; None without a pinned root.
     """
 
     settings: Settings
@@ -93,6 +95,13 @@ class Ground:
     tell: Tell
     ballast: Ballast
     peers: Peers
+    trust: TrustKeeper | None = None
+
+    def nudged(self) -> None:
+        """Somebody, who did not sign it, says that there is something new."""
+        self.directory.wanted.set()
+        if self.trust is not None:
+            self.trust.wanted.set()
 
 
 @dataclass(frozen=True)
@@ -262,7 +271,7 @@ def _opening(current: Callable[[], Settings], name: str) -> Opening:
 
 def _relay(ground: Ground, flow: LookupFlow, line: Standing) -> Relay:
     exchange = ground.settings.exchange
-    nudged = ground.directory.wanted.set
+    nudged = ground.nudged
     opened, closed = told(line, ground.tell, nudged)
     return Relay(
         ground.exchange.channel,

@@ -93,6 +93,8 @@ async def _loops(
             group.create_task(
                 keep_directory(daemon.directory, daemon.exchange, daemon.tell)
             )
+            if daemon.trust is not None:
+                group.create_task(daemon.trust.forever())
             group.create_task(daemon.heart.forever())
             group.create_task(daemon.commands.forever())
             group.create_task(_purge_quarantine(daemon.board))

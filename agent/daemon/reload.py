@@ -3,8 +3,8 @@
 
 Rules
 
-1. A change is what the digest of settings and documents says. Watching and SIGHUP only
-   make us look sooner.
+1. A change is what the digest of settings and documents says, of the ceiling and of
+   what the centre has set. Watching and SIGHUP only make us look sooner.
 2. Who writes several files is waited for: nothing is loaded before :data:`QUIET_S` of
    silence, and what changes while it is loaded is loaded again.
 3. Files with a fault change nothing, are told once and shown with every fault until
@@ -89,6 +89,8 @@ class Reloader:
     def troubles(self) -> list[FepError]:
         """What is wrong with the files, for the status."""
         found: list[FepError] = [] if self._broken is None else [self._broken]
+        if (refused := self._board.work.refused) is not None:
+            found.append(refused)
         if self._waiting:
             found.append(RestartNeeded(", ".join(self._waiting)))
         return found
@@ -113,7 +115,15 @@ class Reloader:
 
     def _folders(self) -> frozenset[Path]:
         work = self._board.work
-        return frozenset({work.config.parent, work.settings.agent.catalog})
+        found = work.settings
+        return frozenset(
+            {
+                work.config.parent,
+                found.agent.catalog,
+                found.agent.ceiling.parent,
+                found.paths.config,
+            }
+        )
 
     async def _stir(self) -> None:
         """Wait for a change and the silence after it, or for the time to look."""
@@ -150,7 +160,7 @@ class Reloader:
         """Digest of the files now; None if they cannot even be read."""
         work = self._board.work
         try:
-            return digest(work.config, work.settings.agent.catalog)
+            return digest(work.config, work.settings)
         except FilesInvalid:
             return None
 

@@ -21,7 +21,9 @@ _TELLING = frozenset({"created", "modified", "moved", "deleted", "closed"})
 
 @contextmanager
 def watching(folders: frozenset[Path], changed: Callable[[], None]) -> Iterator[None]:
-    """Call ``changed`` in the running loop when a ``*.toml`` of a folder may have.
+    """Call ``changed`` in the running loop when a file of a folder may have.
+
+    Only ``*.toml`` and ``*.json`` count.
 
     Args:
         folders: one that is not there, or cannot be watched, is left out.
@@ -50,7 +52,9 @@ class _Handler(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         paths = (str(event.src_path), str(event.dest_path))
-        if event.event_type in _TELLING and any(p.endswith(".toml") for p in paths):
+        if event.event_type in _TELLING and any(
+            p.endswith((".toml", ".json")) for p in paths
+        ):
             try:
                 self._loop.call_soon_threadsafe(self._changed)
             except RuntimeError:

@@ -11,8 +11,21 @@ from typing import Any, TypeVar
 
 from agent import registry, settings
 from agent.catalog.folder import load_file, load_folder
-from agent.catalog.gate import Offer, Outgoing, closed, leave, offers, refused
-from agent.errors import CatalogInvalid, ConfigInvalid, Fault
+from agent.catalog.gate import Allowed, Offer, Outgoing, closed, leave, offers, refused
+from agent.control import ceiling as ceilings
+from agent.control import overlay as overlays
+from agent.control.ceiling import Ceiling
+from agent.control.merge import fit
+from agent.control.overlay import Overlay
+from agent.errors import (
+    CatalogInvalid,
+    CeilingForbids,
+    ConfigInvalid,
+    DocumentInvalid,
+    Fault,
+    FepError,
+    RunningDamaged,
+)
 from agent.settings import Settings
 
 V = TypeVar("V")
@@ -33,7 +46,10 @@ class Work:
         kept: resource -> why the gate is shut for it.
         offers: what the gate opens for lookups.
         shut: resource -> why it is shut for lookups.
-        digest: of settings and resource documents, ``sha256:<hex>``.
+        digest: of all these files, ``sha256:<hex>``.
+        ceiling: what the centre may set.
+        overlay: what the centre has set; None: nothing, or nothing that may hold.
+        refused: why what the centre had set does not hold.
     """
 
     config: Path
@@ -44,6 +60,9 @@ class Work:
     offers: Mapping[str, Offer]
     shut: Mapping[str, str]
     digest: str
+    ceiling: Ceiling
+    overlay: Overlay | None = None
+    refused: FepError | None = None
 
     @property
     def known(self) -> frozenset[str]:
@@ -120,10 +139,9 @@ def load(config: Path) -> Work:
         ConfigInvalid, CatalogInvalid: with every fault.
     """
     for _ in range(TRIES):
-        found = settings.load(config, secrets=False)
-        before = digest(config, found.agent.catalog)
+        before = digest(config, settings.load(config, secrets=False))
         work = _load(config, before)
-        if digest(config, work.settings.agent.catalog) == before:
+        if digest(config, work.settings) == before:
             return work
     raise ConfigInvalid(
         faults=(Fault(str(config), "", "files that stand still", "another change"),)
@@ -145,25 +163,61 @@ def _load(config: Path, stands: str) -> Work:
     )
     if faults:
         raise ConfigInvalid(faults=faults)
+    ceiling = ceilings.load(found.agent.ceiling)
+    overlay, trouble = _overlay(config, found, ceiling)
+    if overlay is not None:
+        found = settings.load(config, overlay=overlay.tables, secrets=False)
+    allowed = ceiling.tables
     resources = load_folder(found.agent.catalog, sources=found.sources)
-    kept = {r.code: why for r in resources if (why := closed(r)) is not None}
+    off = _off(overlay)
+    kept = {r.code: why for r in resources if (why := closed(r, allowed)) is not None}
+    kept |= {r.code: off[r.code] for r in resources if r.code in off.keys() - kept}
+    shut = {r.code: why for r in resources if (why := refused(r, allowed)) is not None}
     return Work(
         config=config,
         settings=found,
-        outgoing=tuple(leave(r) for r in resources if r.code not in kept),
+        outgoing=tuple(leave(r, allowed) for r in resources if r.code not in kept),
         names={r.code: r.name for r in resources if r.code not in kept},
         kept=kept,
-        offers=offers(resources),
-        shut={r.code: why for r in resources if (why := refused(r)) is not None},
+        offers=offers(resources, allowed),
+        shut=shut,
         digest=stands,
+        ceiling=ceiling,
+        overlay=overlay,
+        refused=trouble,
     )
+
+
+def _overlay(
+    config: Path, local: Settings, ceiling: Ceiling
+) -> tuple[Overlay | None, FepError | None]:
+    """What the centre has set, as far as it may hold now; or why none of it does."""
+    try:
+        kept = overlays.read(local.paths.running)
+        if kept is None:
+            return None, None
+        found = fit(kept, settings.read(config), ceiling=ceiling)
+        settings.load(config, overlay=found.tables, secrets=False)
+    except ConfigInvalid as e:  # agent.toml alone is right
+        return None, DocumentInvalid(faults=e.faults)
+    except (RunningDamaged, CeilingForbids) as e:
+        return None, e
+    return found, None
+
+
+def _off(overlay: Overlay | None) -> dict[str, str]:
+    """Resource -> why it is not sent, of those that the centre switches off."""
+    if overlay is None:
+        return {}
+    who = {code: overlay.origins.get(f"off.{code}", "") for code in overlay.off}
+    return {code: f"switched off by the centre ({who[code]})" for code in who}
 
 
 LIVE: Mapping[str, frozenset[str]] = {
     "exchange": frozenset(
         {"retry_base_s", "retry_cap_s", "clock_tolerance_s", "heartbeat_s", "proxy"}
     ),
-    "agent": frozenset({"timezone", "catalog", "language"}),
+    "agent": frozenset({"timezone", "catalog", "ceiling", "language"}),
     "lookup": frozenset({"policy", "statement_timeout_s"}),
     "paths": frozenset(),
     "audit": frozenset(),
@@ -194,14 +248,15 @@ def narrowed(work: Work) -> Work:
     A person who shuts a gate must not wait for another person's typing error.
     """
     kept, shut = dict(work.kept), dict(work.shut)
+    allowed = _allowed(work)
     for file in sorted(work.settings.agent.catalog.glob("*.toml")):
         try:
             resource = load_file(file)
         except CatalogInvalid:
             continue
-        if (why := closed(resource)) is not None:
+        if (why := closed(resource, allowed)) is not None:
             kept[resource.code] = why
-        if (why := refused(resource)) is not None:
+        if (why := refused(resource, allowed)) is not None:
             shut[resource.code] = why
     return replace(
         work,
@@ -212,19 +267,38 @@ def narrowed(work: Work) -> Work:
     )
 
 
-def digest(config: Path, catalog: Path) -> str:
-    """Changes when the settings or a resource document do.
+def _allowed(work: Work) -> Allowed | None:
+    """What may be read by the ceiling of now; by that of before if it has faults."""
+    try:
+        return ceilings.load(work.settings.agent.ceiling).tables
+    except ConfigInvalid:
+        return work.ceiling.tables
+
+
+def digest(config: Path, found: Settings) -> str:
+    """Changes when the settings, a resource document or what bounds them do.
 
     Raises:
         ConfigInvalid: a file cannot be read.
     """
-    found = hashlib.sha256()
-    for path in (config, *sorted(catalog.glob("*.toml"))):
+    digested = hashlib.sha256()
+    paths = [config, *sorted(found.agent.catalog.glob("*.toml"))]
+    paths += [p for p in (found.agent.ceiling,) if p.exists()]
+    for path in paths:
         try:
             data = path.read_bytes()
         except OSError as e:
             got = e.strerror or type(e).__name__
             fault = Fault(str(path), "", "a readable file", got)
             raise ConfigInvalid(faults=(fault,)) from None
-        found.update(f"{path.name}\n{len(data)}\n".encode() + data)
-    return f"sha256:{found.hexdigest()}"
+        digested.update(f"{path.name}\n{len(data)}\n".encode() + data)
+    digested.update(_stand(found.paths.running))
+    return f"sha256:{digested.hexdigest()}"
+
+
+def _stand(running: Path) -> bytes:
+    """What the centre has set, as bytes; its faults are told elsewhere."""
+    try:
+        return running.read_bytes()
+    except OSError as e:
+        return type(e).__name__.encode()

@@ -88,6 +88,15 @@ class Facts:
     certificate_not_after: Callable[[], datetime]
 
 
+NO_TRUST: JsonObject = {
+    "enabled": False,
+    "verified_at": None,
+    "expires": None,
+    "versions": {},
+}
+"""Without a pinned root."""
+
+
 @dataclass(frozen=True)
 class Gauges:
     """What is only read off.
@@ -96,12 +105,14 @@ class Gauges:
         metrics: counters as text.
         times: when a resource is read next, by kind.
         retention: what is kept for how long.
+        trust: what the city's TUF repository said last.
         recent: of each event and code how often and when last.
     """
 
     metrics: Callable[[], str]
     times: Callable[[str], Sequence[JsonObject]]
     retention: Callable[[], Sequence[JsonObject]] = tuple
+    trust: Callable[[], JsonObject] = lambda: NO_TRUST
     recent: Callable[[], Sequence[JsonObject]] = tuple
 
 
@@ -180,6 +191,7 @@ class Desk:
             "spool": asdict(push.spool),
             "retention": list(self._gauges.retention()),
             "lookups": lookups,
+            "trust": self._gauges.trust(),
             "troubles": troubles,
             "resources": [self._resource(r) for r in shown],
         }

@@ -8,15 +8,13 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from agent.errors import ConfigInvalid, Fault, SecretUnreadable, nearest, shown
-from agent.settings.model import CODE_EXPECTED, LIMITS_EXPECTED, Settings
+from agent.settings.faults import told
+from agent.settings.model import LIMITS_EXPECTED, Settings
 from agent.settings.secret import Secret
 from agent.settings.source import Note, Places, Source, secret_of, source
 
@@ -30,6 +28,7 @@ Specs = Mapping[str, Mapping[str, Any]]
 def load(
     path: Path,
     *,
+    overlay: Mapping[str, Any] | None = None,
     specs: Specs | None = None,
     environ: Mapping[str, str] | None = None,
     secrets: bool = True,
@@ -38,6 +37,7 @@ def load(
 
     Args:
         path: ``agent.toml``; relative paths in it start at its folder.
+        overlay: tables whose keys stand over those of the file.
         specs: the connectors there are; without it their keys are not judged.
         environ: the environment; by default this process's.
         secrets: whether an unreadable secret is a fault now, not at its use.
@@ -56,6 +56,8 @@ def load(
     )
     places = Places(folder, Path(credentials) if credentials else None)
     raw = read(path)
+    if overlay is not None:
+        raw = overlaid(raw, overlay)
     sources = _sources(raw, places, specs, note)
     _limits(raw, sources, note)
     exchange = _exchange(raw.get("exchange"), places, note)
@@ -66,7 +68,7 @@ def load(
             found["exchange"] = exchange
         settings = Settings.model_validate(found)
     except ValidationError as e:
-        faults += [_fault(path, error) for error in e.errors(include_url=False)]
+        faults += told(str(path), Settings, e)
     if secrets:
         faults += _unreadable(path, _secrets(sources, exchange))
     if settings is None or faults:
@@ -98,6 +100,28 @@ def read(path: Path) -> dict[str, Any]:
         raise _one(path, "UTF-8 text", f"another byte at {e.start}") from None
     except tomllib.TOMLDecodeError as e:
         raise _one(path, "TOML", str(e)) from None
+
+
+def overlaid(raw: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables with those of an overlay over them, key by key.
+
+    Limits of a source that the file does not have any more are left out.
+    """
+    found = dict(raw)
+    for section, table in overlay.items():
+        if section == "limits":
+            known = ("defaults", *raw.get("sources", {}))
+            table = {name: keys for name, keys in table.items() if name in known}
+        found[section] = _over(raw.get(section, {}), table)
+    return found
+
+
+def _over(below: Any, above: Any) -> Any:
+    """What is above counts; tables are joined."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    joined = {key: _over(below.get(key), value) for key, value in above.items()}
+    return {**below, **joined}
 
 
 def _one(path: Path, expected: str, got: str) -> ConfigInvalid:
@@ -168,78 +192,17 @@ def _unreadable(path: Path, secrets: Iterable[Secret]) -> Iterator[Fault]:
             yield Fault(str(path), key, expected, f"{got} ({secret.path or where})")
 
 
-def _fault(path: Path, error: ErrorDetails) -> Fault:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        section = _section(error["loc"][:-1])
-        expected = nearest(str(error["loc"][-1]), section, "a known key")
-        return Fault(str(path), key, expected, "an unknown key")
-    if error["type"] == "missing":
-        return Fault(str(path), key, "a value (it has no default)", "nothing")
-    expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should ")
-    if error["loc"][-1] == "[key]":
-        key = key.removesuffix(".[key]")
-        return Fault(str(path), key, CODE_EXPECTED, shown(error["input"]))
-    if error["type"] == "string_pattern_mismatch":
-        expected = _described(error["loc"]) or expected
-        if key == "exchange.proxy.url":  # there may be a password in it
-            return Fault(str(path), key, expected, "another text")
-    if error["type"] in {"model_type", "mapping_type", "dict_type"}:
-        # Whatever stands in place of a table may be something out of it.
-        return Fault(str(path), key, f"a table [{key}]", type(error["input"]).__name__)
-    return Fault(str(path), key, expected.removeprefix("be "), shown(error["input"]))
-
-
-def _section(loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """Keys of the table at a place of the file; () if no table belongs there."""
-    return tuple(_model(loc).model_fields)
-
-
-def _described(loc: tuple[int | str, ...]) -> str | None:
-    """What is expected at a place of the file, if the model says it in words."""
-    found = _at(loc)
-    if isinstance(found, FieldInfo):
-        return found.description
-    infos = (info for info in get_args(found)[1:] if isinstance(info, FieldInfo))
-    return next((info.description for info in infos), None)
-
-
-def _model(loc: tuple[int | str, ...]) -> type[BaseModel]:
-    found = _plain(_at(loc))
-    return found if isinstance(found, type) else BaseModel
-
-
-def _at(loc: tuple[int | str, ...]) -> Any:
-    """What the model says of a place of the file: a field, or an annotation."""
-    found: Any = Settings
-    for part in loc:
-        plain = _plain(found)
-        if isinstance(plain, type) and issubclass(plain, BaseModel):
-            found = plain.model_fields[str(part)]
-        elif get_origin(plain) is tuple:
-            found = get_args(plain)[0]
-        else:  # a mapping of tables, by names of the writer
-            found = (*get_args(plain), BaseModel)[1]
-    return found
-
-
-def _plain(found: Any) -> Any:
-    """The type itself, of a field, an annotation, or one that may be left out."""
-    if isinstance(found, FieldInfo):
-        found = found.annotation
-    if get_origin(found) is Annotated:
-        found = get_args(found)[0]
-    if get_origin(found) is UnionType:
-        found = get_args(found)[0]
-    return found
-
-
 def _placed(settings: Settings, folder: Path) -> Settings:
     """With the paths of the file made absolute."""
     agent, paths, lookup = settings.agent, settings.paths, settings.lookup
     return settings.model_copy(
         update={
-            "agent": agent.model_copy(update={"catalog": folder / agent.catalog}),
+            "agent": agent.model_copy(
+                update={
+                    "catalog": folder / agent.catalog,
+                    "ceiling": folder / agent.ceiling,
+                }
+            ),
             "paths": paths.model_copy(
                 update={"state": folder / paths.state, "run": folder / paths.run}
             ),

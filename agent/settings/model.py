@@ -97,6 +97,7 @@ class Agent(Section):
     node: Node
     timezone: Zone = "Asia/Shanghai"
     catalog: File = Path("catalog")
+    ceiling: File = Path("ceiling.toml")
     language: Literal["zh", "en"] = "zh"
 
     @property
@@ -127,6 +128,11 @@ class Paths(Section):
         return self.state / "evidence"
 
     @property
+    def trust(self) -> Path:
+        """The city's TUF repository, as far as it was verified."""
+        return self.state / "tuf"
+
+    @property
     def keys(self) -> Path:
         """Private keys and certificate."""
         return self.state / "keys"
@@ -135,6 +141,16 @@ class Paths(Section):
     def spool(self) -> Path:
         """Sealed batches."""
         return self.state / "spool"
+
+    @property
+    def config(self) -> Path:
+        """What the centre set, and what became of it."""
+        return self.state / "config"
+
+    @property
+    def running(self) -> Path:
+        """What of it runs."""
+        return self.config / "running.json"
 
     @property
     def ballast(self) -> Path:
@@ -181,7 +197,17 @@ class Proxy(Section):
         return ProxyOfNow(self.url, self.user, password)
 
 
-class Exchange(Section):
+class Rhythm(Section):
+    """How patiently the exchange is spoken to; the centre may set it, too."""
+
+    retry_base_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    retry_cap_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+    connect_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    read_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    heartbeat_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
+
+
+class Exchange(Rhythm):
     """The exchange and what is known of it beforehand."""
 
     aud: Aud
@@ -190,23 +216,31 @@ class Exchange(Section):
     proxy: Proxy | None = None
     ca_sha256: Digest
     kid: Kid
-    retry_base_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
-    retry_cap_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
-    connect_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
-    read_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    tuf_root_sha256: Annotated[
+        str,
+        _text(r"^([0-9a-f]{64})?$", "64 lower hex digits (SHA-256), or nothing"),
+    ] = ""
+    tuf_folder: Annotated[
+        str, _text(r"^(/[^\x00]*)?$", "the whole path of a folder, or nothing")
+    ] = ""
+    directory_max_age_s: Annotated[float, Field(ge=60, le=2_592_000)] = 900.0
     clock_tolerance_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
-    heartbeat_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
 
 
-class Push(Section):
-    """How rows are read, packed and kept."""
+class Reading(Section):
+    """How rows are read and packed; the centre may set it, too."""
 
     batch_raw_mb: Annotated[int, Field(ge=1, le=60)] = 8
     max_rows_per_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 200_000
     workers: Annotated[int, Field(ge=1, le=16)] = 1
-    worker_memory_mb: Annotated[int, Field(ge=256, le=65_536)] = 1024
     statement_timeout_s: Annotated[int, Field(ge=1, le=86_400)] = 3600
     poll_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+
+
+class Push(Reading):
+    """How rows are read, packed and kept."""
+
+    worker_memory_mb: Annotated[int, Field(ge=256, le=65_536)] = 1024
 
 
 class Bandwidth(Section):
@@ -223,10 +257,15 @@ class Uplink(Section):
     bandwidth: Annotated[tuple[Bandwidth, ...], Field(strict=False, max_length=16)] = ()
 
 
-class Spool(Section):
-    """Bounds of the spool, at which reading stops, and the reserve for all else."""
+class Quota(Section):
+    """Most that the spool holds; the centre may set it, too."""
 
     quota_mb: Annotated[int, Field(ge=64, le=10_000_000)] = 4096
+
+
+class Spool(Quota):
+    """Bounds of the spool, at which reading stops, and the reserve for all else."""
+
     free_floor_mb: Annotated[int, Field(ge=0, le=10_000_000)] = 512
     ballast_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 64
 

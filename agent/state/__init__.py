@@ -39,6 +39,7 @@ from agent.state.records import (
     Sums,
 )
 from agent.state.store import ALL, State
+from agent.state.trust import KeptRole, KeptTrust, Trusts, falls
 
 __all__ = [
     "ALL",
@@ -54,6 +55,8 @@ __all__ = [
     "KeptFrontier",
     "KeptRecall",
     "KeptReceipt",
+    "KeptRole",
+    "KeptTrust",
     "Leftover",
     "NewBatch",
     "NewReceipt",
@@ -68,4 +71,6 @@ __all__ = [
     "Stream",
     "StreamKey",
     "Sums",
+    "Trusts",
+    "falls",
 ]

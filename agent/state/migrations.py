@@ -310,6 +310,32 @@ STEP_11 = (
 
 STEP_12 = (
     """
+    CREATE TABLE tuf_roles (
+        pin TEXT NOT NULL,
+        role TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        keys TEXT NOT NULL,
+        expires TEXT,
+        PRIMARY KEY (pin, role)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE tuf_files (
+        path TEXT PRIMARY KEY,
+        sha256 TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE tuf_kept (
+        pin TEXT PRIMARY KEY,
+        at TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+"""What the city's TUF repository said last, and its floors."""
+
+STEP_13 = (
+    """
     CREATE TABLE commands (
         jti TEXT PRIMARY KEY,
         digest TEXT NOT NULL,
@@ -337,5 +363,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
     STEP_10,
     STEP_11,
     STEP_12,
+    STEP_13,
 )
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

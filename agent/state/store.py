@@ -60,6 +60,7 @@ from agent.state.records import (
     Sums,
 )
 from agent.state.rekeys import Rekeys
+from agent.state.trust import Trusts
 from agent.state.uploads import Uploads
 
 ALL = ""
@@ -128,6 +129,11 @@ class State:
     def peers(self) -> Pins:
         """Key chains of other nodes, as far as we know them."""
         return Pins(self._connection)
+
+    @property
+    def trust(self) -> Trusts:
+        """What the city's TUF repository said last."""
+        return Trusts(self._connection)
 
     @property
     def rekeys(self) -> Rekeys:

@@ -21,6 +21,12 @@ BRAKE = "brake"
 RELEASES = "releases"
 """Delegated role of ``releases/*``: programs, by their own people. Offline."""
 
+METADATA = "metadata"
+"""Folder of the metadata, ``<version>.<role>.json`` and ``timestamp.json``, in the
+repository; the exchange serves the repository at ``/tuf/``."""
+TARGETS = "targets"
+"""Folder of the files, ``<folder>/<SHA-256>.<name>`` (consistent snapshots)."""
+
 EXCHANGE_FILE = "exchange.json"
 LIMITS_FILE = "limits.json"
 ROLLOUT_FILE = "rollout.json"

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli.common import accounts, comparing, lookups
+from agent.cli.common import accounts, comparing, lookups, trusting
 from agent.cli.common.context import Asked
 from agent.cli.common.language import pick
 from agent.errors import all_errors
@@ -69,8 +69,9 @@ def status(ask: Asked, body: Body, *, width: int) -> RenderableType:
     """The whole status as one thing to print on so many columns."""
     resources = _resources(ask, body["resources"], width=width)
     answers = lookups.lines(ask, body["lookups"], moment=moment)
+    city = trusting.lines(ask, body["trust"], moment=moment)
     notes = (*_disk(ask, body), *_notes(ask, body))
-    return Group(_head(ask, body), resources, *answers, *notes)
+    return Group(_head(ask, body), resources, *answers, *city, *notes)
 
 
 def _head(ask: Asked, body: Body) -> Text:

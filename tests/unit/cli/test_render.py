@@ -111,6 +111,7 @@ BODY: dict[str, Any] = {
     },
     "paused": False,
     "lookups": LOOKUPS,
+    "trust": {"enabled": False, "verified_at": None, "expires": None, "versions": {}},
     "troubles": [],
     "retention": [],
     "resources": [RESOURCE],
@@ -460,3 +461,12 @@ def test_lookups_fit_eighty_columns(lang: Any) -> None:
     text = shown(BODY, lang=lang, width=80)
     assert max(cell_len(line) for line in text.splitlines()) <= 80
     assert "…" not in text
+
+
+def test_what_the_city_signed_is_a_line_where_a_root_is_pinned() -> None:
+    """Versions can be compared by telephone; without a pinned root there is no line."""
+    assert "repository" not in shown(BODY)
+    body = {**BODY["trust"], "enabled": True}
+    assert "nothing verified yet" in shown({**BODY, "trust": body})
+    body |= {"verified_at": AT, "expires": AT, "versions": {"timestamp": 7, "root": 2}}
+    assert "root 2, timestamp 7; confirmed" in shown({**BODY, "trust": body})

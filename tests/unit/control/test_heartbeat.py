@@ -63,14 +63,14 @@ class World:
         self.answer: Callable[[], bytes] | Exception = answer
         self.sent: list[str] = []
         self.told: list[Event] = []
-        self.refreshed = 0
+        self.refreshed: list[frozenset[str]] = []
         self.pauses: list[float] = []
         self.number = 0
         self.fault: Exception | None = None
         self.heart = Heart(
             self.make,
             KEY,
-            Outlet(self.send, {"directory": self.refresh}, self.told.append),
+            Outlet(self.send, self.refresh, self.told.append),
             Rhythm(lambda: 60.0, lambda: NOW, self.sleep, lambda low, high: high),
         )
 
@@ -86,8 +86,8 @@ class World:
             raise self.answer
         return self.answer()
 
-    def refresh(self) -> None:
-        self.refreshed += 1
+    def refresh(self, names: frozenset[str]) -> None:
+        self.refreshed.append(names)
 
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -150,14 +150,13 @@ async def test_beats_come_at_their_pause_with_jitter() -> None:
     assert wire.parse(message.payload).n == 2
 
 
-async def test_answer_brings_a_fetch_of_the_directory_forward() -> None:
-    """``refresh`` asks for the directory; a hint that we do not know does nothing."""
+async def test_answer_brings_fetches_forward() -> None:
+    """What it names is handed on, known or not."""
     world = World(lambda: wire.answer(("directory",)))
     await world.heart.once()
-    assert world.refreshed == 1
-    world.answer = lambda: wire.answer(("config",))
+    world.answer = lambda: wire.answer(("commands", "colour"))
     await world.heart.once()
-    assert world.refreshed == 1
+    assert world.refreshed == [{"directory"}, {"commands", "colour"}]
 
 
 async def test_exchange_that_is_away_is_not_told_here() -> None:

@@ -21,7 +21,7 @@ from agent.audit.events import (
     ExchangeTrouble,
     Recorded,
 )
-from agent.control.commands import AT_ONCE, Allowed
+from agent.control.commands import AT_ONCE
 from agent.crypto.jose import PrivateKey, split, verify
 from agent.daemon.commands import Books, Chance, CommandLoop, Hands, Terms
 from agent.errors import (
@@ -51,7 +51,7 @@ from tests.support.commands import (
 )
 
 SIGN = PrivateKey.generate("sign")
-ALL = Allowed(refresh=True, run=True, reconcile=True, diagnostics=True)
+ALL = frozenset(wire.COMMANDS)
 ZIP = b"PK-a-bundle"
 
 
@@ -263,7 +263,7 @@ async def test_command_that_the_department_does_not_allow_is_refused(
 ) -> None:
     """And stays refused if it is allowed later: a command counts once."""
     text = signed(command("run", RESOURCE))
-    world.allowed = Allowed(refresh=True)
+    world.allowed = frozenset({"refresh"})
     assert await world.order(text) == [("refused", "off")]
     world.allowed = ALL
     assert await world.order(text) == [("refused", "off")]

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the city says to this node, verified by TUF (wire.md §6, ADR 13).
+
+Rules
+
+1. Nobody is believed but the root whose SHA-256 stands in the settings and whom it
+   names, each for its own files. The exchange only carries them.
+2. What was verified last goes on for ever. What is older, or expired, is not taken.
+3. No version falls below one that was verified before, though the metadata's folder is
+   deleted or an old copy of it put back: the state holds them too.
+4. One refresh at a time. It blocks: it runs in a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.control.identity import writing
+from agent.control.trust_fetch import Source
+from agent.errors import FepError, TrustExpired, TrustLongExpired, TrustRefused
+from agent.state import KeptTrust, Trusts, falls
+from agent.wire.grammar import format_time, parse_time
+
+if TYPE_CHECKING:
+    from agent.control.trust_walk import Walked
+
+WARNED = timedelta(hours=24)
+"""So long after it expired a person is told."""
+ALARMED = timedelta(days=7)
+"""So long after it expired somebody may be holding back what is newer."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the repository says to this node, verified.
+
+    Args:
+        versions: role -> version of its metadata.
+        files: target path -> exact content; only those that this node needs.
+        expires: role -> when its metadata expires, aware UTC.
+        at: when it was last found to be the newest, aware UTC.
+    """
+
+    versions: Mapping[str, int]
+    files: Mapping[str, bytes]
+    expires: Mapping[str, datetime]
+    at: datetime
+
+
+class Trust:
+    """The city's repository, as this node trusts it.
+
+    Args:
+        pin: SHA-256 of a root's exact bytes, lower hex.
+        node: ``<department>/<machine>``.
+        folder: where metadata and files are kept, for its owner alone.
+        book: versions and digests, in the state.
+        source: begins a visit to where new files come from.
+        now: aware UTC.
+    """
+
+    def __init__(
+        self,
+        pin: str,
+        *,
+        node: str,
+        folder: Path,
+        book: Trusts,
+        source: Callable[[], AbstractContextManager[Source]],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._pin = pin
+        self._node = node
+        self._folder = folder
+        self._book = book
+        self._source = source
+        self._now = now
+        self._one = threading.Lock()
+        self._disk = threading.Lock()
+        self._refused: FepError | None = None
+
+    def refresh(self) -> Verified:
+        """What the repository says now; kept.
+
+        Raises:
+            TrustRefused: something does not verify, or is older than before.
+            TrustExpired: it verifies, but is too old.
+            SpoolWriteFailed: the disk refused.
+            ExchangeUnreachable, ExchangeUntrusted, ExchangeRefused, ProxyRefused,
+            MalformedMessage, SecretUnreadable: a file could not be had.
+        """
+        with self._one:
+            try:
+                found = self._walked()
+                kept = self._keep(found)
+            except (TrustRefused, TrustExpired) as e:
+                self._refused = e
+                raise
+            self._refused = None
+            return _verified(kept, found.files)
+
+    def kept(self) -> Verified | None:
+        """What was verified last; None if nothing was, or it is not whole any more."""
+        with self._disk:
+            return self._read()
+
+    def _read(self) -> Verified | None:
+        kept = self.standing()
+        if kept is None:
+            return None
+        files = {}
+        for path, digest in kept.files.items():
+            try:
+                data = (self._folder / "targets" / digest).read_bytes()
+            except OSError:
+                return None
+            if hashlib.sha256(data).hexdigest() != digest:
+                return None
+            files[path] = data
+        return _verified(kept, files)
+
+    def standing(self) -> KeptTrust | None:
+        """Versions and times of what was verified last, without the files."""
+        return self._book.kept(self._pin)
+
+    def troubles(self) -> list[FepError]:
+        """What a person should know: refused, expired for a day, for a week."""
+        refused, late = self._refused, self._late()
+        found: list[FepError] = []
+        if isinstance(refused, TrustRefused) or (refused is not None and late is None):
+            found.append(refused)
+        if late is not None:
+            found.append(late)
+        return found
+
+    def _late(self) -> FepError | None:
+        """That what is kept expired long ago; a day is not worth a word."""
+        kept = self.standing()
+        if kept is None:
+            return None
+        role, ends = min(
+            ((r.role, parse_time(r.expires)) for r in kept.roles if r.expires),
+            key=lambda one: one[1],
+        )
+        late = self._now() - ends
+        said = f"{role}: expected it signed anew before {format_time(ends)}"
+        if late > ALARMED:
+            return TrustLongExpired(said)
+        return TrustExpired(said) if late > WARNED else None
+
+    def _walked(self) -> Walked:
+        # python-tuf costs 7 MB, and only who has a pinned root needs it
+        from agent.control import trust_walk
+
+        places = trust_walk.TrustFiles(self._folder)
+        with self._source() as source:
+            return trust_walk.walk(
+                places, source, pin=self._pin, node=self._node, now=self._now
+            )
+
+    def _keep(self, found: Walked) -> KeptTrust:
+        """Raise the floors to what was found, and forget files that it has not.
+
+        Raises:
+            TrustRefused: it is below a floor.
+        """
+        fallen = falls(self._book.floors(self._pin), found.roles)
+        if fallen:
+            raise TrustRefused("; ".join(fallen))
+        files = {p: hashlib.sha256(d).hexdigest() for p, d in found.files.items()}
+        kept = KeptTrust(format_time(self._now()), found.roles, files)
+        targets = self._folder / "targets"
+        with self._disk, writing(targets):
+            self._book.keep(self._pin, kept)
+            for path in targets.iterdir():
+                if path.name not in kept.files.values():
+                    path.unlink()
+        return kept
+
+
+def _verified(kept: KeptTrust, files: Mapping[str, bytes]) -> Verified:
+    return Verified(
+        versions={role.role: role.version for role in kept.roles},
+        files=files,
+        expires={r.role: parse_time(r.expires) for r in kept.roles if r.expires},
+        at=parse_time(kept.at),
+    )
