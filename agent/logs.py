@@ -28,6 +28,9 @@ LEVELS: Mapping[str, int] = {
     "error": logging.ERROR,
 }
 """Names that ``log.level`` may have."""
+MOST_RECENT = 1024
+"""Most pairs of event and code whose last time is remembered."""
+_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class Metrics:
@@ -99,6 +102,28 @@ class Metrics:
         return generate_latest(self._registry).decode()
 
 
+class Recent:
+    """Of each event and code: how often since the start, and when last."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str | None], tuple[int, str]] = {}
+
+    def note(self, event: Event, at: datetime) -> None:
+        """An event was told."""
+        code = getattr(event, "code", None)
+        key = (event.name, code)
+        if key in self._seen or len(self._seen) < MOST_RECENT:
+            count = self._seen.get(key, (0, ""))[0] + 1
+            self._seen[key] = (count, at.strftime(_TIME))
+
+    def view(self) -> list[dict[str, Any]]:
+        """All of them, by name."""
+        return [
+            {"event": name, "code": code, "count": count, "last": last}
+            for (name, code), (count, last) in sorted(self._seen.items(), key=str)
+        ]
+
+
 class Teller:
     """The real ``tell``: writes the line, moves the counters.
 
@@ -107,6 +132,9 @@ class Teller:
         level: lowest level that is written, a key of :data:`LEVELS`.
         now: aware UTC clock.
         metrics: what is counted, whatever the level.
+
+    Attributes:
+        recent: when each event was told last.
     """
 
     def __init__(
@@ -118,6 +146,8 @@ class Teller:
         metrics: Metrics,
     ) -> None:
         self._logger_at = partial(_logger, stream, now=now)
+        self._now = now
+        self.recent = Recent()
         self._metrics = metrics
         self._listeners: list[Callable[[Event], None]] = []
         self.use(level)
@@ -133,6 +163,7 @@ class Teller:
     def __call__(self, event: Event) -> None:
         """Tell an event."""
         self._metrics.count(event)
+        self.recent.note(event, self._now())
         for heard in self._listeners:
             heard(event)
         if LEVELS[event.heard()] < self._lowest:
@@ -161,7 +192,7 @@ def _logger(stream: TextIO, *, level: str, now: Callable[[], datetime]) -> Any:
         _logger: object, method: str, body: structlog.typing.EventDict
     ) -> structlog.typing.EventDict:
         return {
-            "time": now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "time": now().strftime(_TIME),
             "level": method,
             "event": body.pop("event"),
             **body,

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.errors import FepError, UsageFault
-from sandbox import people, view
+from sandbox import orders, people, view
 from sandbox.app import serve
 from sandbox.options import Options
 
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="at a running exchange", metavar="COMMAND")
     people.add_commands(commands)
     view.add_command(commands)
+    orders.add_commands(commands)
     return parser
 
 

@@ -32,6 +32,7 @@ from sandbox.accept import Rules
 from sandbox.admin import Admin, Switch
 from sandbox.beats import BeatsFront
 from sandbox.codes import Codes
+from sandbox.commands import Commands, CommandsFront
 from sandbox.desk import Desk
 from sandbox.doors import Doors
 from sandbox.enrolling import Enrolling
@@ -93,6 +94,7 @@ class Parts:
     providers: Providers
     enrolment: Enrolment
     nodes: Nodes
+    commands: Commands
 
     @property
     def database(self) -> Path:
@@ -172,6 +174,9 @@ async def _parts(options: Options, stack: AsyncExitStack) -> Parts:
         providers,
         Enrolment(desk, codes, pki.authority),
         Nodes(store, options.aud, now),
+        Commands(
+            store, _command_key(folder / "keys"), options.aud, now, folder / "bundles"
+        ),
     )
 
 
@@ -191,7 +196,7 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
         faults=faults,
         database=parts.database,
         url=url,
-        witness=parts.witness.key.public,
+        others=(parts.witness.key.public, parts.commands.key.public),
         nudge=parts.providers.nudge,
         fetched=parts.providers.changes.fetched,
         over=partial(readable, tuf) if tuf else lambda found: found,
@@ -216,9 +221,16 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
     witness = WitnessFront(parts.witness, parts.write, front.member)
     app = web.Application(middlewares=front.middlewares())
     enrolling = Enrolling(parts.enrolment, parts.write, faults)
-    beats = BeatsFront(parts.nodes, parts.write, front.member, parts.providers.changes)
+    commands = _commands(parts, front)
+    beats = BeatsFront(
+        parts.nodes,
+        parts.write,
+        front.member,
+        parts.providers.changes,
+        commands.waits,
+    )
     relay = _relay(parts, front)
-    for found in (front, enrolling, receiver, relay, witness, beats):
+    for found in (front, enrolling, receiver, relay, witness, beats, commands):
         app.add_routes(found.routes())
     if tuf is not None:
         app.add_routes(RepositoryFront(tuf, front.member).routes())
@@ -236,6 +248,11 @@ def _beside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(work)
     task.add_done_callback(_crash)
     stack.push_async_callback(_cancel, task)
+
+
+def _commands(parts: Parts, front: Front) -> CommandsFront:
+    now = parts.desk.signer.now
+    return CommandsFront(parts.commands, parts.registry, parts.write, front.member, now)
 
 
 def _relay(parts: Parts, front: Front) -> Relay:
@@ -268,6 +285,7 @@ async def _listen_admin(parts: Parts, front: Front, stack: AsyncExitStack) -> Pa
     )
     app = admin.app()
     app.add_routes(Office(parts.enrolment, front).routes())
+    app.add_routes(_commands(parts, front).admin_routes())
     runner = await _runner(app, stack)
     await web.UnixSite(runner, str(path)).start()
     path.chmod(0o600)
@@ -340,6 +358,13 @@ def _receipt_key(folder: Path) -> PrivateKey:
     if not path.exists():
         save_private(path, PrivateKey.generate("receipt"))
     return load_private(path, purpose="receipt")
+
+
+def _command_key(folder: Path) -> PrivateKey:
+    path = folder / "command.key"
+    if not path.exists():
+        save_private(path, PrivateKey.generate("command"))
+    return load_private(path, purpose="command")
 
 
 def _witness_key(folder: Path) -> NoteKey:

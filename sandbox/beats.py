@@ -24,21 +24,27 @@ class BeatsFront:
         write: runs a function there.
         member: who sends a request.
         changes: who should fetch the directory.
+        ordered: whether commands wait for a node.
     """
 
     nodes: Nodes
     write: Callable[[Callable[[], Any]], Awaitable[Any]]
     member: Callable[[web.BaseRequest], Client]
     changes: Changes
+    ordered: Callable[[str], bool]
 
     def routes(self) -> list[web.RouteDef]:
         """Where the handler belongs."""
         return [web.post("/v1/heartbeat", self.beat)]
 
     async def beat(self, request: web.Request) -> web.Response:
-        """A heartbeat is taken; the answer may hint to fetch the directory."""
+        """A heartbeat is taken; the answer hints at what should be fetched."""
         client = self.member(request)
         body = await read_body(request, heartbeat.CAP)
         await self.write(lambda: self.nodes.take(client, body))
-        hints = ("directory",) if self.changes.behind(client.node) else ()
-        return web.json_response(body=heartbeat.answer(hints))
+        hints = {
+            "directory": self.changes.behind(client.node),
+            "commands": self.ordered(client.node),
+        }
+        found = tuple(name for name, hinted in hints.items() if hinted)
+        return web.json_response(body=heartbeat.answer(found))

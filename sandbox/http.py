@@ -52,7 +52,7 @@ class Front:
         faults: the switches.
         database: the exchange's SQLite file.
         url: where clients reach the exchange.
-        witness: the key that cosigns checkpoints.
+        others: the exchange's keys besides the one that signs receipts.
         nudge: tells providers that the directory has changed.
         fetched: told which node has the directory of now.
         over: the directory of the registry, as a repository says it.
@@ -65,7 +65,7 @@ class Front:
     faults: Faults
     database: Path
     url: str
-    witness: PublicKey
+    others: tuple[PublicKey, ...]
     nudge: Callable[[], Awaitable[None]]
     fetched: Callable[[str], None]
     over: Callable[[Directory], Directory] = lambda found: found
@@ -175,7 +175,7 @@ class Front:
         signer = self.desk.signer
         found = directory.build(
             self.registry,
-            keys=(signer.key.public, self.witness),
+            keys=(signer.key.public, *self.others),
             aud=signer.aud,
             url=self.url,
             now=signer.now(),

@@ -70,6 +70,11 @@ create table if not exists revokednode(
   node text primary key, at text not null) without rowid;
 create table if not exists heartbeat(
   node text primary key, at text not null, payload text, doubt text) without rowid;
+create table if not exists command(
+  jti text primary key, node text not null, cmd text not null, resource text,
+  at text not null, exp int not null, message text not null,
+  status text, code text, answered text, bundle text) without rowid;
+create index if not exists commandwaits on command(node, jti) where status is null;
 create table if not exists deleted(resource text not null, at real not null,
   count int not null);
 """

@@ -993,3 +993,75 @@ class HeartbeatTaken(Event):
     """The exchange takes our heartbeats again."""
 
     name = "heartbeat.taken"
+
+
+# --- commands of the exchange ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CommandTaken(Recorded):
+    """The exchange ordered something that the department allows; it is done now.
+
+    Args:
+        cmd: what, by its name in wire.md.
+        resource: of which, or None.
+        jti: of the command.
+        digest: its message digest.
+        kid: of the exchange's key that signed it.
+    """
+
+    name = "command.taken"
+    cmd: str
+    resource: str | None
+    jti: str
+    digest: str
+    kid: str
+
+
+@dataclass(frozen=True)
+class CommandRefused(Recorded):
+    """Something that the exchange listed as a command is not carried out.
+
+    Args:
+        code: why: a reason of wire.md §6, or the code of an error; then nobody knows
+            who wrote it.
+        cmd: what, if a command key of the exchange signed it for us; else None.
+        digest: its message digest, or that of the text if it is no message.
+        kid: of the key that signed it, or None.
+    """
+
+    name = "command.refused"
+    level = "warning"
+    code: str
+    cmd: str | None
+    digest: str
+    kid: str | None
+
+
+@dataclass(frozen=True)
+class CommandEnded(Event):
+    """What became of a command that was taken.
+
+    Args:
+        status: ``done``, ``refused`` or ``failed``.
+        code: of the error, or None.
+    """
+
+    name = "command.ended"
+    cmd: str
+    jti: str
+    status: str
+    code: str | None
+
+
+@dataclass(frozen=True)
+class CommandsCrowded(Event):
+    """The exchange lists more commands at a time than are looked at; the rest waits.
+
+    Args:
+        waiting: so many, of one list.
+    """
+
+    name = "command.crowd"
+    level = "warning"
+    waiting: int

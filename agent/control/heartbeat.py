@@ -6,7 +6,7 @@ Rules
 1. A beat never holds up a push or a lookup: it is one small request of its own, with an
    end, nobody waits for it, and a defect in it ends nothing else.
 2. What it tells is what ``fep status`` shows: codes, counts and times.
-3. Its answer is not signed. It may bring a fetch of the directory forward, no more.
+3. Its answer is not signed. It may bring a fetch forward, no more.
 4. An exchange that is away is no news: the flow tells it. An exchange that refuses the
    beat is told and shown once it begins, until a beat is taken.
 """

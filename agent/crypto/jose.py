@@ -56,6 +56,7 @@ PURPOSE: Mapping[str, str] = MappingProxyType(
         "fep-reconcile-req+jws": "sign",
         "fep-heartbeat+jws": "sign",
         "fep-leave+jws": "sign",
+        "fep-command-result+jws": "sign",
         "fep-receipt+jws": "receipt",
         "fep-position+jws": "receipt",
         "fep-reconcile-res+jws": "receipt",

@@ -30,6 +30,8 @@ from agent.control.rotation import Way
 from agent.daemon import retention, swap
 from agent.daemon.central_assembly import Centre, make_centre
 from agent.daemon.central_assembly import Parts as CentreParts
+from agent.daemon.command_assembly import make_commands
+from agent.daemon.commands import CommandLoop
 from agent.daemon.heart import make_heart
 from agent.daemon.keys import KeyKeeper, Users, spent
 from agent.daemon.keys import Seams as KeySeams
@@ -84,6 +86,7 @@ class Daemon:
     exchange: Exchange
     trust: TrustKeeper | None
     heart: Heart
+    commands: CommandLoop
     lookups: Lookups
     keeper: KeyKeeper
     peers: PeerWatch
@@ -149,10 +152,13 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
             scheduler.view,
             lambda: retention.table(board.settings, spool=spool.used),
             lambda: NO_TRUST if ground.trust is None else ground.trust.view(),
+            tell.recent.view,
         ),
         now=_now,
     )
-    heart = make_heart(ground, board, state, centre.told, desk.status)
+    commands = make_commands(ground, state, log, desk, board)
+    ordered = commands.wanted.set
+    heart = make_heart(ground, board, state, centre.told, desk.status, ordered)
     return Daemon(
         settings=found,
         board=board,
@@ -163,6 +169,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         exchange=exchange,
         trust=ground.trust,
         heart=heart,
+        commands=commands,
         lookups=lookups,
         keeper=keeper,
         peers=peers,

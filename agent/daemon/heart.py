@@ -36,8 +36,18 @@ def make_heart(
     state: State,
     config: ConfigTold,
     status: Callable[[str | None], dict[str, Any]],
+    ordered: Callable[[], None],
 ) -> Heart:
-    """The heart of this daemon; ``status`` is what people are shown."""
+    """The heart of this daemon.
+
+    Args:
+        ground: see there.
+        board: what holds now.
+        state: numbers the beats.
+        config: says which configuration holds, and hears of beats.
+        status: what people are shown.
+        ordered: asks for the list of commands to be fetched.
+    """
 
     def make() -> Heartbeat:
         standing = Standing(state.incarnation, config.stand())
@@ -46,6 +56,8 @@ def make_heart(
     def refresh(names: frozenset[str]) -> None:
         if names & {"config", "directory"}:
             ground.nudged()
+        if "commands" in names:
+            ordered()
 
     return Heart(
         make,

@@ -98,6 +98,7 @@ async def _loops(
             if daemon.centre.central is not None:
                 group.create_task(daemon.centre.central.forever())
             group.create_task(daemon.heart.forever())
+            group.create_task(daemon.commands.forever())
             group.create_task(_purge_quarantine(daemon.board))
             group.create_task(sweep_vouchers(daemon.directory, daemon.state.vouchers))
             group.create_task(keep_ballast(daemon.ballast, daemon.tell))

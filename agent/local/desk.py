@@ -108,12 +108,14 @@ class Gauges:
         times: when a resource is read next, by kind.
         retention: what is kept for how long.
         trust: what the city's TUF repository said last.
+        recent: of each event and code how often and when last.
     """
 
     metrics: Callable[[], str]
     times: Callable[[str], Sequence[JsonObject]]
     retention: Callable[[], Sequence[JsonObject]] = tuple
     trust: Callable[[], JsonObject] = lambda: NO_TRUST
+    recent: Callable[[], Sequence[JsonObject]] = tuple
 
 
 class Desk:
@@ -152,6 +154,14 @@ class Desk:
     def metrics(self) -> str:
         """Counters in the Prometheus text format."""
         return self._gauges.metrics()
+
+    def diagnostics(self) -> JsonObject:
+        """What only the daemon knows of a diagnostics bundle."""
+        return {
+            "status": self.status(None),
+            "counters": self._gauges.metrics(),
+            "events": list(self._gauges.recent()),
+        }
 
     def status(self, resource: str | None) -> JsonObject:
         """How everything, or one resource, stands."""

@@ -82,6 +82,10 @@ class Operations(Protocol):
         """Counters in the Prometheus text format."""
         ...
 
+    def diagnostics(self) -> JsonObject:
+        """What only the daemon knows of a diagnostics bundle."""
+        ...
+
     async def pull(
         self,
         resource: str,
@@ -286,6 +290,7 @@ def application(operations: Operations, people: People) -> web.Application:
             web.get("/v1/version", routes.version),
             web.get("/v1/status", routes.status),
             web.get("/v1/metrics", routes.metrics),
+            web.get("/v1/diagnostics", routes.diagnostics),
             web.get("/v1/run", routes.run),
             web.get("/v1/spool", routes.spool),
             web.get("/v1/batch", routes.batch),
@@ -377,6 +382,9 @@ class _Routes:
 
     async def metrics(self, _request: web.Request) -> web.Response:
         return web.Response(text=self._ops.metrics(), content_type="text/plain")
+
+    async def diagnostics(self, _request: web.Request) -> web.Response:
+        return _json(self._ops.diagnostics())
 
     async def run(self, request: web.Request) -> web.Response:
         run = _needed(request.query.get("run"), "run")

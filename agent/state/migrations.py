@@ -355,6 +355,22 @@ STEP_13 = (
 )
 """What the centre wanted of this node, and what became of it."""
 
+STEP_14 = (
+    """
+    CREATE TABLE commands (
+        jti TEXT PRIMARY KEY,
+        digest TEXT NOT NULL,
+        exp INTEGER NOT NULL,
+        status TEXT,
+        code TEXT,
+        at TEXT,
+        bundle TEXT,
+        told INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+"""Which commands of the exchange were taken."""
+
 STEPS: tuple[tuple[str, ...], ...] = (
     STEP_1,
     STEP_2,
@@ -369,5 +385,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
     STEP_11,
     STEP_12,
     STEP_13,
+    STEP_14,
 )
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

@@ -29,6 +29,7 @@ from agent.state import rows as row
 from agent.state.again import each_once_more
 from agent.state.beats import Beats
 from agent.state.central import CentralRows
+from agent.state.commands import Commands
 from agent.state.database import Connection
 from agent.state.deaths import Deaths
 from agent.state.leftovers import Leftovers
@@ -104,6 +105,11 @@ class State:
     def close(self) -> None:
         """Close the database; the state cannot be used afterwards."""
         self._connection.close()
+
+    @property
+    def commands(self) -> Commands:
+        """Which commands of the exchange were taken."""
+        return Commands(self._connection)
 
     @property
     def reconciles(self) -> Reconciles:

@@ -205,6 +205,19 @@ class Directory:
                     return key
         raise UnknownKey(f"directory: {aud} has no {purpose} key {kid}")
 
+    def command_key(self, aud: str, kid: str) -> PublicKey:
+        """A key with which an exchange may order things now.
+
+        Raises:
+            UnknownKey: the directory has none, or it is retired or revoked.
+        """
+        for entry in self.exchange.exchanges:
+            for key, status in entry.keys if entry.aud == aud else ():
+                if (key.kid, key.purpose, status) == (kid, "command", "active"):
+                    self._refuse_revoked(kid, status)
+                    return key
+        raise UnknownKey(f"directory: {aud} has no active command key {kid}")
+
     def node(self, node: str) -> NodeEntry | None:
         """The entry of a node."""
         return self._entries.get(node)

@@ -24,10 +24,12 @@ from agent.pipeline.uplink.line import Line
 from agent.pipeline.uplink.reply import Reply, expect, text_of
 from agent.pipeline.uplink.tus import Nowhere, Places, Tus
 from agent.pipeline.uplink.ways import Ways
-from agent.wire import position, reconcile
+from agent.wire import command, position, reconcile
 
 DIRECTORY_CAP = 16 * 1024 * 1024
 """Longest directory that is read, bytes."""
+BUNDLE_S = 60.0
+"""So long the sending of a bundle may take, seconds."""
 
 
 class Exchange:
@@ -164,6 +166,24 @@ class Exchange:
         body = beat.encode("ascii")
         reply = await self._ask("POST", "/v1/heartbeat", body=body)
         return expect(reply, 200).body
+
+    async def commands(self) -> bytes:
+        """The list of commands that wait for this node."""
+        reply = await self._ask("GET", "/v1/commands", cap=command.LIST_CAP)
+        return expect(reply, 200).body
+
+    async def command_result(self, result: str) -> None:
+        """Bring a signed result of a command."""
+        body = result.encode("ascii")
+        expect(await self._ask("POST", "/v1/commands", body=body), 200, 204)
+
+    async def command_bundle(self, jti: str, bundle: bytes) -> None:
+        """Bring the bundle that a command asked for; its result has its digest."""
+        way = self.ways.choose()
+        url = (self.ways.url(way) / "v1/commands/bundle").with_query({"jti": jti})
+        headers = {"Content-Type": "application/zip"}
+        request = Request("PUT", url, headers, bundle, patience_s=BUNDLE_S)
+        expect(await self._calls.send(way, request), 200, 201, 204)
 
     async def reconcile(self, request: str) -> str:
         """The signed reply to a signed reconcile request."""
