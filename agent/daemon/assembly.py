@@ -28,7 +28,8 @@ from agent.control.peers import Peers
 from agent.control.rotation import Way
 from agent.daemon import retention, swap
 from agent.daemon.heart import make_heart
-from agent.daemon.keys import KeyKeeper, Users, spent
+from agent.daemon.key_standing import spent
+from agent.daemon.keys import KeyKeeper, Users
 from agent.daemon.keys import Seams as KeySeams
 from agent.daemon.lookup_assembly import Ground, Open, make_lookups, open_log
 from agent.daemon.lookups import Lookups

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from agent.cli.main import main as fep_main
-from agent.control.enrol import Enrolment, Target, enrol
+from agent.control.enrol import Enrolment, enrol
+from agent.control.enrol_line import Target
 from agent.control.identity import IdentityFiles
 from agent.errors import ExchangeUnreachable
 from agent.wire.enrolment import Code
