@@ -16,7 +16,8 @@ from agent.cli.common.language import say
 from agent.cli.common.owner import act_as_owner
 
 if TYPE_CHECKING:
-    from agent.control.enrol import Enrolment, Target
+    from agent.control.enrol import Enrolment
+    from agent.control.enrol_line import Target
     from agent.control.identity import IdentityFiles
     from agent.settings import Settings
     from agent.wire.enrolment import Code
@@ -94,7 +95,7 @@ def enrol(
 
 
 def _target(found: Settings) -> Target:
-    from agent.control.enrol import Target
+    from agent.control.enrol_line import Target
 
     exchange = found.exchange
     return Target(

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from agent.control.directory import TrustedDirectory, check_directory
-from agent.control.enrol import Enrolment, Keys, Target, check_fits, make_keys, request
+from agent.control.enrol import Enrolment
+from agent.control.enrol_keys import Keys, check_fits, make_keys, request
+from agent.control.enrol_line import Target
 from agent.control.identity import IdentityFiles, write_file
 from agent.crypto.certificates import Certificate
 from agent.crypto.keys import pem_of_csr

@@ -33,7 +33,8 @@ from agent.daemon.central_assembly import Parts as CentreParts
 from agent.daemon.command_assembly import make_commands
 from agent.daemon.commands import CommandLoop
 from agent.daemon.heart import make_heart
-from agent.daemon.keys import KeyKeeper, Users, spent
+from agent.daemon.key_standing import spent
+from agent.daemon.keys import KeyKeeper, Users
 from agent.daemon.keys import Seams as KeySeams
 from agent.daemon.lookup_assembly import Ground, Open, make_lookups, open_log
 from agent.daemon.lookups import Lookups

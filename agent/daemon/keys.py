@@ -17,48 +17,36 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from agent.audit.events import CertificateEnds, KeyChangeFailed, KeysChanged, Tell
+from agent.audit.events import CertificateEnds, KeyChangeFailed, Tell
 from agent.audit.log import AuditLog
 from agent.control import renewal, rotation, staging
 from agent.control.directory import TrustedDirectory
 from agent.control.identity import (
     IdentityFiles,
-    load_audit_key,
-    load_decrypt_key,
-    load_sign_key,
-    load_tls_key,
 )
 from agent.control.keyring import Keyring
 from agent.control.rotation import Way
 from agent.control.staging import Staged
-from agent.control.statements import kept_statements, refuse_forked
-from agent.crypto import keyfile
 from agent.crypto.certificates import Certificate
+from agent.daemon.key_standing import Standing, record_keys, spent
 from agent.errors import (
     Busy,
     FepError,
     InternalFault,
-    KeysForked,
     NotEnrolled,
-    OwnKeyRevoked,
-    SecretUnreadable,
     SpoolWriteFailed,
-    TokenFailed,
     UsageFault,
 )
 from agent.lookup.opener.process import Opener
 from agent.pipeline.uplink.exchange import Exchange
 from agent.retry import Backoff
-from agent.wire.directory import Directory
-from agent.wire.grammar import format_time, parse_time
+from agent.wire.grammar import format_time
 from agent.wire.keys import NODE_PURPOSES
 
 LOOK_S = 30.0
@@ -152,7 +140,7 @@ class KeyKeeper:
         self._unusable: FepError | None = None
         self._warned: tuple[str, int] | None = None
         self._pem = files.tls_certificate.read_bytes()
-        self._kids = kids_of(files)
+        self._standing = Standing(files, users.directory, self._node)
         self.certificate = Certificate.from_pem(self._pem)
 
     async def forever(self) -> None:
@@ -190,7 +178,7 @@ class KeyKeeper:
         await self._drop_impossible()
         if not self._under_way:
             await self._forget_old()
-            due = renewal.due(self.certificate, now) and self._mute() is None
+            due = renewal.due(self.certificate, now) and self._standing.mute() is None
             if not due or now >= self._end:
                 self._failed = None  # what has failed was given up
                 return  # an expired one cannot ask for the next
@@ -214,7 +202,7 @@ class KeyKeeper:
     async def _drop_impossible(self) -> None:
         """Give up a change that can never succeed; one that is shown is no such."""
         pending = self._staged.folder.exists() and not self._staged.shown.exists()
-        if pending and self._mute() is not None:
+        if pending and self._standing.mute() is not None:
             await asyncio.to_thread(staging.give_up, self._files)
 
     async def _forget_old(self) -> None:
@@ -241,7 +229,7 @@ class KeyKeeper:
             raise UsageFault(f"purpose: expected one of {known}, got {unknown[0][:64]}")
         if self._one.locked():
             raise Busy("keys are being changed just now")
-        if mute := self._mute():
+        if mute := self._standing.mute():
             raise mute
         chosen = [p for p in NODE_PURPOSES if p in purposes]
         async with self._one:
@@ -281,7 +269,7 @@ class KeyKeeper:
     async def _switch(self) -> None:
         """Everybody uses what the files have now, and the log says so."""
         self._open_with_all()
-        self._kids = kids_of(self._files)
+        self._standing.read_again()
         self._users.log.use_key(self._keyring.audit)
         await self._take_certificate()
         await record_keys(self._users.log, self._node, self._files)
@@ -327,68 +315,17 @@ class KeyKeeper:
         """What is wrong now."""
         found = [renewal.trouble(self.certificate, self._seams.now())]
         found.append(None if self._failed is None else self._failed.error)
-        found += [self._unusable, self._revoked(), self._forked()]
+        found += [self._unusable, self._standing.revoked(), self._standing.forked()]
         found += self._files.tokens.troubles()
         return [e for e in found if e is not None]
 
-    def _mute(self) -> FepError | None:
-        """Why no change can succeed any more, until a person has done something."""
-        return self._revoked(("sign",)) or self._forked()
-
-    def _forked(self) -> FepError | None:
-        """That the exchange has statements of this node that are not ours."""
-        known = self._known()
-        if known is None:
-            return None
-        with suppress(NotEnrolled, SecretUnreadable, TokenFailed):  # said elsewhere
-            kept, staged = kept_statements(self._files), self._staged.text
-            try:
-                refuse_forked(self._files, kept, known, staged=staged)
-            except KeysForked as e:
-                return e
-        return None
-
-    def _revoked(self, purposes: Collection[str] = NODE_PURPOSES) -> FepError | None:
-        known = self._known()
-        held = [(p, self._kids[p]) for p in purposes if p in self._kids]
-        for purpose, kid in held if known else ():
-            status = known.key_status(self._node, kid) if known else None
-            if status is not None and status.status == "revoked":
-                return OwnKeyRevoked(f"{purpose} {kid}, since {status.since}")
-        return None
-
-    def _known(self) -> Directory | None:
-        try:
-            return self._users.directory.current
-        except FepError:
-            return None
-
     def view(self) -> JsonObject:
         """Every key that we ever had, the certificate, and a change under way."""
-        known, certificate = self._known(), self.certificate
-        held = set(self._kids.values())
-        places = places_of(self._files, self._kids)
-        rows: dict[str, JsonObject] = {}
-        for statement in kept_statements(self._files).statements:
-            for key in statement.keys:
-                status = known and known.key_status(self._node, key.kid)
-                rows.setdefault(
-                    key.kid,
-                    {
-                        "purpose": key.purpose,
-                        "kid": key.kid,
-                        "statement": statement.n,
-                        "in_use": key.kid in held,
-                        "where": places.get(key.kid),
-                        "status": status.status if status else None,
-                        "since": status.since if status else None,
-                        "until": status.until if status else None,
-                    },
-                )
+        certificate = self.certificate
         now = self._seams.now()
         return {
             "node": self._node,
-            "keys": list(rows.values()),
+            "keys": self._standing.rows(),
             "certificate": {
                 "not_before": format_time(certificate.not_before),
                 "not_after": format_time(certificate.not_after),
@@ -413,66 +350,3 @@ def _disk_fails(error: SpoolWriteFailed) -> bool:
     """Whether the disk can no longer be written; else a later try may succeed."""
     cause = error.__cause__
     return not isinstance(cause, OSError) or cause.errno in {errno.EIO, errno.EROFS}
-
-
-def kids_of(files: IdentityFiles) -> Mapping[str, str]:
-    """Purpose -> kid of the keys in use.
-
-    Raises:
-        NotEnrolled, SecretUnreadable: see the loaders.
-    """
-    keys = (load_tls_key(files), load_sign_key(files), load_decrypt_key(files))
-    found = {key.public.purpose: key.public.kid for key in keys}
-    return {**found, "audit": load_audit_key(files).public.kid}
-
-
-def places_of(
-    files: IdentityFiles, kids: Mapping[str, str]
-) -> Mapping[str, keyfile.Where]:
-    """Kid -> where it is, of the private keys that this machine has.
-
-    Args:
-        files: of the identity.
-        kids: see :func:`kids_of`.
-    """
-    paths = {kid: files.key(purpose) for purpose, kid in kids.items()}
-    old = staging.old_decrypt_keys(files)
-    paths |= {path.stem.removeprefix("decrypt-"): path for path in old}
-    found: dict[str, keyfile.Where] = {}
-    for kid, path in paths.items():
-        with suppress(SecretUnreadable):  # gone or open: others say so
-            found[kid] = keyfile.where(path)
-    return found
-
-
-async def record_keys(log: AuditLog, node: str, files: IdentityFiles) -> None:
-    """Put down which keys are in use, if they are others than at the last time.
-
-    Raises:
-        AuditDamaged, AuditWriteFailed: it could not be put down.
-    """
-    kids = kids_of(files)
-    await log.changed("keys", json.dumps(kids), KeysChanged(node, kids))
-
-
-def spent(
-    directory: TrustedDirectory,
-    keyring: Keyring,
-    node: str,
-    now: Callable[[], datetime],
-    kid: str,
-) -> bool:
-    """Whether the exchange takes nothing any more that a key of ours signed.
-
-    The key in use never is: if it is revoked, only a person can help.
-    """
-    if kid == keyring.public.kid:
-        return False
-    try:
-        status = directory.current.key_status(node, kid)
-    except FepError:
-        return False
-    if status is None or status.status == "active":
-        return False
-    over = status.until is not None and parse_time(status.until) <= now()
-    return status.status == "revoked" or over

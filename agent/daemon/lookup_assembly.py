@@ -29,7 +29,7 @@ from agent.control.keyring import Keyring
 from agent.control.peers import Peers
 from agent.crypto.jose import PublicKey
 from agent.crypto.keys import tls_files
-from agent.daemon.keys import record_keys
+from agent.daemon.key_standing import record_keys
 from agent.daemon.lookups import (
     Lookups,
     Renewal,

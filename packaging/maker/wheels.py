@@ -31,6 +31,8 @@ _UNUSED = (
     "numpy/random/lib",
     "numpy/**/*.pxd",
     "numpy/**/*.pyi",
+    "pkcs11/*.pxd",
+    "pkcs11/*.pyx",
     "pyarrow/include",
     "pyarrow/src",
     "pyarrow/**/*.pyx",

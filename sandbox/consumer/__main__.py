@@ -6,6 +6,10 @@
     python -m sandbox.consumer --dir D --exchange E/sandbox.json enrol --node NODE
     python -m sandbox.consumer --dir D --exchange E/sandbox.json ask < request.json
 
+An exchange that wants a one-time code gets it with ``enrol --code-file FILE``; the
+program then waits until a person at the centre has approved, who compares the digest
+that it prints on standard error.
+
 ``ask`` in two halves, for who carries the sealed texts with a program of his own::
 
     … seal --save request.jws request.json > request.jwe
@@ -32,6 +36,7 @@ from typing import Any
 from agent.crypto.jose import message_digest, split
 from agent.errors import FepError
 from agent.wire import strict
+from agent.wire.enrolment import TEXT_CAP, Code
 from agent.wire.lookup import REPLY_CAP, REQUEST_CAP, parse_request
 from sandbox.consumer.client import Consumer, Heard, Question, clock
 from sandbox.consumer.home import Home, Target
@@ -71,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     found = commands.add_parser("enrol", help="become a node of the exchange")
     found.add_argument("--node", required=True, help="<USCC>/<name>")
+    found.add_argument("--code-file", help="one-time code; - standard input")
     found.set_defaults(command=_enrol)
     found = commands.add_parser("ask", help="send one request, check its answer")
     found.add_argument("file", nargs="?", default="-", help="JSON; - standard input")
@@ -94,8 +100,19 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _enrol(args: argparse.Namespace) -> str:
     target = Target.of_file(args.exchange)
-    statement = await enrol(Home(args.dir), target, args.node, now=clock())
+    code = None
+    if args.code_file is not None:
+        read = await asyncio.to_thread(_read, args.code_file, TEXT_CAP)
+        code = Code.parse(_text(read))
+    statement = await enrol(
+        Home(args.dir), target, args.node, now=clock(), code=code, waits=_waits
+    )
     return _line({"node": args.node, "statement": message_digest(statement)})
+
+
+def _waits(digest: str) -> None:
+    sys.stderr.write(f"waiting for approval: {digest}\n")
+    sys.stderr.flush()
 
 
 async def _ask(args: argparse.Namespace) -> str:

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import aiohttp
 
+from agent.crypto.jose import message_digest
 from agent.errors import ExchangeUnreachable, MalformedMessage
 from agent.wire import directory, problem
+from agent.wire.enrolment import Code
 from agent.wire.lookup import MEDIA_TYPE, REPLY_CAP
 from agent.wire.problem import Problem
 from sandbox.consumer.client import Consumer, Heard, Question
@@ -28,6 +32,18 @@ class Refusal(Exception):
     def __init__(self, found: Problem) -> None:
         self.problem = found
         super().__init__(f"{found.status} {found.code}: {found.detail}")
+
+
+class Pending(Exception):
+    """A person at the centre has not approved yet.
+
+    Args:
+        pause_s: ask again after so many seconds.
+    """
+
+    def __init__(self, pause_s: float) -> None:
+        self.pause_s = pause_s
+        super().__init__(f"again in {pause_s:g} s")
 
 
 @dataclass(frozen=True)
@@ -81,15 +97,24 @@ class Line:
         )
 
     async def send(
-        self, method: str, path: str, body: bytes | None = None, *, cap: int
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        cap: int,
+        code: Code | None = None,
     ) -> bytes:
         """One request; the bounded body of a good answer.
 
         Raises:
             Refusal: a problem came.
+            Pending: it waits for a person.
             ExchangeUnreachable: nothing came.
         """
         headers = {} if body is None else {"Content-Type": MEDIA_TYPE}
+        if code is not None:
+            headers["Authorization"] = code.login()
         try:
             async with self.session.request(
                 method,
@@ -104,6 +129,8 @@ class Line:
             raise ExchangeUnreachable(detail) from e
         if response.status in (200, 201):
             return data
+        if response.status == 202:
+            raise Pending(_pause_s(response.headers.get("Retry-After", "")))
         raise Refusal(_problem(data, response.status))
 
 
@@ -114,16 +141,33 @@ async def connected(home: Home, target: Target) -> AsyncIterator[Line]:
         yield Line(session, target)
 
 
-async def enrol(home: Home, target: Target, node: str, *, now: datetime) -> str:
+async def enrol(
+    home: Home,
+    target: Target,
+    node: str,
+    *,
+    now: datetime,
+    code: Code | None = None,
+    waits: Callable[[str], None] = lambda _digest: None,
+) -> str:
     """Become a node of the exchange; the key statement that people would compare.
 
     Run again, it goes on where it was interrupted.
 
+    Args:
+        home: where keys are kept.
+        target: the exchange.
+        node: who we are.
+        now: aware UTC.
+        code: of the slip, for an exchange that lets nobody in without one.
+        waits: told the digest of the statement, while a person has not approved.
+
     Raises:
         ExchangeUntrusted: another authority than we were told.
-        Refusal: the exchange refuses, or keeps the request for a person.
+        Refusal: the exchange refuses.
     """
     statement = home.make_keys(node, now=now)
+    digest = message_digest(statement)
     distrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     distrusting.check_hostname = False
     distrusting.verify_mode = ssl.CERT_NONE  # only for cacerts, which is pinned
@@ -133,12 +177,34 @@ async def enrol(home: Home, target: Target, node: str, *, now: datetime) -> str:
     trusting = ssl.create_default_context(cafile=str(home.ca))
     async with _session(trusting) as session:
         line = Line(session, target)
-        asked = home.request(node)
-        body = await line.send("POST", f"{_EST}/simpleenroll", asked, cap=1 << 16)
-    home.take_certificate(body)
+        asking = partial(
+            line.send,
+            *("POST", f"{_EST}/simpleenroll", home.request(node)),
+            cap=1 << 16,
+            code=code,
+        )
+        home.take_certificate(await _approved(asking, partial(waits, digest)))
     async with connected(home, target) as line:
         await line.send("POST", "/v1/keys", statement.encode(), cap=1 << 16)
     return statement
+
+
+async def _approved(
+    ask: Callable[[], Awaitable[bytes]], waits: Callable[[], None]
+) -> bytes:
+    """Ask until a person has approved; how long that takes is his affair."""
+    while True:
+        try:
+            return await ask()
+        except Pending as e:
+            waits()
+            await asyncio.sleep(e.pause_s)
+
+
+def _pause_s(told: str) -> float:
+    """What ``Retry-After`` says, within bounds."""
+    wanted = int(told) if told.isascii() and told.isdigit() and len(told) < 6 else 5
+    return float(min(max(wanted, 1), 60))
 
 
 def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:

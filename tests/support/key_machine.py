@@ -14,7 +14,8 @@ import aiohttp
 
 from agent.control import identity, rotation
 from agent.control.directory import TrustedDirectory
-from agent.control.enrol import Target, enrol
+from agent.control.enrol import enrol
+from agent.control.enrol_line import Target
 from agent.control.identity import IdentityFiles
 from agent.control.rotation import Way
 from agent.pipeline.uplink.endpoint import Endpoint

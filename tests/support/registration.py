@@ -13,7 +13,8 @@ from typing import Any
 
 import aiohttp
 
-from agent.control.enrol import Enrolment, Target, enrol
+from agent.control.enrol import Enrolment, enrol
+from agent.control.enrol_line import Target
 from agent.control.identity import IdentityFiles
 from agent.wire.enrolment import Code
 from sandbox.app import exchange

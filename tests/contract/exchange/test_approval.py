@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from agent.cli.main import main as fep_main
-from agent.control.enrol import Enrolment, Target, enrol
+from agent.control.enrol import Enrolment, enrol
+from agent.control.enrol_line import Target
 from agent.control.identity import IdentityFiles
 from agent.errors import ExchangeUnreachable
 from agent.wire.enrolment import Code
@@ -280,6 +281,39 @@ def test_people_approve_by_the_words_that_they_hear(
     answer = thief.ask("POST", ENROL, thief.csr(), Authorization=code.login())
     assert (answer.status, answer.problem) == (403, "forbidden")
     assert f"code-reused: code {code.id}" in office(centre, "alarms")
+
+
+# --- a department that asks --------------------------------------------------------
+
+
+def test_the_sample_consumer_enrols_with_a_code(
+    centre: SandboxProcess, tmp_path: Path
+) -> None:
+    """Refused without; with it, it says what to compare and waits for a person."""
+    node = f"{USCC}/asker"
+    words = [sys.executable, "-m", "sandbox.consumer", "--dir", str(tmp_path / "d")]
+    words += ["--exchange", str(centre.folder / "sandbox.json")]
+    words += ["enrol", "--node", node]
+    refused = subprocess.run(
+        words, capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
+    assert refused.returncode == 1
+    assert json.loads(refused.stdout)["problem"]["status"] == 401
+    (code,) = new_codes(centre, node)
+    (tmp_path / "code").write_text(code.text + "\n")
+    words += ["--code-file", str(tmp_path / "code")]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        statement = pending(centre, node)["statement"]
+        assert statement in said
+        approve(centre, node, statement)
+        out, err = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0, err
+    assert json.loads(out) == {"node": node, "statement": statement}
+    assert code.secret not in err + out + said
 
 
 # --- a fleet -----------------------------------------------------------------------

@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from agent.control.directory import STALE_S, TrustedDirectory
-from agent.control.enrol import Enrolment, Target, _date, _session, enrol
+from agent.control.enrol import Enrolment, enrol
+from agent.control.enrol_line import Target, date_of, session
 from agent.control.identity import (
     IdentityFiles,
     check_pin,
@@ -356,7 +357,7 @@ async def test_nothing_of_a_stranger_is_inflated(office: Office) -> None:
     async with server.serving() as url:
         target = replace(office.target, url=url)
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        async with _session(target, tls) as http:
+        async with session(target, tls) as http:
             assert await http.get("/bomb") == bomb
 
 
@@ -475,7 +476,7 @@ async def test_enrolling_again_does_not_go_back_to_an_older_directory(
 )
 def test_a_date_that_is_none_ends_nothing(text: str) -> None:
     """Nonsense, no zone, or numbers that overflow: as if there were no header."""
-    assert _date(text) is None
+    assert date_of(text) is None
 
 
 async def test_an_unknown_receipt_key_asks_for_a_refresh(office: Office) -> None:
