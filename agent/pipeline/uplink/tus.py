@@ -223,7 +223,7 @@ class Tus:
 
     async def _pieces(self, way: int, file: _File, location: URL, offset: int) -> Reply:
         while True:
-            size = self._line.piece() if offset else PIECE_MIN
+            size = self._line.piece() if offset else self._line.first()
             end = min(file.size, offset + size)
             reply = await self._patch(way, file, location, (offset, end))
             got = offset_of(reply, most=file.size)

@@ -10,6 +10,7 @@ import pytest
 
 from agent.pipeline.uplink.line import (
     FAST,
+    FRESH_S,
     PIECE_CAP,
     PIECE_MIN,
     PIECE_S,
@@ -183,6 +184,17 @@ async def test_a_line_that_nothing_is_known_of_holds_nobody_back() -> None:
     await found.let(PIECE_CAP)
     assert clock.slept == []
     assert found.piece() == PIECE_MIN
+
+
+async def test_a_file_begins_small_unless_the_line_was_fast_just_now() -> None:
+    """Else a line that has grown slow would be told of by nothing."""
+    clock = Clock()
+    slow, fast = taught(clock, FAST / 8), taught(clock, 8 * FAST)
+    assert (line(clock).first(), slow.first()) == (PIECE_MIN, PIECE_MIN)
+    assert fast.first() == PIECE_CAP
+
+    clock.now += FRESH_S
+    assert fast.first() == PIECE_MIN
 
 
 async def test_uploads_keep_to_what_was_learnt() -> None:
