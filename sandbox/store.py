@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 from agent.crypto.jose import PublicKey, split
@@ -230,7 +231,7 @@ class Registry:
     def statement(self, digest: str) -> Statement | None:
         """A catalog statement by its message digest."""
         row = self._one("select message from catalog where digest = ?", digest)
-        return None if row is None else catalog.parse(payload_of(str(row[0])))
+        return None if row is None else _statement(str(row[0]))
 
     def items(self, digest: str) -> tuple[Item, ...]:
         """The items of a catalog statement that is known."""
@@ -597,11 +598,22 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
+@lru_cache(maxsize=256)
+def _statement(message: str) -> Statement:
+    """What a catalog statement says; it is asked for with every batch."""
+    return catalog.parse(payload_of(message))
+
+
+@lru_cache(maxsize=1024)
+def _public(jwk: str) -> PublicKey:
+    return PublicKey.from_jwk(json.loads(jwk))
+
+
 def _key(
     jwk: object, node: object, status: object, since: object, until: object
 ) -> KeyRecord:
     return KeyRecord(
-        PublicKey.from_jwk(json.loads(str(jwk))),
+        _public(str(jwk)),
         str(node),
         str(status),
         parse_time(str(since)),

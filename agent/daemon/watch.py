@@ -12,11 +12,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer
 
-_TELLING = frozenset({"created", "modified", "moved", "deleted", "closed"})
-"""What may be a change; reading a file tells of itself, too, and must not be heard."""
+_TELLING: list[type[FileSystemEvent]] = [
+    FileClosedEvent,  # after writing
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileMovedEvent,
+]
+"""What may be a change. The kernel is not asked for more: reading a file would tell of
+itself, and so would each line of a log that lies beside the settings."""
 
 
 @contextmanager
@@ -35,7 +48,9 @@ def watching(folders: frozenset[Path], changed: Callable[[], None]) -> Iterator[
     for folder in sorted(folders):
         # No such folder, or no more watches to be had: it is looked at now and then.
         with suppress(OSError):
-            observer.schedule(handler, str(folder), recursive=False)
+            observer.schedule(
+                handler, str(folder), recursive=False, event_filter=_TELLING
+            )
     try:
         yield
     finally:
@@ -52,9 +67,7 @@ class _Handler(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         paths = (str(event.src_path), str(event.dest_path))
-        if event.event_type in _TELLING and any(
-            p.endswith((".toml", ".json")) for p in paths
-        ):
+        if any(p.endswith((".toml", ".json")) for p in paths):
             try:
                 self._loop.call_soon_threadsafe(self._changed)
             except RuntimeError:

@@ -67,7 +67,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a snapshot, not yet written down; at least one batch, maybe empty."""
+    """One part of a snapshot, not yet written down.
+
+    ``batches`` are at least one, maybe without rows; none once they are in a payload.
+    """
 
     number: int
     final: bool
@@ -93,12 +96,14 @@ class Payload:
         data: the IPC stream.
         raw_size: sum of the decompressed buffers, bytes.
         digest: ``sha256:`` and the hex of ``data``.
+        last: digest of the last row's key, if a resumed run will have to know it.
     """
 
     part: Part
     data: pa.Buffer
     raw_size: int
     digest: str
+    last: str | None = None
 
 
 def parts(

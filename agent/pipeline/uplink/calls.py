@@ -61,7 +61,7 @@ class Request:
     method: str
     url: URL
     headers: Mapping[str, str]
-    body: bytes | AsyncIterator[bytes] | None = None
+    body: bytes | AsyncIterator[bytes | memoryview] | None = None
     cap: int = SMALL_CAP
     patience_s: float = 0.0
 

@@ -20,8 +20,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 PIECE_MIN = 256 * 1024
-"""Smallest piece of a file, and the first of each, bytes: line 1 is in it, so that a
-refusal comes before the rest is sent (wire.md §3)."""
+"""Smallest piece of a file, and the first if the line is not fast, bytes: line 1 is in
+it, so that a refusal comes before the rest is sent (wire.md §3)."""
+FRESH_S = 1.0
+"""So long a line counts as fast after it was found so, seconds: a file may then begin
+with more than the smallest piece."""
 PIECE_CAP = 8 * 1024 * 1024
 """Largest piece, bytes."""
 PIECE_S = 1.5
@@ -31,9 +34,10 @@ SLICE_S = 0.01
 SLICE_MIN = 8 * 1024
 """Smallest slice, bytes."""
 SLICE_CAP = 256 * 1024
-"""Largest slice of a line that is not known to carry more in :data:`QUEUE_S`."""
-SLICE_MOST = 1024 * 1024
-"""Largest slice of any, and the bytes that are read from a file at a time."""
+"""Largest slice, bytes. 1 MiB costs the daemon an eighth more CPU on a fast line: what
+the kernel does not take at once is copied, and lies in memory that is not warm."""
+READ = 1024 * 1024
+"""Bytes that are read from a file at a time."""
 FAST = 4 * 1024 * 1024
 """From this on a line is not paced, bytes a second."""
 SLOWEST = 16 * 1024
@@ -165,6 +169,7 @@ class Line:
         self._active = 0
         self._lookups = 0
         self._free_at = float("-inf")
+        self._learnt_at = float("-inf")
 
     # --- who is on it -----------------------------------------------------------------
 
@@ -215,12 +220,19 @@ class Line:
         )
         return int(min(PIECE_CAP, max(PIECE_MIN, share * PIECE_S)))
 
+    def first(self) -> int:
+        """The same for the first piece: small, unless the line was fast just now.
+
+        Only what is not a file's last piece tells how fast it is.
+        """
+        fresh = self.clock() - self._learnt_at < FRESH_S
+        return self.piece() if fresh and self.bytes_s is None else PIECE_MIN
+
     def slice(self) -> int:
         """How many bytes are handed over at a time."""
         rate = self.bytes_s
         if rate is None:
-            carries = (self._rate.bytes_s or 0.0) * QUEUE_S
-            return int(min(SLICE_MOST, max(SLICE_CAP, carries)))
+            return SLICE_CAP
         return int(min(SLICE_CAP, max(SLICE_MIN, rate * SLICE_S)))
 
     async def let(self, size: int) -> None:
@@ -237,6 +249,7 @@ class Line:
     def learn(self, sample: Sample) -> None:
         """A piece was answered."""
         rate, ceiling = self._rate, self._ceiling()
+        self._learnt_at = sample.ended
         free = ceiling is None or (rate.bytes_s or 0.0) < ceiling
         still_s = rate.learn(sample, active=max(self._active, 1), free=free)
         self._free_at = max(self._free_at, sample.ended) + still_s

@@ -31,7 +31,7 @@ from agent.errors import (
 )
 from agent.model.batch import BatchId
 from agent.pipeline.uplink.calls import Calls, Request
-from agent.pipeline.uplink.line import PIECE_MIN, SLICE_MOST, Line, Sample
+from agent.pipeline.uplink.line import PIECE_MIN, READ, Line, Sample
 from agent.pipeline.uplink.reply import Reply, done, expect, offset_of, receipt_of
 from agent.pipeline.uplink.ways import Ways
 
@@ -223,7 +223,7 @@ class Tus:
 
     async def _pieces(self, way: int, file: _File, location: URL, offset: int) -> Reply:
         while True:
-            size = self._line.piece() if offset else PIECE_MIN
+            size = self._line.piece() if offset else self._line.first()
             end = min(file.size, offset + size)
             reply = await self._patch(way, file, location, (offset, end))
             got = offset_of(reply, most=file.size)
@@ -274,18 +274,18 @@ class Tus:
         request = Request(method, url, sent, body, patience_s=patience_s)
         return await self._calls.send(way, request)
 
-    async def _feed(self, piece: _Piece) -> AsyncIterator[bytes]:
+    async def _feed(self, piece: _Piece) -> AsyncIterator[bytes | memoryview]:
         """The bytes of a piece, as fast as the line may be used."""
         offset = piece.begin
         while offset < piece.end:
-            wanted = min(SLICE_MOST, piece.end - offset)
+            wanted = min(READ, piece.end - offset)
             data = await asyncio.to_thread(_read_at, piece.path, offset, wanted)
             offset += len(data)
             view = memoryview(data)
             while view:
                 size = min(len(view), self._line.slice())
                 await self._line.let(size)
-                yield bytes(view[:size]) if size < len(data) else data
+                yield view[:size]
                 view = view[size:]
         piece.fed = self._line.clock()
 

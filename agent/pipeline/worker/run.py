@@ -26,7 +26,7 @@ from collections.abc import (
 )
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -37,7 +37,7 @@ import pyarrow.compute as pc
 
 from agent.child.inside import DaemonGone, give_memory_back
 from agent.errors import FepError, InternalFault
-from agent.model.batch import Quality
+from agent.model.batch import Quality, Rows
 from agent.model.column import Column
 from agent.model.job import (
     AskKeys,
@@ -59,6 +59,7 @@ from agent.pipeline.extract import Piece, Reading, reading
 from agent.pipeline.numbered import METHOD
 from agent.pipeline.pack import (
     Load,
+    Part,
     Payload,
     count_ops,
     parts,
@@ -178,7 +179,7 @@ class Run:
         with _joined(steps, loads, left, payloads, self._counsel):
             for ready in payloads:
                 sums.add(ready.part)
-                if self._mode.quiet and not ready.part.size:
+                if self._mode.quiet and ready.part.counts == Rows(0, 0, 0):
                     continue
                 self._deliver(ready, distinct=sums.rows.upsert + sums.rows.keep)
                 del ready  # its bytes are not kept while the next one is made
@@ -351,10 +352,17 @@ class Run:
             if mode.wire == "diff":
                 give_memory_back()
             nothing = part.number == 1 and part.final and not part.size
-            ready = unchanged(part) if nothing and says_unchanged else payload(part)
-            del part
+            made = unchanged(part) if nothing and says_unchanged else payload(part)
+            last = self._last_key(part)
+            ready = replace(made, part=replace(part, batches=()), last=last)
+            del part, made  # rows that are packed are not kept until their line comes
             yield ready
             del ready
+
+    def _last_key(self, part: Part) -> str | None:
+        if part.final or self._mode.wire != "full":
+            return None
+        return last_key(part.batches[-1], tuple(b.item for b in self._job.items))
 
     def _deliver(self, ready: Payload, *, distinct: int) -> None:
         """Offer a payload, wait for its line, write it down."""
@@ -371,7 +379,6 @@ class Run:
     def _packed(self, ready: Payload, distinct: int) -> Packed:
         part, frontier, mode = ready.part, self._frontier(), self._mode
         full = mode.wire == "full"
-        items = tuple(b.item for b in self._job.items)
         return Packed(
             part=part.number,
             final=part.final,
@@ -385,7 +392,7 @@ class Run:
             token=part.token,
             frontier=frontier.value if part.final and mode.moves else None,
             base=frontier.value if full and not part.final else None,
-            last=last_key(part.batches[-1], items) if full and not part.final else None,
+            last=ready.last,
             mode=mode.wire if ready.data.size else "unchanged",
             reasons=part.reasons,
             warnings=part.warnings,

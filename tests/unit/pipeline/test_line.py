@@ -10,12 +10,11 @@ import pytest
 
 from agent.pipeline.uplink.line import (
     FAST,
+    FRESH_S,
     PIECE_CAP,
     PIECE_MIN,
     PIECE_S,
-    QUEUE_S,
     SLICE_CAP,
-    SLICE_MOST,
     SLOWEST,
     Line,
     Rate,
@@ -185,6 +184,17 @@ async def test_a_line_that_nothing_is_known_of_holds_nobody_back() -> None:
     assert found.piece() == PIECE_MIN
 
 
+async def test_a_file_begins_small_unless_the_line_was_fast_just_now() -> None:
+    """Else a line that has grown slow would be told of by nothing."""
+    clock = Clock()
+    slow, fast = taught(clock, FAST / 8), taught(clock, 8 * FAST)
+    assert (line(clock).first(), slow.first()) == (PIECE_MIN, PIECE_MIN)
+    assert fast.first() == PIECE_CAP
+
+    clock.now += FRESH_S
+    assert fast.first() == PIECE_MIN
+
+
 async def test_uploads_keep_to_what_was_learnt() -> None:
     """A second's worth takes a second."""
     clock = Clock()
@@ -247,14 +257,12 @@ def test_pieces_take_a_second_and_a_half_of_their_share() -> None:
     assert PIECE_CAP / 0.02 > FAST
 
 
-def test_slices_of_a_fast_line_are_what_it_carries_at_once() -> None:
-    """Few large ones cost less; none delays a lookup by more than a queue may."""
+def test_slices_of_a_fast_line_are_the_largest() -> None:
+    """Each costs a turn of the loop, so none is smaller than it has to be."""
     found = line(Clock())
     assert found.slice() == SLICE_CAP
-    found.learn(Sample(10_000_000, 0.0, 0.9, 1.0))
-    assert found.slice() == int(10_000_000 * QUEUE_S)
     found.learn(Sample(PIECE_CAP, 2.0, 2.01, 2.02))
-    assert found.slice() == SLICE_MOST
+    assert found.slice() == SLICE_CAP
 
 
 async def test_uploads_take_turns_on_the_line() -> None:
