@@ -129,6 +129,21 @@ def columns(db: sqlite3.Connection, table: str) -> dict[str, Column]:
     }
 
 
+def rowid_name(db: sqlite3.Connection, table: str) -> str | None:
+    """The column that is the table's rowid, so a whole number in every row; or None.
+
+    Source: lang_createtable.html, "ROWIDs and the INTEGER PRIMARY KEY". Every other
+    primary key has an index of its own, also in tables without rowids.
+    """
+    keys = [c for c in columns(db, table).values() if c.primary]
+    if len(keys) != 1 or keys[0].declared.upper() != "INTEGER":
+        return None
+    own = db.execute(
+        "select 1 from pragma_index_list(?, 'main') where origin = 'pk'", (table,)
+    )
+    return None if own.fetchone() else keys[0].name
+
+
 def whole(db: sqlite3.Connection, stream: StreamSpec) -> dict[str, Column]:
     """All columns of the stream's table.
 

@@ -13,6 +13,7 @@ from typing import Any
 from connectors import findings
 from connectors.contract import (
     Caps,
+    ColumnSpec,
     Finding,
     FoundColumn,
     FoundTable,
@@ -31,6 +32,7 @@ from connectors.sqlite.file import (
 )
 
 _SIZED = re.compile(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
+_TEXTS = re.compile("CHAR|CLOB|TEXT")
 
 
 def check(config: Mapping[str, Any], streams: Sequence[StreamSpec]) -> list[Finding]:
@@ -78,7 +80,7 @@ def _stream(db: sqlite3.Connection, stream: StreamSpec) -> list[Finding]:
         return [findings.column_missing(table, name, known) for name in absent]
     found = [findings.readable(table, len(stream.columns))]
     found += [
-        findings.path(c.name, known[c.name].declared, c.type, _way(c.type))
+        findings.path(c.name, known[c.name].declared, c.type, _way(c, known[c.name]))
         for c in stream.columns
     ]
     keys = [c.name for c in stream.columns if c.key]
@@ -158,15 +160,19 @@ def _item_type(declared: str) -> tuple[str, int | None, int | None]:
 def capabilities(config: Mapping[str, Any], stream: StreamSpec) -> Caps:
     """See the contract; whether a column is native is decided page by page."""
     with connection(config) as db, our_errors():
-        bound(db, stream)
-    paths = {
-        c.name: "text" if _way(c.type) == "text" else "native" for c in stream.columns
-    }
+        found = bound(db, stream)
+    ways = {c.name: _way(c, found[c.name]) for c in stream.columns}
+    paths = {name: "text" if way == "text" else "native" for name, way in ways.items()}
     return Caps(snapshot=True, ordered=True, paths=paths)
 
 
-def _way(letter: str) -> findings.Way:
-    """How values come that are bound to an item of this type."""
-    if letter in "CMG":
+def _way(spec: ColumnSpec, column: Column) -> findings.Way:
+    """How the values of a column come that is bound to this item.
+
+    A column of text affinity turns numbers into texts (datatype3.html, section 3.1).
+    """
+    if spec.type in "CMG":
         return "native"
-    return "paged" if letter in "ILBF" else "text"
+    declared = column.declared.upper()
+    texts = "INT" not in declared and _TEXTS.search(declared)
+    return "paged" if spec.type in "ILBFNY" and not texts else "text"

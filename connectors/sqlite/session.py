@@ -6,8 +6,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -34,20 +35,31 @@ from connectors.sql import (
     text_or_bytes,
     token_of,
 )
-from connectors.sqlite.file import bound, connection, name_of, our_errors, whole
+from connectors.sqlite.file import (
+    bound,
+    connection,
+    name_of,
+    our_errors,
+    rowid_name,
+    whole,
+)
 from connectors.sqlite.look import draft
-from connectors.sqlite.values import column
+from connectors.sqlite.values import column, finished
 
 FIRST_ROWS = 64
-"""Rows of the first page, which tells how wide rows are."""
+"""Rows that are fetched at first; they tell how wide rows are."""
 
-PAGE_ROWS = 8192
-"""Most rows of a page: their Python values live at the same time."""
+FETCH_ROWS = 512
+"""Most rows that are fetched at once: their Python values fit into the processor's
+cache, which makes them half as dear as those of a page."""
 
 _OPCODES = 100_000
 """Steps of SQLite's machine between two looks at the clock."""
 
 Row = tuple[Any, ...]
+Texts = Callable[[bytes], str | bytes]
+Arrived = tuple[pa.RecordBatch, Mark]
+"""Rows, and the place after them."""
 
 
 @contextmanager
@@ -108,32 +120,34 @@ class SqliteSession:
             self.db.set_progress_handler(lambda: self.clock() > end, _OPCODES)
             query = self._query(part.stream)
             mark = mark_of(resume, len(query.keys)) if resume is not None else None
-            if self.encoding != "utf-8":
-                self.db.text_factory = lenient(self.encoding)
             yield from self._pages(query, mark)
 
     def _pages(self, query: Query, mark: Mark | None) -> Iterator[Page]:
-        """Pages; from a text on that is not UTF-8, texts are decoded one by one."""
-        while True:
-            try:
-                for page, place in self._decoded_pages(query, mark):
-                    yield page
-                    mark = place
-            except sqlite3.OperationalError as e:
-                # without a code it is Python's own, and its message holds the value
-                if hasattr(e, "sqlite_errorcode"):
-                    raise
-                self.db.text_factory = lenient("utf-8")
-            else:
-                return
+        """Pages of what is fetched; one ends where a column comes in another type."""
+        parts: list[pa.RecordBatch] = []
+        at, size, rows = mark, 0, 0
+        for part, after in self._parts(query, mark):
+            full = size >= PAGE_BYTES or rows + part.num_rows > self.limits.page_rows
+            if parts and at and (full or part.schema != parts[0].schema):
+                yield Page(query.page(parts), token_of(at))
+                parts, size, rows = [], 0, 0
+            parts.append(part)
+            at, rows = after, rows + part.num_rows
+            size += part.get_total_buffer_size()
+        if parts and at:
+            yield Page(query.page(parts), token_of(at))
 
-    def _decoded_pages(
-        self, query: Query, mark: Mark | None
-    ) -> Iterator[tuple[Page, Mark]]:
-        cursor = self.db.execute(*query.sql(mark))
+    def _parts(self, query: Query, mark: Mark | None) -> Iterator[Arrived]:
+        """What is fetched at once, and the place after it."""
+        if query.plain and mark is not None:
+            mark = Mark(tuple(map(_key_value, mark.key)), mark.rows)
+        texts = bytes if query.plain else lenient(self.encoding)
+        with self._texts(texts):
+            cursor = self.db.execute(*query.sql(mark))
         delivered = mark.rows if mark is not None else 0
-        rows = min(FIRST_ROWS, self.limits.page_rows)
-        while fetched := cursor.fetchmany(rows):
+        most = min(FETCH_ROWS, self.limits.page_rows)
+        rows = min(FIRST_ROWS, most)
+        while fetched := self._fetched(cursor, rows, texts):
             while mark and delivered and fetched and query.key(fetched[0]) == mark.key:
                 del fetched[0]
                 delivered -= 1
@@ -141,10 +155,26 @@ class SqliteSession:
                 continue
             delivered = 0
             batch = query.batch(fetched)
-            mark = mark_after(len(fetched), lambda i: query.key(fetched[i]), mark)
-            yield Page(batch, token_of(mark)), mark
-            fits = int(PAGE_BYTES * len(fetched) / max(batch.nbytes, 1))
-            rows = max(min(fits, PAGE_ROWS, self.limits.page_rows), 1)
+            mark = mark_after(len(fetched), partial(_key_at, query, fetched), mark)
+            fits = int(
+                PAGE_BYTES * len(fetched) / max(batch.get_total_buffer_size(), 1)
+            )
+            rows = max(min(fits, most), 1)
+            del fetched
+            yield batch, mark
+
+    def _fetched(self, cursor: sqlite3.Cursor, rows: int, texts: Texts) -> list[Row]:
+        with self._texts(texts):
+            return cursor.fetchmany(rows)
+
+    @contextmanager
+    def _texts(self, factory: Texts) -> Iterator[None]:
+        """How texts come meanwhile; names of columns and tables come as ``str``."""
+        self.db.text_factory = factory
+        try:
+            yield
+        finally:
+            self.db.text_factory = str
 
     def _query(self, stream: StreamSpec) -> Query:
         declared = bound(self.db, stream)
@@ -152,14 +182,17 @@ class SqliteSession:
         keys = [i for i, c in enumerate(stream.columns) if c.key]
         if not keys:
             raise SourceError("type", f"{name_of(stream)}: no key column is bound")
+        own = rowid_name(self.db, name_of(stream))
         parts = []
         for i in keys:
             name = stream.columns[i].name
             at = f"t.{quoted(name)}"
-            if self._mixed(table, quoted(name), stream.columns[i].type):
+            if name != own and self._mixed(table, quoted(name), stream.columns[i].type):
                 at = f"cast({at} as text)"
             parts.append(KeyPart(f"{at} collate binary", declared[name].nullable))
-        return Query(stream, table, tuple(keys), tuple(parts))
+        (stored,) = self.db.execute("PRAGMA encoding").fetchone()
+        plain = self.encoding == "utf-8" and stored == "UTF-8"
+        return Query(stream, table, tuple(keys), tuple(parts), plain)
 
     def _mixed(self, table: str, name: str, letter: str) -> bool:
         """Whether a key holds values that are one text but not equal to SQLite.
@@ -195,12 +228,15 @@ class Query:
         table: quoted.
         keys: places of the key columns.
         parts: the key columns in ORDER BY.
+        plain: texts stand in the file as UTF-8, so they are fetched as bytes. In other
+            files bytes and texts are not told apart by their look.
     """
 
     stream: StreamSpec
     table: str
     keys: tuple[int, ...]
     parts: tuple[KeyPart, ...]
+    plain: bool
 
     def sql(self, mark: Mark | None) -> tuple[str, dict[str, Any]]:
         """The statement from a place on, and its parameters."""
@@ -223,15 +259,38 @@ class Query:
         )
 
     def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
-        """Rows, at least one, as Arrow."""
+        """Rows, at least one, as Arrow; texts are ``binary``."""
         chosen = self.stream.columns
         values = zip(*rows, strict=True)
         arrays = [column(v, c.type) for v, c in zip(values, chosen, strict=True)]
         return pa.RecordBatch.from_arrays(arrays, names=[c.name for c in chosen])
 
+    def page(self, parts: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+        """Several of these as one page."""
+        chosen = self.stream.columns
+        arrays = [
+            finished(pa.concat_arrays([part.column(i) for part in parts]), c)
+            for i, c in enumerate(chosen)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, names=[c.name for c in chosen])
+
     def key(self, row: Row) -> Row:
         """The key of a row."""
+        if self.plain:
+            return tuple(_key_value(row[i]) for i in self.keys)
         return tuple(row[i] for i in self.keys)
+
+
+def _key_at(query: Query, rows: Sequence[Row], i: int) -> Row:
+    return query.key(rows[i])
+
+
+def _key_value(value: KeyValue) -> KeyValue:
+    """A value of a key: bytes that are UTF-8 are the text that they are compared as."""
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            return value.decode()
+    return value
 
 
 def lenient(encoding: str) -> Callable[[bytes], str | bytes]:

@@ -5,14 +5,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connectors.contract import ColumnSpec, Limits, Page, Slice, SourceError, StreamSpec
 from connectors.sqlite import CONNECTOR
+from connectors.sqlite.file import rowid_name
+from connectors.sqlite.values import column as values_of
+from connectors.sqlite.values import finished
+from tests.support.tries import tries
 
 KEY = ColumnSpec("k", "C", 20, None, key=True)
 
@@ -59,6 +67,22 @@ def column(path: Path, letter: str, values: Sequence[str]) -> pa.Array[Any]:
         ("N", ["1e16", "1e-7"], pa.string(), ["10000000000000000", "0.0000001"]),
         ("N", ["0.1 + 0.2"], pa.string(), ["0.30000000000000004"]),
         ("N", ["9e999", "-9e999"], pa.string(), ["inf", "-inf"]),
+        (
+            "N",
+            ["100", "0.1", "-0.0", "null"],
+            pa.decimal128(38, 2),
+            [Decimal("100.00"), Decimal("0.10"), Decimal(0), None],
+        ),
+        (
+            "N",
+            ["9999999999999.99"],
+            pa.decimal128(38, 2),
+            [Decimal("9999999999999.99")],
+        ),
+        ("N", ["10000000000000.01"], pa.string(), ["10000000000000.01"]),
+        ("N", ["0.125", "1"], pa.string(), ["0.125", "1.0"]),
+        ("I", ["1", "3.5"], pa.string(), ["1", "3.5"]),
+        ("I", ["1", "4.0"], pa.string(), ["1", "4.0"]),
         ("B", ["1", "0.5"], pa.float64(), [1.0, 0.5]),
         ("B", ["9007199254740993", "0.5"], pa.string(), ["9007199254740993", "0.5"]),
         ("L", ["0", "1", "null"], pa.bool_(), [False, True, None]),
@@ -131,13 +155,19 @@ def test_a_number_and_its_text_are_one_key(path: Path) -> None:
     assert texts == ["1", "1", "1", "2", "2"]
 
 
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
 @pytest.mark.parametrize("rows", [1, 2, 100])
-def test_any_key_can_be_resumed(path: Path, rows: int) -> None:
+def test_any_key_can_be_resumed(path: Path, rows: int, encoding: str) -> None:
     """After any page the rest comes, whatever types the key's values have."""
-    run(path, "create table t (k, j)", "insert into t values"
+    run(
+        path,
+        f"pragma encoding = '{encoding}'",
+        "create table t (k, j)",
+        "insert into t values"
         " (1, 'a'), ('1', null), (x'31', 2), (null, 1), (null, null), (1.5, x'ff'),"
         " (cast(x'ff' as text), 'b'), (cast(x'ff' as text), 'b'),"
-        " ('', '')")  # fmt: skip
+        " ('', '')",
+    )
     stream = StreamSpec(("t",), (KEY, ColumnSpec("j", "C", 20, None, key=True)))
     found = pages(path, stream, page_rows=rows)
     done = 0
@@ -146,6 +176,81 @@ def test_any_key_can_be_resumed(path: Path, rows: int) -> None:
         with CONNECTOR.open({"path": str(path)}, Limits(page_rows=3)) as session:
             rest = list(session.read(Slice(stream, None), page.token))
         assert sum(p.rows.num_rows for p in rest) == 9 - done
+
+
+def test_a_place_that_was_kept_as_bytes_is_found_again(path: Path) -> None:
+    """A key of bytes that are a text is that text, also in an older token."""
+    run(path, "create table t (k)", "insert into t values ('a'), (x'61'), ('b')")
+    stream = StreamSpec(("t",), (KEY,))
+    with CONNECTOR.open({"path": str(path)}, Limits()) as session:
+        token = '{"key":[{"hex":"61"}],"rows":1}'
+        (page,) = session.read(Slice(stream, None), token)
+    assert page.rows.column(0).to_pylist() == ["a", "b"]
+
+
+def test_a_page_ends_where_a_column_comes_otherwise(path: Path) -> None:
+    """One text among thousands of numbers costs the page around it, and no value."""
+    run(
+        path,
+        "create table t (k integer primary key, v)",
+        "with recursive r(i) as (select 0 union all select i + 1 from r where i < 2999)"
+        " insert into t select i, case when i = 1500 then 'x' else i end from r",
+    )
+    number = ColumnSpec("k", "I", None, None, key=True)
+    stream = StreamSpec(("t",), (number, ColumnSpec("v", "I", None, None, key=False)))
+    found = pages(path, stream)
+    assert [page.rows.schema.field("v").type for page in found] == [
+        pa.int64(),
+        pa.string(),
+        pa.int64(),
+    ]
+    values = [str(v) for page in found for v in page.rows.column(1).to_pylist()]
+    assert values == [str(i) if i != 1500 else "x" for i in range(3000)]
+
+
+@tries(200)
+@given(
+    values=st.lists(
+        st.none()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.decimals(-(10**13), 10**13, places=2).map(float),
+        min_size=1,
+        max_size=5,
+    ),
+    scale=st.integers(0, 17),
+)
+def test_a_float_is_the_decimal_that_it_is_printed_as(
+    values: list[float | None], scale: int
+) -> None:
+    """Whether native or text, a number is the shortest decimal of its float."""
+    spec = ColumnSpec("v", "N", 38, scale, key=False)
+    found = finished(values_of(values, "N"), spec)
+    wanted = [None if v is None else Decimal(repr(v)) for v in values]
+    told = [None if v is None else Decimal(v) for v in found.to_pylist()]
+    assert told == wanted
+
+
+@pytest.mark.parametrize(
+    ("definition", "wanted"),
+    [
+        ("k integer primary key", "k"),
+        ("v, K Integer, primary key (k)", "K"),
+        ("k integer primary key desc", None),
+        ("k int primary key", None),
+        ("k integer unique", None),
+        ("k integer, v, primary key (k, v)", None),
+    ],
+)
+def test_only_a_rowid_is_taken_for_whole_numbers(
+    path: Path, definition: str, wanted: str | None
+) -> None:
+    """Any other column may hold texts, whatever it is declared as."""
+    run(path, f"create table t ({definition})")
+    with closing(sqlite3.connect(path)) as db:
+        assert rowid_name(db, "t") == wanted
+        db.execute("create table w (k integer primary key) without rowid")
+        assert rowid_name(db, "w") is None
 
 
 def test_an_index_is_used_for_the_order(path: Path) -> None:
