@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -510,3 +511,58 @@ def test_a_cut_between_two_files_is_only_a_cut(agent: Agent) -> None:
     assert found.versions["root"] == 2
     assert found.files["limits.json"] == b'{"v": 1, "generation": 2}'
     assert left >= 5
+
+
+def test_a_file_that_the_power_took_is_fetched_again(agent: Agent) -> None:
+    """Whatever one file of the folder is after a crash, empty or half: the next look
+    has everything again, and the versions have not fallen."""
+    city = agent.city
+    city.write("root")
+    city.publish("targets", "brake")
+    good = agent.trust().refresh()
+    paths = [p for p in agent.folder.rglob("*") if p.is_file() and not p.is_symlink()]
+    assert len(paths) > 12
+    for path in paths:
+        whole = path.read_bytes()
+        for half in (b"", whole[: len(whole) // 2]):
+            path.write_bytes(half)
+            found = agent.trust().refresh()
+            assert (found.files, found.versions) == (good.files, good.versions)
+
+
+def test_what_a_killed_walk_left_half_done_is_swept(agent: Agent) -> None:
+    """Files that were never renamed into place do not pile up."""
+    trust = agent.trust()
+    trust.refresh()
+    half = [
+        agent.folder / "metadata" / "tmpabc123",
+        agent.folder / "targets" / "a.part",
+    ]
+    for path in half:
+        path.write_bytes(b"x")
+    role = agent.folder / "metadata" / "tmp-role.json"
+    role.write_bytes(b"x")  # a role may be called so
+    trust.refresh()
+    assert [path.exists() for path in (*half, role)] == [False, False, True]
+
+
+def test_two_at_a_time_are_one_after_the_other(agent: Agent) -> None:
+    """A timer and a nudge: python-tuf's folder has one user at a time."""
+    inside, most = 0, 0
+    whole = agent.get
+
+    def slow(asked: str) -> Iterator[bytes]:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        try:
+            yield from whole(asked)
+        finally:
+            inside -= 1
+
+    agent.get = slow  # type: ignore[method-assign]
+    trust = agent.trust()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: trust.refresh().versions, range(8)))
+    assert found == [found[0]] * 8
+    assert most == 1
