@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class Central:
     repository: OwnRepository
     now: Callable[[], datetime]
     _one: threading.Lock = field(default_factory=threading.Lock)
+    _last: dict[str, Directory] = field(default_factory=dict)
 
     @classmethod
     def at(cls, folder: Path, now: Callable[[], datetime]) -> Central:
@@ -55,6 +56,16 @@ class Central:
         return self.repository.workspace.published
 
     def say(self, own: Directory) -> None:
+        """Publish who is who, unless it was the last to be said.
+
+        Raises:
+            FepError: it cannot be published; what was served still is.
+            OSError: it cannot be written; what was served still is.
+        """
+        if replace(own, iat=0) != self._last.get("said"):
+            self.renew(own)
+
+    def renew(self, own: Directory) -> None:
         """Publish who is who, unless it is published so; renew what expires soon.
 
         Raises:
@@ -75,8 +86,10 @@ class Central:
             if known is not None and not change.words:
                 stamp = known.metadata["timestamp"].signed
                 if stamp.expires - RENEW > change.now:
+                    self._last["said"] = replace(own, iat=0)
                     return
             self.repository.publish(change)
+            self._last["said"] = replace(own, iat=0)
 
     def publish(self, folder: Path) -> Live | None:
         """Publish a folder's documents; None if nothing changed.
