@@ -30,7 +30,8 @@ def repaired(column: Column, encoding: str) -> Column:
     Args:
         column: ``string``; or ``binary``, if a text could not be decoded.
         encoding: of which ASCII is a part, a codec of Python.
-            A text of more than :data:`LONG_CAP` bytes in it counts as none.
+            A text of more than :data:`LONG_CAP` bytes in it counts as none, but for
+            ASCII, which stays as it is: too long, whatever stands beside it.
 
     Returns:
         ``string``; ``binary`` if a value is no text in this encoding: then UTF-8 where
@@ -51,7 +52,7 @@ def _meant(value: str | bytes | None, encoding: str) -> str | bytes | None:
     if value is None:
         return None
     if len(value) > LONG_CAP:  # a lookup may have cut it
-        return b"\xff"
+        return value if value.isascii() else b"\xff"
     try:
         text = value.decode() if isinstance(value, bytes) else value
         return bytes(_BYTES[letter] for letter in text).decode(encoding)

@@ -51,6 +51,8 @@ _HEAD = 4
 
 _head = struct.Struct("<I").unpack_from
 
+_CLOSED = "the session was closed while it was read"
+
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Places = np.ndarray[Any, np.dtype[np.int64]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -95,6 +97,8 @@ class RawConnection(_Connection):
             cuts = ahead(cut_pages(self._received, rows))
             try:
                 for cut in cuts:
+                    if self._sock is None:
+                        raise SourceError("failed", _CLOSED)
                     yield batch(cut, width)
                     del cut
                 self._receiving = False
@@ -103,19 +107,22 @@ class RawConnection(_Connection):
                 cuts.close()
 
     def _received(self, into: memoryview) -> int:
+        file = self._rfile
+        if file is None:
+            raise SourceError("failed", _CLOSED)
         try:
-            count = self._early(into) or int(self._rfile.raw.readinto(into))
+            count = self._early(file, into) or int(file.raw.readinto(into))
         except TimeoutError:
             raise SourceError("timeout", "the server sent nothing") from None
         if not count:
             raise pymysql.err.OperationalError(2013, "lost")
         return count
 
-    def _early(self, into: memoryview) -> int:
+    def _early(self, file: Any, into: memoryview) -> int:
         """What the driver's buffer holds: it came with the names of the columns."""
         if not self._buffered:
             return 0
-        found = self._rfile.read1(min(len(into), EARLY))
+        found = file.read1(min(len(into), EARLY))
         self._buffered = len(found) == EARLY
         into[: len(found)] = found
         return len(found)

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from connectors.ahead import ahead
-from connectors.contract import Limits
+from connectors.contract import Limits, SourceError
 from connectors.postgres.login import conninfo, settings
 from connectors.sql import literal
 
@@ -69,7 +69,8 @@ def reader(config: Mapping[str, Any], limits: Limits, version: int) -> Iterator[
         db.execute("BEGIN")
         found = Reader(db)
         found.row(settings(limits, version))
-        yield found
+        with found:
+            yield found
     finally:
         # closing with an open transaction ends the process if the server is gone
         with suppress(duckdb.Error):
@@ -78,10 +79,20 @@ def reader(config: Mapping[str, Any], limits: Limits, version: int) -> Iterator[
 
 
 class Reader:
-    """Runs statements in the transaction's snapshot, one after the other."""
+    """Runs statements in the transaction's snapshot, one after the other.
+
+    A context: what is read of a statement after it is an error, and not its end.
+    """
 
     def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
         self._db = db
+        self._closed = False
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
 
     def row(self, sql: str) -> tuple[Any, ...]:
         """The one row of a statement."""
@@ -93,9 +104,19 @@ class Reader:
 
         The next batch is received while the caller works with this one: else the
         server, which can only go on as far as a socket's buffer, would wait meanwhile.
+
+        Raises:
+            SourceError: failed: the reader was closed in between.
         """
         with closing(ahead(self._arriving(sql, rows))) as found:
-            yield from found
+            for batch in found:
+                self._check()
+                yield batch
+            self._check()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise SourceError("failed", "the session was closed while it was read")
 
     def _arriving(self, sql: str, rows: int) -> Generator[pa.RecordBatch, None, None]:
         yield from self._db.execute(_QUERY, [sql]).to_arrow_reader(rows)

@@ -184,6 +184,18 @@ def test_a_server_killed_in_the_middle_is_unreachable() -> None:
     assert caught.value.kind == "unreachable"
 
 
+def test_what_is_read_of_a_closed_session_is_an_error(town: Mariadb) -> None:
+    """Rows that are still to come are never taken for the end of the table."""
+    town.sql("create or replace view many as select seq as id, repeat('x', 99) as note"
+             " from seq_1_to_200000")  # fmt: skip
+    with CONNECTOR.open(town.config(), Limits(page_rows=1000)) as session:
+        (part,) = session.plan(StreamSpec(("many",), COLUMNS))
+        reading = iter(session.read(part))
+        next(reading)
+    with pytest.raises(SourceError, match="closed"):
+        list(reading)
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [

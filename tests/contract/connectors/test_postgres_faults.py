@@ -230,6 +230,17 @@ def test_a_server_that_dies_in_the_middle_is_unreachable(server: Server) -> None
         assert caught.value.kind == "unreachable"
 
 
+def test_what_is_read_of_a_closed_session_is_an_error(server: Server) -> None:
+    """Rows that are still to come are never taken for the end of the table."""
+    stream = slow_table(server, "")
+    with CONNECTOR.open(server.config(), Limits(page_rows=2048)) as session:
+        (part,) = session.plan(stream)
+        reading = iter(session.read(part))
+        next(reading)
+    with pytest.raises(SourceError, match="closed"):
+        list(reading)
+
+
 def test_a_right_lost_between_plan_and_read_is_told(town: Server) -> None:
     """A grant that is revoked after planning is ``right``, not a driver's error."""
     allow(town)

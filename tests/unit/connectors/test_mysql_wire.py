@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.contract import SourceError
 from connectors.mysql import wire
 from connectors.mysql.login import ServerError
 from connectors.sql import PAGE_BYTES
@@ -107,3 +108,10 @@ def test_rows_before_an_error_are_given() -> None:
     with pytest.raises(ServerError) as caught:
         next(cuts)
     assert caught.value.code == 0x0725
+
+
+def test_a_connection_that_is_closed_gives_nothing_more() -> None:
+    """The thread that receives is told so, and not by an error of the interpreter."""
+    db = wire.RawConnection(defer_connect=True)
+    with pytest.raises(SourceError, match="closed"):
+        db._received(memoryview(bytearray(9)))

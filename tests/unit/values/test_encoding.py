@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.values.encoding import repaired
+from agent.wire.arrow import LONG_CAP
 from tests.support.tries import tries
 
 CHINESE = st.text(st.characters(codec="gb18030", exclude_characters="\0"), max_size=6)
@@ -53,3 +54,13 @@ def test_a_page_with_undecodable_bytes_is_repaired_around_them() -> None:
     """In a page of bytes the texts are repaired and the others stay no text."""
     raw = pa.array(["\xd5\xc5".encode(), b"\xd5\xc5"], pa.binary())
     assert repaired(raw, "gb18030").to_pylist() == ["\u5f20".encode(), b"\xff\xd5\xc5"]
+
+
+@pytest.mark.parametrize("beside", ["a", "\xd5\xc5", "\u5f20"])
+def test_a_text_that_is_too_long_is_so_beside_any_other(beside: str) -> None:
+    """What is wrong with a row does not depend on its neighbours in a page."""
+    long = "x" * (LONG_CAP + 1)
+    found = repaired(pa.array([long, beside], pa.string()), "gb18030")
+    assert found.to_pylist()[0] in (long, long.encode())
+    again = repaired(pa.array([long.encode(), b"\xff"], pa.binary()), "gb18030")
+    assert again.to_pylist()[0] == long.encode()
