@@ -31,6 +31,7 @@ from agent.wire.enrolment import Code
 from agent.wire.enrolment_file import Reply, parse_reply, parse_request
 from sandbox.app import exchange
 from sandbox.options import Options
+from tests.support.own_certificate import certify
 from tests.support.registration import NODE, Registration, registration
 
 OTHER = "11990100MB0000026D/ybj-fep1"
@@ -200,6 +201,36 @@ async def test_a_clock_wrong_by_a_year_is_said_first(
     with pytest.raises(ClockSkewed):
         await machine.enrol(code)
     assert machine.steps == ["ca"]
+
+
+async def test_expired_everything_is_said_one_after_the_other(
+    machine: Registration, tmp_path: Path
+) -> None:
+    """Code, the exchange's certificate, our own: each by its name, and each mended."""
+    code, days = await machine.code(), timedelta(days=4)
+    await machine.faults({"kind": "clock", "seconds": int(days.total_seconds())})
+    machine.now += days
+    with pytest.raises(EnrolRefused, match="has expired"):
+        await machine.enrol(code)
+    await machine.faults()
+    machine.now -= days
+    machine.meanwhile += [machine.approve]
+    first = await machine.enrol(await machine.code())
+
+    await machine.faults({"kind": "tls", "lie": "expired"})
+    with pytest.raises(ExchangeUntrusted, match="expired"):
+        await machine.enrol()
+    await machine.faults()
+
+    begun = datetime.now(UTC) - timedelta(days=730)
+    certify(machine.files, NODE, tmp_path / "centre" / "keys", begun=begun, days=365)
+    with pytest.raises(CodeRefused, match="slip"):  # it cannot vouch for itself now
+        await machine.enrol()
+    machine.meanwhile += [machine.approve]
+    again = await machine.enrol(await machine.code())
+    assert (again.kid, again.statement) == (first.kid, first.statement)
+    assert again.not_after > machine.now
+    assert await machine.alarms() == []
 
 
 async def test_attack_two_machines_with_one_slip(

@@ -14,16 +14,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import load_der_x509_csr
 
 from agent.audit.events import Event
 from agent.control import staging, statements
 from agent.control.identity import writing
 from agent.control.keyring import Keyring
 from agent.control.staging import Staged
-from agent.crypto.jose import message_digest
-from agent.crypto.keys import csr, load_private
 from agent.crypto.token import Place
 from agent.daemon.keys import KeyKeeper, Seams, Users
 from agent.errors import (
@@ -41,9 +37,9 @@ from agent.errors import (
 )
 from sandbox.app import exchange
 from sandbox.options import Options
-from sandbox.tls import Pki
 from tests.support.key_machine import ALL, NODE, Machine
 from tests.support.key_places import TOKEN, hand_over, name_in
+from tests.support.own_certificate import certify
 
 
 class Log:
@@ -119,13 +115,8 @@ async def at_exchange(
 
 def _end_in(left: timedelta, machine: Machine, authority: Path) -> None:
     """Give a machine a certificate of ten days, of which so much is left."""
-    pki = Pki(authority, ["localhost"], aud="yunxi.exchange", now=datetime.now(UTC))
-    key = load_private(machine.files.tls_key, purpose="tls")
-    first = message_digest(machine.files.statement(1).read_text())
-    request = load_der_x509_csr(csr(key, node=NODE, statement_digest=first, cn=NODE))
     begun = datetime.now(UTC) + left - timedelta(days=10)
-    made = pki.authority.issue_client(request, now=begun, days=10)
-    machine.files.tls_certificate.write_bytes(made.public_bytes(Encoding.PEM))
+    certify(machine.files, NODE, authority, begun=begun, days=10)
 
 
 @pytest.fixture
