@@ -152,6 +152,10 @@ def visit(
         made.close()
 
 
+_ENDED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""What asking over a connection raises that the server has closed."""
+
+
 class Visit:
     """A :class:`Source` over one connection; see :func:`visit`."""
 
@@ -202,6 +206,7 @@ class Visit:
         if self._clock() >= self._ends:
             raise ExchangeUnreachable(f"{path}: the visit took too long")
         if answer.length:
+            self.close()
             raise ExchangeUnreachable(f"{path}: cut, {answer.length} bytes are missing")
         answer.close()  # the connection serves the next one
 
@@ -210,7 +215,7 @@ class Visit:
         kept = self._open is not None
         try:
             return self._asked(path)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+        except _ENDED:
             if not kept:
                 raise
             self.close()
