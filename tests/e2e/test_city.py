@@ -46,7 +46,7 @@ def city(place: Path, agent: AgentProcess) -> City:
     city = City(place / "city")
     for path, body in files(agent).items():
         city.put(path, body)
-    city.put("limits.json", {"v": 1})
+    city.put("limits.json", {"v": 1, "generation": 1})
     return city.first()
 
 
