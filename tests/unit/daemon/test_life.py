@@ -17,7 +17,7 @@ from agent.audit.events import Event, ExchangeTrouble
 from agent.control.directory import TrustedDirectory
 from agent.crypto.jose import PrivateKey
 from agent.daemon.life import Stop, locked
-from agent.daemon.loops import keep_directory
+from agent.daemon.loops import DIRECTORY_MIN_S, DIRECTORY_S, keep_directory
 from agent.daemon.work import load
 from agent.errors import AlreadyRunning, CatalogInvalid, ConfigInvalid, SpoolWriteFailed
 from agent.pipeline.uplink.exchange import Exchange
@@ -78,6 +78,11 @@ def test_a_missing_catalog_is_a_fault(tmp_path: Path) -> None:
     """The folder is named."""
     with pytest.raises(CatalogInvalid, match="catalog"):
         load(write(tmp_path))
+
+
+def test_a_revocation_is_heard_within_a_minute_though_nobody_nudges() -> None:
+    """The longest pause between two fetches; nudges and heartbeats only shorten it."""
+    assert DIRECTORY_S + DIRECTORY_MIN_S <= 60
 
 
 async def test_a_directory_that_is_refused_is_told(tmp_path: Path) -> None:
