@@ -36,6 +36,8 @@ pytestmark = pytest.mark.contract
 NIGHT = datetime(2026, 11, 21, 23, 0)  # noqa: DTZ001 - a time of day
 DAY = datetime(2026, 11, 21, 12, 0)  # noqa: DTZ001
 ROWS = 400_000
+ROW_BYTES = 44
+"""A number, the place of a text and its 32 characters."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,18 @@ def site(request: pytest.FixtureRequest) -> Site:
     return mysql_site(request.getfixturevalue("mariadb"))
 
 
-def test_the_rate_falls_to_the_limit_of_the_hour_and_recovers(site: Site) -> None:
+@pytest.mark.parametrize("unit", ["rows", "bytes"])
+def test_the_rate_falls_to_the_limit_of_the_hour_and_recovers(
+    site: Site, unit: str
+) -> None:
     """Outside of the window it is read at the day's limit, within it faster."""
-    pacing = Pacing("hr", Rate(4_000), Rate(40_000), windows=("20:00-06:00",))
+    day_rate, night_rate = Rate(4_000), Rate(40_000)
+    if unit == "bytes":
+        day_rate = Rate(bytes=day_rate.rows * ROW_BYTES)
+        night_rate = Rate(bytes=night_rate.rows * ROW_BYTES)
+    pacing = Pacing("hr", day_rate, night_rate, windows=("20:00-06:00",))
     calm = reader(site.connector, site.config, site.table, pacing)
+    calm.job = replace(calm.job, max_rows_per_batch=1_000)
     calm.local = NIGHT
     with calm.reading():
         night = calm.rate()
