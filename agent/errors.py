@@ -92,13 +92,13 @@ class RunningDamaged(OwnFault):
 
     code = "running-damaged"
     title = Text(
-        "The kept configuration of the centre is damaged; agent.toml alone holds",
-        "已保存的中心配置损坏，当前仅按 agent.toml 运行",
+        "The kept configuration of the centre is damaged; what ran well before holds",
+        "已保存的中心配置损坏，暂按此前正常的配置运行",
     )
     remedy = Text(
-        "It is fetched and proven again by itself. Until then what the centre had set"
-        " does not hold; check the disk.",
-        "系统会自动重新获取并验证；在此之前中心所设内容不生效。请检查磁盘。",
+        "Without any that ran well agent.toml alone holds. It is fetched and proven"
+        " again by itself; check the disk.",
+        "若无此前正常的配置，则仅按 agent.toml 运行。系统会自动重新获取并验证；请检查磁盘。",
     )
 
 
@@ -1512,3 +1512,115 @@ def all_errors() -> tuple[type[FepError], ...]:
 
     walk(FepError)
     return tuple(cls for cls in found if "code" in vars(cls))
+
+
+class ConfigOlder(PeerFault):
+    """The centre's repository has an older generation than this node has seen."""
+
+    code = "config-older"
+    title = Text(
+        "The centre sent an older configuration", "中心下发的配置比已见过的版本旧"
+    )
+    remedy = Text(
+        "What runs goes on. The centre takes old content back by publishing it as a new"
+        " generation; if it did not mean to, somebody may be replaying old files.",
+        "当前配置继续运行。中心如需恢复旧内容，应以新的代次重新发布；若并非中心所为，"
+        "可能有人重放旧文件。",
+    )
+
+
+class ConfigHalted(PeerFault):
+    """The centre has stopped the generation that it wanted."""
+
+    code = "config-halted"
+    title = Text("The centre has stopped this configuration", "中心已叫停该配置")
+    remedy = Text(
+        "What runs goes on; the next generation is taken by itself.",
+        "当前配置继续运行；下一代次将自动采用。",
+    )
+
+
+class ConfigWaits(PeerFault):
+    """The ring of this node has not started."""
+
+    code = "config-waits"
+    title = Text(
+        "A configuration of the centre waits for its turn", "中心配置等待本节点批次开始"
+    )
+    remedy = Text(
+        "Nothing is to be done: it is taken when the ring of this node starts.",
+        "无需处理：本节点所在批次开始后自动采用。",
+    )
+
+
+class ConfigHeld(OperatorFault):
+    """A person of the department holds the configuration."""
+
+    code = "config-held"
+    title = Text(
+        "A person holds the centre's configuration back", "管理员已暂缓采用中心配置"
+    )
+    remedy = Text(
+        "It is taken when the hold ends; `fep config hold --release` ends it now.",
+        "暂缓期满后自动采用；运行 `fep config hold --release` 可立即解除。",
+    )
+
+
+class ConfigUnfit(OperatorFault):
+    """A configuration of the centre does not fit this machine or its sources."""
+
+    code = "config-unfit"
+    title = Text(
+        "The centre's configuration does not fit here; the old one runs",
+        "中心配置不适用于本机，继续运行原配置",
+    )
+    remedy = Text(
+        "Look at `fep config diff` and `fep source check`, and tell the centre what is"
+        " named. It is tried again by itself.",
+        "请查看 `fep config diff` 与 `fep source check`，并将所列问题告知中心；系统会自动重试。",
+    )
+
+
+class EndpointUnproven(PeerFault):
+    """An address that the centre wants to be used is not our exchange."""
+
+    code = "endpoint-unproven"
+    title = Text(
+        "A new address of the exchange did not prove itself; the old ones are used",
+        "新的交换中心地址未通过验证，继续使用原地址",
+    )
+    remedy = Text(
+        "Look at the firewall and whether the address is right; tell the centre. It is"
+        " tried again by itself.",
+        "请检查防火墙及地址是否正确并告知中心；系统会自动重试。",
+    )
+
+
+class ConfigReverted(OperatorFault):
+    """A configuration of the centre was tried and given up."""
+
+    code = "config-reverted"
+    title = Text(
+        "The centre's configuration failed here; the one before runs again",
+        "中心配置试运行失败，已自动恢复原配置",
+    )
+    remedy = Text(
+        "Tell the centre what is named; another generation is tried again. `fep config"
+        " history` has all that was tried.",
+        "请将所列原因告知中心；新的代次会再次试用。`fep config history` 列出全部记录。",
+    )
+
+
+class DaemonDied(OwnFault):
+    """The daemon ended again and again while a configuration was on probation."""
+
+    code = "daemon-died"
+    title = Text(
+        "The service ended again and again with a new configuration",
+        "采用新配置后服务反复退出",
+    )
+    remedy = Text(
+        "The configuration before runs again. Report the journal lines around that"
+        " time.",
+        "已恢复原配置。请把该时刻前后的日志报给维护人员。",
+    )

@@ -119,15 +119,22 @@ class Teller:
     ) -> None:
         self._logger_at = partial(_logger, stream, now=now)
         self._metrics = metrics
+        self._listeners: list[Callable[[Event], None]] = []
         self.use(level)
 
     def use(self, level: str) -> None:
         """Write from this level on from now on."""
         self._logger, self._lowest = self._logger_at(level=level), LEVELS[level]
 
+    def listen(self, heard: Callable[[Event], None]) -> None:
+        """Let somebody hear every event, whatever the level."""
+        self._listeners.append(heard)
+
     def __call__(self, event: Event) -> None:
         """Tell an event."""
         self._metrics.count(event)
+        for heard in self._listeners:
+            heard(event)
         if LEVELS[event.heard()] < self._lowest:
             return
         with contextlib.suppress(OSError):  # nobody reads; the work goes on

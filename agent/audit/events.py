@@ -595,6 +595,67 @@ class ConfigChanged(Recorded):
 
 
 @dataclass(frozen=True)
+class CentralApplied(Recorded):
+    """A configuration of the centre runs, on probation.
+
+    Args:
+        generation: of its documents, the highest.
+        digest: of the overlay, ``sha256:<hex>``.
+        before: digest of the overlay that ran, empty for none.
+    """
+
+    name = "central.applied"
+    generation: int
+    digest: str
+    before: str
+
+
+@dataclass(frozen=True)
+class CentralGood(Recorded):
+    """A configuration of the centre has proven itself."""
+
+    name = "central.good"
+    generation: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class CentralReverted(Recorded):
+    """A configuration of the centre failed; the one before runs again.
+
+    Args:
+        generation: of its documents, the highest.
+        digest: of the overlay that was given up.
+        running: digest of the overlay that runs again, empty for none.
+        reason: code of an error.
+    """
+
+    name = "central.reverted"
+    level = "error"
+    generation: int
+    digest: str
+    running: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CentralRefused(Recorded):
+    """A configuration of the centre is not applied; what runs goes on.
+
+    Args:
+        generation: of its documents, 0 if they cannot be read.
+        digest: of the overlay, empty if there is none.
+        reason: code of an error.
+    """
+
+    name = "central.refused"
+    level = "warning"
+    generation: int
+    digest: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class PolicyActivated(Recorded):
     """A policy judges from now on.
 

@@ -59,13 +59,11 @@ class Standing:
 
     Args:
         incarnation: of the state.
-        running: digest of settings and documents in force.
-        reason: code of the error that keeps a newer one from it, or None.
+        config: which configuration runs.
     """
 
     incarnation: str
-    running: str
-    reason: str | None
+    config: ConfigStand
 
 
 def beat(status: Status, standing: Standing, *, n: int, now: datetime) -> Heartbeat:
@@ -80,7 +78,7 @@ def beat(status: Status, standing: Standing, *, n: int, now: datetime) -> Heartb
         incarnation=standing.incarnation,
         n=n,
         agent=f"fep-agent/{status['agent']['version']}",
-        config=ConfigStand(None, standing.running, reason=standing.reason),
+        config=standing.config,
         worst=tuple(sorted(streams, key=_need)[:WORST]),
         totals=Totals(
             streams=len(streams),
@@ -124,13 +122,15 @@ class Outlet:
 
     Args:
         send: brings a signed beat to the exchange; the body of its answer.
-        refresh: asks for the directory to be fetched.
+        refresh: asks for what the exchange names to be fetched, such as ``directory``.
         tell: where events go.
+        heard: hears of every beat, None when it was taken.
     """
 
     send: Callable[[str], Awaitable[bytes]]
-    refresh: Callable[[], None]
+    refresh: Callable[[frozenset[str]], None]
     tell: Tell
+    heard: Callable[[FepError | None], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,9 @@ class Heart:
             text = self._signer.sign(wire.TYP, self._make().payload())
             async with asyncio.timeout(PATIENCE_S):
                 wanted = wire.refresh_wanted(await self._outlet.send(text))
-        except (TimeoutError, ExchangeUnreachable):
-            return
+        except (TimeoutError, ExchangeUnreachable) as e:
+            away = e if isinstance(e, FepError) else ExchangeUnreachable("heartbeat")
+            self._outlet.heard(away)
         except ExchangeRefused as e:
             if e.problem in CLONED:
                 since = format_time(self._rhythm.now())
@@ -208,6 +209,7 @@ class Heart:
             self._taken(wanted)
 
     def _note(self, error: FepError, code: str) -> None:
+        self._outlet.heard(error)
         if code != self._refused:
             self._refused = code
             self._outlet.tell(HeartbeatRefused(code, error.detail))
@@ -216,5 +218,5 @@ class Heart:
         if self._refused is not None:
             self._refused = self.trouble = None
             self._outlet.tell(HeartbeatTaken())
-        if "directory" in wanted:
-            self._outlet.refresh()
+        self._outlet.heard(None)
+        self._outlet.refresh(wanted)

@@ -27,6 +27,8 @@ from agent.control.keyring import Keyring
 from agent.control.peers import Peers
 from agent.control.rotation import Way
 from agent.daemon import retention, swap
+from agent.daemon.central_assembly import Centre, make_centre
+from agent.daemon.central_assembly import Parts as CentreParts
 from agent.daemon.heart import make_heart
 from agent.daemon.keys import KeyKeeper, Users, spent
 from agent.daemon.keys import Seams as KeySeams
@@ -83,6 +85,7 @@ class Daemon:
     lookups: Lookups
     keeper: KeyKeeper
     peers: PeerWatch
+    centre: Centre
     desk: Desk
     spool: SpoolDesk
     state: State
@@ -113,14 +116,20 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
     flow = PushFlow(swap.leaving(work), parts)
     exchange.ways.listen(partial(_shifted, flow, lookups, tell))
     scheduler = Scheduler(flow, state, swap.plans(work), parts.chance)
-    hands = swap.Swap(flow, parts, spool, ballast, scheduler, lookups, tell)
+    reach = partial(_reach, exchange, board, ground.files)
+    hands = swap.Swap(flow, parts, spool, ballast, scheduler, lookups, tell, reach)
     record = partial(_record, log)
     reloader = Reloader(board, Hands(hands.apply, record, tell))
+    endpoint = partial(_endpoint_of, ground.files)
+    centre = make_centre(
+        CentreParts(ground, board, state, flow, reloader, log, endpoint, tell.listen)
+    )
     desk = Desk(
         flow,
         _facts(ground, board, keeper),
         troubles=lambda: [
             *reloader.troubles(),
+            *centre.troubles(),
             *_troubles(directory, looked_up=bool(board.work.offers)),
             *lookups.troubles(),
             *keeper.troubles(),
@@ -138,7 +147,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         ),
         now=_now,
     )
-    heart = make_heart(ground, board, state, reloader, desk.status)
+    heart = make_heart(ground, board, state, centre.told, desk.status)
     return Daemon(
         settings=found,
         board=board,
@@ -152,6 +161,7 @@ async def assemble(stack: AsyncExitStack, work: Work) -> Daemon:
         lookups=lookups,
         keeper=keeper,
         peers=peers,
+        centre=centre,
         desk=desk,
         spool=SpoolDesk(
             flow.tools,
@@ -262,6 +272,7 @@ def _facts(ground: Ground, board: Board, keeper: KeyKeeper) -> Facts:
         url=lambda: str(ways.url(ways.used)),
         names=Live(lambda: board.work.names),
         kept=Live(lambda: board.work.kept),
+        barred=Live(lambda: board.work.barred),
         started_at=format_time(_now()),
         certificate_not_after=lambda: keeper.certificate.not_after,
     )
@@ -283,23 +294,33 @@ def _chance() -> Chance:
 
 
 def _endpoint(board: Board, files: IdentityFiles) -> Endpoint:
-    found = board.settings
+    """Where the exchange is now, through the proxy of whenever it is asked."""
 
     def proxy() -> Proxy | None:
         told = board.settings.exchange.proxy
         return None if told is None else told.now()
 
+    return replace(_endpoint_of(files, board.settings), proxy=proxy)
+
+
+def _endpoint_of(files: IdentityFiles, found: Settings) -> Endpoint:
+    """Where these settings say that it is."""
+    told = found.exchange.proxy
     return Endpoint(
         url=found.exchange.url,
         more_urls=found.exchange.more_urls,
         retry_base_s=found.exchange.retry_base_s,
-        proxy=proxy,
+        proxy=lambda: None if told is None else told.now(),
         ca_file=files.ca,
         cert_file=files.tls_certificate,
         key_file=files.tls_key,
         connect_timeout_s=found.exchange.connect_timeout_s,
         read_timeout_s=found.exchange.read_timeout_s,
     )
+
+
+def _reach(exchange: Exchange, board: Board, files: IdentityFiles) -> None:
+    exchange.use(_endpoint(board, files))
 
 
 def _shifted(flow: PushFlow, lookups: Lookups, tell: Tell, shift: Shift) -> None:

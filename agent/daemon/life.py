@@ -14,7 +14,9 @@ Rules
 4. The watchdog is fed only while the event loop, the state and every loop of the flow
    answer.
 5. One daemon serves one state folder (flock).
-6. It leaves no core file: keys and secrets are in its memory.
+6. While a configuration of the centre is on probation, ends without a signal are
+   counted before anything of it is loaded: one with which the daemon cannot live goes.
+7. It leaves no core file: keys and secrets are in its memory.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from resource import RLIMIT_CORE, setrlimit
 
-from agent import VERSION
+from agent import VERSION, settings
 from agent.audit.events import DaemonReady, DaemonStopping
 from agent.child.heap import settle_heap
+from agent.control.applied import Applied
+from agent.control.probation import DIED, Rules
 from agent.daemon.assembly import Daemon, assemble
 from agent.daemon.loops import beside, fingerprints
 from agent.daemon.work import Work, load
@@ -69,9 +73,12 @@ def main(config: Path) -> int:
     """
     os.umask(0o077)
     setrlimit(RLIMIT_CORE, (0, 0))
-    found = load(config)
-    with locked(found.settings.paths.state):
-        asyncio.run(_main(found))
+    local = settings.load(config, secrets=False)
+    with locked(local.paths.state):
+        applied = Applied(local.paths.config)
+        applied.restart(most=Rules.deaths, reason=DIED)
+        asyncio.run(_main(load(config)))
+        applied.stop()
     return 0
 
 
@@ -151,6 +158,7 @@ def _people(daemon: Daemon) -> server.People:
         spool=daemon.spool,
         keys=daemon.keeper,
         peers=daemon.peers,
+        config=daemon.centre.desk,
     )
 
 

@@ -95,6 +95,8 @@ async def _loops(
             )
             if daemon.trust is not None:
                 group.create_task(daemon.trust.forever())
+            if daemon.centre.central is not None:
+                group.create_task(daemon.centre.central.forever())
             group.create_task(daemon.heart.forever())
             group.create_task(_purge_quarantine(daemon.board))
             group.create_task(sweep_vouchers(daemon.directory, daemon.state.vouchers))

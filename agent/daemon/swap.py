@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from agent.daemon.lookups import Lookups
@@ -81,6 +81,7 @@ class Swap:
         scheduler: see there.
         lookups: see there.
         teller: its level may change.
+        reach: lets the addresses of the exchange hold that the board has now.
     """
 
     flow: PushFlow
@@ -90,11 +91,14 @@ class Swap:
     scheduler: Scheduler
     lookups: Lookups
     teller: Teller
+    reach: Callable[[], None]
 
     async def apply(self, old: Work, new: Work) -> None:
         """Let other work hold; what is closed is closed before anything is awaited."""
         found = new.settings
         self.teller.use(found.log.level)
+        if old.settings.exchange != found.exchange:
+            self.reach()
         self.spool.quota = quota(found)
         self.ballast.use(reserve(found))
         self.scheduler.use(plans(new))

@@ -44,7 +44,7 @@ from agent.errors import (
 )
 from agent.model.run import COMPARING, READABLE, RunKind
 from agent.wire import strict
-from agent.wire.grammar import NODE, RESOURCE
+from agent.wire.grammar import NODE, RESOURCE, is_time
 
 BODY_CAP = 64 * 1024
 """Most bytes of a request's body."""
@@ -53,10 +53,13 @@ WAIT_CAP_S = 25.0
 
 MOST_PURPOSES = 4
 """Kinds of keys that there are."""
+MOST_TURNS = 500
+"""Entries of a history that are told at once."""
 
 JsonObject = dict[str, Any]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_WHY = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{0,200}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -197,6 +200,22 @@ class PeersDesk(Protocol):
         ...
 
 
+class ConfigDesk(Protocol):
+    """The configuration of the centre."""
+
+    def view(self) -> JsonObject:
+        """What is wanted, runs, ran well and failed; a probation; a hold."""
+        ...
+
+    def history(self, limit: int) -> JsonObject:
+        """What became of each, the newest first."""
+        ...
+
+    async def hold(self, until: str | None, *, reason: str, uid: int) -> JsonObject:
+        """Take nothing new until then, None to take it again. Raises UsageFault."""
+        ...
+
+
 Place = tuple[int, int]
 """(epoch, seq) of a batch; (0, 0) is before all of them."""
 
@@ -242,6 +261,7 @@ class People:
         spool: receipts and files.
         keys: of this machine.
         peers: the other nodes.
+        config: the configuration of the centre.
     """
 
     record: Callable[[AdminAction], Awaitable[int]]
@@ -250,6 +270,7 @@ class People:
     spool: SpoolDesk
     keys: KeysDesk
     peers: PeersDesk
+    config: ConfigDesk
 
 
 def application(operations: Operations, people: People) -> web.Application:
@@ -258,6 +279,7 @@ def application(operations: Operations, people: People) -> web.Application:
     audit = _AuditRoutes(people)
     spool = _SpoolRoutes(people)
     keys = _KeyRoutes(people)
+    config = _ConfigRoutes(people)
     app = web.Application(middlewares=[_errors_as_documents], client_max_size=BODY_CAP)
     app.add_routes(
         [
@@ -276,6 +298,9 @@ def application(operations: Operations, people: People) -> web.Application:
             web.post("/v1/keys/rotate", keys.rotate),
             web.get("/v1/peers", keys.peers),
             web.post("/v1/peers/accept", keys.accept),
+            web.get("/v1/config", config.view),
+            web.get("/v1/config/history", config.history),
+            web.post("/v1/config/hold", config.hold),
             web.get("/v1/receipts", spool.receipts),
             web.get("/v1/receipts/resources", spool.resources),
             web.get("/v1/voucher", spool.voucher),
@@ -531,6 +556,34 @@ class _KeyRoutes:
             raise UsageFault("node: expected <USCC>/<name>")
         await _recorded(self._people, request, "peers accept", None)
         return _json(await self._people.peers.accept(node))
+
+
+class _ConfigRoutes:
+    """The configuration of the centre."""
+
+    def __init__(self, people: People) -> None:
+        self._people = people
+
+    async def view(self, _request: web.Request) -> web.Response:
+        return _json(await asyncio.to_thread(self._people.config.view))
+
+    async def history(self, request: web.Request) -> web.Response:
+        limit = min(_number(request.query.get("limit", "100"), "limit"), MOST_TURNS)
+        return _json(await asyncio.to_thread(self._people.config.history, limit))
+
+    async def hold(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        until = body.get("until")
+        if until is not None and not (isinstance(until, str) and is_time(until)):
+            raise UsageFault("until: expected a time like 2026-11-21T08:00:00Z or null")
+        reason = body.get("reason", "")
+        if not isinstance(reason, str) or not _WHY.fullmatch(reason):
+            raise UsageFault("reason: expected a line of at most 200 characters")
+        action = "config release" if until is None else f"config hold {until}"
+        await _recorded(self._people, request, action, None)
+        uid = peer_uid(request)
+        held = await self._people.config.hold(until, reason=reason, uid=uid)
+        return _json(held)
 
 
 def _after(request: web.Request) -> Place:

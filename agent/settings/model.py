@@ -153,6 +153,11 @@ class Paths(Section):
         return self.config / "running.json"
 
     @property
+    def good(self) -> Path:
+        """What of it ran well last."""
+        return self.config / "good.json"
+
+    @property
     def ballast(self) -> Path:
         """Space that is given up when the disk is full."""
         return self.state / "ballast"
@@ -224,6 +229,7 @@ class Exchange(Rhythm):
         str, _text(r"^(/[^\x00]*)?$", "the whole path of a folder, or nothing")
     ] = ""
     directory_max_age_s: Annotated[float, Field(ge=60, le=2_592_000)] = 900.0
+    probation_s: Annotated[float, Field(ge=1, le=604_800)] = 600.0
     clock_tolerance_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
 
 

@@ -334,6 +334,27 @@ STEP_12 = (
 )
 """What the city's TUF repository said last, and its floors."""
 
+STEP_13 = (
+    """
+    CREATE TABLE central (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE central_turns (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        what TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        digest TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        detail TEXT NOT NULL
+    )
+    """,
+)
+"""What the centre wanted of this node, and what became of it."""
+
 STEPS: tuple[tuple[str, ...], ...] = (
     STEP_1,
     STEP_2,
@@ -347,5 +368,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
     STEP_10,
     STEP_11,
     STEP_12,
+    STEP_13,
 )
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

@@ -28,6 +28,7 @@ from agent.state import cuts, deaths, disk, halts, proofs
 from agent.state import rows as row
 from agent.state.again import each_once_more
 from agent.state.beats import Beats
+from agent.state.central import CentralRows
 from agent.state.database import Connection
 from agent.state.deaths import Deaths
 from agent.state.leftovers import Leftovers
@@ -123,6 +124,11 @@ class State:
     def peers(self) -> Pins:
         """Key chains of other nodes, as far as we know them."""
         return Pins(self._connection)
+
+    @property
+    def central(self) -> CentralRows:
+        """The centre's configuration, and what became of it."""
+        return CentralRows(self._connection)
 
     @property
     def trust(self) -> Trusts:

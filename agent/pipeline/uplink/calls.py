@@ -112,6 +112,14 @@ class Calls:
             await self._session.close()
             self._session = None
 
+    def use(self, endpoint: Endpoint) -> None:
+        """Wait as long as this one says from the next request on.
+
+        Raises:
+            ConfigInvalid: an address is not https; then nothing has changed.
+        """
+        self._tls, self._endpoint = tls_context(endpoint), endpoint
+
     def renewed(self) -> None:
         """Show the certificate that the files have now at the next connections.
 
@@ -254,7 +262,7 @@ class _Watched(AbstractAsyncContextManager[TextChannel]):
 
     def _shifted(self, _: Shift) -> None:
         """A better address works again: this line ends, the next one goes there."""
-        if self._ways.used < self._way and self._opened is not None:
+        if self._ways.behind(self._way) and self._opened is not None:
             self._opened.end()
             self._opened = None
 

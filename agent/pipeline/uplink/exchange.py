@@ -135,6 +135,17 @@ class Exchange:
         body = word.encode("ascii")
         expect(await self._ask("POST", "/v1/leave", body=body), 200, 204)
 
+    def use(self, endpoint: Endpoint) -> None:
+        """Other addresses and times hold from the next request on.
+
+        What is under way ends where it began.
+
+        Raises:
+            ConfigInvalid: an address is not https; then nothing has changed.
+        """
+        self._calls.use(endpoint)
+        self.ways.use((endpoint.url, *endpoint.more_urls))
+
     def renewed(self) -> None:
         """Show the certificate that the files have now; open connections stay.
 

@@ -11,12 +11,15 @@ Rules
    many requests at once.
 3. Only an answer that the exchange itself may have given is a success, whatever it
    says; a proxy's page is a failure.
+4. The addresses may change. One that stays keeps its number and its circuit; what is
+   under way at one that goes may end there, and counts for nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Literal
 
 from yarl import URL
@@ -78,8 +81,11 @@ class Breaker:
             self._shut_until = now + min(self.cap_s, length)
 
 
-Change = Literal["failover", "return", "back"]
-"""Another address is used; the first again; one that was given up works again."""
+Change = Literal["failover", "return", "back", "moved"]
+"""Another address is used; the first again; one that was given up works again; the one
+that was used is none any more."""
+GONE = 64
+"""So many addresses that are used no more are remembered for what is under way."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,17 @@ class Shift:
     url: str
 
 
+@dataclass
+class _Address:
+    """One address, and what was wrong there last."""
+
+    url: URL
+    breaker: Breaker
+    why: FepError | None = None
+
+
 class Ways:
-    """The addresses in the order of preference.
+    """The addresses in the order of preference, each with a number of its own.
 
     Args:
         urls: ``https://host[:port]``, at least one.
@@ -111,13 +126,36 @@ class Ways:
         clock: Callable[[], float],
         base_s: float = 5.0,
     ) -> None:
-        self._urls = [URL(url.rstrip("/")) for url in urls]
-        tries = TRIES if len(urls) == 1 else TRIES_OF_MANY
-        self._breakers = [Breaker(tries, base_s) for _ in urls]
         self._clock = clock
-        self._why: list[FepError | None] = [None for _ in urls]
+        self._base_s = base_s
+        self._all: dict[int, _Address] = {}
+        self._order: list[int] = []
+        self._numbers = count()
         self._used = 0
         self._heard: list[Callable[[Shift], None]] = []
+        self.use(urls)
+
+    def use(self, urls: Sequence[str]) -> None:
+        """Let these be the addresses, rule 4."""
+        known = {self._all[way].url: way for way in self._order}
+        before = self._order
+        self._order = [self._numbered(URL(url.rstrip("/")), known) for url in urls]
+        tries = TRIES if len(urls) == 1 else TRIES_OF_MANY
+        for way in self._order:
+            self._all[way].breaker.tries = tries
+        gone = [way for way in self._all if way not in self._order]
+        for way in gone[:-GONE]:
+            del self._all[way]
+        if before and self._used not in self._order:
+            self._used = self._order[0]
+            self._tell(Shift("moved", str(self._all[self._used].url)))
+
+    def _numbered(self, url: URL, known: Mapping[URL, int]) -> int:
+        """The number of an address, a new one if it was none."""
+        if (way := known.get(url)) is None:
+            way = next(self._numbers)
+            self._all[way] = _Address(url, Breaker(base_s=self._base_s))
+        return way
 
     def listen(self, heard: Callable[[Shift], None]) -> None:
         """Tell somebody of every change."""
@@ -129,12 +167,16 @@ class Ways:
 
     @property
     def used(self) -> int:
-        """Number of the address that answered last, from 0."""
+        """Number of the address that answered last; the first one at the beginning."""
         return self._used
 
     def url(self, way: int) -> URL:
         """An address by its number."""
-        return self._urls[way]
+        return self._all[way].url
+
+    def behind(self, way: int) -> bool:
+        """Whether an address is none any more, or a better one is used."""
+        return self._rank(self._used) < self._rank(way)
 
     def choose(self) -> int:
         """The address that is asked next.
@@ -144,27 +186,31 @@ class Ways:
                 its cause, what was wrong there last.
         """
         now = self._clock()
-        waits = [breaker.wait_s(now) for breaker in self._breakers]
-        for way, wait_s in enumerate(waits):
+        waits = [self._all[way].breaker.wait_s(now) for way in self._order]
+        for way, wait_s in zip(self._order, waits, strict=True):
             if not wait_s:
-                self._breakers[way].trying(now)
+                self._all[way].breaker.trying(now)
                 return way
         wait_s = min(waits)
         raise ExchangeUnreachable(
             f"no good answer several times in a row; tried again in {wait_s:.0f} s",
             retry_after=wait_s,
-        ) from self._why[waits.index(wait_s)]
+        ) from self._all[self._order[waits.index(wait_s)]].why
 
     def succeeded(self, way: int) -> None:
         """The exchange has answered there."""
-        was_open = self._breakers[way].open
-        self._breakers[way].succeeded()
-        if way != self._used and (way < self._used or self._lost(self._used)):
-            what: Change = "return" if way < self._used else "failover"
+        if way not in self._order:
+            return
+        found = self._all[way]
+        was_open = found.breaker.open
+        found.breaker.succeeded()
+        better = self._rank(way) < self._rank(self._used)
+        if way != self._used and (better or self._lost(self._used)):
+            what: Change = "return" if better else "failover"
             self._used = way
-            self._tell(Shift(what, str(self._urls[way])))
+            self._tell(Shift(what, str(found.url)))
         elif was_open:
-            self._tell(Shift("back", str(self._urls[way])))
+            self._tell(Shift("back", str(found.url)))
 
     def failed(self, way: int, *, began: float, why: FepError | None = None) -> None:
         """Nobody answered there, or somebody else did.
@@ -174,11 +220,16 @@ class Ways:
             began: when that request began.
             why: what was wrong.
         """
-        self._why[way] = why
-        self._breakers[way].failed(began=began, now=self._clock())
+        if way in self._order:
+            self._all[way].why = why
+            self._all[way].breaker.failed(began=began, now=self._clock())
+
+    def _rank(self, way: int) -> int:
+        """Its place in the order; behind all of them if it is none any more."""
+        return self._order.index(way) if way in self._order else len(self._order)
 
     def _lost(self, way: int) -> bool:
-        return self._breakers[way].open
+        return self._all[way].breaker.open
 
     def _tell(self, shift: Shift) -> None:
         for heard in tuple(self._heard):

@@ -67,6 +67,7 @@ class Behind:
                 spool=cast("Any", None),
                 keys=cast("Any", None),
                 peers=cast("Any", None),
+                config=cast("Any", None),
             )
             app = application(cast("Any", None), people)
             async with serving(app, self._folder / "fep.sock"):

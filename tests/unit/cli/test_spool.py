@@ -138,6 +138,7 @@ class Behind:
             spool=desk,
             keys=nobody,
             peers=nobody,
+            config=nobody,
         )
         app = application(cast("Any", Operations()), people)
         async with serving(app, self._folder / "fep.sock"):

@@ -17,14 +17,15 @@ from agent.errors import (
     CloneSuspected,
     ExchangeRefused,
     ExchangeUnreachable,
+    FepError,
     SpoolWriteFailed,
 )
 from agent.wire import heartbeat as wire
-from agent.wire.heartbeat import CAP, Heartbeat
+from agent.wire.heartbeat import CAP, ConfigStand, Heartbeat
 from tests.support import beats
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
-STANDING = Standing(beats.FIRST, beats.RUNNING, None)
+STANDING = Standing(beats.FIRST, ConfigStand(None, beats.RUNNING))
 KEY = PrivateKey.generate("sign")
 
 
@@ -63,14 +64,15 @@ class World:
         self.answer: Callable[[], bytes] | Exception = answer
         self.sent: list[str] = []
         self.told: list[Event] = []
-        self.refreshed = 0
+        self.refreshed: list[frozenset[str]] = []
+        self.heard: list[FepError | None] = []
         self.pauses: list[float] = []
         self.number = 0
         self.fault: Exception | None = None
         self.heart = Heart(
             self.make,
             KEY,
-            Outlet(self.send, self.refresh, self.told.append),
+            Outlet(self.send, self.refresh, self.told.append, self.heard.append),
             Rhythm(lambda: 60.0, lambda: NOW, self.sleep, lambda low, high: high),
         )
 
@@ -86,8 +88,8 @@ class World:
             raise self.answer
         return self.answer()
 
-    def refresh(self) -> None:
-        self.refreshed += 1
+    def refresh(self, wanted: frozenset[str]) -> None:
+        self.refreshed.append(wanted)
 
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -150,14 +152,27 @@ async def test_beats_come_at_their_pause_with_jitter() -> None:
     assert wire.parse(message.payload).n == 2
 
 
-async def test_answer_brings_a_fetch_of_the_directory_forward() -> None:
-    """``refresh`` asks for the directory; a hint that we do not know does nothing."""
+async def test_answer_says_what_to_fetch() -> None:
+    """The names go on as they came; nothing else can come of them."""
     world = World(lambda: wire.answer(("directory",)))
     await world.heart.once()
-    assert world.refreshed == 1
-    world.answer = lambda: wire.answer(("config",))
+    world.answer = lambda: wire.answer(("config", "x"))
     await world.heart.once()
-    assert world.refreshed == 1
+    assert world.refreshed == [frozenset({"directory"}), frozenset({"config", "x"})]
+
+
+async def test_whoever_listens_hears_of_every_beat() -> None:
+    """Taken, refused, cut, and one that could not be made."""
+    world = World(well)
+    await world.heart.once()
+    for error in (refused("held"), ExchangeUnreachable("cut"), TimeoutError()):
+        world.answer = error
+        await world.heart.once()
+    world.fault = SpoolWriteFailed("full")
+    await world.heart.once()
+    heard = [None if e is None else e.code for e in world.heard]
+    away = "exchange-unreachable"
+    assert heard == [None, "exchange-refused", away, away, "spool-write-failed"]
 
 
 async def test_exchange_that_is_away_is_not_told_here() -> None:

@@ -196,11 +196,11 @@ async def test_what_needs_a_restart_is_named_and_does_not_hold(site: Site) -> No
     await site.reloader.look()
     [trouble] = site.reloader.troubles()
     assert trouble.code == "restart-needed"
-    assert trouble.detail == "agent.node, exchange.url, paths.state"
+    assert trouble.detail == "agent.node, paths.state"
     now = site.board.settings
     assert (now.agent.node[-1], now.exchange.url[-4:], now.push.workers) == (
         "1",
-        "8443",
+        "9443",
         2,
     )
     site.settings()

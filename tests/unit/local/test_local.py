@@ -150,6 +150,23 @@ class OtherNodes:
         return {"peers": []}
 
 
+class Held:
+    """The centre's configuration, held or not."""
+
+    def __init__(self) -> None:
+        self.until: list[tuple[str | None, str, int]] = []
+
+    def view(self) -> dict[str, Any]:
+        return {"pinned": True}
+
+    def history(self, limit: int) -> dict[str, Any]:
+        return {"history": [limit]}
+
+    async def hold(self, until: str | None, *, reason: str, uid: int) -> dict[str, Any]:
+        self.until.append((until, reason, uid))
+        return {"hold": until}
+
+
 class Tools:
     """A push flow that says what it was asked about its spool."""
 
@@ -183,6 +200,7 @@ class Office:
         self.policies = Policies()
         self.keys = Keys()
         self.peers = OtherNodes()
+        self.config = Held()
         self.spool = SpoolDesk(
             Tools(),
             directory=path.parent / "directory.jws",
@@ -206,6 +224,7 @@ class Office:
             spool=self.spool,
             keys=self.keys,
             peers=self.peers,
+            config=self.config,
         )
 
     async def get(self, path: str, **query: object) -> Any:
@@ -594,3 +613,28 @@ async def test_other_nodes_are_accepted_by_name_and_on_record(office: Office) ->
         with pytest.raises(UsageFault):
             await office.post("/v1/peers/accept", node=wrong)
     assert len(office.told) == 2
+
+
+async def test_hold_of_the_configuration_is_put_down_with_who_asked(
+    office: Office,
+) -> None:
+    """Until when, too; what is no time is refused before anything is done."""
+    until = "2026-11-23T08:00:00Z"
+    assert await office.get("/v1/config") == {"pinned": True}
+    assert await office.get("/v1/config/history", limit=9999) == {"history": [500]}
+    held = await office.post("/v1/config/hold", until=until, reason="年终")
+    assert held == {"hold": until}
+    await office.post("/v1/config/hold", until=None)
+    assert [event.action for event in office.told] == [
+        f"config hold {until}",
+        "config release",
+    ]
+    uid = os.getuid()
+    assert office.config.until == [(until, "年终", uid), (None, "", uid)]
+    for wrong in ("tomorrow", 5, f"{until} "):
+        with pytest.raises(UsageFault):
+            await office.post("/v1/config/hold", until=wrong)
+    for wrong in ("x" * 201, "two\nlines", "\u2028", 5):
+        with pytest.raises(UsageFault):
+            await office.post("/v1/config/hold", until=until, reason=wrong)
+    assert len(office.config.until) == 2

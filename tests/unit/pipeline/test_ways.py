@@ -11,6 +11,7 @@ from agent.errors import ExchangeRefused, ExchangeUnreachable
 from agent.pipeline.uplink.ways import PROBE_S, Shift, Ways
 
 A, B = "https://a.example:8443", "https://b.example:8443"
+C = "https://c.example:8443"
 
 
 @dataclass
@@ -166,3 +167,57 @@ def test_who_listens_no_more_is_told_nothing() -> None:
     fail(found, clock, 2)
     found.succeeded(1)
     assert heard == []
+
+
+def test_address_that_stays_keeps_its_number_and_its_circuit() -> None:
+    """Nobody is sent to an address that was found broken a moment ago."""
+    clock = Clock()
+    found, heard = ways(clock, A, B)
+    fail(found, clock, 2)
+    found.succeeded(found.choose())
+    found.use((A, B, C))
+    assert [str(found.url(way)) for way in (0, 1, 2)] == [A, B, C]
+    assert found.choose() == found.used == 1
+    assert [shift.what for shift in heard] == ["failover"]
+
+
+def test_address_that_goes_is_asked_no_more_and_judged_no_more() -> None:
+    """What is under way there may end there; its end moves nothing."""
+    clock = Clock()
+    found, heard = ways(clock, A)
+    under_way = found.choose()
+    found.use((B,))
+    assert heard == [Shift("moved", B)]
+    assert str(found.url(under_way)) == A
+    assert found.behind(under_way)
+    new = found.choose()
+    assert str(found.url(new)) == B
+    for _ in range(9):
+        found.failed(under_way, began=clock.now)
+    found.succeeded(under_way)
+    assert found.choose() == found.used == new
+    assert not found.behind(new)
+    assert len(heard) == 1
+
+
+def test_address_that_comes_first_is_used_once_it_answers() -> None:
+    """The old one goes on until then."""
+    clock = Clock()
+    found, heard = ways(clock, A)
+    found.use((B, A))
+    assert found.used == 0
+    found.succeeded(found.choose())
+    assert str(found.url(found.used)) == B
+    assert heard == [Shift("return", B)]
+    found.use((A,))
+    assert heard[-1] == Shift("moved", A)
+
+
+def test_addresses_that_come_and_go_are_forgotten_in_the_end() -> None:
+    """A centre that changes its mind every minute costs no memory."""
+    found, _ = ways(Clock(), A)
+    for n in range(500):
+        found.use((f"https://{n}.example",))
+    with pytest.raises(KeyError):
+        found.url(0)
+    assert str(found.url(found.choose())) == "https://499.example"

@@ -1,0 +1,537 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes what the centre wants: judges it, tries it, lets it stay or goes back.
+
+Rules (wire.md §6)
+
+1. What is wanted is judged whenever it may have changed. Nothing of it holds before all
+   of it was merged under the ceiling, can be loaded, its sources were asked, and every
+   new address has proven itself by a real request.
+2. What cannot hold is told and tried again after :data:`AGAIN_S`; what failed on
+   probation only in another generation.
+3. Applying, proving and going back are one rename each (``agent.control.applied``); the
+   files are then loaded as if a person had changed them, so that no run is dropped.
+4. Going back is never kept from happening: not by the exchange, nor by the audit log.
+   Directory and revocations are none of the configuration and never go back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Protocol
+
+from agent.audit.events import (
+    CentralApplied,
+    CentralGood,
+    CentralRefused,
+    CentralReverted,
+    Event,
+    Recorded,
+)
+from agent.control import probation
+from agent.control.applied import Applied, Standing
+from agent.control.overlay import Overlay
+from agent.control.probation import (
+    Failure,
+    Gates,
+    Good,
+    Happening,
+    Lost,
+    Passed,
+    Revert,
+    Rules,
+    Stand,
+    Taken,
+    Trial,
+    Verdict,
+    Wish,
+)
+from agent.control.trust import Verified
+from agent.daemon.central_desk import Sight
+from agent.daemon.touched import addresses, touched
+from agent.daemon.trial import Watch
+from agent.daemon.work import Board, Work
+from agent.errors import (
+    ConfigHalted,
+    ConfigHeld,
+    ConfigOlder,
+    ConfigReverted,
+    ConfigUnfit,
+    ConfigWaits,
+    FepError,
+    FilesInvalid,
+)
+from agent.settings import Settings
+from agent.state.central import CentralRows, Turn
+from agent.wire.grammar import format_time
+from agent.wire.heartbeat import ConfigStand
+
+LOOK_S = 60.0
+"""Longest pause between two looks at what the centre wants, seconds."""
+PAUSE_S = 1.0
+"""Least pause, however often somebody hints."""
+TICK_S = 2.0
+"""Pause between two looks at a probation."""
+AGAIN_S = 300.0
+"""So long after it did not fit a configuration is tried again, seconds."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the centre wants now.
+
+    Args:
+        overlay: what its documents come to; None if they say nothing.
+        parts: generations of all of them.
+        opens: when the ring of this node opens, None: it is in none.
+        halted: generations that the centre has stopped.
+    """
+
+    overlay: Overlay | None
+    parts: frozenset[int]
+    opens: datetime | None
+    halted: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Store:
+    """What is remembered.
+
+    Args:
+        applied: the overlays on disk.
+        rows: of the state.
+        holding: until when a person holds, None if nobody does.
+    """
+
+    applied: Applied
+    rows: CentralRows
+    holding: Callable[[], datetime | None]
+
+
+class Proves(Protocol):
+    """Asks addresses of the exchange who they are."""
+
+    async def prove(self, found: Settings, urls: Iterable[str]) -> None:
+        """Ask each of these. Raises EndpointUnproven."""
+        ...
+
+    async def any(self, found: Settings, urls: Iterable[str]) -> bool:
+        """Whether one of these is our exchange."""
+        ...
+
+
+class Reloads(Protocol):
+    """Makes the files hold."""
+
+    async def look(self) -> None:
+        """Load them if they are not what they were."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What moves.
+
+    Args:
+        wanted: what verified files want of this node; blocking. Raises FepError: they
+            are too old, have faults, or the ceiling forbids it.
+        kept: what was verified last, None for nothing; blocking.
+        distrust: why nothing newer is verified, if anything is wrong.
+        tried: the work with an overlay that does not hold yet. Raises FilesInvalid.
+        check: asks the sources of resources. Raises ConfigUnfit.
+        reloads: see there.
+        record: adds to the audit log. Raises AuditWriteFailed, AuditDamaged.
+        tell: where events go.
+    """
+
+    wanted: Callable[[Verified], Wanted]
+    kept: Callable[[], Verified | None]
+    distrust: Callable[[], Sequence[FepError]]
+    tried: Callable[[Overlay | None], Work]
+    check: Callable[[Work, Collection[str]], Awaitable[None]]
+    reloads: Reloads
+    record: Callable[[Recorded], Awaitable[object]]
+    tell: Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Seams:
+    """Time.
+
+    Args:
+        now: aware UTC.
+        clock: monotonic seconds.
+        sleep: ``asyncio.sleep``.
+    """
+
+    now: Callable[[], datetime]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+class Central:
+    """Takes what the centre wants, until cancelled.
+
+    Args:
+        board: what holds.
+        store: see there.
+        hands: see there.
+        watch: looks at streams.
+        prover: asks addresses.
+        seams: see there.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        store: Store,
+        hands: Hands,
+        watch: Watch,
+        prover: Proves,
+        seams: Seams,
+    ) -> None:
+        self._board = board
+        self._store = store
+        self._hands = hands
+        self._watch = watch
+        self._prover = prover
+        self._seams = seams
+        self._hint = asyncio.Event()
+        self._verified: Verified | None = None
+        self._wanted: Wanted | None = None
+        self._trouble: FepError | None = None  # why what is wanted does not run
+        self._unfit: tuple[str, float] | None = None  # digest, and when it was tried
+        self._told: tuple[str, str] = ("", "")
+        self._trial: Trial | None = None
+        self._before: Settings | None = None  # to which a revert would go back
+        self._at = seams.clock()
+        self._beats: list[FepError | None] = []
+
+    # --- what others ask and say ------------------------------------------------------
+
+    def hint(self) -> None:
+        """What the centre wants may have changed."""
+        self._hint.set()
+
+    async def heard(self, found: Verified) -> None:
+        """The centre's repository says another thing."""
+        self._verified = found
+        self._hint.set()
+
+    def beaten(self, error: FepError | None) -> None:
+        """A heartbeat was taken, or was not."""
+        if self._trial is not None:
+            self._beats.append(error)
+            self._hint.set()
+
+    def sight(self) -> Sight:
+        """How it stands now."""
+        trouble = self._trouble
+        return Sight(
+            pinned=True,
+            wanted=None if self._wanted is None else self._wanted.overlay,
+            reason=None if trouble is None else trouble.code,
+            detail="" if trouble is None else trouble.detail,
+            trial=self._trial,
+        )
+
+    def troubles(self) -> list[FepError]:
+        """What a person should know; waiting for a turn, or for a person, is none."""
+        quiet = (ConfigHalted, ConfigHeld, ConfigWaits)
+        trouble = self._trouble
+        return [] if trouble is None or isinstance(trouble, quiet) else [trouble]
+
+    def stand(self) -> ConfigStand:
+        """What a heartbeat tells."""
+        wanted = None if self._wanted is None else self._wanted.overlay
+        running, failed = self._board.work.overlay, self._failed()
+        tried = None if self._unfit is None else self._unfit[0]
+        return ConfigStand(
+            desired=None if wanted is None else wanted.digest,
+            running=self._board.work.digest if running is None else running.digest,
+            failed=tried or (None if failed is None else failed.digest),
+            reason=self._reason(failed),
+        )
+
+    def _reason(self, failed: Failure | None) -> str | None:
+        if isinstance(self._trouble, ConfigReverted) and failed is not None:
+            return failed.reason
+        if self._trouble is not None:
+            return self._trouble.code
+        return next((e.code for e in self._hands.distrust()), None)
+
+    # --- life -------------------------------------------------------------------------
+
+    async def forever(self) -> None:
+        """Judge, try, watch.
+
+        Raises:
+            SpoolWriteFailed, StateDamaged: the disk or the state refused.
+        """
+        await self.recover()
+        while True:
+            self._hint.clear()
+            await self.once()
+            wait_s = LOOK_S if self._trial is None else TICK_S
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hint.wait(), wait_s)
+            await self._seams.sleep(PAUSE_S if self._trial is None else 0.0)
+
+    async def recover(self) -> None:
+        """Take up a probation that is open, and put down one that was given up."""
+        applied = self._store.applied
+        if self._verified is None:
+            self._verified = await asyncio.to_thread(self._hands.kept)
+        given_up = await asyncio.to_thread(applied.given_up)
+        if given_up is not None and not applied.open():
+            await self._note_failure(given_up)
+        standing = await asyncio.to_thread(applied.standing)
+        overlay = applied.running()
+        if standing is None or overlay is None:
+            return
+        await self._begin(overlay, frozenset(standing.watched))
+        for _ in range(standing.deaths):
+            await self._step(probation.Died())
+
+    async def once(self) -> None:
+        """One look at what is wanted, and at the probation."""
+        if self._trial is not None:
+            await self._watch_trial()
+        if self._verified is None:
+            return
+        try:
+            found = await asyncio.to_thread(self._hands.wanted, self._verified)
+        except FepError as e:
+            await self._refuse(None, e)
+            return
+        self._wanted = found
+        await self._judge(found)
+
+    # --- judging ----------------------------------------------------------------------
+
+    async def _judge(self, wanted: Wanted) -> None:
+        overlay = wanted.overlay
+        if overlay is None:
+            self._trouble = self._unfit = None
+            return
+        floor = await asyncio.to_thread(
+            self._store.rows.raise_floor, overlay.generation
+        )
+        running, failed = self._board.work.overlay, self._failed()
+        stand = Stand(None if running is None else running.digest, floor, failed)
+        gates = Gates(self._store.holding(), wanted.opens, wanted.halted)
+        wish = Wish(overlay.generation, overlay.digest, wanted.parts)
+        choice = probation.choose(wish, stand, gates, self._seams.now())
+        if choice == "try":
+            await self._try(overlay)
+            return
+        self._unfit = None
+        self._trouble = _why(choice, wish, stand, gates)
+        if choice == "older" and self._trouble is not None:
+            await self._refuse(overlay, self._trouble)
+
+    async def _try(self, overlay: Overlay) -> None:
+        """Let it run on probation, if it can."""
+        now = self._seams.clock()
+        if self._unfit is not None:
+            digest, at = self._unfit
+            if digest == overlay.digest and now - at < AGAIN_S:
+                return
+        try:
+            await self._apply(overlay)
+        except FepError as e:
+            self._unfit = (overlay.digest, now)
+            await self._refuse(overlay, e)
+        else:
+            self._trouble = self._unfit = None
+
+    async def _apply(self, overlay: Overlay) -> None:
+        """Look whether it can hold, then let it.
+
+        Raises:
+            FepError: it cannot; what ran goes on.
+        """
+        old = self._board.work
+        try:
+            new = await asyncio.to_thread(self._hands.tried, overlay)
+        except FilesInvalid as e:
+            raise ConfigUnfit(e.detail) from None
+        changes = touched(old, new)
+        watched = self._watch.working(changes.streams)
+        await self._hands.check(new, watched)
+        await self._prover.prove(new.settings, changes.addresses)
+        before = "" if old.overlay is None else old.overlay.digest
+        await self._hands.record(
+            CentralApplied(overlay.generation, overlay.digest, before)
+        )
+        await self._hold(overlay, watched)
+
+    async def _hold(self, overlay: Overlay, watched: frozenset[str]) -> None:
+        """Let it hold from now on.
+
+        Raises:
+            ConfigUnfit: the files have changed meanwhile; what ran goes on.
+        """
+        at, applied = format_time(self._seams.now()), self._store.applied
+        await asyncio.to_thread(applied.begin, overlay, at=at, watched=watched)
+        await self._hands.reloads.look()
+        holds = self._board.work.overlay
+        if holds is None or holds.digest != overlay.digest:
+            await asyncio.to_thread(applied.withdraw)
+            await self._hands.reloads.look()
+            raise ConfigUnfit("the local files changed meanwhile")
+        await self._remember(Turn(at, "applied", overlay.generation, overlay.digest))
+        await self._begin(overlay, watched)
+
+    async def _refuse(self, overlay: Overlay | None, error: FepError) -> None:
+        """Say why what is wanted does not run, once."""
+        self._trouble = error
+        digest = "" if overlay is None else overlay.digest
+        generation = 0 if overlay is None else overlay.generation
+        if self._told == (digest, error.code):
+            return
+        self._told = (digest, error.code)
+        at = format_time(self._seams.now())
+        turn = Turn(at, "refused", generation, digest, error.code, error.detail)
+        await self._remember(turn)
+        await self._record(CentralRefused(generation, digest, error.code))
+
+    # --- probation --------------------------------------------------------------------
+
+    async def _begin(self, overlay: Overlay, watched: frozenset[str]) -> None:
+        """A probation begins, or is taken up again."""
+        good = await asyncio.to_thread(self._store.applied.good)
+        try:
+            before = await asyncio.to_thread(self._hands.tried, good)
+            self._before = before.settings
+        except FepError:
+            self._before = None  # then there is no old address to compare with
+        self._beats.clear()
+        self._watch.begin(watched)
+        self._trial = Trial(
+            overlay.generation,
+            overlay.digest,
+            watched=watched,
+            awaited=self._watch.awaited(watched),
+        )
+        self._at = self._seams.clock()
+
+    async def _watch_trial(self) -> None:
+        """See what has happened, and ask for what has not."""
+        at = self._seams.clock()
+        passed, self._at = at - self._at, at
+        for happened in await self._happened(passed):
+            await self._step(happened)
+        if self._trial is not None:
+            await self._watch.ask(self._trial)
+
+    async def _happened(self, passed_s: float) -> list[Happening]:
+        trial, found = self._trial, list[Happening]()
+        if trial is None:
+            return found
+        beats, self._beats = self._beats, []
+        for error in beats:
+            found.append(Taken() if error is None else await self._lost(error))
+        return [*found, *self._watch.look(trial), Passed(passed_s)]
+
+    async def _lost(self, error: FepError) -> Lost:
+        """A heartbeat that was not taken, and whether the old addresses answer."""
+        old, answers = self._before, False
+        if old is not None and addresses(old) != addresses(self._board.settings):
+            answers = await self._prover.any(old, addresses(old))
+        return Lost(error.code, error.detail, old=answers)
+
+    async def _step(self, happened: Happening) -> None:
+        if self._trial is None:
+            return
+        rules = Rules(length_s=self._board.settings.exchange.probation_s)
+        self._trial, verdict = probation.step(self._trial, happened, rules)
+        await self._end(self._trial, verdict)
+
+    async def _end(self, trial: Trial, verdict: Verdict) -> None:
+        match verdict:
+            case Good():
+                await self._stay(trial)
+            case Revert(reason, detail):
+                await self._revert(reason, detail)
+            case None:
+                pass
+
+    async def _stay(self, trial: Trial) -> None:
+        await asyncio.to_thread(self._store.applied.prove)
+        self._trial = None
+        turn = Turn(
+            format_time(self._seams.now()), "good", trial.generation, trial.digest
+        )
+        await asyncio.to_thread(self._store.rows.keep, "failed", None, turn)
+        await self._record(CentralGood(trial.generation, trial.digest))
+
+    async def _revert(self, reason: str, detail: str) -> None:
+        applied = self._store.applied
+        self._trial = None
+        await asyncio.to_thread(applied.revert, reason, detail)
+        await self._hands.reloads.look()
+        given_up = await asyncio.to_thread(applied.given_up)
+        if given_up is not None:
+            await self._note_failure(given_up)
+
+    async def _note_failure(self, given_up: Standing) -> None:
+        """Put down that a configuration was given up, unless that is down already."""
+        known = self._failed()
+        generation, digest = given_up.generation, given_up.digest
+        if known is not None and (known.generation, known.digest) == (
+            generation,
+            digest,
+        ):
+            return
+        reason, detail = given_up.reason or "", given_up.detail
+        at = format_time(self._seams.now())
+        failure = Failure(generation, digest, reason, detail, at)
+        turn = Turn(at, "reverted", generation, digest, reason, detail)
+        await asyncio.to_thread(self._store.rows.keep, "failed", asdict(failure), turn)
+        running = self._board.work.overlay
+        runs = "" if running is None else running.digest
+        await self._record(CentralReverted(generation, digest, runs, reason))
+        self._trouble = ConfigReverted(f"{reason}: {detail}")
+
+    # --- what is remembered -----------------------------------------------------------
+
+    def _failed(self) -> Failure | None:
+        found = self._store.rows.find("failed")
+        return None if found is None else Failure(**found)
+
+    async def _remember(self, turn: Turn) -> None:
+        await asyncio.to_thread(self._store.rows.note, turn)
+
+    async def _record(self, event: Recorded) -> None:
+        """To the audit log; rule 4."""
+        try:
+            await self._hands.record(event)
+        except FepError:
+            self._hands.tell(event)  # the log tells and shows that it cannot be written
+
+
+def _why(
+    choice: probation.Choice, wish: Wish, stand: Stand, gates: Gates
+) -> FepError | None:
+    """Why a wish is not tried; None if it runs."""
+    match choice:
+        case "older":
+            return ConfigOlder(
+                f"expected generation {stand.floor} or later, got {wish.generation}"
+            )
+        case "failed" if stand.failed is not None:
+            return ConfigReverted(f"{stand.failed.reason}: {stand.failed.detail}")
+        case "halted":
+            return ConfigHalted(f"generation {wish.generation}")
+        case "waits":
+            opens = "" if gates.opens is None else f" until {format_time(gates.opens)}"
+            return ConfigWaits(f"generation {wish.generation}{opens}")
+        case "held" if gates.held_until is not None:
+            return ConfigHeld(f"until {format_time(gates.held_until)}")
+        case _:
+            return None

@@ -1,0 +1,543 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The centre's configuration is tried, stays, or goes back by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from agent.audit.events import (
+    CentralApplied,
+    CentralGood,
+    CentralRefused,
+    CentralReverted,
+    Event,
+    Recorded,
+    RunFailed,
+)
+from agent.control.applied import Applied
+from agent.control.overlay import Overlay
+from agent.daemon.central import AGAIN_S, Central, Hands, Seams, Store, Wanted
+from agent.daemon.reload import Hands as ReloadHands
+from agent.daemon.reload import Reloader
+from agent.daemon.trial import Watch
+from agent.daemon.wanted import AT_ONCE
+from agent.daemon.work import Board, Work, load, tried
+from agent.errors import (
+    AuditWriteFailed,
+    ConfigUnfit,
+    DocumentInvalid,
+    EndpointUnproven,
+    ExchangeUnreachable,
+    FepError,
+    ResourceUnknown,
+)
+from agent.settings import Settings
+from agent.state import State
+from tests.support.catalog_text import COMPLETE
+from tests.support.settings_text import MINIMAL, write
+
+CODE = "101001/000001"
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+SOURCE = '[sources.rsj]\nconnector = "sqlite"\npath = "rsj.db"\n'
+PINNED = f'tuf_root_sha256 = "{"a" * 64}"\n'
+CEILING = """\
+[central]
+allow = ["schedule", "push", "exchange", "log"]
+endpoints = ["https://127.0.0.2:8443"]
+"""
+OTHER_URL = "https://127.0.0.2:8443"
+
+
+def overlay(generation: int, **tables: Any) -> Overlay:
+    """What the node's own document said."""
+    origins = dict.fromkeys(_keys(tables), "nodes/11990100MB0000018H/rsj-fep1")
+    return Overlay(generation, tables, frozenset(), origins)
+
+
+def _keys(tables: dict[str, Any], before: str = "") -> Iterator[str]:
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{before}{name}.")
+        else:
+            yield before + name
+
+
+TIMES = {"schedule": {"defaults": {"full": "every 60m"}}}
+A = overlay(1, **TIMES)
+B = overlay(2, **TIMES, push={"statement_timeout_s": 7})
+MOVED = overlay(2, **TIMES, exchange={"url": OTHER_URL})
+
+
+@dataclass
+class Flow:
+    """One stream whose runs end as told."""
+
+    state: str = "idle"
+    trouble: Any = None
+    run: Any = None
+    asked: list[str] = field(default_factory=list)
+
+    def resource(self, resource: str) -> Any:
+        if resource != CODE:
+            raise ResourceUnknown(resource)
+        return self
+
+    async def request_pull(self, resource: str, *, kind: str) -> str:
+        self.asked.append(kind)
+        return "r1"
+
+    def delivers(self, run: str) -> None:
+        self.run, self.trouble = SimpleNamespace(run=run, state="read"), None
+        self.run.delivered = True
+
+
+class Site:
+    """A daemon as far as the centre's configuration goes; nothing waits."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "catalog").mkdir(exist_ok=True)
+        paths = f'[paths]\nstate = "{folder}/state"\nrun = "{folder}/run"\n'
+        write(folder, PINNED + paths + SOURCE, MINIMAL)
+        (folder / "ceiling.toml").write_text(CEILING)
+        (folder / "ceiling.toml").chmod(0o644)
+        (folder / "catalog" / "person.toml").write_text(COMPLETE, "utf-8")
+        self.state = State(folder / "state.db", new_incarnation=lambda: "0" * 32)
+        self.applied = Applied(folder / "state" / "config")
+        self.flow = Flow()
+        self.clock = 0.0
+        self.wanted: Wanted | FepError = Wanted(None, frozenset(), AT_ONCE, frozenset())
+        self.held: datetime | None = None
+        self.recorded: list[Recorded] = []
+        self.told: list[Event] = []
+        self.log_fails: FepError | None = None
+        self.unfit: FepError | None = None
+        self.checked: list[set[str]] = []
+        self.dead: set[str] = set()
+        self.proven: list[str] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """The daemon starts."""
+        self.applied.restart(most=3, reason="daemon-died")
+        self.board = Board(load(self.folder / "agent.toml"))
+        self.reloader = Reloader(
+            self.board, ReloadHands(self.apply, self.record, self.told.append)
+        )
+        self.watch = Watch(
+            self.flow, lambda code: self.board.settings.plans(code), lambda: NOW
+        )
+        self.central = Central(
+            self.board,
+            Store(self.applied, self.state.central, lambda: self.held),
+            Hands(
+                wanted=self.look,
+                kept=lambda: cast("Any", object()),
+                distrust=tuple,
+                tried=lambda found: tried(self.folder / "agent.toml", found),
+                check=self.check,
+                reloads=self.reloader,
+                record=self.record,
+                tell=self.told.append,
+            ),
+            self.watch,
+            self,
+            Seams(lambda: NOW, lambda: self.clock),
+        )
+
+    def wants(self, found: Overlay, **gates: Any) -> None:
+        """What the centre wants from now on."""
+        parts = frozenset({found.generation})
+        plain = Wanted(found, parts, AT_ONCE, frozenset())
+        self.wanted = Wanted(**{**vars(plain), **gates})
+
+    def look(self, _: object) -> Wanted:
+        if isinstance(self.wanted, FepError):
+            raise self.wanted
+        return self.wanted
+
+    async def apply(self, old: Work, new: Work) -> None:
+        del old, new
+
+    async def record(self, event: Any) -> None:
+        if self.log_fails is not None:
+            raise self.log_fails
+        self.recorded.append(event)
+
+    async def check(self, work: Work, resources: Collection[str]) -> None:
+        del work
+        self.checked.append(set(resources))
+        if self.unfit is not None:
+            raise self.unfit
+
+    async def prove(self, found: Settings, urls: Iterable[str]) -> None:
+        del found
+        for url in urls:
+            if url in self.dead:
+                raise EndpointUnproven(url)
+            self.proven.append(url)
+
+    async def any(self, found: Settings, urls: Iterable[str]) -> bool:
+        del found
+        return any(url not in self.dead for url in urls)
+
+    async def passes(self, seconds: float = 0.0) -> None:
+        """A look after so many seconds."""
+        self.clock += seconds
+        await self.central.once()
+
+    def fails(self, run: str, code: str = "source-timeout") -> None:
+        """A run ends badly."""
+        self.watch.hear(RunFailed(CODE, run, code, "expected 1 s"))
+
+    @property
+    def runs(self) -> str | None:
+        found = self.board.work.overlay
+        return None if found is None else found.digest
+
+    def put_down(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.recorded if isinstance(event, kind)]
+
+    @property
+    def turns(self) -> list[str]:
+        return [turn.what for turn in reversed(self.state.central.turns(99))]
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> Any:
+    """A department that has never heard of the centre."""
+    site = Site(tmp_path)
+    await site.central.recover()
+    yield site
+    site.state.close()
+
+
+async def proven(site: Site, found: Overlay) -> None:
+    """An overlay has run well."""
+    site.wants(found)
+    await site.passes()
+    site.flow.delivers(f"good{found.generation}")
+    site.central.beaten(None)
+    await site.passes(600)
+
+
+async def test_good_configuration_runs_at_once_and_stays(site: Site) -> None:
+    """Checked, recorded, running; the stream is asked once, by its own times."""
+    site.wants(A)
+    await site.passes()
+    assert (site.runs, site.checked) == (A.digest, [{CODE}])
+    assert site.board.settings.plans(CODE)["full"].times == "every 60m"
+    assert site.applied.open()
+    await site.passes(5)
+    await site.passes(5)
+    assert site.flow.asked == ["full"]
+    site.flow.delivers("r1")
+    site.central.beaten(None)
+    await site.passes(580)
+    assert site.applied.open()
+    await site.passes(20)
+    assert not site.applied.open()
+    [applied], [good] = site.put_down(CentralApplied), site.put_down(CentralGood)
+    assert (applied.digest, applied.before, good.digest) == (A.digest, "", A.digest)
+    assert site.turns == ["applied", "good"]
+    told = site.central.stand()
+    assert (told.desired, told.running) == (A.digest, A.digest)
+    assert (told.failed, told.reason, site.central.troubles()) == (None, None, [])
+
+
+async def test_configuration_that_breaks_a_stream_goes_back_by_itself(
+    site: Site,
+) -> None:
+    """Told as desired, failed, running, reason; tried again only as another one."""
+    await proven(site, A)
+    site.wants(B)
+    await site.passes()
+    assert site.board.settings.push.statement_timeout_s == 7
+    site.fails("r2")
+    site.fails("r3")
+    await site.passes(5)
+    assert (site.runs, site.applied.open()) == (A.digest, False)
+    assert site.board.settings.push.statement_timeout_s == 3600
+    told = site.central.stand()
+    assert (told.desired, told.failed) == (B.digest, B.digest)
+    assert (told.running, told.reason) == (A.digest, "source-timeout")
+    assert [e.code for e in site.central.troubles()] == ["config-reverted"]
+    [reverted] = site.put_down(CentralReverted)
+    assert (reverted.digest, reverted.running) == (B.digest, A.digest)
+    for _ in range(3):
+        await site.passes(AGAIN_S)
+    assert site.runs == A.digest
+    again = overlay(3, **B.tables)
+    await proven(site, again)
+    assert site.runs == again.digest
+    assert site.central.stand().failed is None
+
+
+async def test_failure_of_the_source_is_not_held_against_it(site: Site) -> None:
+    """The database is away: the probation waits, and ends well when it is back."""
+    site.wants(A)
+    await site.passes()
+    site.central.beaten(None)
+    for n in range(9):
+        site.fails(f"r{n}", "source-unreachable")
+        await site.passes(600)
+    assert (site.runs, site.applied.open()) == (A.digest, True)
+    site.flow.delivers("r10")
+    await site.passes(1)
+    assert not site.applied.open()
+
+
+async def test_run_that_began_before_proves_nothing(site: Site) -> None:
+    """Neither its end nor its failure counts."""
+    site.flow.delivers("r0")
+    site.wants(A)
+    await site.passes()
+    site.central.beaten(None)
+    site.fails("r0")
+    site.fails("r0")
+    await site.passes(9999)
+    assert (site.runs, site.applied.open()) == (A.digest, True)
+
+
+async def test_dead_address_is_never_used(site: Site) -> None:
+    """The old one goes on; it is tried again, and holds once it has proven itself."""
+    await proven(site, A)
+    site.dead.add(OTHER_URL)
+    site.wants(MOVED)
+    await site.passes()
+    assert (site.runs, site.board.settings.exchange.url) == (
+        A.digest,
+        "https://127.0.0.1:8443",
+    )
+    told = site.central.stand()
+    assert (told.desired, told.failed) == (MOVED.digest, MOVED.digest)
+    assert (told.running, told.reason) == (A.digest, "endpoint-unproven")
+    assert [e.reason for e in site.put_down(CentralRefused)] == ["endpoint-unproven"]
+    site.dead.clear()
+    await site.passes(AGAIN_S - 1)
+    assert site.runs == A.digest
+    await site.passes(1)
+    assert (site.runs, site.proven) == (MOVED.digest, [OTHER_URL])
+    assert site.central.stand().reason is None
+
+
+async def test_address_that_dies_goes_back_while_the_old_one_answers(
+    site: Site,
+) -> None:
+    """Three heartbeats in a row; while both are away nothing is judged."""
+    await proven(site, A)
+    site.wants(MOVED)
+    await site.passes()
+    both = {OTHER_URL, "https://127.0.0.1:8443"}
+    for dead in (both, {OTHER_URL}):
+        site.dead = dead
+        assert site.runs == MOVED.digest
+        for _ in range(3):
+            site.central.beaten(ExchangeUnreachable("refused"))
+            await site.passes(1)
+    assert site.runs == A.digest
+    assert site.central.stand().reason == "exchange-unreachable"
+
+
+async def test_source_that_says_no_keeps_it_out(site: Site) -> None:
+    """What is wrong is named; what ran goes on."""
+    await proven(site, A)
+    site.unfit = ConfigUnfit("rsj: right: no SELECT")
+    site.wants(B)
+    await site.passes()
+    assert site.runs == A.digest
+    [trouble] = site.central.troubles()
+    assert (trouble.code, trouble.detail) == ("config-unfit", "rsj: right: no SELECT")
+
+
+async def test_stream_that_is_broken_already_is_not_asked(site: Site) -> None:
+    """It would keep every configuration out for ever."""
+    site.flow.trouble = SimpleNamespace(code="source-failed", detail="", since="")
+    site.wants(A)
+    await site.passes()
+    site.central.beaten(None)
+    await site.passes(600)
+    assert (site.checked, site.flow.asked) == ([set()], [])
+    assert not site.applied.open()
+
+
+@pytest.mark.parametrize(
+    ("gates", "held", "reason"),
+    [
+        ({"halted": frozenset({2})}, None, "config-halted"),
+        ({"opens": NOW + timedelta(hours=1)}, None, "config-waits"),
+        ({"opens": None}, None, "config-waits"),
+        ({}, NOW + timedelta(hours=1), "config-held"),
+    ],
+)
+async def test_what_waits_is_told_to_the_centre_and_is_no_trouble_here(
+    site: Site, gates: dict[str, Any], held: datetime | None, reason: str
+) -> None:
+    """The brake, the ring and a person's hold; afterwards it is taken by itself."""
+    await proven(site, A)
+    site.held = held
+    site.wants(B, **gates)
+    await site.passes()
+    assert (site.runs, site.central.stand().reason) == (A.digest, reason)
+    assert site.central.troubles() == []
+    site.held = None
+    site.wants(B)
+    await site.passes()
+    assert site.runs == B.digest
+
+
+async def test_older_generation_is_refused_and_told_once(site: Site) -> None:
+    """Also after a restart: the floor is kept."""
+    await proven(site, B)
+    site.begin()
+    await site.central.recover()
+    site.wants(A)
+    for _ in range(3):
+        await site.passes(60)
+    assert site.runs == B.digest
+    assert site.central.stand().reason == "config-older"
+    assert len(site.put_down(CentralRefused)) == 1
+
+
+async def test_documents_with_faults_change_nothing(site: Site) -> None:
+    """Told once; what runs goes on."""
+    await proven(site, A)
+    site.wanted = DocumentInvalid("groups/a: unknown key")
+    for _ in range(3):
+        await site.passes(60)
+    assert site.runs == A.digest
+    assert [e.code for e in site.central.troubles()] == ["document-invalid"]
+    assert len(site.put_down(CentralRefused)) == 1
+
+
+async def test_what_cannot_be_recorded_is_not_applied(site: Site) -> None:
+    """Nothing runs that the audit log does not have."""
+    site.log_fails = AuditWriteFailed("full")
+    site.wants(A)
+    await site.passes()
+    assert (site.runs, site.applied.running()) == (None, None)
+
+
+async def test_going_back_needs_nobody(site: Site) -> None:
+    """Though the audit log cannot be written; the files go back at once."""
+    await proven(site, A)
+    site.wants(B)
+    await site.passes()
+    site.log_fails = AuditWriteFailed("full")
+    site.fails("r2")
+    site.fails("r3")
+    await site.passes(5)
+    running = site.applied.running()
+    assert running is not None
+    assert (running.digest, site.applied.open()) == (A.digest, False)
+
+
+async def test_local_files_with_a_fault_keep_it_out(site: Site) -> None:
+    """A typing error of the department is not blamed on the centre for ever."""
+    file = site.folder / "agent.toml"
+    good = file.read_text()
+    file.write_text(good + "[posh]\n")
+    site.wants(A)
+    await site.passes()
+    assert (site.runs, site.applied.open()) == (None, False)
+    file.write_text(good)
+    await site.passes(AGAIN_S)
+    assert site.runs == A.digest
+
+
+async def test_probation_survives_two_deaths_and_not_three(site: Site) -> None:
+    """It is taken up again with the streams that it watched, then given up."""
+    await proven(site, A)
+    site.wants(B)
+    await site.passes()
+    for _ in range(2):
+        site.begin()
+        await site.central.recover()
+        trial = site.central.sight().trial
+        assert trial is not None
+        assert (site.runs, trial.watched) == (B.digest, {CODE})
+    site.begin()
+    await site.central.recover()
+    await site.passes()
+    told = site.central.stand()
+    assert (site.runs, told.failed) == (A.digest, B.digest)
+    assert (told.reason, told.desired) == ("daemon-died", B.digest)
+    assert site.turns[-1] == "reverted"
+    assert [e.reason for e in site.put_down(CentralReverted)] == ["daemon-died"]
+    site.begin()
+    await site.central.recover()
+    assert len(site.put_down(CentralReverted)) == 1
+
+
+class DiedHere(BaseException):
+    """The power went."""
+
+
+def steps_of(count: int) -> Iterator[int]:
+    yield from range(1, count)
+
+
+@pytest.mark.parametrize("story", ["apply", "good", "revert"])
+async def test_killed_at_any_step_of_the_daemon_it_goes_on_from_there(
+    tmp_path: Path, story: str
+) -> None:
+    """Between files and rows too: the old or the new one runs, what failed stays so."""
+    for at in range(1, 60):
+        folder = tmp_path / f"{story}{at}"
+        folder.mkdir()
+        site = Site(folder)
+        await site.central.recover()
+        await proven(site, A)
+        site.wants(B)
+        try:
+            await told(site, story, at)
+        except DiedHere:
+            died = True
+        else:
+            died = False
+        site.state.close()
+        again = Site(folder)
+        await again.central.recover()
+        again.wants(B)
+        assert again.runs in {A.digest, B.digest}
+        if story == "revert" and again.applied.given_up() is not None:
+            await again.passes()
+            assert (again.runs, again.central.stand().failed) == (A.digest, B.digest)
+        elif again.runs == B.digest and story != "good":
+            assert again.applied.open()
+            assert again.central.sight().trial is not None
+        again.state.close()
+        if not died:
+            assert at > 4
+            return
+    raise AssertionError
+
+
+async def told(site: Site, story: str, at: int) -> None:
+    """Live a story, and die at a step of the disk."""
+    taken = 0
+
+    def step(_: str) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == at:
+            raise DiedHere
+
+    site.applied._step = step if story == "apply" else site.applied._step
+    await site.passes()
+    site.applied._step = step
+    if story == "good":
+        site.flow.delivers("r9")
+        site.central.beaten(None)
+        await site.passes(600)
+    elif story == "revert":
+        site.fails("r2")
+        site.fails("r3")
+        await site.passes(5)
