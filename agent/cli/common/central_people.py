@@ -212,8 +212,10 @@ def member(
 @app.command(
     help=say(
         "Let other keys hold a role: a lost or old one goes, a new one comes. A role"
-        " that lies online gets a new key by itself. Drafted, to be signed.",
-        "更换角色的密钥：移除遗失或旧的密钥，加入新的密钥；在线角色自动生成新密钥。生成草案待签名。",
+        " that lies online gets a new key by itself. Without other keys the role only"
+        " speaks anew, before it expires. Drafted, to be signed.",
+        "更换角色的密钥：移除遗失或旧的密钥，加入新的密钥；在线角色自动生成新密钥；不指定密钥"
+        "则仅在到期前重签。生成草案待签名。",
     ),
     epilog=say(
         "Examples:  fep central rotate /srv/fep-central targets --drop zhang --add"
@@ -257,10 +259,13 @@ def rotate(
         if roles.is_online(role):
             if add or drop or threshold:
                 raise UsageFault(f"{role}: lies online; it takes no keys of people")
-            holders = _online(found.workspace.online, role)
+            change.hold(role, _online(found.workspace.online, role))
+        elif add or drop or threshold:
+            held = _changed(change, role, add or [], drop or [], threshold)
+            change.hold(role, held)
         else:
-            holders = _changed(change, role, add or [], drop or [], threshold)
-        change.hold(role, holders)
+            change.held(role)  # or there is no such role
+            change.word(role)
         found.keep(change)
     _to_sign(ask, change, found.workspace.draft)
 
