@@ -140,14 +140,11 @@ def walk(
         ExchangeUnreachable, ExchangeUntrusted, ExchangeRefused, ProxyRefused,
         MalformedMessage, SecretUnreadable: a file could not be had.
     """
-    with writing(places.metadata), _judged():
+    with judged(places.metadata):
         for folder in (places.metadata, places.targets):
             make_folder(folder)
         _sweep(places)
-        try:
-            return _Walk(places, source, pinned(places, source, pin), now()).all(node)
-        finally:
-            _sync(places.metadata)
+        return _Walk(places, source, pinned(places, source, pin), now()).all(node)
 
 
 def pinned(places: TrustFiles, source: Source, pin: str) -> bytes:
@@ -318,10 +315,19 @@ def _groups(text: bytes | None) -> list[str]:
 
 
 @contextmanager
-def _judged() -> Iterator[None]:
-    """Translate what python-tuf says."""
+def judged(metadata: Path) -> Iterator[None]:
+    """Translate what python-tuf says, and sync what it wrote, whatever it says.
+
+    Raises:
+        TrustRefused, TrustExpired, ExchangeRefused: as :func:`walk`.
+        SpoolWriteFailed: the disk refused.
+    """
     try:
-        yield
+        with writing(metadata):
+            try:
+                yield
+            finally:
+                _sync(metadata)
     except ExpiredMetadataError as e:
         raise TrustExpired(_said(e)) from e
     except RepositoryError as e:
