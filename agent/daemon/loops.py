@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -42,6 +43,8 @@ SECRETS_S = 5.0
 DIRECTORY_S = 50.0
 """Pause between two fetches of the directory, at most: a revocation holds within a
 minute. A nudge and the answer to a heartbeat are sooner, but nobody signed them."""
+JITTER = 0.2
+"""So much shorter it may be."""
 DIRECTORY_MIN_S = 5.0
 """Pause between two fetches that somebody asked for, at least."""
 DISK_S = 2.0
@@ -195,8 +198,12 @@ async def keep_directory(
     tell: Tell,
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    uniform: Callable[[float, float], float] = random.uniform,
 ) -> None:
     """Fetch the directory from time to time, and when a lookup found nothing.
+
+    The pause is left to chance a little: what once made every node of a city fetch in
+    the same second, such as a nudge, must not make them fetch together for ever.
 
     One that is refused, such as an older one, is told: somebody may have made it.
     """
@@ -204,7 +211,8 @@ async def keep_directory(
     unsound: frozenset[str] = frozenset()
     while True:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(directory.wanted.wait(), DIRECTORY_S)
+            pause = DIRECTORY_S * uniform(1.0 - JITTER, 1.0)
+            await asyncio.wait_for(directory.wanted.wait(), pause)
         try:
             await directory.refresh(exchange.directory)
             told = None

@@ -19,7 +19,13 @@ from agent.crypto.jose import PrivateKey
 from agent.daemon.life import Stop, locked
 from agent.daemon.loops import DIRECTORY_MIN_S, DIRECTORY_S, keep_directory
 from agent.daemon.work import load
-from agent.errors import AlreadyRunning, CatalogInvalid, ConfigInvalid, SpoolWriteFailed
+from agent.errors import (
+    AlreadyRunning,
+    CatalogInvalid,
+    ConfigInvalid,
+    ExchangeUnreachable,
+    SpoolWriteFailed,
+)
 from agent.pipeline.uplink.exchange import Exchange
 from tests.support.settings_text import write
 
@@ -104,6 +110,44 @@ async def test_a_directory_that_is_refused_is_told(tmp_path: Path) -> None:
     await asyncio.wait({keeping})
     assert isinstance(event, ExchangeTrouble)
     assert (event.resource, event.code) == (None, "malformed")
+
+
+async def test_directory_is_fetched_within_a_minute_and_not_by_all_at_once(
+    tmp_path: Path,
+) -> None:
+    """Nodes that once fetched together, as after a nudge, part again."""
+    directory = TrustedDirectory(tmp_path / "directory.jws", aud="x", kid="k")
+    fetched: asyncio.Queue[None] = asyncio.Queue()
+    bounds: list[tuple[float, float]] = []
+
+    class Away:
+        async def directory(self) -> str:
+            fetched.put_nowait(None)
+            raise ExchangeUnreachable("away")
+
+    def soon(low: float, high: float) -> float:
+        bounds.append((low, high))
+        return 0.0
+
+    async def at_once(_: float) -> None:
+        await asyncio.sleep(0)
+
+    keeping = asyncio.create_task(
+        keep_directory(
+            directory,
+            cast("Exchange", Away()),
+            lambda _: None,
+            sleep=at_once,
+            uniform=soon,
+        )
+    )
+    for _ in range(3):
+        await asyncio.wait_for(fetched.get(), 60)
+    keeping.cancel()
+    await asyncio.wait({keeping})
+    low, high = bounds[0]
+    assert DIRECTORY_S * high + DIRECTORY_MIN_S < 60
+    assert low <= 0.8
 
 
 # --- the unit file ---------------------------------------------------------------
