@@ -367,8 +367,7 @@ def test_a_role_that_snapshot_forgets_is_missed(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize(
-    "role",
-    ["root", "timestamp", "snapshot", "targets", "brake", f"department-{DEPARTMENT}"],
+    "role", ["root", "timestamp", "snapshot", "targets", "brake", "directory"]
 )
 def test_what_expired_is_not_taken_and_the_last_good_goes_on(
     agent: Agent, role: str
@@ -387,10 +386,43 @@ def test_what_expired_is_not_taken_and_the_last_good_goes_on(
     with pytest.raises(TrustExpired, match=r"expired"):
         trust.refresh()
     assert trust.kept() == kept
+    assert trust.troubles() == []
     agent.at += 23 * hour
     assert [type(e) for e in trust.troubles()] == [TrustExpired]
     agent.at += timedelta(days=7)
     assert [type(e) for e in agent.trust().troubles()] == [TrustLongExpired]
+
+
+@pytest.mark.parametrize("how", ["expired", "signed by another", "taken away"])
+def test_a_department_that_forgot_its_own_keys_still_hears_of_revocations(
+    agent: Agent, how: str
+) -> None:
+    """Its nodes keep the configuration that they had; what the city says of everybody
+    goes on to reach them, and a person is told."""
+    trust, city, own = agent.trust(), agent.city, f"department-{DEPARTMENT}"
+    first = trust.refresh()
+    city.put(NODE_FILE, {"v": 1, "generation": 2, "groups": ["west"]})
+    city.put("revoked.json", {"v": 1, "kids": []})
+    if how == "expired":
+        city.expire(own, city.now + timedelta(hours=1))
+        agent.at += timedelta(hours=2)
+    city.write(own, by=signers(1) if how == "signed by another" else None)
+    city.publish("brake")
+    if how == "taken away":
+        city.place(own, 2).unlink()
+    for each in (trust, agent.trust()):
+        found = each.refresh()
+        assert found.files["revoked.json"] == b'{"v": 1, "kids": []}'
+        assert found.files[NODE_FILE] == first.files[NODE_FILE]
+        assert found.files["groups/all/config.json"] == b'{"v": 1, "who": "all"}'
+        assert found.versions[own] == 1
+    code = "exchange-refused" if how == "taken away" else "trust-refused"
+    said = [e.code for e in trust.troubles()]
+    assert said == ([] if how == "expired" else [code])
+    agent.at += timedelta(hours=25)
+    later = [e.code for e in trust.troubles()]
+    assert later == (["trust-expired"] if how == "expired" else [code])
+    assert trust.kept() == agent.trust().kept()
 
 
 def test_a_frozen_city_is_found_out(agent: Agent) -> None:
