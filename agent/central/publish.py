@@ -165,13 +165,13 @@ class Press:
 
     def _put(self, targets: Path, file: TargetFile, content: bytes) -> None:
         path = targets / digest_name(file)
-        if path.exists() and path.stat().st_size == file.length:
-            return  # synced before it got its name
-        missing = [p for p in (path.parent, *path.parent.parents) if not p.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.disk.write(path, content)
-        for folder in (path.parent, *(p.parent for p in missing)):
+        if not path.exists():  # it was whole and synced before it got this name
+            self.disk.write(path, content)
+        folder = path.parent
+        while folder != targets.parent:  # the names may be another death's
             self.disk.sync(folder)
+            folder = folder.parent
 
     def _turn(self, number: int, names: Mapping[str, bytes]) -> None:
         """Make the next metadata folder, then let the link lead there."""
