@@ -93,9 +93,10 @@ class Folder:
             raise Absent(path, 404) from None
         except OSError as e:
             raise ExchangeUnreachable(f"{self.path / path}: {e.strerror}") from e
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise Absent(path, 404)
         with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise Absent(path, 404)
             while chunk := file.read(CHUNK):
                 yield chunk
 
@@ -105,8 +106,7 @@ class Address:
     """Where the repository is served, and as whom we ask.
 
     Args:
-        url: of the exchange, ``https://host[:port]``; the repository is below it, at
-            ``/tuf``.
+        url: of the repository, ``https://host[:port]/tuf``.
         ca: the pinned CA's certificate, PEM; None for plain HTTP, which only tests
             with a foreign server have.
         certificate: ours, PEM.
@@ -221,7 +221,7 @@ class Visit:
             self._open = self._connection()
             self._open.connect()
             self._open.sock.settimeout(self._address.read_timeout_s)
-        target = quote(f"{self._base.path.rstrip('/')}/tuf/{path}", safe="/%")
+        target = quote(f"{self._base.path.rstrip('/')}/{path}", safe="/%")
         self._open.request("GET", target, headers={"User-Agent": "fep"})
         return self._open.getresponse()
 
@@ -271,7 +271,7 @@ class Visit:
         url = self._address.url
         if isinstance(fault, ssl.SSLCertVerificationError):
             return ExchangeUntrusted(f"{url}: certificate: {fault.verify_message}")
-        if isinstance(fault, ssl.SSLError):
+        if isinstance(fault, ssl.SSLError) and not isinstance(fault, ssl.SSLEOFError):
             return ExchangeUntrusted(f"{url}: TLS failed: {fault.reason}")
         if str(fault).startswith("Tunnel connection failed"):
             return ProxyRefused(

@@ -34,6 +34,9 @@ JITTER = 0.2
 MIN_S = 2.0
 """Pause between two looks that somebody asked for, at least: nobody signed a nudge."""
 
+FIRST_S = 10.0
+"""So long the daemon's first start waits for it, seconds."""
+
 JsonObject = dict[str, Any]
 Heard = Callable[[Verified], Awaitable[None]]
 
@@ -107,13 +110,22 @@ class TrustKeeper:
         self.wanted = asyncio.Event()
         self.agreement = Agreement()
 
-    def begin(self, directory: TrustedDirectory) -> None:
-        """Judge this directory, by what was verified in a life before at first."""
+    async def begin(self, directory: TrustedDirectory) -> None:
+        """Judge this directory, by what was verified in a life before at first.
+
+        A first life has nothing and believes nobody: it looks at once, and the others
+        wait for it a moment.
+        """
         self._directory = directory
         directory.city = City(self.agreement, self.refresh)
-        kept = self._trust.kept()
+        kept = await asyncio.to_thread(self._trust.kept)
         self.wanted.set()
-        if kept is not None:
+        if kept is None:
+            try:
+                await asyncio.wait_for(self._look(), FIRST_S)
+            except TimeoutError:
+                self._visits.cut()
+        else:
             with contextlib.suppress(PeerFault):  # an older program took it
                 self.agreement.take(kept)
 
@@ -203,7 +215,7 @@ def make_trust(
     def address() -> Address:
         told, ways = board.settings.exchange, exchange.ways
         return Address(
-            url=str(ways.url(ways.used)),
+            url=str(ways.url(ways.used) / "tuf"),
             ca=files.ca,
             certificate=files.tls_certificate,
             key=files.tls_key,
