@@ -92,13 +92,13 @@ class RunningDamaged(OwnFault):
 
     code = "running-damaged"
     title = Text(
-        "The kept configuration of the centre is damaged; agent.toml alone holds",
-        "已保存的中心配置损坏，当前仅按 agent.toml 运行",
+        "The kept configuration of the centre is damaged; what ran well before holds",
+        "已保存的中心配置损坏，暂按此前正常的配置运行",
     )
     remedy = Text(
-        "It is fetched and proven again by itself. Until then what the centre had set"
-        " does not hold; check the disk.",
-        "系统会自动重新获取并验证；在此之前中心所设内容不生效。请检查磁盘。",
+        "Without any that ran well agent.toml alone holds. It is fetched and proven"
+        " again by itself; check the disk.",
+        "若无此前正常的配置，则仅按 agent.toml 运行。系统会自动重新获取并验证；请检查磁盘。",
     )
 
 

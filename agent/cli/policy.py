@@ -215,12 +215,14 @@ def _department(ask: Asked) -> tuple[Settings, Mapping[str, Offer], Mapping[str,
     from agent import registry, settings
     from agent.catalog.folder import load_folder
     from agent.catalog.gate import offers, refused
+    from agent.control.ceiling import load
 
     specs = {name: registry.find(name).spec() for name in registry.names()}
     known = settings.load(ask.config, specs=specs, secrets=False)
     resources = load_folder(known.agent.catalog, sources=known.sources)
-    shut = {r.code: why for r in resources if (why := refused(r)) is not None}
-    return known, offers(resources), shut
+    allowed = load(known.agent.ceiling).tables
+    shut = {r.code: why for r in resources if (why := refused(r, allowed)) is not None}
+    return known, offers(resources, allowed), shut
 
 
 def _loaded(

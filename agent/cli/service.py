@@ -55,11 +55,14 @@ def service(
     ] = DROP_IN,
 ) -> None:
     """Make the drop-in of the unit."""
+    from agent.control import ceiling
+    from agent.settings import load
     from agent.settings import service as unit
 
     ask = asked(ctx)
     config = ask.config.absolute()
-    needed = unit.needs(config)
+    bounds = ceiling.load(load(config, secrets=False).agent.ceiling)
+    needed = unit.needs(config, endpoints=sorted(bounds.endpoints))
     allowed = unit.addresses(config, needed, _resolve)
     named = any(allowed[key] != [host] for key, host in needed.hosts.items())
     if also:

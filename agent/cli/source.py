@@ -16,7 +16,7 @@ from agent.cli.common.resources import OneOrAll
 
 if TYPE_CHECKING:
     from agent.catalog.document import Resource
-    from agent.catalog.gate import Offer
+    from agent.catalog.gate import Allowed, Offer
     from agent.settings.model import Settings
 
 app = typer.Typer(
@@ -100,19 +100,22 @@ async def _check(ask: Asked, resource: str | None) -> list[dict[str, Any]]:
     from agent.catalog.folder import load_folder
     from agent.catalog.gate import closed, leave, offer, refused
     from agent.child.source import stream_of
+    from agent.control import ceiling
     from agent.errors import ResourceUnknown
     from agent.pipeline.worker import probe
 
     found = settings.load(ask.config, secrets=False)
+    allowed = ceiling.load(found.agent.ceiling).tables
     resources = load_folder(found.agent.catalog, sources=found.sources)
     chosen = [r for r in resources if resource in (None, r.code)]
     if not chosen:
         raise ResourceUnknown(str(resource))
-    keys = _lookup_keys(found, resources)
+    keys = _lookup_keys(found, resources, allowed)
     findings: list[dict[str, Any]] = []
     for one in chosen:
-        if closed(one) is None or (resource is not None and refused(one)):
-            out = leave(one)
+        shut = closed(one, allowed)
+        if shut is None or (resource is not None and refused(one, allowed)):
+            out = leave(one, allowed)
             stream = stream_of(out.table, out.items, out.stamp, out.number)
             config = found.source_config(out.source)
             connector = found.sources[out.source].connector
@@ -121,12 +124,12 @@ async def _check(ask: Asked, resource: str | None) -> list[dict[str, Any]]:
                 for finding in await probe.check(connector, config, [stream])
             ]
         if one.code in keys:
-            findings += await _check_lookups(found, offer(one), keys[one.code])
+            findings += await _check_lookups(found, offer(one, allowed), keys[one.code])
     return findings
 
 
 def _lookup_keys(
-    found: Settings, resources: Sequence[Resource]
+    found: Settings, resources: Sequence[Resource], allowed: Allowed | None
 ) -> dict[str, set[tuple[str, ...]]]:
     """By which items the policy lets each resource be looked up.
 
@@ -138,7 +141,7 @@ def _lookup_keys(
 
     keys: dict[str, set[tuple[str, ...]]] = {}
     try:
-        policy = load(read(found.lookup.policy), offers(resources))
+        policy = load(read(found.lookup.policy), offers(resources, allowed))
     except PolicyInvalid:
         return keys
     for rule in policy.rules:

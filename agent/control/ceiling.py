@@ -18,7 +18,6 @@ import stat
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -136,11 +135,6 @@ def load(path: Path, *, uid: int | None = None) -> Ceiling:
     if unsafe:
         raise CeilingUnsafe(faults=unsafe)
     return ceiling
-
-
-def template() -> str:
-    """The commented ceiling that comes with the program."""
-    return resources.files("agent.control").joinpath("ceiling.toml").read_text("utf-8")
 
 
 def _writers(path: Path, found: os.stat_result, uid: int) -> Iterator[Fault]:

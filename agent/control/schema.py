@@ -23,8 +23,6 @@ MODELS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "group.json": configuration.GroupConfig,
         "node.json": configuration.NodeConfig,
         "limits.json": configuration.CityLimits,
-        "rollout.json": configuration.Rollout,
-        "halt.json": configuration.Halt,
     }
 )
 """File -> what it describes."""

@@ -272,6 +272,7 @@ def _facts(ground: Ground, board: Board, keeper: KeyKeeper) -> Facts:
         url=lambda: str(ways.url(ways.used)),
         names=Live(lambda: board.work.names),
         kept=Live(lambda: board.work.kept),
+        barred=Live(lambda: board.work.barred),
         started_at=format_time(_now()),
         certificate_not_after=lambda: keeper.certificate.not_after,
     )

@@ -96,7 +96,7 @@ class CentralDesk:
             return None
         return found
 
-    async def hold(self, until: str | None, *, uid: int) -> JsonObject:
+    async def hold(self, until: str | None, *, reason: str, uid: int) -> JsonObject:
         """Take nothing new until then, None to take it again.
 
         Raises:
@@ -112,7 +112,8 @@ class CentralDesk:
                     "until: expected a time to come, at most"
                     f" {LONGEST_HOLD.days} days from now, got {until}"
                 )
-            turn, value = Turn(at, "held", detail=until), {"until": until, "uid": uid}
+            turn = Turn(at, "held", detail=f"{until} {reason}".rstrip())
+            value = {"until": until, "uid": uid, "reason": reason}
         await asyncio.to_thread(self._rows.keep, "hold", value, turn)
         self._hint()
         return {"hold": value}

@@ -52,7 +52,7 @@ def wanted(found: Verified, work: Work, now: datetime) -> Wanted:
     _check_fresh(found, now)
     node, files = work.settings.agent.node, found.files
     bounds = ceiling.load(work.settings.agent.ceiling)
-    overlay = merge(settings.read(work.config), files, node=node, ceiling=bounds)
+    overlay = merge(settings.tables(work.config), files, node=node, ceiling=bounds)
     halt = files.get(HALT_FILE)
     return Wanted(
         overlay if overlay.tables or overlay.off or work.overlay else None,

@@ -5,27 +5,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from agent import registry, settings
+from agent.catalog.document import Resource
 from agent.catalog.folder import load_file, load_folder
 from agent.catalog.gate import Allowed, Offer, Outgoing, closed, leave, offers, refused
 from agent.control import ceiling as ceilings
-from agent.control import overlay as overlays
 from agent.control.ceiling import Ceiling
-from agent.control.merge import fit
 from agent.control.overlay import Overlay
-from agent.errors import (
-    CatalogInvalid,
-    CeilingForbids,
-    ConfigInvalid,
-    DocumentInvalid,
-    Fault,
-    FepError,
-    RunningDamaged,
-)
+from agent.daemon.effective import Kept, effective, running
+from agent.errors import CatalogInvalid, ConfigInvalid, Fault, FepError
 from agent.settings import Settings
 
 V = TypeVar("V")
@@ -49,7 +41,8 @@ class Work:
         digest: of all these files, ``sha256:<hex>``.
         ceiling: what the centre may set.
         overlay: what the centre has set; None: nothing, or nothing that may hold.
-        refused: why what the centre had set does not hold.
+        refused: why what the centre had set does not hold, or not all of it.
+        barred: resource -> why it is not sent though its document lets it leave.
     """
 
     config: Path
@@ -63,6 +56,7 @@ class Work:
     ceiling: Ceiling
     overlay: Overlay | None = None
     refused: FepError | None = None
+    barred: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def known(self) -> frozenset[str]:
@@ -155,26 +149,17 @@ def tried(config: Path, overlay: Overlay | None) -> Work:
         ConfigInvalid, CatalogInvalid: the local files cannot be used.
         DocumentInvalid, CeilingForbids: the overlay cannot.
     """
-    work = _load(config, "", lambda _: overlay)
+    work = _load(config, "", lambda _: (overlay, None))
     if work.refused is not None:
         raise work.refused
     return work
 
 
-def _running(local: Settings) -> Overlay | None:
-    """What the centre has set; nothing where no root says who the centre is.
-
-    Raises:
-        RunningDamaged: the file cannot be used.
-    """
-    pinned = bool(local.exchange.tuf_root_sha256)
-    return overlays.read(local.paths.running) if pinned else None
-
-
 def _load(
-    config: Path, stands: str, said: Callable[[Settings], Overlay | None] = _running
+    config: Path, stands: str, said: Callable[[Settings], Kept] = running
 ) -> Work:
-    found = settings.load(config, secrets=False)
+    holds = effective(config, said)
+    found = holds.settings
     known = registry.names()  # names only: loading a connector would load its driver
     faults = tuple(
         Fault(
@@ -188,13 +173,9 @@ def _load(
     )
     if faults:
         raise ConfigInvalid(faults=faults)
-    ceiling = ceilings.load(found.agent.ceiling)
-    overlay, trouble = _overlay(config, found, ceiling, said)
-    if overlay is not None:
-        found = settings.load(config, overlay=overlay.tables, secrets=False)
-    allowed = ceiling.tables
+    allowed = holds.ceiling.tables
     resources = load_folder(found.agent.catalog, sources=found.sources)
-    off = _off(overlay)
+    off = _off(holds.overlay)
     kept = {r.code: why for r in resources if (why := closed(r, allowed)) is not None}
     kept |= {r.code: off[r.code] for r in resources if r.code in off.keys() - kept}
     shut = {r.code: why for r in resources if (why := refused(r, allowed)) is not None}
@@ -207,30 +188,15 @@ def _load(
         offers=offers(resources, allowed),
         shut=shut,
         digest=stands,
-        ceiling=ceiling,
-        overlay=overlay,
-        refused=trouble,
+        ceiling=holds.ceiling,
+        overlay=holds.overlay,
+        refused=holds.refused,
+        barred={r.code: kept[r.code] for r in resources if _barred(r, kept)},
     )
 
 
-def _overlay(
-    config: Path,
-    local: Settings,
-    ceiling: Ceiling,
-    read: Callable[[Settings], Overlay | None],
-) -> tuple[Overlay | None, FepError | None]:
-    """What the centre has set, as far as it may hold now; or why none of it does."""
-    try:
-        kept = read(local)
-        if kept is None:
-            return None, None
-        found = fit(kept, settings.read(config), ceiling=ceiling)
-        settings.load(config, overlay=found.tables, secrets=False)
-    except ConfigInvalid as e:  # agent.toml alone is right
-        return None, DocumentInvalid(faults=e.faults)
-    except (RunningDamaged, CeilingForbids) as e:
-        return None, e
-    return found, None
+def _barred(resource: Resource, kept: Mapping[str, str]) -> bool:
+    return resource.code in kept and closed(resource) is None
 
 
 def _off(overlay: Overlay | None) -> dict[str, str]:

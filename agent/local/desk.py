@@ -75,6 +75,7 @@ class Facts:
         url: gives the address of it that is in use.
         names: resource -> name for people.
         kept: resource -> why the gate is shut for it.
+        barred: those of them that only the centre or the ceiling keeps.
         started_at: wire grammar.
         certificate_not_after: gives the end of our certificate, aware UTC.
     """
@@ -84,6 +85,7 @@ class Facts:
     url: Callable[[], str]
     names: Mapping[str, str]
     kept: Mapping[str, str]
+    barred: Mapping[str, str]
     started_at: str
     certificate_not_after: Callable[[], datetime]
 
@@ -183,6 +185,10 @@ class Desk:
             "lookups": lookups,
             "trust": self._gauges.trust(),
             "troubles": troubles,
+            "barred": [
+                {"resource": code, "why": why}
+                for code, why in sorted(facts.barred.items())
+            ],
             "resources": [self._resource(r) for r in shown],
         }
 

@@ -59,6 +59,7 @@ MOST_TURNS = 500
 JsonObject = dict[str, Any]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_WHY = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{0,200}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -210,7 +211,7 @@ class ConfigDesk(Protocol):
         """What became of each, the newest first."""
         ...
 
-    async def hold(self, until: str | None, *, uid: int) -> JsonObject:
+    async def hold(self, until: str | None, *, reason: str, uid: int) -> JsonObject:
         """Take nothing new until then, None to take it again. Raises UsageFault."""
         ...
 
@@ -571,13 +572,18 @@ class _ConfigRoutes:
         return _json(await asyncio.to_thread(self._people.config.history, limit))
 
     async def hold(self, request: web.Request) -> web.Response:
-        until = (await _body(request)).get("until")
+        body = await _body(request)
+        until = body.get("until")
         if until is not None and not (isinstance(until, str) and is_time(until)):
             raise UsageFault("until: expected a time like 2026-11-21T08:00:00Z or null")
+        reason = body.get("reason", "")
+        if not isinstance(reason, str) or not _WHY.fullmatch(reason):
+            raise UsageFault("reason: expected a line of at most 200 characters")
         action = "config release" if until is None else f"config hold {until}"
         await _recorded(self._people, request, action, None)
         uid = peer_uid(request)
-        return _json(await self._people.config.hold(until, uid=uid))
+        held = await self._people.config.hold(until, reason=reason, uid=uid)
+        return _json(held)
 
 
 def _after(request: web.Request) -> Place:

@@ -45,6 +45,31 @@ def load(
     Raises:
         ConfigInvalid: with every fault, each with file, key, expected and got.
     """
+    raw = read(path)
+    if overlay is not None:
+        raw = overlaid(raw, overlay)
+    return _judged(path, raw, specs=specs, environ=environ, secrets=secrets)
+
+
+def tables(path: Path) -> dict[str, Any]:
+    """The file's tables as they stand in it, once they are known to be right.
+
+    Raises:
+        ConfigInvalid: they are not; with every fault.
+    """
+    raw = read(path)
+    _judged(path, raw, specs=None, environ=None, secrets=False)
+    return raw
+
+
+def _judged(
+    path: Path,
+    raw: dict[str, Any],
+    *,
+    specs: Specs | None,
+    environ: Mapping[str, str] | None,
+    secrets: bool,
+) -> Settings:
     faults: list[Fault] = []
 
     def note(key: str, expected: str, got: str) -> None:
@@ -55,9 +80,6 @@ def load(
         "CREDENTIALS_DIRECTORY"
     )
     places = Places(folder, Path(credentials) if credentials else None)
-    raw = read(path)
-    if overlay is not None:
-        raw = overlaid(raw, overlay)
     sources = _sources(raw, places, specs, note)
     _limits(raw, sources, note)
     exchange = _exchange(raw.get("exchange"), places, note)

@@ -153,6 +153,11 @@ class Paths(Section):
         return self.config / "running.json"
 
     @property
+    def good(self) -> Path:
+        """What of it ran well last."""
+        return self.config / "good.json"
+
+    @property
     def ballast(self) -> Path:
         """Space that is given up when the disk is full."""
         return self.state / "ballast"

@@ -47,14 +47,18 @@ class Needs:
     credentials: tuple[str, ...]
 
 
-def needs(config: Path) -> Needs:
+def needs(config: Path, *, endpoints: Iterable[str] = ()) -> Needs:
     """What the settings name.
+
+    Args:
+        config: ``agent.toml``.
+        endpoints: addresses of exchanges that the centre may move to.
 
     Raises:
         ConfigInvalid: they cannot be used; with every fault.
     """
     settings = load(config, secrets=False)
-    hosts = dict(_of_the_exchange(settings.exchange))
+    hosts = dict(_of_the_exchange(settings.exchange, endpoints))
     for name, source in settings.sources.items():
         host = source.options.get("host")
         if isinstance(host, str) and not host.startswith("/"):
@@ -63,10 +67,14 @@ def needs(config: Path) -> Needs:
     return Needs(hosts, tuple(sorted(names)))
 
 
-def _of_the_exchange(exchange: Exchange) -> Iterator[tuple[str, str]]:
+def _of_the_exchange(
+    exchange: Exchange, endpoints: Iterable[str]
+) -> Iterator[tuple[str, str]]:
     urls = {"exchange.url": exchange.url}
     for number, url in enumerate(exchange.more_urls):
         urls[f"exchange.more_urls[{number}]"] = url
+    for number, url in enumerate(endpoints):
+        urls[f"ceiling.toml: endpoints[{number}]"] = url
     if exchange.proxy is not None:  # the only one that is connected to
         urls = {"exchange.proxy.url": exchange.proxy.url}
     for key, url in urls.items():

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the centre may publish for nodes (wire.md §6): form and bounds, nothing else.
 
-Whether a node takes it is another question: see ``agent.control.merge``.
+Whether a node takes it is another question: see ``agent.control.merge``; when, says
+``agent.wire.rollout``.
 
 Rules
 
@@ -15,11 +16,9 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from agent.errors import DocumentInvalid, Fault, MalformedMessage
 from agent.settings.faults import told
@@ -36,25 +35,11 @@ from agent.settings.model import (
     Window,
 )
 from agent.wire import strict
-from agent.wire.grammar import parse_time
-from agent.wire.repository import (
-    FILE_CAP,
-    HALT_FILE,
-    LIMITS_FILE,
-    ROLLOUT_FILE,
-)
+from agent.wire.repository import FILE_CAP, LIMITS_FILE
 
 
 def _form(pattern: str, words: str) -> Any:
     return Field(pattern=pattern, description=words)
-
-
-def _time(text: str) -> str:
-    try:
-        parse_time(text)
-    except MalformedMessage as e:
-        raise ValueError(e.detail.removeprefix("expected ")) from None
-    return text
 
 
 _HOST = r"https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
@@ -80,14 +65,6 @@ SourceOrAll = Annotated[
     _form(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", "defaults, or the name of a source"),
 ]
 Group = Annotated[str, _form(r"^[a-z0-9][a-z0-9-]{0,31}$", "1-32 of a-z, 0-9 and -")]
-Ringed = Annotated[
-    str,
-    _form(
-        r"^\*$|^[0-9A-Z]{18}/(\*|[a-z0-9][a-z0-9-]{0,31})$",
-        "<credit code>/<machine>, <credit code>/* or *",
-    ),
-]
-Moment = Annotated[str, AfterValidator(_time)]
 Generation = Annotated[int, Field(ge=1, lt=2**53)]
 Version = Literal[1]
 
@@ -176,56 +153,10 @@ class CityLimits(Section):
     endpoints: Annotated[tuple[Server, ...], Field(strict=False, max_length=64)] = ()
 
 
-class Ring(Section):
-    """Nodes that take a generation from a moment on.
-
-    Args:
-        percent: so many of them do; chosen by node and generation.
-    """
-
-    name: Annotated[str, _form(r"^[a-z0-9][a-z0-9-]{0,31}$", "1-32 of a-z, 0-9 and -")]
-    start: Moment
-    nodes: Annotated[
-        tuple[Ringed, ...], Field(strict=False, min_length=1, max_length=10_000)
-    ]
-    percent: Annotated[int, Field(ge=1, le=100)] = 100
-
-    @property
-    def starts(self) -> datetime:
-        """The moment, aware UTC."""
-        return parse_time(self.start)
-
-
-class Rollout(Section):
-    """``rollout.json``: who takes it when; the first ring that fits counts."""
-
-    v: Version
-    generation: Generation
-    rings: Annotated[tuple[Ring, ...], Field(strict=False, max_length=64)] = ()
-
-
-class Halt(Section):
-    """``halt.json``: generations that nobody takes any more."""
-
-    v: Version
-    generations: Annotated[
-        tuple[Generation, ...], Field(strict=False, max_length=10_000)
-    ] = ()
-
-
-Document = GroupConfig | NodeConfig | CityLimits | Rollout | Halt
+Document = GroupConfig | NodeConfig | CityLimits
 
 MOST_FAULTS = 200
 """So many faults of a document are told."""
-
-KINDS: Mapping[str, type[Document]] = MappingProxyType(
-    {
-        LIMITS_FILE: CityLimits,
-        ROLLOUT_FILE: Rollout,
-        HALT_FILE: Halt,
-    }
-)
-"""Documents that stand alone, by their path."""
 
 
 def parse(path: str, data: bytes) -> Document:
@@ -257,8 +188,8 @@ def parse(path: str, data: bytes) -> Document:
 
 
 def _kind(path: str) -> type[Document]:
-    if path in KINDS:
-        return KINDS[path]
+    if path == LIMITS_FILE:
+        return CityLimits
     room, _, name = path.partition("/")
     if room == "groups" and name.endswith("/config.json"):
         return GroupConfig

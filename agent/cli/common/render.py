@@ -178,6 +178,9 @@ def _notes(ask: Asked, body: Body) -> Iterator[Text]:
     """What needs a word: troubles with their next step, quarantine, wrong counts."""
     for trouble in body["troubles"]:
         yield from _trouble(ask, "", trouble)
+    for one in body["barred"]:
+        mark = ask.say("is not sent", "不推送")
+        yield Text(f"{one['resource']} {mark}: {one['why']}", "yellow")
     for r in body["resources"]:
         yield from _times(ask, r)
         yield from comparing.lines(ask, r, moment=moment)

@@ -14,13 +14,24 @@ def since(text: str | None) -> str | None:
     Raises:
         UsageFault: it is neither.
     """
-    if text is None:
-        return None
+    return None if text is None else _wire("--since", text)
+
+
+def until(text: str) -> str:
+    """The same of ``--until``.
+
+    Raises:
+        UsageFault: as for :func:`since`.
+    """
+    return _wire("--until", text)
+
+
+def _wire(option: str, text: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
         at = moment.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
         raise UsageFault(
-            f"--since: expected a day or a time like 2026-11-21T08:00, got {text!r}"
+            f"{option}: expected a day or a time like 2026-11-21T08:00, got {text!r}"
         ) from None
     return at.isoformat() + "Z"

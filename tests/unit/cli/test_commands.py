@@ -293,6 +293,20 @@ def test_the_service_drop_in_is_written_and_told(fep, tmp_path: Path) -> None:  
     assert to.stat().st_mode & 0o777 == 0o644
 
 
+def test_the_service_may_reach_where_the_centre_may_move_to(
+    fep, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    """The servers of ceiling.toml: else a move would end at the firewall."""
+    path = tmp_path / "ceiling.toml"
+    path.write_text('[central]\nendpoints = ["https://127.0.0.2:8443"]\n', "utf-8")
+    path.chmod(0o640)
+    body = json.loads(fep("service", "--json").out)
+    assert body["addresses"] == {
+        "exchange.url": ["127.0.0.1"],
+        "ceiling.toml: endpoints[0]": ["127.0.0.2"],
+    }
+
+
 def test_the_service_drop_in_is_shown_only(fep, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Without --write nothing is written; a folder that cannot be made is said."""
     to = tmp_path / "x" / "settings.conf"

@@ -113,6 +113,7 @@ BODY: dict[str, Any] = {
     "lookups": LOOKUPS,
     "trust": {"enabled": False, "verified_at": None, "expires": None, "versions": {}},
     "troubles": [],
+    "barred": [],
     "retention": [],
     "resources": [RESOURCE],
 }

@@ -56,15 +56,17 @@ def after(**span: int) -> str:
 
 async def test_hold_ends_by_itself_or_by_hand(place: Place) -> None:
     """Who holds until when is shown; both are in the history."""
-    await place.desk.hold(after(hours=2), uid=1000)
-    assert place.desk.view()["hold"] == {"until": after(hours=2), "uid": 1000}
+    await place.desk.hold(after(hours=2), reason="why", uid=1000)
+    held = {"until": after(hours=2), "uid": 1000, "reason": "why"}
+    assert place.desk.view()["hold"] == held
     place.now += timedelta(hours=2)
     assert place.desk.view()["hold"] is None
     place.now = NOW
-    await place.desk.hold(None, uid=1000)
+    await place.desk.hold(None, reason="", uid=1000)
     assert place.desk.view()["hold"] is None
     turns = place.desk.history(10)["history"]
     assert [turn["what"] for turn in turns] == ["released", "held"]
+    assert turns[1]["detail"] == f"{after(hours=2)} why"
     assert place.hints == 2
 
 
@@ -72,7 +74,7 @@ async def test_hold_ends_by_itself_or_by_hand(place: Place) -> None:
 async def test_hold_for_ever_is_refused(place: Place, span: dict[str, int]) -> None:
     """Nor one that is over; nothing is kept of it."""
     with pytest.raises(UsageFault):
-        await place.desk.hold(after(**span), uid=1000)
+        await place.desk.hold(after(**span), reason="", uid=1000)
     assert place.desk.history(10)["history"] == []
 
 

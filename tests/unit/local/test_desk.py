@@ -57,7 +57,8 @@ FACTS = Facts(
     aud="yunxi.exchange",
     url=lambda: "https://x",
     names={CODE: "人员基本信息"},
-    kept={"9/9": "push is not true"},
+    kept={"9/9": "push is not true", "9/8": "switched off by the centre (groups/g)"},
+    barred={"9/8": "switched off by the centre (groups/g)"},
     started_at="2026-11-21T00:00:00Z",
     certificate_not_after=lambda: datetime(2026, 12, 1, tzinfo=UTC),
 )
@@ -182,6 +183,13 @@ def test_trouble_has_the_next_step_of_its_code() -> None:
     body = desk(troubled("mass-delete")).status(CODE)
     assert not body["healthy"]
     assert "--confirm-deletes" in body["resources"][0]["trouble"]["remedy"]["zh"]
+
+
+def test_what_the_centre_or_the_ceiling_keeps_is_told() -> None:
+    """What its own document keeps is no news."""
+    body = desk(Flow()).status(None)
+    why = "switched off by the centre (groups/g)"
+    assert body["barred"] == [{"resource": "9/8", "why": why}]
 
 
 def test_a_missing_directory_makes_it_unhealthy() -> None:

@@ -154,7 +154,7 @@ class Held:
     """The centre's configuration, held or not."""
 
     def __init__(self) -> None:
-        self.until: list[tuple[str | None, int]] = []
+        self.until: list[tuple[str | None, str, int]] = []
 
     def view(self) -> dict[str, Any]:
         return {"pinned": True}
@@ -162,8 +162,8 @@ class Held:
     def history(self, limit: int) -> dict[str, Any]:
         return {"history": [limit]}
 
-    async def hold(self, until: str | None, *, uid: int) -> dict[str, Any]:
-        self.until.append((until, uid))
+    async def hold(self, until: str | None, *, reason: str, uid: int) -> dict[str, Any]:
+        self.until.append((until, reason, uid))
         return {"hold": until}
 
 
@@ -622,14 +622,19 @@ async def test_hold_of_the_configuration_is_put_down_with_who_asked(
     until = "2026-11-23T08:00:00Z"
     assert await office.get("/v1/config") == {"pinned": True}
     assert await office.get("/v1/config/history", limit=9999) == {"history": [500]}
-    assert await office.post("/v1/config/hold", until=until) == {"hold": until}
+    held = await office.post("/v1/config/hold", until=until, reason="年终")
+    assert held == {"hold": until}
     await office.post("/v1/config/hold", until=None)
     assert [event.action for event in office.told] == [
         f"config hold {until}",
         "config release",
     ]
-    assert office.config.until == [(until, os.getuid()), (None, os.getuid())]
+    uid = os.getuid()
+    assert office.config.until == [(until, "年终", uid), (None, "", uid)]
     for wrong in ("tomorrow", 5, f"{until} "):
         with pytest.raises(UsageFault):
             await office.post("/v1/config/hold", until=wrong)
+    for wrong in ("x" * 201, "two\nlines", "\u2028", 5):
+        with pytest.raises(UsageFault):
+            await office.post("/v1/config/hold", until=until, reason=wrong)
     assert len(office.config.until) == 2

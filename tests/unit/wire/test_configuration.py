@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,7 @@ from agent.wire.configuration import (
     CityLimits,
     Document,
     GroupConfig,
-    Halt,
     NodeConfig,
-    Rollout,
     parse,
 )
 
@@ -48,7 +45,6 @@ def faults(path: str = GROUP, data: bytes | None = None, **members: Any) -> list
         (GROUP, GroupConfig),
         (NODE, NodeConfig),
         ("limits.json", CityLimits),
-        ("rollout.json", Rollout),
     ],
 )
 def test_a_path_says_which_document_it_is(path: str, kind: type[Document]) -> None:
@@ -187,38 +183,6 @@ def test_an_address_that_two_readers_could_read_differently_is_refused(
     """Host and port stand in plain letters, with nothing before or behind them."""
     [line] = faults(settings={"exchange": {"url": url}})
     assert line.startswith("settings.exchange.url: an address that begins https://")
-
-
-def test_a_rollout_and_a_halt_are_read() -> None:
-    """Rings with their moments; generations that nobody takes any more."""
-    rings = [
-        {"name": "first", "start": "2026-11-21T08:00:00Z", "nodes": ["*"]},
-        {
-            "name": "all",
-            "start": "2026-11-22T08:00:00Z",
-            "nodes": ["11990100MB0000018H/*", "11990100MB0000018H/fep1"],
-            "percent": 10,
-        },
-    ]
-    found = read("rollout.json", rings=rings)
-    assert isinstance(found, Rollout)
-    assert found.rings[0].starts == datetime(2026, 11, 21, 8, tzinfo=UTC)
-    assert [ring.percent for ring in found.rings] == [100, 10]
-    halt = parse("halt.json", b'{"v": 1, "generations": [3, 4]}')
-    assert isinstance(halt, Halt)
-    assert halt.generations == (3, 4)
-
-
-def test_rings_without_nodes_or_with_odd_moments_are_faults() -> None:
-    """Each with its place."""
-    ring = {"name": "x", "start": "tomorrow", "nodes": [], "percent": 101}
-    found = faults("rollout.json", rings=[ring])
-    assert [line.partition(":")[0] for line in found] == [
-        "rings.0.start",
-        "rings.0.nodes",
-        "rings.0.percent",
-    ]
-    assert "a time like 2026-11-21T08:00:00Z" in found[0]
 
 
 @pytest.mark.parametrize("name", MODELS)
