@@ -1448,9 +1448,9 @@ class CentralUnsigned(OperatorFault):
     code = "central-unsigned"
     title = Text("The draft needs more signatures", "草案的签名不足")
     remedy = Text(
-        "Carry the draft to those who are named and let them sign. Nothing was"
-        " published.",
-        "请将草案送所列人员签名。未发布任何内容。",
+        "Carry the draft to those who are named: `fep central sign DRAFT --key FILE`."
+        " Nothing was published.",
+        "请将草案送所列人员签名：`fep central sign 草案 --key 文件`。未发布任何内容。",
     )
 
 
@@ -1460,8 +1460,8 @@ class CentralKeyForeign(OperatorFault):
     code = "central-key-foreign"
     title = Text("This key may not sign anything here", "该密钥无权签署此草案")
     remedy = Text(
-        "Look who may sign what in this draft. Nothing was signed.",
-        "请核对草案中各角色的签署人。未作任何签名。",
+        "`fep central diff` shows who may sign what. Nothing was signed.",
+        "`fep central diff` 会列出各角色的签署人。未作任何签名。",
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.errors import FepError, UsageFault
-from sandbox import people, view
+from sandbox import people, publishing, view
 from sandbox.app import serve
 from sandbox.options import Options
 
@@ -56,10 +56,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tuf", type=Path, help="serve this published TUF repository, and say the same"
     )
+    parser.add_argument(
+        "--central",
+        action="store_true",
+        help="keep a TUF repository with all keys, and publish what is registered",
+    )
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="at a running exchange", metavar="COMMAND")
     people.add_commands(commands)
     view.add_command(commands)
+    publishing.add_commands(commands)
     return parser
 
 
@@ -78,6 +84,7 @@ def _options(args: argparse.Namespace) -> Options:
         options = replace(options, tuf=str(args.tuf))
     return replace(
         options,
+        central=options.central or args.central,
         load=options.load and not args.no_load,
         approve_all=options.approve_all or args.approve_all,
     )

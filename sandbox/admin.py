@@ -18,6 +18,9 @@ POST /tamper                 ``{"resource", "alter", "remove", "add"}``: change 
 GET /nodes                   every node as its heartbeats show it
 POST /accept                 ``{"node": ...}``: a person has looked; whatever it
                              beats next is taken
+POST /publish                ``{"folder": ...}``: documents of a folder go live, of an
+                             exchange with ``--central``
+POST /halt                   ``{"generation": ...}``: nobody takes it any more
 POST /nudge                  tell every provider to poll positions and the directory
 ============================ =======================================================
 
@@ -34,13 +37,15 @@ from typing import Any
 
 from aiohttp import web
 
-from agent.errors import MalformedMessage
+from agent.central.publish import Live
+from agent.errors import MalformedMessage, OperatorFault
 from agent.wire import strict
 from agent.wire.grammar import NODE, RESOURCE
 from agent.wire.members import Members
 from agent.wire.problem import Problem
 from sandbox import tamper
 from sandbox.accept import Refused
+from sandbox.central import Central
 from sandbox.desk import Desk
 from sandbox.faults import Faults
 from sandbox.http import refusal
@@ -70,6 +75,7 @@ class Admin:
     database: Path
     providers: Providers
     nodes: Nodes
+    central: Central | None
 
     def app(self) -> web.Application:
         """The application to serve on the socket."""
@@ -88,6 +94,8 @@ class Admin:
                 web.post("/tamper", self.tamper),
                 web.get("/nodes", self.get_nodes),
                 web.post("/accept", self.accept),
+                web.post("/publish", self.publish),
+                web.post("/halt", self.halt),
                 web.post("/nudge", self.nudge),
             ]
         )
@@ -197,6 +205,30 @@ class Admin:
         node = Members(body, "accept", "node").match("node", NODE)
         await self.write(lambda: self.nodes.accept(node))
         return web.Response(status=204)
+
+    async def publish(self, request: web.Request) -> web.Response:
+        """A folder's documents go live; the versions of all roles then."""
+        folder = Members(strict.loads(await request.read()), "publish", "folder")
+        path = Path(folder.text("folder", most=4096))
+        return await self._centrally(lambda central: central.publish(path))
+
+    async def halt(self, request: web.Request) -> web.Response:
+        """A generation is stopped."""
+        found = Members(strict.loads(await request.read()), "halt", "generation")
+        number = found.integer("generation", least=1)
+        return await self._centrally(lambda central: central.halt(number))
+
+    async def _centrally(self, act: Callable[[Central], Live | None]) -> web.Response:
+        """Do something to the repository, then tell everybody."""
+        if self.central is None:
+            raise Refused("not-found", "it was not started with --central")
+        try:
+            live = await asyncio.to_thread(act, self.central)
+        except OperatorFault as e:
+            raise Refused("malformed", e.detail) from e
+        await self.providers.nudge()
+        versions = {} if live is None else dict(live.versions)
+        return web.json_response({"changed": live is not None, "versions": versions})
 
     async def nudge(self, _: web.Request) -> web.Response:
         """Tell every provider to poll."""

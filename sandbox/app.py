@@ -27,10 +27,12 @@ from agent.crypto.jose import PrivateKey
 from agent.crypto.keys import load_note_key, load_private, save_private
 from agent.crypto.notekey import NoteKey
 from agent.errors import UsageFault
+from agent.wire.directory import Directory
 from sandbox import lies
 from sandbox.accept import Rules
 from sandbox.admin import Admin, Switch
 from sandbox.beats import BeatsFront
+from sandbox.central import Central
 from sandbox.codes import Codes
 from sandbox.desk import Desk
 from sandbox.doors import Doors
@@ -93,6 +95,14 @@ class Parts:
     providers: Providers
     enrolment: Enrolment
     nodes: Nodes
+    central: Central | None
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """What agents pin besides; nothing without a repository of its own."""
+        if self.central is None:
+            return {}
+        return {"tuf_root_sha256": self.central.repository.root_sha256}
 
     @property
     def database(self) -> Path:
@@ -123,6 +133,7 @@ async def exchange(options: Options) -> AsyncIterator[str]:
                 "admin": str(admin),
                 "pid": os.getpid(),
             }
+            | parts.pins
         )
         _publish(folder / "sandbox.json", line)
         yield line
@@ -172,6 +183,7 @@ async def _parts(options: Options, stack: AsyncExitStack) -> Parts:
         providers,
         Enrolment(desk, codes, pki.authority),
         Nodes(store, options.aud, now),
+        Central.at(folder / "central", now) if options.central else None,
     )
 
 
@@ -183,6 +195,8 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
     stack.callback(listener.close)
     url = f"https://{_bracketed(options.host)}:{listener.getsockname()[1]}"
     tuf = Repository(Path(options.tuf)) if options.tuf else None
+    if parts.central is not None:
+        tuf = Repository(parts.central.folder)
     front = Front(
         registry=parts.registry,
         desk=desk,
@@ -194,7 +208,7 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
         witness=parts.witness.key.public,
         nudge=parts.providers.nudge,
         fetched=parts.providers.changes.fetched,
-        over=partial(readable, tuf) if tuf else lambda found: found,
+        over=_over(parts.central, tuf),
     )
     uploads = Uploads(
         options.folder / "uploads",
@@ -223,12 +237,46 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
     if tuf is not None:
         app.add_routes(RepositoryFront(tuf, front.member).routes())
         _beside(stack, watch(tuf, parts.providers.nudge))
+    if parts.central is not None:
+        publish = partial(_publish_registry, parts.central, front)
+        parts.providers.before_nudge(publish)
+        await publish()
+        _beside(stack, _renew(publish))
     app.on_shutdown.append(lambda _: parts.providers.doors.shut())
     context = parts.pki.context(lambda: _lie(faults.strike("tls")))
     runner = await _runner(app, stack)
     await web.SockSite(runner, listener, ssl_context=context).start()
     _beside(stack, _expire(uploads))
     return front
+
+
+def _over(
+    central: Central | None, tuf: Repository | None
+) -> Callable[[Directory], Directory]:
+    """What of the registry's directory is signed."""
+    if tuf is None:
+        return lambda found: found
+    if central is None:
+        return partial(readable, tuf)
+
+    def published(found: Directory) -> Directory:
+        central.say(found)
+        return readable(tuf, found)
+
+    return published
+
+
+async def _publish_registry(central: Central, front: Front) -> None:
+    """What the registry says goes into the repository."""
+    found = front.registered()
+    await asyncio.to_thread(central.renew, found)
+
+
+async def _renew(publish: Callable[[], Awaitable[None]]) -> None:
+    """Keep the repository fresh though nothing happens."""
+    while True:
+        await asyncio.sleep(_EXPIRE_EVERY_S)
+        await publish()
 
 
 def _beside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
@@ -265,9 +313,10 @@ async def _listen_admin(parts: Parts, front: Front, stack: AsyncExitStack) -> Pa
         database=parts.database,
         providers=parts.providers,
         nodes=parts.nodes,
+        central=parts.central,
     )
     app = admin.app()
-    app.add_routes(Office(parts.enrolment, front).routes())
+    app.add_routes(Office(parts.enrolment, front, parts.pins).routes())
     runner = await _runner(app, stack)
     await web.UnixSite(runner, str(path)).start()
     path.chmod(0o600)

@@ -172,15 +172,19 @@ class Front:
 
     def signed_directory(self) -> str:
         """All of the directory's files as they are now."""
+        found = self.over(self.registered())
+        return self.desk.signer.key.sign(wire.TYP, found.payload())
+
+    def registered(self) -> Directory:
+        """All of the directory's files as the registry has them."""
         signer = self.desk.signer
-        found = directory.build(
+        return directory.build(
             self.registry,
             keys=(signer.key.public, self.witness),
             aud=signer.aud,
             url=self.url,
             now=signer.now(),
         )
-        return signer.key.sign(wire.TYP, self.over(found).payload())
 
     async def put_catalog(self, request: web.Request) -> web.Response:
         """A catalog statement."""

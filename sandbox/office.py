@@ -14,6 +14,7 @@ GET /alarms      what a person should look into
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from aiohttp import web
@@ -44,10 +45,12 @@ class Office:
     Args:
         enrolment: decides, in the writer's thread.
         front: where machines find the exchange.
+        pins: what a slip tells besides.
     """
 
     enrolment: Enrolment
     front: Front
+    pins: Mapping[str, str]
 
     def routes(self) -> list[web.RouteDef]:
         """Where the handlers belong."""
@@ -72,6 +75,7 @@ class Office:
             "url": self.front.url,
             "ca_sha256": self.enrolment.authority.sha256,
             "kid": signer.key.public.kid,
+            **self.pins,
         }
         slips = [{"node": n, "code": c, "expires": e} | pins for n, c, e in made]
         return web.json_response({"slips": slips})

@@ -37,6 +37,8 @@ class Options:
         late_s: without a heartbeat for so long a node is shown as late.
         tuf: folder of a published TUF repository, or empty for none. It is served at
             ``/tuf/``, and the directory says what it says.
+        central: keep such a repository itself, with all keys, and publish what the
+            registry says at once.
     """
 
     folder: Path
@@ -56,10 +58,13 @@ class Options:
     approval_retry_s: int = 15
     late_s: int = 180
     tuf: str = ""
+    central: bool = False
 
     def __post_init__(self) -> None:
         if not EXCHANGE.fullmatch(self.aud):
             raise ConfigInvalid(f"aud: expected an exchange id, got {self.aud[:64]!r}")
+        if self.central and self.tuf:
+            raise ConfigInvalid("central: expected no tuf besides")
 
     def with_file(self, path: Path) -> Options:
         """These options, changed by a TOML file whose keys are the names above.

@@ -82,7 +82,7 @@ node = "{slip["node"]}"
 aud = "{slip["aud"]}"
 url = "{slip["url"]}"
 ca_sha256 = "{slip["ca_sha256"]}"
-kid = "{slip["kid"]}"
+kid = "{slip["kid"]}"{_root(slip)}
 
 注册码 · code          {slip["code"]}
 有效期至 · until       {slip["expires"]}
@@ -90,6 +90,11 @@ kid = "{slip["kid"]}"
 核对以上各项后执行 · having copied the settings: fep enrol
 再由电话向中心报读所示 8 个字。 · Then read its eight words to central ops.
 \f"""
+
+
+def _root(slip: dict[str, str]) -> str:
+    pin = slip.get("tuf_root_sha256")
+    return "" if pin is None else f'\ntuf_root_sha256 = "{pin}"'
 
 
 def _pending(args: argparse.Namespace) -> None:

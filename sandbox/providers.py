@@ -37,6 +37,11 @@ class Providers:
     stack: AsyncExitStack
     changes: Changes = field(default_factory=Changes)
     _open: dict[str, Listener] = field(default_factory=dict)
+    _before: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    def before_nudge(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do this first whenever the directory has changed."""
+        self._before.append(work)
 
     async def restore(self) -> None:
         """Open the doors that an earlier process was told of."""
@@ -76,5 +81,7 @@ class Providers:
 
     async def nudge(self) -> None:
         """The directory is not what it was: tell every provider to look."""
+        for work in self._before:
+            await work()
         self.changes.moved()
         await self.doors.nudge()

@@ -23,7 +23,14 @@ from agent.central import roles, standing
 from agent.central.roles import Holders, Terms
 from agent.central.standing import Signed, Standing
 from agent.errors import UsageFault
-from agent.wire.repository import BRAKE, DIRECTORY, DIRECTORY_CAP, FILE_CAP, RELEASES
+from agent.wire.repository import (
+    BRAKE,
+    DIRECTORY,
+    DIRECTORY_CAP,
+    FILE_CAP,
+    RELEASES,
+    TOP,
+)
 
 
 @dataclass
@@ -85,6 +92,20 @@ class Change:
             roles.hold_delegated(self.word("targets").signed, role, holders)
         if role != "root" and not roles.is_online(role):
             self.word(role)
+
+    def held(self, role: str) -> Holders:
+        """Who holds a role.
+
+        Raises:
+            UsageFault: nobody does.
+        """
+        above = self.newest(roles.delegator_of(role))
+        if above is None or not _holds(above.signed, role):
+            raise UsageFault(f"{role[:64]}: nobody holds a role of this name")
+        signed = above.signed
+        known = signed.keys if role in TOP else signed.delegations.keys
+        found = signed.get_delegated_role(role)
+        return Holders(tuple(known[k] for k in found.keyids), found.threshold)
 
     def put(self, path: str, content: bytes) -> bool:
         """Let a file say this; False if it says so already.
@@ -165,6 +186,18 @@ class Change:
         if self.before is None or path not in self.before.files():
             return None
         return self.before.content(path)
+
+    def as_now(self, path: str) -> bytes | None:
+        """What a file would say, None if there would be none.
+
+        Raises:
+            CentralInvalid: it is damaged.
+        """
+        if path in self.files:
+            return self.files[path]
+        known = self.newest(roles.role_of(path))
+        gone = known is None or path not in known.signed.targets
+        return None if gone else self.as_before(path)
 
     def targets_of(self, role: str) -> Mapping[str, TargetFile]:
         """The files of a role as they would be."""

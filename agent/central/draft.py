@@ -34,7 +34,7 @@ from agent.central.publish import Judge
 from agent.central.roles import Terms
 from agent.central.standing import Standing
 from agent.errors import CentralInvalid, CentralKeyForeign, UsageFault
-from agent.wire.repository import RELEASES
+from agent.wire.repository import RELEASES, TOP
 
 _MOST = 100_000
 """Most files of a draft."""
@@ -194,9 +194,11 @@ def sign(
     Raises:
         CentralKeyForeign: it has no part in any.
         CentralStale: a word is expired, or not the next version.
+        CentralInvalid: what it compares with was not signed by those who held it.
         DocumentsInvalid: files are not what the words say, or do not fit.
         OSError: the draft cannot be written.
     """
+    _check_old(change)
     publish.check_versions(change)
     publish.check_files(change, judge)
     keyid = signer.public_key.keyid
@@ -211,3 +213,17 @@ def sign(
         disk.write(path, change.words[role].to_bytes())
         disk.sync(path.parent)
     return mine
+
+
+def _check_old(change: Change) -> None:
+    """What a person compared with was signed by those who held it, as its root says."""
+    before = change.before
+    if before is None:
+        return
+    for role in change.words.keys() & before.metadata.keys():
+        above = before.metadata[roles.delegator_of(role)].signed
+        if role not in TOP and role not in roles.delegated(above):
+            continue
+        word = before.metadata[role]
+        if standing.verified(role, word, old=None, delegator=above).missing:
+            raise CentralInvalid(f"old/{role}: is not signed by those who held it")

@@ -17,18 +17,15 @@ from securesystemslib.signer import Signer
 
 from agent.central import keys, shapes, standing
 from agent.central.change import Change
+from agent.central.collect import collect
 from agent.central.disk import Disk, RealDisk
 from agent.central.publish import Judge, Live, Press
 from agent.central.roles import Holders, Terms, delegated, delegator_of, role_of
 from agent.central.workspace import Workspace
-from agent.wire import rollout
-from agent.wire.directory import RevokedFile
 from agent.wire.repository import (
     BRAKE,
     DIRECTORY,
-    HALT_FILE,
     RELEASES,
-    REVOKED_FILE,
     TOP,
 )
 
@@ -69,8 +66,6 @@ class OwnRepository:
         signers = self.signers()
         change = Change(None, self.workspace.terms(), now)
         change.begin({role: self._holder(role) for role in _ROLES})
-        change.put(REVOKED_FILE, nothing_revoked())
-        change.put(HALT_FILE, rollout.halt_file(()))
         self._publish(change, signers)
 
     @property
@@ -106,6 +101,20 @@ class OwnRepository:
             change.put(path, content)
         for path in remove:
             change.remove(path)
+        return self.publish(change) if change.words else None
+
+    def put_folder(self, folder: Path, now: datetime) -> Live | None:
+        """Let the documents of a folder go live; None if nothing changed.
+
+        Raises:
+            UsageFault: no such folder, or a file that is nobody's.
+            DocumentsInvalid: a file does not fit.
+            OSError: it cannot be written; what was served before still is.
+        """
+        change = self.change(now)
+        for path in sorted(folder.glob("nodes/*/*/config.json")):
+            self._member(change, role_of(path.relative_to(folder).as_posix()))
+        collect(change, folder)
         return self.publish(change) if change.words else None
 
     def publish(self, change: Change) -> Live:
@@ -148,8 +157,3 @@ class OwnRepository:
 
     def _path(self, role: str) -> Path:
         return self.workspace.online / f"{role}.key"
-
-
-def nothing_revoked() -> bytes:
-    """``revoked.json`` that names nothing."""
-    return shapes.dumps(RevokedFile({}, {}).as_object())

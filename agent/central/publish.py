@@ -26,7 +26,7 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Timestamp
 
-from agent.central import roles, shapes, standing
+from agent.central import brake, roles, shapes, standing
 from agent.central.change import Change
 from agent.central.disk import Disk
 from agent.central.prove import Candidate, prove
@@ -79,6 +79,8 @@ class Press:
             CentralInvalid: a client would refuse it, or what is served is damaged.
             OSError: it cannot be written; what was served before still is.
         """
+        if change.newest(BRAKE) is None:
+            brake.begin(change)
         check_versions(change)
         check_signatures(change)
         check_files(change, self.judge)
@@ -163,13 +165,13 @@ class Press:
 
     def _put(self, targets: Path, file: TargetFile, content: bytes) -> None:
         path = targets / digest_name(file)
-        if path.exists() and path.stat().st_size == file.length:
-            return  # synced before it got its name
-        missing = [p for p in (path.parent, *path.parent.parents) if not p.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.disk.write(path, content)
-        for folder in (path.parent, *(p.parent for p in missing)):
+        if not path.exists():  # it was whole and synced before it got this name
+            self.disk.write(path, content)
+        folder = path.parent
+        while folder != targets.parent:  # the names may be another death's
             self.disk.sync(folder)
+            folder = folder.parent
 
     def _turn(self, number: int, names: Mapping[str, bytes]) -> None:
         """Make the next metadata folder, then let the link lead there."""

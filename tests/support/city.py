@@ -16,13 +16,10 @@ from agent.central import draft, keys, standing
 from agent.central.change import Change
 from agent.central.disk import Disk, RealDisk
 from agent.central.keys import FileSigner
-from agent.central.own import nothing_revoked
 from agent.central.publish import Live, Press
 from agent.central.roles import Holders, Terms
 from agent.central.workspace import Workspace
 from agent.crypto.metakey import MetadataKey
-from agent.wire import rollout
-from agent.wire.repository import HALT_FILE, REVOKED_FILE
 
 DEPARTMENT = "11990100MB0000027F"
 OTHER = "11990100000000019F"
@@ -95,8 +92,6 @@ class City:
                 for role, (count, threshold) in HELD.items()
             }
         )
-        change.put(REVOKED_FILE, nothing_revoked())
-        change.put(HALT_FILE, rollout.halt_file(()))
         return change
 
     def begin(self) -> Live:

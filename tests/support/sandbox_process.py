@@ -60,6 +60,7 @@ class SandboxProcess:
         self.args = (*args, *(("--approve-all",) if approve_all else ()))
         self.within = within
         self.url = self.aud = self.ca_sha256 = self.kid = self.admin = ""
+        self.tuf_root_sha256 = ""
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -84,6 +85,7 @@ class SandboxProcess:
         body = json.loads(line)
         self.url, self.aud, self.admin = body["url"], body["aud"], body["admin"]
         self.ca_sha256, self.kid = body["ca_sha256"], body["kid"]
+        self.tuf_root_sha256 = body.get("tuf_root_sha256", "")
 
     @property
     def address(self) -> tuple[str, int]:
@@ -142,6 +144,11 @@ class SandboxProcess:
     def faults(self, *faults: dict[str, Any]) -> None:
         """Replace the fault switches; none switches all off."""
         self.ask("PUT", "/faults", {"faults": list(faults)})
+
+    def publish(self, folder: Path) -> dict[str, int]:
+        """Documents of a folder go live, of an exchange with ``--central``."""
+        found = self.ask("POST", "/publish", {"folder": str(folder)})["versions"]
+        return dict(found)
 
     def load(self, *, on: bool) -> None:
         """Loading goes on or waits."""
