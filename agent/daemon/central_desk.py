@@ -82,7 +82,7 @@ class CentralDesk:
             "detail": sight.detail,
             "floor": self._rows.find("floor") or 0,
             "hold": self.holding(),
-            "probation": None if sight.trial is None else _trial(sight.trial, sight.length_s),
+            "probation": _trial(sight.trial, sight.length_s),
         }
 
     def history(self, limit: int) -> JsonObject:
@@ -133,7 +133,9 @@ def _overlay(overlay: Overlay | None) -> JsonObject | None:
     return found
 
 
-def _trial(trial: Trial, length_s: float) -> JsonObject:
+def _trial(trial: Trial | None, length_s: float) -> JsonObject | None:
+    if trial is None:
+        return None
     return {
         "generation": trial.generation,
         "digest": trial.digest,

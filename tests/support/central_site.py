@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -132,64 +132,73 @@ class Centre:
         raise AssertionError(found)
 
 
-def running(agent: AgentProcess, generation: int) -> dict[str, Any]:
-    """What the agent shows, once an overlay of this generation runs; 0: none."""
+def shown(
+    agent: AgentProcess, wanted: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    """What the agent shows of its configuration, once it is as wanted."""
     until = time.monotonic() + WAIT_S
     while True:
         found: dict[str, Any] = agent.ask("/v1/config")
-        if (found["running"] or {"generation": 0})["generation"] == generation:
+        if wanted(found):
             return found
         assert time.monotonic() < until, (found, agent.tail())
         time.sleep(0.1)
 
 
-@contextmanager
-def second_address(sandbox: SandboxProcess) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Another address of the exchange, and what cuts it for good."""
-    server = socket.create_server(("127.0.0.1", 0))
-    pairs: list[socket.socket] = []
+def running(agent: AgentProcess, generation: int) -> dict[str, Any]:
+    """The same, once an overlay of this generation runs; 0: none."""
+    none = {"generation": 0}
+    return shown(agent, lambda v: (v["running"] or none)["generation"] == generation)
 
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-        except OSError:
-            pass
-        for one in (source, sink):
-            try:
+
+class SecondAddress:
+    """Another address of an exchange, which can be cut for good.
+
+    Args:
+        onward: host and port of the exchange.
+    """
+
+    def __init__(self, onward: tuple[str, int]) -> None:
+        self._onward = onward
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.url = f"https://127.0.0.1:{self._server.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                taken, _ = self._server.accept()
+                onward = socket.create_connection(self._onward)
+                self._open += (taken, onward)
+                for way in ((taken, onward), (onward, taken)):
+                    threading.Thread(target=_pump, args=way, daemon=True).start()
+
+    def cut(self) -> None:
+        """Nobody is answered here any more."""
+        for one in (self._server, *self._open):
+            with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def serve() -> None:
-        while True:
-            try:
-                taken, _ = server.accept()
-            except OSError:
-                return
-            onward = socket.create_connection(sandbox.address)
-            pairs.extend((taken, onward))
-            for way in ((taken, onward), (onward, taken)):
-                threading.Thread(target=pump, args=way, daemon=True).start()
-
-    def cut() -> None:
-        try:
-            server.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        server.close()
-        for one in pairs:
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{server.getsockname()[1]}", cut
-    finally:
-        cut()
-        thread.join(WAIT_S)
-        for one in pairs:
+        self._thread.join(WAIT_S)
+        for one in (self._server, *self._open):
             one.close()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    for one in (source, sink):
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def second_address(sandbox: SandboxProcess) -> Iterator[SecondAddress]:
+    """Another address of the exchange, until the block ends."""
+    found = SecondAddress(sandbox.address)
+    try:
+        yield found
+    finally:
+        found.cut()
