@@ -106,21 +106,20 @@ class Recent:
     """Of each event and code: how often since the start, and when last."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str | None], tuple[int, str]] = {}
+        self._seen: dict[tuple[str, str | None], tuple[int, datetime]] = {}
 
     def note(self, event: Event, at: datetime) -> None:
         """An event was told."""
-        code = getattr(event, "code", None)
-        key = (event.name, code)
-        if key in self._seen or len(self._seen) < MOST_RECENT:
-            count = self._seen.get(key, (0, ""))[0] + 1
-            self._seen[key] = (count, at.strftime(_TIME))
+        key = (event.name, getattr(event, "code", None))
+        known = self._seen.get(key)
+        if known is not None or len(self._seen) < MOST_RECENT:
+            self._seen[key] = (1 if known is None else known[0] + 1, at)
 
     def view(self) -> list[dict[str, Any]]:
         """All of them, by name."""
         return [
-            {"event": name, "code": code, "count": count, "last": last}
-            for (name, code), (count, last) in sorted(self._seen.items(), key=str)
+            {"event": name, "code": code, "count": n, "last": at.strftime(_TIME)}
+            for (name, code), (n, at) in sorted(self._seen.items(), key=str)
         ]
 
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 import pytest
 
 from agent.audit import events
-from agent.logs import Metrics, Teller, adopt_libraries
+from agent.audit.events import ExchangeTrouble
+from agent.logs import MOST_RECENT, Metrics, Recent, Teller, adopt_libraries
 
 NOW = datetime(2026, 11, 21, 8, 0, 0, 120, tzinfo=UTC)
 RECEIPT = events.ReceiptKept(
@@ -113,3 +114,21 @@ def test_a_library_warns_in_the_same_form() -> None:
         "asyncio",
         "slow: x",
     )
+
+
+def test_of_each_event_the_last_time_is_remembered() -> None:
+    """For a diagnostics bundle: by name and code, whatever is written; bounded."""
+    recent = Recent()
+    for minute in range(3):
+        at = datetime(2026, 11, 21, 8, minute, tzinfo=UTC)
+        recent.note(ExchangeTrouble(None, "busy", "x", 1, 1.0), at)
+    recent.note(RECEIPT, NOW)
+    assert recent.view()[0] == {
+        "event": "exchange.trouble",
+        "code": "busy",
+        "count": 3,
+        "last": "2026-11-21T08:02:00.000000Z",
+    }
+    for number in range(2 * MOST_RECENT):
+        recent.note(ExchangeTrouble(None, f"c{number}", "x", 1, 1.0), NOW)
+    assert len(recent.view()) == MOST_RECENT
