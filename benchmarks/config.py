@@ -44,7 +44,7 @@ def main() -> int:
     return 0 if body["publish_to_running_s"] < MUST_S else 1
 
 
-def measure(place: Path, runs: int) -> dict[str, object]:
+def measure(place: Path, runs: int) -> dict[str, float]:
     """Push so many generations one after the other."""
     with running_sandbox(place / "centre") as sandbox:
         centre = Centre(place / "city", sandbox)
