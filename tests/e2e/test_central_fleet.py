@@ -57,12 +57,11 @@ def test_bad_push_goes_back_on_every_agent_while_a_good_one_stays(
             centre.join(agent, probation_s=1, endpoints=(second.url,))
         centre.vouch(fleet[-1])
         push(centre, fleet, 1, {"log": {"level": "info"}})
-        for agent in fleet:
-            agent.launch()
-        for agent in fleet:
-            agent.wait_for("daemon.ready")
-        for agent in fleet:
-            agent.wait_for("central.good", generation=1)
+        for first in range(0, AGENTS, 3):
+            for agent in fleet[first : first + 3]:
+                agent.launch()
+            for agent in fleet[first : first + 3]:
+                agent.wait_for("central.good", generation=1)
             text = agent.config.read_text("utf-8")
             agent.config.write_text(
                 text.replace("probation_s = 1", "probation_s = 600")
