@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.control.applied import Applied
 from agent.control.overlay import Overlay
-from agent.control.probation import Rules, Trial
+from agent.control.probation import Trial
 from agent.errors import UsageFault
 from agent.state.central import CentralRows, Turn
 from agent.wire.grammar import format_time, parse_time
@@ -32,6 +32,7 @@ class Sight:
         reason: code of the error why that does not run, None if it does.
         detail: of that error.
         trial: the probation, None if none is open.
+        length_s: its least length, seconds.
     """
 
     pinned: bool
@@ -39,6 +40,7 @@ class Sight:
     reason: str | None = None
     detail: str = ""
     trial: Trial | None = None
+    length_s: float = 0.0
 
 
 class CentralDesk:
@@ -80,7 +82,7 @@ class CentralDesk:
             "detail": sight.detail,
             "floor": self._rows.find("floor") or 0,
             "hold": self.holding(),
-            "probation": None if sight.trial is None else _trial(sight.trial),
+            "probation": _trial(sight.trial, sight.length_s),
         }
 
     def history(self, limit: int) -> JsonObject:
@@ -131,7 +133,9 @@ def _overlay(overlay: Overlay | None) -> JsonObject | None:
     return found
 
 
-def _trial(trial: Trial) -> JsonObject:
+def _trial(trial: Trial | None, length_s: float) -> JsonObject | None:
+    if trial is None:
+        return None
     return {
         "generation": trial.generation,
         "digest": trial.digest,
@@ -140,6 +144,6 @@ def _trial(trial: Trial) -> JsonObject:
         "failing": sorted(trial.failures),
         "heartbeat": trial.taken,
         "passed_s": trial.passed_s,
-        "length_s": Rules.length_s,
+        "length_s": length_s,
         "deaths": trial.deaths,
     }

@@ -157,10 +157,11 @@ class Watch:
                 if plan is None or plan.opening(now) > now:
                     continue
                 try:
-                    await self._flow.request_pull(resource, kind=kind)
+                    run = await self._flow.request_pull(resource, kind=kind)
                 except NothingLoaded:
                     continue
                 except (Busy, ResourceUnknown):
                     break
-                self._asked.add(resource)
+                if run != self._before.get(resource):  # that one waited already
+                    self._asked.add(resource)
                 break

@@ -23,6 +23,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from agent.local.client import LocalClient
 from tests.support.sandbox_process import SandboxProcess
 
 NODE = "11990100MB0000018H/rsj-fep1"
@@ -98,6 +99,7 @@ class AgentProcess:
         sandbox: the exchange; what it says goes into the settings.
         rows: rows of each of the two tables.
         batch_rows: most rows of a batch.
+        node: who it is.
     """
 
     def __init__(
@@ -107,8 +109,10 @@ class AgentProcess:
         *,
         rows: int = 100,
         batch_rows: int = 1000,
+        node: str = NODE,
     ) -> None:
         self.folder = folder
+        self.node = node
         self.config = folder / "agent.toml"
         self.source = folder / "rsj.db"
         self.log = folder / "agent.log"
@@ -134,7 +138,7 @@ class AgentProcess:
 
     def configure(self, **values: object) -> None:
         """Write the settings."""
-        text = _SETTINGS.format(node=NODE, **values)
+        text = _SETTINGS.format(node=self.node, **values)
         self.config.write_text(text, "utf-8")
 
     def document(self, code: str, name: str, table: str, *, push: bool = True) -> None:
@@ -169,6 +173,14 @@ class AgentProcess:
         done = self.run(*words, "--json")
         assert done.returncode == 0, done.stdout + done.stderr + self.tail()
         return json.loads(done.stdout)
+
+    def ask(self, path: str, **query: object) -> Any:
+        """What the daemon answers on its local socket."""
+        return LocalClient(self.folder / "run" / "fep.sock").get(path, query)
+
+    def post(self, path: str, **body: object) -> Any:
+        """What it answers to an order there."""
+        return LocalClient(self.folder / "run" / "fep.sock").post(path, body)
 
     # --- the daemon -----------------------------------------------------------------
 

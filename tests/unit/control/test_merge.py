@@ -371,7 +371,7 @@ BOUNDS = some(
     heartbeat_s_min=st.integers(0, 3600),
 )
 LOCALS = SETTINGS.map(lambda s: {k: v for k, v in s.items() if k != "exchange"})
-MINUTES = [time(m // 60, m % 60) for m in range(0, 1440, 7)]
+MINUTES = [time(m // 60, m % 60) for m in range(0, 1440, 13)]
 
 
 def over(tables: dict[str, Any], section: str, name: str, model: Any) -> dict[str, Any]:
@@ -403,7 +403,7 @@ def worst(bounds: dict[str, Any]) -> float:
     return max(most(bounds["rows_per_s"]), most(bounds["off_peak_rows_per_s"]))
 
 
-@tries(500)
+@tries(300)
 @given(local=LOCALS, group=SETTINGS, own=SETTINGS, city=BOUNDS, top=BOUNDS)
 def test_the_result_never_exceeds_ceiling_nor_city(
     local: dict[str, Any],
@@ -482,6 +482,27 @@ def check_schedule(whole: Any, both: Any, name: str, bounds: Any) -> None:
             for minute in MINUTES:
                 if any_open(after["off_peak"], minute):
                     assert any_open(windows, minute)
+
+
+SAID = st.fixed_dictionaries({"full": TIMES, "deletes": TIMES})
+TABLES = some(defaults=SAID, **{CODE: SAID})
+
+
+@tries(200)
+@given(local=TABLES, group=TABLES, own=TABLES)
+def test_a_document_never_turns_on_what_is_written_off(
+    local: dict[str, Any], group: dict[str, Any], own: dict[str, Any]
+) -> None:
+    """Whoever says it of one resource or of all."""
+    whole = {**LOCAL, "schedule": local}
+    files = published(own={"schedule": own}, groups={"g": {"schedule": group}})
+    try:
+        found = merge(whole, files, node=NODE, ceiling=ceiling())
+    except CeilingForbids:
+        return
+    both = overlaid(whole, found.tables)
+    for name in ("defaults", CODE, "unheard/of"):
+        check_schedule(whole, both, name, ())
 
 
 @tries(200)

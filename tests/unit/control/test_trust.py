@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -366,8 +367,7 @@ def test_a_role_that_snapshot_forgets_is_missed(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize(
-    "role",
-    ["root", "timestamp", "snapshot", "targets", "brake", f"department-{DEPARTMENT}"],
+    "role", ["root", "timestamp", "snapshot", "targets", "brake", "directory"]
 )
 def test_what_expired_is_not_taken_and_the_last_good_goes_on(
     agent: Agent, role: str
@@ -386,10 +386,43 @@ def test_what_expired_is_not_taken_and_the_last_good_goes_on(
     with pytest.raises(TrustExpired, match=r"expired"):
         trust.refresh()
     assert trust.kept() == kept
+    assert trust.troubles() == []
     agent.at += 23 * hour
     assert [type(e) for e in trust.troubles()] == [TrustExpired]
     agent.at += timedelta(days=7)
     assert [type(e) for e in agent.trust().troubles()] == [TrustLongExpired]
+
+
+@pytest.mark.parametrize("how", ["expired", "signed by another", "taken away"])
+def test_a_department_that_forgot_its_own_keys_still_hears_of_revocations(
+    agent: Agent, how: str
+) -> None:
+    """Its nodes keep the configuration that they had; what the city says of everybody
+    goes on to reach them, and a person is told."""
+    trust, city, own = agent.trust(), agent.city, f"department-{DEPARTMENT}"
+    first = trust.refresh()
+    city.put(NODE_FILE, {"v": 1, "generation": 2, "groups": ["west"]})
+    city.put("revoked.json", {"v": 1, "kids": []})
+    if how == "expired":
+        city.expire(own, city.now + timedelta(hours=1))
+        agent.at += timedelta(hours=2)
+    city.write(own, by=signers(1) if how == "signed by another" else None)
+    city.publish("brake")
+    if how == "taken away":
+        city.place(own, 2).unlink()
+    for each in (trust, agent.trust()):
+        found = each.refresh()
+        assert found.files["revoked.json"] == b'{"v": 1, "kids": []}'
+        assert found.files[NODE_FILE] == first.files[NODE_FILE]
+        assert found.files["groups/all/config.json"] == b'{"v": 1, "who": "all"}'
+        assert found.versions[own] == 1
+    code = "exchange-refused" if how == "taken away" else "trust-refused"
+    said = [e.code for e in trust.troubles()]
+    assert said == ([] if how == "expired" else [code])
+    agent.at += timedelta(hours=25)
+    later = [e.code for e in trust.troubles()]
+    assert later == (["trust-expired"] if how == "expired" else [code])
+    assert trust.kept() == agent.trust().kept()
 
 
 def test_a_frozen_city_is_found_out(agent: Agent) -> None:
@@ -510,3 +543,58 @@ def test_a_cut_between_two_files_is_only_a_cut(agent: Agent) -> None:
     assert found.versions["root"] == 2
     assert found.files["limits.json"] == b'{"v": 1, "generation": 2}'
     assert left >= 5
+
+
+def test_a_file_that_the_power_took_is_fetched_again(agent: Agent) -> None:
+    """Whatever one file of the folder is after a crash, empty or half: the next look
+    has everything again, and the versions have not fallen."""
+    city = agent.city
+    city.write("root")
+    city.publish("targets", "brake")
+    good = agent.trust().refresh()
+    paths = [p for p in agent.folder.rglob("*") if p.is_file() and not p.is_symlink()]
+    assert len(paths) > 12
+    for path in paths:
+        whole = path.read_bytes()
+        for half in (b"", whole[: len(whole) // 2]):
+            path.write_bytes(half)
+            found = agent.trust().refresh()
+            assert (found.files, found.versions) == (good.files, good.versions)
+
+
+def test_what_a_killed_walk_left_half_done_is_swept(agent: Agent) -> None:
+    """Files that were never renamed into place do not pile up."""
+    trust = agent.trust()
+    trust.refresh()
+    half = [
+        agent.folder / "metadata" / "tmpabc123",
+        agent.folder / "targets" / "a.part",
+    ]
+    for path in half:
+        path.write_bytes(b"x")
+    role = agent.folder / "metadata" / "tmp-role.json"
+    role.write_bytes(b"x")  # a role may be called so
+    trust.refresh()
+    assert [path.exists() for path in (*half, role)] == [False, False, True]
+
+
+def test_two_at_a_time_are_one_after_the_other(agent: Agent) -> None:
+    """A timer and a nudge: python-tuf's folder has one user at a time."""
+    inside, most = 0, 0
+    whole = agent.get
+
+    def slow(asked: str) -> Iterator[bytes]:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        try:
+            yield from whole(asked)
+        finally:
+            inside -= 1
+
+    agent.get = slow  # type: ignore[method-assign]
+    trust = agent.trust()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: trust.refresh().versions, range(8)))
+    assert found == [found[0]] * 8
+    assert most == 1

@@ -23,7 +23,8 @@ from agent.audit.events import (
 )
 from agent.control.applied import Applied
 from agent.control.overlay import Overlay
-from agent.daemon.central import AGAIN_S, Central, Hands, Seams, Store, Wanted
+from agent.daemon.central import AGAIN_S, Central
+from agent.daemon.central_parts import Hands, Seams, Store, Wanted
 from agent.daemon.reload import Hands as ReloadHands
 from agent.daemon.reload import Reloader
 from agent.daemon.trial import Watch
@@ -82,6 +83,7 @@ class Flow:
     state: str = "idle"
     trouble: Any = None
     run: Any = None
+    waiting: str | None = None
     asked: list[str] = field(default_factory=list)
 
     def resource(self, resource: str) -> Any:
@@ -91,7 +93,7 @@ class Flow:
 
     async def request_pull(self, resource: str, *, kind: str) -> str:
         self.asked.append(kind)
-        return "r1"
+        return self.waiting or "r1"
 
     def delivers(self, run: str) -> None:
         self.run, self.trouble = SimpleNamespace(run=run, state="read"), None
@@ -278,6 +280,22 @@ async def test_configuration_that_breaks_a_stream_goes_back_by_itself(
     await proven(site, again)
     assert site.runs == again.digest
     assert site.central.stand().failed is None
+
+
+async def test_run_that_waited_already_is_not_the_one_that_was_asked_for(
+    site: Site,
+) -> None:
+    """It is asked again once that one is gone."""
+    site.flow.delivers("r0")
+    site.flow.waiting = "r0"
+    site.wants(A)
+    await site.passes()
+    await site.passes(5)
+    await site.passes(5)
+    site.flow.waiting = None
+    await site.passes(5)
+    await site.passes(5)
+    assert len(site.flow.asked) == 3
 
 
 async def test_failure_of_the_source_is_not_held_against_it(site: Site) -> None:
