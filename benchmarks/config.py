@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from tests.support.agent_process import PERMITS, PERSONS, AgentProcess
 from tests.support.central_site import Centre, running
@@ -45,7 +44,7 @@ def main() -> int:
     return 0 if body["publish_to_running_s"] < MUST_S else 1
 
 
-def measure(place: Path, runs: int) -> dict[str, Any]:
+def measure(place: Path, runs: int) -> dict[str, float]:
     """Push so many generations one after the other."""
     with running_sandbox(place / "centre") as sandbox:
         centre = Centre(place / "city", sandbox)

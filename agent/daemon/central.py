@@ -18,22 +18,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Protocol
+from dataclasses import asdict
 
 from agent.audit.events import (
     CentralApplied,
     CentralGood,
     CentralRefused,
     CentralReverted,
-    Event,
     Recorded,
 )
 from agent.control import probation
-from agent.control.applied import Applied, Standing
+from agent.control.applied import Standing
 from agent.control.overlay import Overlay
 from agent.control.probation import (
     Failure,
@@ -52,13 +47,13 @@ from agent.control.probation import (
 )
 from agent.control.trust import Verified
 from agent.daemon.central_desk import Sight
+from agent.daemon.central_parts import Hands, Proves, Seams, Store, Wanted, why
 from agent.daemon.touched import addresses, touched
 from agent.daemon.trial import Watch
-from agent.daemon.work import Board, Work
+from agent.daemon.work import Board
 from agent.errors import (
     ConfigHalted,
     ConfigHeld,
-    ConfigOlder,
     ConfigReverted,
     ConfigUnfit,
     ConfigWaits,
@@ -66,7 +61,7 @@ from agent.errors import (
     FilesInvalid,
 )
 from agent.settings import Settings
-from agent.state.central import CentralRows, Turn
+from agent.state.central import Turn
 from agent.wire.grammar import format_time
 from agent.wire.heartbeat import ConfigStand
 
@@ -78,99 +73,6 @@ TICK_S = 2.0
 """Pause between two looks at a probation."""
 AGAIN_S = 300.0
 """So long after it did not fit a configuration is tried again, seconds."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the centre wants now.
-
-    Args:
-        overlay: what its documents come to; None if they say nothing.
-        parts: generations of all of them.
-        opens: when the ring of this node opens, None: it is in none.
-        halted: generations that the centre has stopped.
-    """
-
-    overlay: Overlay | None
-    parts: frozenset[int]
-    opens: datetime | None
-    halted: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Store:
-    """What is remembered.
-
-    Args:
-        applied: the overlays on disk.
-        rows: of the state.
-        holding: until when a person holds, None if nobody does.
-    """
-
-    applied: Applied
-    rows: CentralRows
-    holding: Callable[[], datetime | None]
-
-
-class Proves(Protocol):
-    """Asks addresses of the exchange who they are."""
-
-    async def prove(self, found: Settings, urls: Iterable[str]) -> None:
-        """Ask each of these. Raises EndpointUnproven."""
-        ...
-
-    async def any(self, found: Settings, urls: Iterable[str]) -> bool:
-        """Whether one of these is our exchange."""
-        ...
-
-
-class Reloads(Protocol):
-    """Makes the files hold."""
-
-    async def look(self) -> None:
-        """Load them if they are not what they were."""
-        ...
-
-
-@dataclass(frozen=True)
-class Hands:
-    """What moves.
-
-    Args:
-        wanted: what verified files want of this node; blocking. Raises FepError: they
-            are too old, have faults, or the ceiling forbids it.
-        kept: what was verified last, None for nothing; blocking.
-        distrust: why nothing newer is verified, if anything is wrong.
-        tried: the work with an overlay that does not hold yet. Raises FilesInvalid.
-        check: asks the sources of resources. Raises ConfigUnfit.
-        reloads: see there.
-        record: adds to the audit log. Raises AuditWriteFailed, AuditDamaged.
-        tell: where events go.
-    """
-
-    wanted: Callable[[Verified], Wanted]
-    kept: Callable[[], Verified | None]
-    distrust: Callable[[], Sequence[FepError]]
-    tried: Callable[[Overlay | None], Work]
-    check: Callable[[Work, Collection[str]], Awaitable[None]]
-    reloads: Reloads
-    record: Callable[[Recorded], Awaitable[object]]
-    tell: Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class Seams:
-    """Time.
-
-    Args:
-        now: aware UTC.
-        clock: monotonic seconds.
-        sleep: ``asyncio.sleep``.
-    """
-
-    now: Callable[[], datetime]
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 class Central:
@@ -331,7 +233,7 @@ class Central:
             await self._try(overlay)
             return
         self._unfit = None
-        self._trouble = _why(choice, wish, stand, gates)
+        self._trouble = why(choice, wish, stand, gates)
         if choice == "older" and self._trouble is not None:
             await self._refuse(overlay, self._trouble)
 
@@ -514,25 +416,3 @@ class Central:
             await self._hands.record(event)
         except FepError:
             self._hands.tell(event)  # the log tells and shows that it cannot be written
-
-
-def _why(
-    choice: probation.Choice, wish: Wish, stand: Stand, gates: Gates
-) -> FepError | None:
-    """Why a wish is not tried; None if it runs."""
-    match choice:
-        case "older":
-            return ConfigOlder(
-                f"expected generation {stand.floor} or later, got {wish.generation}"
-            )
-        case "failed" if stand.failed is not None:
-            return ConfigReverted(f"{stand.failed.reason}: {stand.failed.detail}")
-        case "halted":
-            return ConfigHalted(f"generation {wish.generation}")
-        case "waits":
-            opens = "" if gates.opens is None else f" until {format_time(gates.opens)}"
-            return ConfigWaits(f"generation {wish.generation}{opens}")
-        case "held" if gates.held_until is not None:
-            return ConfigHeld(f"until {format_time(gates.held_until)}")
-        case _:
-            return None

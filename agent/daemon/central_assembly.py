@@ -12,8 +12,9 @@ from agent.audit.events import Event
 from agent.audit.log import AuditLog
 from agent.control.applied import Applied
 from agent.control.trust import Verified
-from agent.daemon.central import Central, Hands, Seams, Store, Wanted
+from agent.daemon.central import Central
 from agent.daemon.central_desk import CentralDesk, Sight
+from agent.daemon.central_parts import Hands, Seams, Store, Wanted
 from agent.daemon.heart import Alone, ConfigTold
 from agent.daemon.lookup_assembly import Ground
 from agent.daemon.proving import Prover, check_sources

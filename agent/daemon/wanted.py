@@ -11,7 +11,7 @@ from agent.control import ceiling
 from agent.control.merge import merge
 from agent.control.overlay import Overlay
 from agent.control.trust import Verified
-from agent.daemon.central import Wanted
+from agent.daemon.central_parts import Wanted
 from agent.daemon.work import Work
 from agent.errors import TrustExpired
 from agent.wire import strict

@@ -219,6 +219,7 @@ LIVE: Mapping[str, frozenset[str]] = {
             "retry_cap_s",
             "clock_tolerance_s",
             "heartbeat_s",
+            "probation_s",
         }
     ),
     "agent": frozenset({"timezone", "catalog", "ceiling", "language"}),

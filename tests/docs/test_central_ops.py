@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.central import shapes
 from agent.central.roles import PATHS, role_of
+from agent.cli.common.central_bench import judge
 from agent.wire import strict
 from tests.docs.test_operating import COMMAND, page, unknown
 
@@ -64,7 +64,7 @@ def test_documents_of_the_page_can_be_published() -> None:
     for path, body in found:
         role_of(path)
         content = strict.dumps({"v": 1, "generation": 1} | json.loads(body))
-        assert list(shapes.faults(path, content)) == []
+        assert list(judge(path, content)) == []
 
 
 @pytest.mark.parametrize("role", ["root", "snapshot", "timestamp", *PATHS])

@@ -99,6 +99,7 @@ class AgentProcess:
         sandbox: the exchange; what it says goes into the settings.
         rows: rows of each of the two tables.
         batch_rows: most rows of a batch.
+        node: who it is.
     """
 
     def __init__(
@@ -108,8 +109,10 @@ class AgentProcess:
         *,
         rows: int = 100,
         batch_rows: int = 1000,
+        node: str = NODE,
     ) -> None:
         self.folder = folder
+        self.node = node
         self.config = folder / "agent.toml"
         self.source = folder / "rsj.db"
         self.log = folder / "agent.log"
@@ -135,7 +138,7 @@ class AgentProcess:
 
     def configure(self, **values: object) -> None:
         """Write the settings."""
-        text = _SETTINGS.format(node=NODE, **values)
+        text = _SETTINGS.format(node=self.node, **values)
         self.config.write_text(text, "utf-8")
 
     def document(self, code: str, name: str, table: str, *, push: bool = True) -> None:

@@ -23,7 +23,8 @@ from agent.audit.events import (
 )
 from agent.control.applied import Applied
 from agent.control.overlay import Overlay
-from agent.daemon.central import AGAIN_S, Central, Hands, Seams, Store, Wanted
+from agent.daemon.central import AGAIN_S, Central
+from agent.daemon.central_parts import Hands, Seams, Store, Wanted
 from agent.daemon.reload import Hands as ReloadHands
 from agent.daemon.reload import Reloader
 from agent.daemon.trial import Watch
