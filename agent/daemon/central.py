@@ -264,7 +264,7 @@ class Central:
         except FilesInvalid as e:
             raise ConfigUnfit(e.detail) from None
         changes = touched(old, new)
-        watched = self._watch.working(changes.streams)
+        watched = await self._watch.working(changes.streams)
         await self._hands.check(new, watched)
         await self._prover.prove(new.settings, changes.addresses)
         before = "" if old.overlay is None else old.overlay.digest
@@ -314,7 +314,7 @@ class Central:
         except FepError:
             self._before = None  # then there is no old address to compare with
         self._beats.clear()
-        self._watch.begin(watched)
+        await self._watch.begin(watched)
         self._trial = Trial(
             overlay.generation,
             overlay.digest,

@@ -98,7 +98,7 @@ def make_centre(parts: Parts) -> Centre:
         Hands(
             wanted=partial(_wanted, board),
             kept=trust.trust.kept,
-            distrust=trust.troubles,
+            distrust=lambda: [*parts.reloader.troubles(), *trust.troubles()],
             tried=partial(tried, board.work.config),
             check=check_sources,
             reloads=parts.reloader,

@@ -90,7 +90,7 @@ class Hands:
         wanted: what verified files want of this node; blocking. Raises FepError: they
             are too old, have faults, or the ceiling forbids it.
         kept: what was verified last, None for nothing; blocking.
-        distrust: why nothing newer is verified, if anything is wrong.
+        distrust: why nothing newer is verified, or the files do not hold.
         tried: the work with an overlay that does not hold yet. Raises FilesInvalid.
         check: asks the sources of resources. Raises ConfigUnfit.
         reloads: see there.

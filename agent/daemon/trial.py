@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -32,6 +33,9 @@ from agent.schedule import Plan
 
 CHEAPEST: tuple[ScheduledKind, ...] = ("incremental", "deletes", "reconcile", "full")
 """Which of the usual kinds is asked for first."""
+
+AT_A_LOOK = 16
+"""So many streams are looked at in one go: a look is some queries of the state."""
 
 BLAMELESS = OF_THE_LINE | {
     cls.code
@@ -87,10 +91,16 @@ class Watch:
         self._before: dict[str, str | None] = {}
         self._heard: list[Failed] = []
         self._asked: set[str] = set()
+        self._last = ""
 
-    def working(self, resources: Collection[str]) -> frozenset[str]:
+    async def working(self, resources: Collection[str]) -> frozenset[str]:
         """Those that nothing is wrong with now."""
-        return frozenset(r for r in resources if self._works(r))
+        found = set[str]()
+        for resource in resources:
+            if self._works(resource):
+                found.add(resource)
+            await asyncio.sleep(0)  # a look is some queries; lookups go between them
+        return frozenset(found)
 
     def awaited(self, resources: Collection[str]) -> frozenset[str]:
         """Those that have times of their own."""
@@ -103,11 +113,14 @@ class Watch:
             return False
         return found.state not in {"paused", "recalled"} and found.trouble is None
 
-    def begin(self, resources: Collection[str]) -> None:
+    async def begin(self, resources: Collection[str]) -> None:
         """What runs that there are now bring proves nothing."""
         self._heard.clear()
         self._asked.clear()
-        self._before = {r: self._newest(r) for r in resources}
+        self._before = {}
+        for resource in resources:
+            self._before[resource] = self._newest(resource)
+            await asyncio.sleep(0)
 
     def _newest(self, resource: str) -> str | None:
         try:
@@ -130,14 +143,19 @@ class Watch:
         """What has happened since the last look."""
         heard, self._heard = self._heard, []
         yield from heard
-        for resource in sorted(trial.watched):
-            if resource in trial.sent:
-                continue
+        for resource in self._turn(sorted(trial.watched - trial.sent)):
             try:
                 found = self._flow.resource(resource)
             except ResourceUnknown:
                 continue
             yield from self._shown(resource, found)
+
+    def _turn(self, resources: Sequence[str]) -> Sequence[str]:
+        """Those that it is the turn of: a few at each look, one after the other."""
+        after = [r for r in resources if r > self._last]
+        found = (after or resources)[:AT_A_LOOK]
+        self._last = found[-1] if len(found) < len(resources) else ""
+        return found
 
     def _shown(self, resource: str, found: Any) -> Iterator[Sent | Failed]:
         run, trouble = found.run, found.trouble

@@ -23,11 +23,12 @@ from agent.audit.events import (
 )
 from agent.control.applied import Applied
 from agent.control.overlay import Overlay
+from agent.control.probation import Trial
 from agent.daemon.central import AGAIN_S, Central
 from agent.daemon.central_parts import Hands, Seams, Store, Wanted
 from agent.daemon.reload import Hands as ReloadHands
 from agent.daemon.reload import Reloader
-from agent.daemon.trial import Watch
+from agent.daemon.trial import AT_A_LOOK, Watch
 from agent.daemon.wanted import AT_ONCE
 from agent.daemon.work import Board, Work, load, tried
 from agent.errors import (
@@ -492,6 +493,33 @@ async def test_probation_survives_two_deaths_and_not_three(site: Site) -> None:
     site.begin()
     await site.central.recover()
     assert len(site.put_down(CentralReverted)) == 1
+
+
+async def test_many_streams_are_looked_at_by_turns() -> None:
+    """None is left out, and no look takes long."""
+    names = [f"101001/{n:06d}" for n in range(40)]
+    watch = Watch(cast("Any", Everything()), lambda _: {}, lambda: NOW)
+    await watch.begin(names)
+    trial = Trial(1, "x", watched=frozenset(names), awaited=frozenset(names))
+    seen: list[str] = []
+    for _ in range(3):
+        found = [happened.resource for happened in watch.look(trial)]
+        assert len(found) <= AT_A_LOOK
+        seen += found
+    assert sorted(seen) == names
+
+
+class Everything:
+    """A flow whose every look finds another run, which has delivered."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def resource(self, resource: str) -> Any:
+        del resource
+        self.looks += 1
+        run = SimpleNamespace(run=self.looks, state="read", delivered=True)
+        return SimpleNamespace(state="idle", trouble=None, run=run)
 
 
 class DiedHere(BaseException):
