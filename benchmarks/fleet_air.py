@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Self
 
 from agent.errors import ExchangeUnreachable
@@ -32,6 +33,18 @@ class There:
     def come(self) -> None:
         """It is there again, and remembers nobody."""
         self.up, self.gone = True, asyncio.Event()
+
+
+class Nowhere:
+    """An exchange without a process."""
+
+    url, aud, ca = "https://exchange.example", "yunxi.exchange", Path("ca.pem")
+
+    def kill(self) -> None:
+        """There is nothing to end."""
+
+    def start(self) -> None:
+        """Nor to start."""
 
 
 class Air:

@@ -69,10 +69,20 @@ def _enrolled(
     store: Store, authority: Authority, folder: Path, count: int, now: datetime
 ) -> Iterator[Identity]:
     for i in range(count):
-        department, machine = divmod(i, PER_DEPARTMENT)
-        yield _enrol(
-            store, authority, folder, f"11990100MB{department:08d}/n{machine}", now
-        )
+        yield _enrol(store, authority, folder, _name(i), now)
+
+
+def _name(i: int, kind: str = "n") -> str:
+    department, machine = divmod(i, PER_DEPARTMENT)
+    return f"11990100MB{department:08d}/{kind}{machine}"
+
+
+def bare(count: int) -> list[Identity]:
+    """So many nodes that no exchange knows: a name and a key for signatures."""
+    return [
+        Identity(_name(i, "b"), PrivateKey.generate("sign"), Path(), Path())
+        for i in range(count)
+    ]
 
 
 def _enrol(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sqlite3
 import ssl
 import struct
@@ -45,6 +46,7 @@ LINES = 20_000
 MOST_FILES = 200_000
 """Most files of a folder that are counted."""
 _METADATA_CAP = 1024 * 1024
+ROLE = re.compile(r"[a-z]{1,16}|department-[0-9A-Z]{18}")
 
 LIBRARIES = (
     *("aiohttp", "cryptography", "pyarrow", "pydantic", "psycopg", "PyMySQL"),
@@ -338,6 +340,7 @@ def tuf(folder: Path) -> list[JsonObject]:
             kind, version, end = signed["_type"], signed["version"], signed["expires"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if CODE.fullmatch(str(kind)) and isinstance(version, int) and is_time(str(end)):
-            found.append({"type": kind, "version": version, "expires": end})
+        known = CODE.fullmatch(str(kind)) and ROLE.fullmatch(path.stem)
+        if known and isinstance(version, int) and is_time(str(end)):
+            found.append({"role": path.stem, "version": version, "expires": end})
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.crypto.jose import PrivateKey
 from agent.wire import command as wire
-from agent.wire.command import Command
+from agent.wire.command import Command, Result
 from agent.wire.directory import (
     Directory,
     ExchangeEntry,
@@ -45,6 +45,19 @@ def command(cmd: str = "refresh", resource: str | None = None, **more: Any) -> C
         "resource": resource,
     }
     return Command(**(members | more))
+
+
+def result(**more: Any) -> Result:
+    """A result that is well; ``more`` are other members."""
+    members: dict[str, Any] = {
+        "iss": NODE,
+        "aud": AUD,
+        "irt": jti(),
+        "status": "done",
+        "code": None,
+        "at": "2026-11-21T08:00:00Z",
+    }
+    return Result(**(members | more))
 
 
 def signed(found: Command, key: PrivateKey = KEY) -> str:

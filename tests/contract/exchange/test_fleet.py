@@ -6,41 +6,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agent.crypto.jose import PrivateKey
-from benchmarks.fleet import Story, measured
-from benchmarks.fleet_air import There
+from benchmarks.fleet import measured
+from benchmarks.fleet_air import Nowhere, There
 from benchmarks.fleet_node import Node, Seen, Time
-from benchmarks.fleet_nodes import Identity
+from benchmarks.fleet_nodes import bare
 from tests.support import jumping_loop
 
 pytestmark = pytest.mark.contract
 
 NODES, FEW = 400, 150
-SIGN = PrivateKey.generate("sign")
-
-
-class Nowhere:
-    """An exchange without a process; the nodes' lines are in memory."""
-
-    url, aud, ca = "https://exchange.example", "yunxi.exchange", Path("ca.pem")
-
-    def kill(self) -> None:
-        """There is nothing to end."""
-
-    def start(self) -> None:
-        """Nor to start."""
-
-
-def fleet(nodes: int = NODES) -> list[Identity]:
-    """The same every time, and the chance that they meet."""
-    random.seed(7)
-    names = (f"11990100MB{i:08d}/n1" for i in range(nodes))
-    return [Identity(name, SIGN, Path(), Path()) for name in names]
 
 
 @pytest.mark.parametrize("away_s", [2.0, 60.0])
@@ -50,10 +27,8 @@ def test_no_thundering_herd(away_s: float) -> None:
     The loops are the agent's own; the clock jumps, so that the machine's pace is none.
     """
 
-    async def story(clock: Callable[[], float]) -> dict[str, Any]:
-        return await Story(Nowhere(), Time(1.0, clock), away_s).told(fleet(), 0)
-
-    found = jumping_loop.run(story)
+    random.seed(7)
+    found = measured(NODES, 0, away_s=away_s)
     assert (found["fresh"], found["refused"]) == (NODES, 0)
     assert found["herd"] <= 5.0, found
     assert found["fresh_s"] <= 150.0, found
@@ -62,10 +37,12 @@ def test_no_thundering_herd(away_s: float) -> None:
 def test_nodes_that_were_nudged_together_part_again() -> None:
     """What all fetched in one second is not fetched so for ever after."""
 
+    random.seed(7)
+
     async def story(clock: Callable[[], float]) -> tuple[int, int]:
         time, there = Time(1.0, clock), There()
         seen = Seen(time)
-        nodes = [Node(one, Nowhere(), there, time, seen) for one in fleet(FEW)]
+        nodes = [Node(one, Nowhere(), there, time, seen) for one in bare(FEW)]
         living = [asyncio.create_task(one.live(i % 60)) for i, one in enumerate(nodes)]
         await time.sleep(100.0)
         for one in nodes:

@@ -121,7 +121,7 @@ def test_versions_of_the_citys_metadata_are_told(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "odd.json").write_text(json.dumps({"signed": {"_type": NAME}}))
     found = diagnosis.tuf(tmp_path)
-    assert found == [{"type": "root", "version": 3, "expires": signed["expires"]}]
+    assert found == [{"role": "root", "version": 3, "expires": signed["expires"]}]
 
 
 def test_bundle_is_bounded_whatever_the_documents_hold() -> None:

@@ -12,15 +12,14 @@ from agent.errors import MalformedMessage
 from agent.wire.command import (
     LIST_CAP,
     MOST,
-    Result,
     listed,
     parse,
     parse_list,
     parse_result,
 )
-from tests.support.commands import AUD, IAT, NODE, RESOURCE, command, jti
+from tests.support.commands import IAT, RESOURCE, command, result
 
-RESULT = Result(NODE, AUD, jti(), "done", None, "2026-11-21T08:00:00Z")
+RESULT = result()
 
 
 def body(**changes: Any) -> bytes:
@@ -71,9 +70,9 @@ def test_command_that_does_not_fit_is_refused(changes: dict[str, Any]) -> None:
 def test_result_that_is_sent_is_what_is_read() -> None:
     """With a reason, and with the digest of a bundle."""
     assert parse_result(RESULT.payload()) == RESULT
-    refused = Result(NODE, AUD, jti(), "refused", "off", RESULT.at)
+    refused = result(status="refused", code="off")
     assert parse_result(refused.payload()) == refused
-    brought = Result(NODE, AUD, jti(), "done", None, RESULT.at, "sha256:" + "1" * 64)
+    brought = result(bundle="sha256:" + "1" * 64)
     assert parse_result(brought.payload()) == brought
 
 

@@ -18,6 +18,7 @@ from agent.wire import (
     arrow,
     batch,
     catalog,
+    command,
     directory,
     keys,
     lookup,
@@ -26,7 +27,7 @@ from agent.wire import (
     receipt,
     reconcile,
 )
-from tests.support import vectors
+from tests.support import commands, vectors
 from tests.support.tries import tries
 
 PARSERS: dict[str, Callable[[bytes], Any]] = {
@@ -46,9 +47,13 @@ PARSERS: dict[str, Callable[[bytes], Any]] = {
     "reply_verify": lookup.parse_reply,
     "reply_denied": lookup.parse_reply,
     "problem": lambda data: problem.parse(data, status=400),
+    "command": command.parse,
+    "command_result": command.parse_result,
 }
 SEEDS = {m["name"]: m["payload"] for m in vectors.load("wire.json")["messages"]}
 SEEDS |= {m["name"]: m["payload"] for m in vectors.load("lookup.json")["messages"]}
+SEEDS["command"] = commands.command("run", commands.RESOURCE).payload().decode()
+SEEDS["command_result"] = commands.result().payload().decode()
 SEEDS["problem"] = problem.Problem.of("chain-gap", "x", expected_seq=2).body().decode()
 
 ODD = st.sampled_from(
