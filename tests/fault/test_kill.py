@@ -81,8 +81,11 @@ class Victims:
         assert self.agent.process is not None
         until = time.monotonic() + LONGEST_S
         while time.monotonic() < until:
-            for pid in workers_of(self.agent.process.pid):
-                os.kill(pid, signal.SIGKILL)
+            pids = workers_of(self.agent.process.pid)
+            for pid in pids:  # one of them may wait for a job
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if pids:
                 return True
             time.sleep(0.01)
         return False
