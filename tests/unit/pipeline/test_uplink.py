@@ -26,6 +26,7 @@ from agent.errors import (
 from agent.model.batch import BatchId
 from agent.pipeline.uplink.endpoint import Endpoint, tls_context
 from agent.pipeline.uplink.exchange import Exchange
+from agent.pipeline.uplink.line import PIECE_CAP, Sample
 from agent.pipeline.uplink.tus import ONE_POST
 from agent.state import State
 from tests.support.tls import DAY, Authority
@@ -88,6 +89,19 @@ async def test_a_larger_file_travels_in_pieces(tmp_path: Path) -> None:
         assert await exchange.upload(path, size, batch=BATCH) == "a.b.c"
     rest = BIG - ONE_POST
     assert sent(server) == [("POST", 0), ("PATCH", ONE_POST), ("PATCH", rest)]
+    assert bytes(server.uploads["/v1/batches/1"]) == path.read_bytes()
+
+
+async def test_a_line_found_fast_just_now_takes_a_file_in_one_piece(
+    tmp_path: Path,
+) -> None:
+    """A request less for each batch of a push; every byte arrives all the same."""
+    server, (path, size) = TusDouble(), file(tmp_path, BIG)
+    async with connected(server) as exchange:
+        later = exchange.line.clock() + 3600  # a slow machine is no slow line
+        exchange.line.learn(Sample(PIECE_CAP, later - 0.1, later, later))
+        assert await exchange.upload(path, size, batch=BATCH) == "a.b.c"
+    assert sent(server) == [("POST", 0), ("PATCH", BIG)]
     assert bytes(server.uploads["/v1/batches/1"]) == path.read_bytes()
 
 
