@@ -178,6 +178,29 @@ def test_any_key_can_be_resumed(path: Path, rows: int, encoding: str) -> None:
         assert sum(p.rows.num_rows for p in rest) == 9 - done
 
 
+def test_what_is_read_of_a_closed_session_is_an_error(path: Path) -> None:
+    """Rows that are still to come are never taken for the end of the table."""
+    run(path, "create table t (k text)", "insert into t values ('a'), ('b'), ('c')")
+    stream = StreamSpec(("t",), (KEY,))
+    with CONNECTOR.open({"path": str(path)}, Limits(page_rows=1)) as session:
+        reading = iter(session.read(Slice(stream, None)))
+        next(reading)
+    with pytest.raises(SourceError, match="closed"):
+        list(reading)
+
+
+def test_names_are_asked_for_while_rows_are_read(path: Path) -> None:
+    """Texts come as bytes to the one and as texts to the other."""
+    run(path, "create table t (k text)", "insert into t values ('a'), ('b'), ('c')")
+    stream = StreamSpec(("t",), (KEY,))
+    with CONNECTOR.open({"path": str(path)}, Limits(page_rows=1)) as session:
+        found = []
+        for page in session.read(Slice(stream, None)):
+            found += page.rows.column(0).to_pylist()
+            session.plan(stream)
+    assert found == ["a", "b", "c"]
+
+
 def test_a_place_that_was_kept_as_bytes_is_found_again(path: Path) -> None:
     """A key of bytes that are a text is that text, also in an older token."""
     run(path, "create table t (k)", "insert into t values ('a'), (x'61'), ('b')")
