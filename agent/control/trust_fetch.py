@@ -44,6 +44,14 @@ VISIT_BYTES = 96 * 1024 * 1024
 """Most bytes of a visit."""
 CHUNK = 64 * 1024
 _ABSENT = (403, 404)
+_ENDED = (
+    http.client.RemoteDisconnected,
+    BrokenPipeError,
+    ConnectionResetError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
+"""A server has closed a connection that was kept."""
 _BUSY = (429, 503)
 
 
@@ -202,6 +210,7 @@ class Visit:
         if self._clock() >= self._ends:
             raise ExchangeUnreachable(f"{path}: the visit took too long")
         if answer.length:
+            self.close()
             raise ExchangeUnreachable(f"{path}: cut, {answer.length} bytes are missing")
         answer.close()  # the connection serves the next one
 
@@ -210,7 +219,7 @@ class Visit:
         kept = self._open is not None
         try:
             return self._asked(path)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+        except _ENDED:
             if not kept:
                 raise
             self.close()
