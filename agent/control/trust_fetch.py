@@ -44,6 +44,14 @@ VISIT_BYTES = 96 * 1024 * 1024
 """Most bytes of a visit."""
 CHUNK = 64 * 1024
 _ABSENT = (403, 404)
+_ENDED = (
+    http.client.RemoteDisconnected,
+    BrokenPipeError,
+    ConnectionResetError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
+"""A server has closed a connection that was kept."""
 _BUSY = (429, 503)
 
 
