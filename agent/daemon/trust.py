@@ -106,6 +106,7 @@ class TrustKeeper:
         self._directory: TrustedDirectory | None = None
         self._listeners: list[Heard] = []
         self._known: Verified | None = None
+        self._untold = False  # something that the listeners have not heard
         self._told: tuple[str, str] | None = None
         self.wanted = asyncio.Event()
         self.agreement = Agreement()
@@ -117,7 +118,7 @@ class TrustKeeper:
         wait for it a moment.
         """
         self._directory = directory
-        directory.city = City(self.agreement, self.refresh)
+        directory.city = City(self.agreement, self.again)
         kept = await asyncio.to_thread(self._trust.kept)
         self.wanted.set()
         if kept is None:
@@ -130,11 +131,12 @@ class TrustKeeper:
                 self.agreement.take(kept)
 
     def listen(self, heard: Heard) -> None:
-        """Tell somebody what the repository says, each time that it says another thing.
+        """Tell somebody what the repository says at the next look, then each change.
 
-        What was verified in a life before is not told: :meth:`Trust.kept` has it.
+        What was verified before then :meth:`Trust.kept` has.
         """
         self._listeners.append(heard)
+        self._untold = True
 
     @property
     def trust(self) -> Trust:
@@ -150,10 +152,18 @@ class TrustKeeper:
         if self._directory is not None:
             self._directory.stop()
         if changed:
+            self._untold = True
             self._changed(found)
-            for heard in self._listeners:
-                await heard(found)
         return found
+
+    async def again(self) -> None:
+        """Have it verified now; who listens hears of it from the loop, a moment later.
+
+        Raises what :meth:`refresh` raises.
+        """
+        await self.refresh()
+        if self._untold:
+            self.wanted.set()
 
     def _changed(self, found: Verified) -> None:
         said = {role: found.versions.get(role, 0) for role in repository.TOP}
@@ -177,8 +187,12 @@ class TrustKeeper:
 
     async def _look(self) -> None:
         try:
-            await self.refresh()
+            found = await self.refresh()
             self._told = None
+            if self._untold and self._listeners:
+                self._untold = False
+                for heard in self._listeners:
+                    await heard(found)
         except (PeerFault, SecretUnreadable, SpoolWriteFailed) as e:
             said = (e.code, e.detail)
             if said != self._told:

@@ -72,8 +72,9 @@ class Life:
 
     async def all_answers(self) -> None:
         task = asyncio.create_task(self.keeper.forever())
-        while self.trust.answers or len(self.slept) < self.looks:
-            await asyncio.wait([task], timeout=0.01)
+        async with asyncio.timeout(60):
+            while self.trust.answers or len(self.slept) < self.looks:
+                await asyncio.wait([task], timeout=0.01)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
@@ -104,10 +105,35 @@ async def test_a_trouble_is_told_once_while_it_lasts(tmp_path: Path) -> None:
 
 async def test_a_first_life_looks_before_anybody_relies_on_it(tmp_path: Path) -> None:
     """With nothing kept there is no directory to judge by."""
-    life = Life(tmp_path, verified(1))
+    life = Life(tmp_path, verified(1), verified(1))
     await life.keeper.begin(life.directory)
     assert life.heard == [1]
     assert life.keeper.agreement.age_s < float("inf")
+    late: list[int] = []
+
+    async def latecomer(found: Verified) -> None:
+        late.append(found.versions["root"])
+
+    life.looks = 1
+    life.keeper.listen(latecomer)  # made after the first look: it hears at the next
+    await life.all_answers()
+    assert late == [1]
+
+
+async def test_what_the_directory_asked_for_is_heard_from_the_loop(
+    tmp_path: Path,
+) -> None:
+    """Who applies a configuration may need the directory: nobody waits for himself."""
+    life = Life(tmp_path, verified(1), verified(1), kept=verified(1))
+    await life.keeper.begin(life.directory)
+    life.keeper.wanted.clear()
+    assert life.directory.city is not None
+    await life.directory.city.again()
+    assert life.heard == []
+    assert life.keeper.wanted.is_set()
+    life.looks = 1
+    await life.all_answers()
+    assert life.heard == [1]
 
 
 def test_three_looks_fit_into_the_age_of_a_directory() -> None:
