@@ -183,7 +183,7 @@ class Change:
         Raises:
             CentralInvalid: it is damaged.
         """
-        if self.before is None or path not in self.before.files():
+        if self.before is None or path not in self.before.files:
             return None
         return self.before.content(path)
 

@@ -99,7 +99,7 @@ def next_generation(change: Change) -> int:
         CentralInvalid: what is published is damaged.
     """
     found = [0]
-    before = [] if change.before is None else list(change.before.files())
+    before = [] if change.before is None else list(change.before.files)
     for path in before:
         if shapes.has_generation(path):
             content = change.as_before(path)

@@ -152,7 +152,7 @@ def _reach(change: Change, path: str) -> Iterable[str]:
 def members(change: Change, group: str) -> tuple[str, ...]:
     """Nodes whose document lists a group."""
     found = []
-    paths = {} if change.before is None else dict(change.before.files())
+    paths = {} if change.before is None else dict(change.before.files)
     for role in change.words:
         paths.update(change.targets_of(role))
     for path in paths:

@@ -50,7 +50,7 @@ class CarriedStanding(Standing):
         Raises:
             CentralInvalid: it is not what its role says.
         """
-        file = self.files()[path]
+        file = self.files[path]
         data = _content(self.folder / "targets", path)
         try:
             file.verify_length_and_hashes(data)
@@ -81,7 +81,7 @@ def _carried(before: Standing) -> dict[str, bytes]:
     """Everything that is published but programs."""
     return {
         path: before.content(path)
-        for path in before.files()
+        for path in before.files
         if roles.role_of(path) != RELEASES
     }
 

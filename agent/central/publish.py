@@ -34,6 +34,7 @@ from agent.central.standing import digest_name
 from agent.errors import CentralStale, CentralUnsigned, DocumentsInvalid, Fault
 from agent.wire.repository import BRAKE
 
+_HASHES = ["sha256"]
 KEPT = 20
 """So many versions of a role are served."""
 Judge = Callable[[str, bytes], Iterable[Fault]]
@@ -154,24 +155,25 @@ class Press:
     def _write(
         self, change: Change, raw: Mapping[str, bytes], roots: tuple[bytes, ...]
     ) -> None:
-        targets = self.folder / "targets"
-        for path, content in sorted(change.files.items()):
-            self._put(targets, TargetFile.from_data(path, content, ["sha256"]), content)
+        self._put(self.folder / "targets", change.files)
         names = {"timestamp.json": raw["timestamp"]}
         for role in ("snapshot", *change.words):
             data = roots[-1] if role == "root" else raw[role]
             names[f"{roles.parse(role, data).signed.version}.{role}.json"] = data
         self._turn(roles.parse("timestamp", raw["timestamp"]).signed.version, names)
 
-    def _put(self, targets: Path, file: TargetFile, content: bytes) -> None:
-        path = targets / digest_name(file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():  # it was whole and synced before it got this name
-            self.disk.write(path, content)
-        folder = path.parent
-        while folder != targets.parent:  # the names may be another death's
+    def _put(self, targets: Path, files: Mapping[str, bytes]) -> None:
+        """Write targets under their digests, then make all names durable."""
+        folders: set[Path] = set()
+        for path, content in sorted(files.items()):
+            place = targets / digest_name(TargetFile.from_data(path, content, _HASHES))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.exists():  # it was whole and synced before it got this name
+                self.disk.write(place, content)
+            within = [p for p in place.parents if p.is_relative_to(targets)]
+            folders.update(within)  # the names may be another death's
+        for folder in sorted(folders, reverse=True):
             self.disk.sync(folder)
-            folder = folder.parent
 
     def _turn(self, number: int, names: Mapping[str, bytes]) -> None:
         """Make the next metadata folder, then let the link lead there."""
@@ -195,7 +197,7 @@ class Press:
 
 
 def _meta(version: int, data: bytes) -> MetaFile:
-    return MetaFile.from_data(version, data, ["sha256"])
+    return MetaFile.from_data(version, data, _HASHES)
 
 
 def wanted(name: str, newest: Iterable[str]) -> bool:
@@ -261,7 +263,7 @@ def check_files(change: Change, judge: Judge) -> None:
             faults += _paths(role, path)
             if path in change.files:
                 faults += _content(file, change.files[path])
-            elif change.before is None or change.before.files().get(path) != file:
+            elif change.before is None or change.before.files.get(path) != file:
                 faults.append(Fault(path, "", "it in the draft, got nothing", None))
     spoken = {p for role in change.words for p in change.targets_of(role)}
     for path, content in change.files.items():

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Standing:
         metadata: by role.
         raw: the bytes of each, as they were published.
         roots: bytes of every root, the first first.
-        targets: folder of the files under their digests; None for a draft's view.
+        folder: with the files under their digests in ``targets``.
     """
 
     metadata: Mapping[str, Metadata[Any]]
@@ -51,7 +52,8 @@ class Standing:
         found: Targets = self.metadata["targets"].signed
         return found
 
-    def files(self) -> dict[str, TargetFile]:
+    @cached_property
+    def files(self) -> Mapping[str, TargetFile]:
         """Every file that some delegated role or ``targets`` speaks of."""
         found: dict[str, TargetFile] = {}
         for role in ("targets", *roles.delegated(self.targets)):
@@ -66,7 +68,7 @@ class Standing:
             KeyError: no role speaks of it.
             CentralInvalid: it is missing, or not what its role says.
         """
-        file = self.files()[path]
+        file = self.files[path]
         return read_target(self.folder, file)
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from agent.central import shapes
 from agent.central.roles import PATHS, role_of
-from agent.wire import configuration, strict
+from agent.cli.common.central_bench import judge
+from agent.wire import strict
 from tests.docs.test_operating import COMMAND, page, unknown
 
 FILE = re.compile(r"^city/(\S+) +(\{.*)$", re.M)
@@ -64,7 +65,7 @@ def test_documents_of_the_page_can_be_published() -> None:
     for path, body in found:
         role_of(path)
         content = strict.dumps({"v": 1, "generation": 1} | json.loads(body))
-        configuration.parse(path, content)
+        assert list(judge(path, content)) == []
         assert list(shapes.faults(path, content)) == []
 
 

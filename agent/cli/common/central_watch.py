@@ -287,7 +287,7 @@ def _rollout(workspace: str) -> Rollout | None:
     from agent.wire.rollout import parse_rollout
 
     found = standing.read(Workspace(Path(workspace)).published)
-    if found is None or ROLLOUT_FILE not in found.files():
+    if found is None or ROLLOUT_FILE not in found.files:
         return None
     return parse_rollout(found.content(ROLLOUT_FILE))
 

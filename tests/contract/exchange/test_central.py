@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -100,7 +102,9 @@ def test_documents_of_a_folder_go_live(
     assert [json.loads(found[path]) for path in files] == [
         {"v": 1, "generation": 1}
     ] * 2
-    assert sandbox.publish(folder) == {}
+    command = [sys.executable, "-m", "sandbox", "--dir", str(sandbox.folder)]
+    again = [*command, "publish", str(folder)]
+    assert subprocess.check_output(again, text=True) == "nothing changed\n"
     sandbox.ask("POST", "/halt", {"generation": 1})
     assert json.loads(client.read("halt.json")["halt.json"])["generations"] == [1]
 

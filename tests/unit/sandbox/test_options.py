@@ -30,6 +30,7 @@ def test_file_changes_the_defaults(tmp_path: Path) -> None:
         ("load = 1", "load: expected bool, got int"),
         ("= 1", "sandbox.toml"),
         ("aud = 'UPPER'", "expected an exchange id"),
+        ("central = true\ntuf = '/x'", "central: expected no tuf besides"),
     ],
 )
 def test_broken_file_is_named(tmp_path: Path, text: str, complaint: str) -> None:
