@@ -1471,9 +1471,9 @@ class CentralStale(OperatorFault):
     code = "central-stale"
     title = Text("The draft is out of date", "草案已过时")
     remedy = Text(
-        "Another one was published meanwhile, or it waited too long. Draft it again and"
-        " let it be signed again. Nothing was published.",
-        "期间已有其他发布，或草案搁置过久。请重新起草并重新签名。未发布任何内容。",
+        "Another one was published meanwhile, or it waited too long. Draft it again with"
+        " `--anew` and let it be signed again. Nothing was published.",
+        "期间已有其他发布，或草案搁置过久。请加 `--anew` 重新起草并重新签名。未发布任何内容。",
     )
 
 

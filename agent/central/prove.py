@@ -2,7 +2,9 @@
 """What would go live, judged by the rules of the client itself before anybody sees it.
 
 Twice: as a client that knows only the first root, and as one that has taken everything
-that is published now. What either would refuse is not published.
+that is published now. What either would refuse is not published. A delegated role that
+has expired meanwhile is no obstacle: a client refuses its files alone, and the brake
+must not wait for a department's people.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from tuf.api.exceptions import RepositoryError
+from tuf.api.exceptions import ExpiredMetadataError, RepositoryError
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
@@ -66,4 +68,5 @@ def _read(found: Candidate, before: Standing | None, now: datetime) -> None:
     for role in roles.delegated(targets):
         if role not in found.raw:
             raise RepositoryError(f"{role} has keys but never said anything")
-        trusted.update_delegated_targets(found.raw[role], role, "targets")
+        with suppress(ExpiredMetadataError):  # that role's files only are refused
+            trusted.update_delegated_targets(found.raw[role], role, "targets")

@@ -116,6 +116,8 @@ class Press:
         found, targets = change.newest(BRAKE), change.newest("targets")
         if found is None or targets is None:
             return False
+        if change.terms.half_over(BRAKE, found.signed.expires, change.now):
+            return False
         payload = found.signed_bytes
         return bool(
             targets.signed.get_verification_result(BRAKE, payload, found.signatures)

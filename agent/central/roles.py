@@ -93,6 +93,10 @@ class Terms:
         days = self.days.get(name, DAYS[name])
         return now.replace(microsecond=0) + timedelta(days=days)
 
+    def half_over(self, role: str, expires: datetime, now: datetime) -> bool:
+        """Whether less than half of the time is left that a word of now would have."""
+        return expires - now < (self.until(role, now) - now) / 2
+
 
 def role_of(path: str) -> str:
     """The role that signs a target.

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.central import standing
+from agent.central import brake, standing
 from agent.central.disk import RealDisk
+from agent.central.roles import Terms
 from agent.errors import (
     CentralInvalid,
     CentralStale,
@@ -21,6 +22,7 @@ from agent.errors import (
 from tests.support.city import (
     DEPARTMENT,
     GROUP_FILE,
+    NODE,
     NODE_FILE,
     OTHER,
     City,
@@ -134,15 +136,38 @@ def test_expired_draft_is_refused(city: City) -> None:
         city.press().publish(change)
 
 
-def test_repository_whose_other_roles_expired_is_refused(city: City) -> None:
+def test_repository_whose_root_expired_is_refused(city: City) -> None:
     """A client would refuse it, so it does not go live."""
     change = city.change()
     change.now += timedelta(days=400)
-    change.hold("targets", city.holders("targets-1 targets-2 targets-3", 2))
+    change.put(GROUP_FILE, document(1))
     with pytest.raises(CentralInvalid, match=r"client would refuse.*expired"):
-        city.press().publish(
-            city.sign(change, "root-1 root-2 root-3 targets-1 targets-2")
-        )
+        city.press().publish(city.sign(change, BOTH))
+
+
+def test_role_that_expired_keeps_nobody_from_the_brake(city: City) -> None:
+    """A department whose people sleep is no reason to trust a stolen machine."""
+    change = city.change()
+    change.terms = Terms({"department": 1})
+    change.hold(f"department-{DEPARTMENT}", city.holders("sleeper", 1))
+    city.press().publish(city.sign(change, f"{BOTH} sleeper"))
+    change = city.change()
+    change.now += timedelta(days=2)
+    assert brake.revoke(change, NODE)
+    live = city.press().publish(change)
+    assert live.versions["brake"] == 2
+    assert live.expires[f"department-{DEPARTMENT}"] < change.now
+
+
+def test_brake_is_signed_anew_before_it_expires(city: City) -> None:
+    """By whatever is published in the second half of its time."""
+    change = city.change()
+    change.put(GROUP_FILE, document(1))
+    assert city.press().publish(city.sign(change, BOTH)).versions["brake"] == 1
+    change = city.change()
+    change.now += timedelta(days=16)
+    change.put(GROUP_FILE, document(2))
+    assert city.press().publish(city.sign(change, BOTH)).versions["brake"] == 2
 
 
 def test_lower_generation_is_refused(city: City) -> None:
