@@ -160,10 +160,6 @@ def visit(
         made.close()
 
 
-_ENDED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-"""What asking over a connection raises that the server has closed."""
-
-
 class Visit:
     """A :class:`Source` over one connection; see :func:`visit`."""
 
