@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let every machine in at once, without code and person",
     )
+    parser.add_argument(
+        "--tuf", type=Path, help="serve this published TUF repository, and say the same"
+    )
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="at a running exchange", metavar="COMMAND")
     people.add_commands(commands)
@@ -72,6 +75,8 @@ def _options(args: argparse.Namespace) -> Options:
         options = replace(options, host=host.strip("[]"), port=int(port))
     if args.aud:
         options = replace(options, aud=args.aud)
+    if args.tuf:
+        options = replace(options, tuf=str(args.tuf))
     return replace(
         options,
         load=options.load and not args.no_load,

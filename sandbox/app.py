@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -48,6 +48,7 @@ from sandbox.providers import Providers
 from sandbox.receive import Receiver
 from sandbox.relay import Relay, ask
 from sandbox.replies import Signer
+from sandbox.repository import Repository, RepositoryFront, readable, watch
 from sandbox.store import Registry, Store, open_reader
 from sandbox.tls import Pki
 from sandbox.uploads import Uploads
@@ -114,9 +115,7 @@ async def exchange(options: Options) -> AsyncIterator[str]:
         loader = Loader(
             parts.desk.store, parts.desk.signer, options, batches=parts.desk.batches
         )
-        loading = asyncio.create_task(_load(loader, parts))
-        loading.add_done_callback(_crash)
-        stack.push_async_callback(_cancel, loading)
+        _beside(stack, _load(loader, parts))
         line = json.dumps(
             {
                 "url": front.url,
@@ -188,6 +187,7 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
     listener = _socket(options.host, port)
     stack.callback(listener.close)
     url = f"https://{_bracketed(options.host)}:{listener.getsockname()[1]}"
+    tuf = Repository(Path(options.tuf)) if options.tuf else None
     front = Front(
         registry=parts.registry,
         desk=desk,
@@ -199,6 +199,7 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
         others=(parts.witness.key.public, parts.commands.key.public),
         nudge=parts.providers.nudge,
         fetched=parts.providers.changes.fetched,
+        over=partial(readable, tuf) if tuf else lambda found: found,
     )
     uploads = Uploads(
         options.folder / "uploads",
@@ -231,14 +232,22 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
     relay = _relay(parts, front)
     for found in (front, enrolling, receiver, relay, witness, beats, commands):
         app.add_routes(found.routes())
+    if tuf is not None:
+        app.add_routes(RepositoryFront(tuf, front.member).routes())
+        _beside(stack, watch(tuf, parts.providers.nudge))
     app.on_shutdown.append(lambda _: parts.providers.doors.shut())
     context = parts.pki.context(lambda: _lie(faults.strike("tls")))
     runner = await _runner(app, stack)
     await web.SockSite(runner, listener, ssl_context=context).start()
-    expiring = asyncio.create_task(_expire(uploads))
-    expiring.add_done_callback(_crash)
-    stack.push_async_callback(_cancel, expiring)
+    _beside(stack, _expire(uploads))
     return front
+
+
+def _beside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Run it in the background as long as the exchange lives."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_crash)
+    stack.push_async_callback(_cancel, task)
 
 
 def _commands(parts: Parts, front: Front) -> CommandsFront:

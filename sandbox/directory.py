@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is who: the directory's files made from the registry, and signed."""
+"""Who is who: the directory's files made from the registry."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
-from agent.crypto.jose import PrivateKey, PublicKey
-from agent.wire import directory
+from agent.crypto.jose import PublicKey
 from agent.wire.directory import (
     DepartmentFile,
     Directory,
@@ -44,20 +43,6 @@ def build(
         exchange=ExchangeFile((exchange,)),
         revoked=RevokedFile(kids=revoked, nodes=registry.revoked_nodes()),
     )
-
-
-def signed(
-    registry: Registry,
-    *,
-    key: PrivateKey,
-    others: Sequence[PublicKey],
-    aud: str,
-    url: str,
-    now: datetime,
-) -> str:
-    """``fep-directory+jws``."""
-    found = build(registry, keys=(key.public, *others), aud=aud, url=url, now=now)
-    return key.sign(directory.TYP, found.payload())
 
 
 def _departments(

@@ -19,6 +19,8 @@ from aiohttp import web
 from agent.crypto.jose import PublicKey, split
 from agent.errors import MalformedMessage
 from agent.wire import catalog, keys, leave, problem, reconcile
+from agent.wire import directory as wire
+from agent.wire.directory import Directory
 from agent.wire.grammar import NONCE, RESOURCE
 from agent.wire.problem import Problem
 from sandbox import directory, est, lies
@@ -53,6 +55,7 @@ class Front:
         others: the exchange's keys besides the one that signs receipts.
         nudge: tells providers that the directory has changed.
         fetched: told which node has the directory of now.
+        over: the directory of the registry, as a repository says it.
     """
 
     registry: Registry
@@ -65,6 +68,7 @@ class Front:
     others: tuple[PublicKey, ...]
     nudge: Callable[[], Awaitable[None]]
     fetched: Callable[[str], None]
+    over: Callable[[Directory], Directory] = lambda found: found
 
     def routes(self) -> list[web.RouteDef]:
         """Where the handlers belong."""
@@ -169,14 +173,14 @@ class Front:
     def signed_directory(self) -> str:
         """All of the directory's files as they are now."""
         signer = self.desk.signer
-        return directory.signed(
+        found = directory.build(
             self.registry,
-            key=signer.key,
-            others=self.others,
+            keys=(signer.key.public, *self.others),
             aud=signer.aud,
             url=self.url,
             now=signer.now(),
         )
+        return signer.key.sign(wire.TYP, self.over(found).payload())
 
     async def put_catalog(self, request: web.Request) -> web.Response:
         """A catalog statement."""

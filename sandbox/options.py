@@ -35,6 +35,8 @@ class Options:
         ping_s: a channel is pinged so often; without an answer within half of it, it
             counts as dead.
         late_s: without a heartbeat for so long a node is shown as late.
+        tuf: folder of a published TUF repository, or empty for none. It is served at
+            ``/tuf/``, and the directory says what it says.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class Options:
     approve_all: bool = False
     approval_retry_s: int = 15
     late_s: int = 180
+    tuf: str = ""
 
     def __post_init__(self) -> None:
         if not EXCHANGE.fullmatch(self.aud):

@@ -43,6 +43,7 @@ from agent.errors import (
     DirectoryRefused,
     DirectoryStale,
     DirectoryUnvouched,
+    FepError,
     MalformedMessage,
     SpoolWriteFailed,
     UnknownKey,
@@ -354,17 +355,27 @@ class TrustedDirectory:
     async def refresh(self, fetch: Callable[[], Awaitable[str]]) -> Directory:
         """Fetch and :meth:`take`; raises what both raise.
 
-        One of the two may only be newer than the other: then both are fetched again.
+        Of it and the city's repository one may only be newer than the other: then both
+        are fetched again.
         """
         self.wanted.clear()
         text = await fetch()
         try:
             return await asyncio.to_thread(self.take, text)
         except DirectoryUnvouched:
-            if self.city is None:
+            if not await self._looked_again():
                 raise
-            await self.city.again()
         return await asyncio.to_thread(self.take, await fetch())
+
+    async def _looked_again(self) -> bool:
+        """Whether the city's repository was verified anew just now."""
+        if self.city is None:
+            return False
+        try:
+            await self.city.again()
+        except FepError:  # who keeps the repository tells what is wrong
+            return False
+        return True
 
 
 def by_age(folder: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from agent.control.identity import writing
 from agent.control.trust_fetch import Source
+from agent.control.trust_files import TrustFiles
 from agent.errors import FepError, TrustExpired, TrustLongExpired, TrustRefused
 from agent.state import KeptTrust, Trusts, falls
 from agent.wire.grammar import format_time, parse_time
@@ -78,16 +79,19 @@ class Trust:
     ) -> None:
         self._pin = pin
         self._node = node
-        self._folder = folder
+        self._places = TrustFiles(folder)
         self._book = book
         self._source = source
         self._now = now
         self._one = threading.Lock()
         self._disk = threading.Lock()
         self._refused: FepError | None = None
+        self._expired: datetime | None = None  # when that was met first
 
     def refresh(self) -> Verified:
         """What the repository says now; kept.
+
+        The node's own file may be the one of before (:meth:`troubles` says why).
 
         Raises:
             TrustRefused: something does not verify, or is older than before.
@@ -101,10 +105,15 @@ class Trust:
                 found = self._walked()
                 kept = self._keep(found)
             except (TrustRefused, TrustExpired) as e:
-                self._refused = e
+                self._note(e)
                 raise
-            self._refused = None
+            self._note(found.trouble)
             return _verified(kept, found.files)
+
+    def _note(self, trouble: FepError | None) -> None:
+        expired = isinstance(trouble, TrustExpired)
+        self._expired = (self._expired or self._now()) if expired else None
+        self._refused = trouble
 
     def kept(self) -> Verified | None:
         """What was verified last; None if nothing was, or it is not whole any more."""
@@ -118,7 +127,7 @@ class Trust:
         files = {}
         for path, digest in kept.files.items():
             try:
-                data = (self._folder / "targets" / digest).read_bytes()
+                data = (self._places.targets / digest).read_bytes()
             except OSError:
                 return None
             if hashlib.sha256(data).hexdigest() != digest:
@@ -132,38 +141,35 @@ class Trust:
 
     def troubles(self) -> list[FepError]:
         """What a person should know: refused, expired for a day, for a week."""
-        refused, late = self._refused, self._late()
-        found: list[FepError] = []
-        if isinstance(refused, TrustRefused) or (refused is not None and late is None):
+        late, refused = self._late(), self._refused
+        found = [] if late is None else [late]
+        if refused is not None and not (
+            isinstance(refused, TrustExpired) and self.standing() is not None
+        ):
             found.append(refused)
-        if late is not None:
-            found.append(late)
         return found
 
     def _late(self) -> FepError | None:
-        """That what is kept expired long ago; a day is not worth a word."""
-        kept = self.standing()
+        """That nothing new is taken, and since when; a day of it is no trouble."""
+        kept, now = self.standing(), self._now()
         if kept is None:
             return None
-        role, ends = min(
-            ((r.role, parse_time(r.expires)) for r in kept.roles if r.expires),
-            key=lambda one: one[1],
-        )
-        late = self._now() - ends
-        said = f"{role}: expected it signed anew before {format_time(ends)}"
-        if late > ALARMED:
+        ends = [(parse_time(r.expires), r.role) for r in kept.roles if r.expires]
+        if self._expired is not None and self._refused is not None:
+            ends.append((self._expired, self._refused.detail))
+        since, what = min(ends)
+        said = f"{what}: expected it signed anew before {format_time(since)}"
+        if now - since > ALARMED:
             return TrustLongExpired(said)
-        return TrustExpired(said) if late > WARNED else None
+        return TrustExpired(said) if now - since > WARNED else None
 
     def _walked(self) -> Walked:
         # python-tuf costs 7 MB, and only who has a pinned root needs it
         from agent.control import trust_walk
 
-        places = trust_walk.TrustFiles(self._folder)
+        asking = trust_walk.Asking(self._pin, self._node, self.standing(), self._now())
         with self._source() as source:
-            return trust_walk.walk(
-                places, source, pin=self._pin, node=self._node, now=self._now
-            )
+            return trust_walk.walk(self._places, source, asking)
 
     def _keep(self, found: Walked) -> KeptTrust:
         """Raise the floors to what was found, and forget files that it has not.
@@ -176,7 +182,7 @@ class Trust:
             raise TrustRefused("; ".join(fallen))
         files = {p: hashlib.sha256(d).hexdigest() for p, d in found.files.items()}
         kept = KeptTrust(format_time(self._now()), found.roles, files)
-        targets = self._folder / "targets"
+        targets = self._places.targets
         with self._disk, writing(targets):
             self._book.keep(self._pin, kept)
             for path in targets.iterdir():

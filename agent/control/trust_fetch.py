@@ -44,6 +44,14 @@ VISIT_BYTES = 96 * 1024 * 1024
 """Most bytes of a visit."""
 CHUNK = 64 * 1024
 _ABSENT = (403, 404)
+_ENDED = (
+    http.client.RemoteDisconnected,
+    BrokenPipeError,
+    ConnectionResetError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
+"""A server has closed a connection that was kept."""
 _BUSY = (429, 503)
 
 
@@ -93,9 +101,10 @@ class Folder:
             raise Absent(path, 404) from None
         except OSError as e:
             raise ExchangeUnreachable(f"{self.path / path}: {e.strerror}") from e
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise Absent(path, 404)
         with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise Absent(path, 404)
             while chunk := file.read(CHUNK):
                 yield chunk
 
@@ -105,8 +114,7 @@ class Address:
     """Where the repository is served, and as whom we ask.
 
     Args:
-        url: of the exchange, ``https://host[:port]``; the repository is below it, at
-            ``/tuf``.
+        url: of the repository, ``https://host[:port]/tuf``.
         ca: the pinned CA's certificate, PEM; None for plain HTTP, which only tests
             with a foreign server have.
         certificate: ours, PEM.
@@ -202,6 +210,7 @@ class Visit:
         if self._clock() >= self._ends:
             raise ExchangeUnreachable(f"{path}: the visit took too long")
         if answer.length:
+            self.close()
             raise ExchangeUnreachable(f"{path}: cut, {answer.length} bytes are missing")
         answer.close()  # the connection serves the next one
 
@@ -210,7 +219,7 @@ class Visit:
         kept = self._open is not None
         try:
             return self._asked(path)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+        except _ENDED:
             if not kept:
                 raise
             self.close()
@@ -221,7 +230,7 @@ class Visit:
             self._open = self._connection()
             self._open.connect()
             self._open.sock.settimeout(self._address.read_timeout_s)
-        target = quote(f"{self._base.path.rstrip('/')}/tuf/{path}", safe="/%")
+        target = quote(f"{self._base.path.rstrip('/')}/{path}", safe="/%")
         self._open.request("GET", target, headers={"User-Agent": "fep"})
         return self._open.getresponse()
 
@@ -271,7 +280,7 @@ class Visit:
         url = self._address.url
         if isinstance(fault, ssl.SSLCertVerificationError):
             return ExchangeUntrusted(f"{url}: certificate: {fault.verify_message}")
-        if isinstance(fault, ssl.SSLError):
+        if isinstance(fault, ssl.SSLError) and not isinstance(fault, ssl.SSLEOFError):
             return ExchangeUntrusted(f"{url}: TLS failed: {fault.reason}")
         if str(fault).startswith("Tunnel connection failed"):
             return ProxyRefused(

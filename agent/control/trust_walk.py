@@ -6,7 +6,9 @@ Rules
 1. The root that all begins with is known by the SHA-256 of its exact bytes.
 2. Every signature, threshold, version, length, hash and time is judged by python-tuf;
    here is only which files a node needs, and how long they may be.
-3. python-tuf renames its files into place and leaves the rest to chance: what a walk
+3. A department whose own role expired, or is damaged, keeps its nodes from no
+   revocation and no directory: their configuration stays as it was, and that is told.
+4. python-tuf renames its files into place and leaves the rest to chance: what a walk
    leaves behind is synced before anybody relies on it, also after a walk that failed,
    for the newer versions that it did see bar the older ones from then on.
 
@@ -16,9 +18,8 @@ It blocks: it runs in a thread beside the loop.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +36,7 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from agent.control.identity import make_folder, write_file, writing
 from agent.control.trust_fetch import Absent, Source
+from agent.control.trust_files import TrustFiles, sweep, sync
 from agent.errors import (
     ExchangeRefused,
     FepError,
@@ -42,7 +44,7 @@ from agent.errors import (
     TrustExpired,
     TrustRefused,
 )
-from agent.state import KeptRole
+from agent.state import KeptRole, KeptTrust
 from agent.wire import repository, strict
 from agent.wire.grammar import DEPARTMENT, format_time
 
@@ -78,60 +80,44 @@ _CENTRAL = (
 
 
 @dataclass(frozen=True)
-class TrustFiles:
-    """Where what was verified lies.
-
-    Args:
-        folder: for its owner alone.
-    """
-
-    folder: Path
-
-    @property
-    def root(self) -> Path:
-        """The pinned root, as its SHA-256 was given."""
-        return self.folder / "pinned.root.json"
-
-    @property
-    def metadata(self) -> Path:
-        """python-tuf's own folder."""
-        return self.folder / "metadata"
-
-    @property
-    def targets(self) -> Path:
-        """Files, each under the SHA-256 of its content."""
-        return self.folder / "targets"
-
-
-@dataclass(frozen=True)
 class Walked:
     """What a walk verified.
 
     Args:
         roles: metadata of each role.
         files: target path -> content.
+        trouble: why the node's own file is the one of before, or None.
     """
 
     roles: tuple[KeptRole, ...]
     files: Mapping[str, bytes]
+    trouble: FepError | None = None
 
 
-def walk(
-    places: TrustFiles,
-    source: Source,
-    *,
-    pin: str,
-    node: str,
-    now: Callable[[], datetime],
-) -> Walked:
+@dataclass(frozen=True)
+class Asking:
+    """For whom a walk is made.
+
+    Args:
+        pin: SHA-256 of a root's bytes, lower hex.
+        node: ``<department>/<machine>``.
+        kept: what was verified before, or None.
+        now: aware UTC.
+    """
+
+    pin: str
+    node: str
+    kept: KeptTrust | None
+    now: datetime
+
+
+def walk(places: TrustFiles, source: Source, asking: Asking) -> Walked:
     """Everything that the repository says to a node, verified anew.
 
     Args:
         places: what was there before, and gets what is newer.
         source: where new files come from.
-        pin: SHA-256 of a root's bytes, lower hex.
-        node: ``<department>/<machine>``.
-        now: aware UTC.
+        asking: see there.
 
     Raises:
         TrustRefused: something does not verify.
@@ -140,14 +126,13 @@ def walk(
         ExchangeUnreachable, ExchangeUntrusted, ExchangeRefused, ProxyRefused,
         MalformedMessage, SecretUnreadable: a file could not be had.
     """
-    with writing(places.metadata), _judged():
+    with judged(places.metadata):
         for folder in (places.metadata, places.targets):
             make_folder(folder)
-        _sweep(places)
-        try:
-            return _Walk(places, source, pinned(places, source, pin), now()).all(node)
-        finally:
-            _sync(places.metadata)
+        sweep(places)
+        root = pinned(places, source, asking.pin)
+        client = Client(places.metadata, source, root, asking.now)
+        return _Walk(places, client, asking).all()
 
 
 def pinned(places: TrustFiles, source: Source, pin: str) -> bytes:
@@ -221,26 +206,46 @@ class _Fetcher(FetcherInterface):
 class _Walk:
     """One walk; see :func:`walk`."""
 
-    def __init__(
-        self, places: TrustFiles, source: Source, root: bytes, now: datetime
-    ) -> None:
-        self._targets = places.targets
-        self._client = Client(places.metadata, source, root, now)
+    def __init__(self, places: TrustFiles, client: Client, asking: Asking) -> None:
+        self._places = places
+        self._client = client
+        self._asking = asking
         self._files: dict[str, bytes] = {}
         self._left = TOTAL_CAP
 
-    def all(self, node: str) -> Walked:
+    def all(self) -> Walked:
         """Refresh, and take every file that the node needs."""
+        department, _, _ = self._asking.node.partition("/")
         self._client.refresh()
         for path in _CENTRAL:
             self._take(path)
-        self._take(repository.directory_file(node.partition("/")[0]))
+        self._take(repository.directory_file(department))
         for path in self._directory():
             self._take(path)
-        self._take(repository.node_file(node))
-        for group in _groups(self._files.get(repository.node_file(node))):
+        trouble = self._own()
+        path = repository.node_file(self._asking.node)
+        for group in _groups(self._files.get(path)):
             self._take(group)
-        return Walked(tuple(self._roles()), self._files)
+        roles = list(self._roles())
+        if trouble is not None and self._asking.kept is not None:
+            own = repository.department_role(department)
+            roles += [role for role in self._asking.kept.roles if role.role == own]
+        return Walked(tuple(roles), self._files, trouble)
+
+    def _own(self) -> FepError | None:
+        """Take the node's own file; rule 3: why it is the one of before, or None."""
+        path, kept = repository.node_file(self._asking.node), self._asking.kept
+        try:
+            with judged(self._places.metadata):
+                self._take(path)
+        except (TrustExpired, TrustRefused, ExchangeRefused) as e:
+            digest = None if kept is None else kept.files.get(path)
+            if digest is not None:
+                data = (self._places.targets / digest).read_bytes()
+                if _digest(data) == digest:
+                    self._files[path] = data
+            return e
+        return None
 
     def _directory(self) -> list[str]:
         """Every department's file; their role is loaded once one was asked for."""
@@ -272,7 +277,7 @@ class _Walk:
         digest = info.hashes.get("sha256", "")
         if not _SHA256.fullmatch(digest):
             raise TrustRefused(f"{path}: expected a SHA-256 of it")
-        kept = self._targets / digest
+        kept = self._places.targets / digest
         if self._client.find_cached_target(info, str(kept)) is not None:
             return kept.read_bytes()
         part = kept.with_suffix(".part")
@@ -318,10 +323,19 @@ def _groups(text: bytes | None) -> list[str]:
 
 
 @contextmanager
-def _judged() -> Iterator[None]:
-    """Translate what python-tuf says."""
+def judged(metadata: Path) -> Iterator[None]:
+    """Translate what python-tuf says, and sync what it wrote, whatever it says.
+
+    Raises:
+        TrustRefused, TrustExpired, ExchangeRefused: as :func:`walk`.
+        SpoolWriteFailed: the disk refused.
+    """
     try:
-        yield
+        with writing(metadata):
+            try:
+                yield
+            finally:
+                sync(metadata)
     except ExpiredMetadataError as e:
         raise TrustExpired(_said(e)) from e
     except RepositoryError as e:
@@ -356,22 +370,3 @@ def _bounded(source: Source, path: str) -> bytes | None:
     except Absent:
         return None
     return data
-
-
-def _sweep(places: TrustFiles) -> None:
-    """Delete what a walk that was killed left half done."""
-    half = [p for p in places.metadata.glob("tmp*") if not p.suffix]
-    for path in (*half, *places.targets.glob("*.part")):
-        path.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """Make a folder durable with all that is in it."""
-    for base, _, names in os.walk(folder):
-        for path in (*(Path(base, name) for name in names), Path(base)):
-            if not path.is_symlink():
-                fd = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)

@@ -206,7 +206,7 @@ async def _ground(
     )
     directory.max_age_s = found.exchange.directory_max_age_s
     if trust is not None:
-        trust.begin(directory)
+        await trust.begin(directory)
     directory.load()
     directory.wanted.set()  # a key may have been revoked since it was kept
     ground = Ground(

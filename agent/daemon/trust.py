@@ -34,6 +34,9 @@ JITTER = 0.2
 MIN_S = 2.0
 """Pause between two looks that somebody asked for, at least: nobody signed a nudge."""
 
+FIRST_S = 10.0
+"""So long the daemon's first start waits for it, seconds."""
+
 JsonObject = dict[str, Any]
 Heard = Callable[[Verified], Awaitable[None]]
 
@@ -103,26 +106,37 @@ class TrustKeeper:
         self._directory: TrustedDirectory | None = None
         self._listeners: list[Heard] = []
         self._known: Verified | None = None
+        self._untold = False  # something that the listeners have not heard
         self._told: tuple[str, str] | None = None
         self.wanted = asyncio.Event()
         self.agreement = Agreement()
 
-    def begin(self, directory: TrustedDirectory) -> None:
-        """Judge this directory, by what was verified in a life before at first."""
+    async def begin(self, directory: TrustedDirectory) -> None:
+        """Judge this directory, by what was verified in a life before at first.
+
+        A first life has nothing and believes nobody: it looks at once, and the others
+        wait for it a moment.
+        """
         self._directory = directory
-        directory.city = City(self.agreement, self.refresh)
-        kept = self._trust.kept()
+        directory.city = City(self.agreement, self.again)
+        kept = await asyncio.to_thread(self._trust.kept)
         self.wanted.set()
-        if kept is not None:
+        if kept is None:
+            try:
+                await asyncio.wait_for(self._look(), FIRST_S)
+            except TimeoutError:
+                self._visits.cut()
+        else:
             with contextlib.suppress(PeerFault):  # an older program took it
                 self.agreement.take(kept)
 
     def listen(self, heard: Heard) -> None:
-        """Tell somebody what the repository says, each time that it says another thing.
+        """Tell somebody what the repository says at the next look, then each change.
 
-        What was verified in a life before is not told: :meth:`Trust.kept` has it.
+        What was verified before then :meth:`Trust.kept` has.
         """
         self._listeners.append(heard)
+        self._untold = True
 
     @property
     def trust(self) -> Trust:
@@ -138,10 +152,18 @@ class TrustKeeper:
         if self._directory is not None:
             self._directory.stop()
         if changed:
+            self._untold = True
             self._changed(found)
-            for heard in self._listeners:
-                await heard(found)
         return found
+
+    async def again(self) -> None:
+        """Have it verified now; who listens hears of it from the loop, a moment later.
+
+        Raises what :meth:`refresh` raises.
+        """
+        await self.refresh()
+        if self._untold:
+            self.wanted.set()
 
     def _changed(self, found: Verified) -> None:
         said = {role: found.versions.get(role, 0) for role in repository.TOP}
@@ -165,8 +187,12 @@ class TrustKeeper:
 
     async def _look(self) -> None:
         try:
-            await self.refresh()
+            found = await self.refresh()
             self._told = None
+            if self._untold and self._listeners:
+                self._untold = False
+                for heard in self._listeners:
+                    await heard(found)
         except (PeerFault, SecretUnreadable, SpoolWriteFailed) as e:
             said = (e.code, e.detail)
             if said != self._told:
@@ -203,7 +229,7 @@ def make_trust(
     def address() -> Address:
         told, ways = board.settings.exchange, exchange.ways
         return Address(
-            url=str(ways.url(ways.used)),
+            url=str(ways.url(ways.used) / "tuf"),
             ca=files.ca,
             certificate=files.tls_certificate,
             key=files.tls_key,
