@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from connectors.ahead import ahead
 from connectors.contract import (
     FoundColumn,
     Frontier,
@@ -77,13 +75,9 @@ def session(config: Mapping[str, Any], limits: Limits) -> Iterator[SqliteSession
                 "select strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
             ).fetchone()
             db.execute("select count(*) from main.sqlite_master").fetchone()
-        found = SqliteSession(
+        yield SqliteSession(
             db, limits, str(as_of), str(config.get("encoding", "utf-8"))
         )
-        try:
-            yield found
-        finally:
-            found.close()
 
 
 @dataclass
@@ -96,9 +90,6 @@ class SqliteSession:
         as_of: SQLite's clock just before the snapshot was taken.
         encoding: of texts, a codec of Python.
         clock: seconds, only for the timeout.
-
-    The next page is made in a thread of its own while the caller works with this one,
-    so whoever uses the connection takes ``_turn``.
     """
 
     db: sqlite3.Connection
@@ -106,17 +97,10 @@ class SqliteSession:
     as_of: str
     encoding: str
     clock: Callable[[], float] = field(default=time.monotonic)
-    _turn: threading.Lock = field(default_factory=threading.Lock)
-    _closed: bool = False
-
-    def close(self) -> None:
-        """Wait for the thread that reads; it gives no row more."""
-        with self._turn:
-            self._closed = True
 
     def describe(self, stream: StreamSpec) -> Sequence[FoundColumn]:
         """See the contract."""
-        with our_errors(), self._turn:
+        with our_errors():
             return [draft(column) for column in whole(self.db, stream).values()]
 
     def frontier(self, stream: StreamSpec) -> Frontier:
@@ -125,7 +109,7 @@ class SqliteSession:
 
     def plan(self, stream: StreamSpec) -> Sequence[Slice]:
         """See the contract."""
-        with our_errors(), self._turn:
+        with our_errors():
             bound(self.db, stream)
             return [Slice(stream, self._estimate(name_of(stream)))]
 
@@ -133,14 +117,12 @@ class SqliteSession:
         """See the contract."""
         with our_errors():
             end = self.clock() + self.limits.statement_timeout_s
-            with self._turn:
-                self.db.set_progress_handler(lambda: self.clock() > end, _OPCODES)
-                query = self._query(part.stream)
+            self.db.set_progress_handler(lambda: self.clock() > end, _OPCODES)
+            query = self._query(part.stream)
             mark = mark_of(resume, len(query.keys)) if resume is not None else None
-            with closing(ahead(self._pages(query, mark))) as pages:
-                yield from pages
+            yield from self._pages(query, mark)
 
-    def _pages(self, query: Query, mark: Mark | None) -> Generator[Page, None, None]:
+    def _pages(self, query: Query, mark: Mark | None) -> Iterator[Page]:
         """Pages of what is fetched; one ends where a column comes in another type."""
         parts: list[pa.RecordBatch] = []
         at, size, rows = mark, 0, 0
@@ -188,14 +170,11 @@ class SqliteSession:
     @contextmanager
     def _texts(self, factory: Texts) -> Iterator[None]:
         """How texts come meanwhile; names of columns and tables come as ``str``."""
-        with self._turn:
-            if self._closed:
-                raise SourceError("failed", "the session was closed while it was read")
-            self.db.text_factory = factory
-            try:
-                yield
-            finally:
-                self.db.text_factory = str
+        self.db.text_factory = factory
+        try:
+            yield
+        finally:
+            self.db.text_factory = str
 
     def _query(self, stream: StreamSpec) -> Query:
         declared = bound(self.db, stream)

@@ -185,7 +185,7 @@ def test_what_is_read_of_a_closed_session_is_an_error(path: Path) -> None:
     with CONNECTOR.open({"path": str(path)}, Limits(page_rows=1)) as session:
         reading = iter(session.read(Slice(stream, None)))
         next(reading)
-    with pytest.raises(SourceError, match="closed"):
+    with pytest.raises(SourceError):
         list(reading)
 
 
