@@ -62,6 +62,7 @@ def test_bad_push_goes_back_on_every_agent_while_a_good_one_stays(
                 agent.launch()
             for agent in fleet[first : first + 3]:
                 agent.wait_for("central.good", generation=1)
+        for agent in fleet:
             text = agent.config.read_text("utf-8")
             agent.config.write_text(
                 text.replace("probation_s = 1", "probation_s = 600")
