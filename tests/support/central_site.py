@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A centre that publishes configuration for agents of a sandbox, key by key its own.
 
-The repository is a folder that agents read as behind a ferry; a nudge of the exchange
-has them look at it.
+The exchange serves its repository, and tells the agents when it changes.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ endpoints = [{endpoints}]
 """
 PINNED = """\
 tuf_root_sha256 = "{root}"
-tuf_folder = "{folder}"
 probation_s = {probation_s}
 heartbeat_s = 1.0
 """
@@ -62,7 +60,6 @@ class Centre:
         text = agent.config.read_text("utf-8")
         pinned = PINNED.format(
             root=self.own.root_sha256,
-            folder=self.own.workspace.published,
             probation_s=probation_s,
         )
         agent.config.write_text(text.replace("retry_base_s", pinned + "retry_base_s"))
@@ -71,6 +68,15 @@ class Centre:
         ceiling.write_text(CEILING.format(endpoints=names))
         ceiling.chmod(0o644)
         self.vouch(agent)
+        self._serve()
+
+    def _serve(self) -> None:
+        """Have the exchange serve the repository, if it does not yet."""
+        serving = ("--tuf", str(self.own.workspace.published))
+        if serving[0] not in self.sandbox.args:
+            self.sandbox.stop()
+            self.sandbox.args = (*self.sandbox.args, *serving)
+            self.sandbox.start()
 
     def vouch(self, agent: AgentProcess) -> None:
         """Sign the directory as the exchange has it."""
