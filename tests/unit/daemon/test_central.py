@@ -456,6 +456,35 @@ async def test_going_back_needs_nobody(site: Site) -> None:
     running = site.applied.running()
     assert running is not None
     assert (running.digest, site.applied.open()) == (A.digest, False)
+    assert site.runs == A.digest
+
+
+@pytest.mark.parametrize("name", ["agent.toml", "catalog/other.toml", "ceiling.toml"])
+async def test_typing_error_of_the_department_does_not_keep_it_from_going_back(
+    site: Site, name: str
+) -> None:
+    """What ran well holds at once, and is told; the files are loaded once right."""
+    await proven(site, A)
+    site.wants(B)
+    await site.passes()
+    file = site.folder / name
+    good = file.read_text() if file.exists() else ""
+    file.write_text(good + "\nbroken = [\n")
+    site.fails("r2")
+    site.fails("r3")
+    for _ in range(2):
+        await site.passes(60)
+        assert site.runs == A.digest
+        assert site.board.settings.push.statement_timeout_s == 3600
+        assert [o.resource for o in site.board.work.outgoing] == [CODE]
+        told = site.central.stand()
+        assert (told.running, told.failed) == (A.digest, B.digest)
+        assert [e.code for e in site.central.troubles()] == ["config-reverted"]
+    [trouble] = site.reloader.troubles()
+    assert trouble.code == "config-broken"
+    _ = file.write_text(good) if good else file.unlink()
+    await site.reloader.look()
+    assert (site.runs, site.reloader.troubles()) == (A.digest, [])
 
 
 async def test_local_files_with_a_fault_keep_it_out(site: Site) -> None:
