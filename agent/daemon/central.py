@@ -5,7 +5,8 @@ Rules (wire.md §6)
 
 1. What is wanted is judged whenever it may have changed. Nothing of it holds before all
    of it was merged under the ceiling, can be loaded, its sources were asked, and every
-   new address has proven itself by a real request.
+   new address has proven itself by a real request; if it is waited for otherwise than
+   before, some address has.
 2. What cannot hold is told and tried again after :data:`AGAIN_S`; what failed on
    probation only in another generation.
 3. Applying, proving and going back are one rename each (``agent.control.applied``); the
@@ -49,7 +50,7 @@ from agent.control.probation import (
 from agent.control.trust import Verified
 from agent.daemon.central_desk import Sight
 from agent.daemon.central_parts import Hands, Proves, Seams, Store, Wanted, why
-from agent.daemon.touched import addresses, touched
+from agent.daemon.touched import Touched, addresses, line, touched
 from agent.daemon.trial import Watch
 from agent.daemon.work import Board, Work
 from agent.errors import (
@@ -58,9 +59,11 @@ from agent.errors import (
     ConfigReverted,
     ConfigUnfit,
     ConfigWaits,
+    EndpointUnproven,
     FepError,
     FilesInvalid,
 )
+from agent.settings import Settings
 from agent.state.central import Turn
 from agent.wire.grammar import format_time
 from agent.wire.heartbeat import ConfigStand
@@ -270,12 +273,24 @@ class Central:
         changes = touched(old, new)
         watched = await self._watch.working(changes.streams)
         await self._hands.check(new, watched)
-        await self._prover.prove(new.settings, changes.addresses)
+        await self._prove(new.settings, changes)
         before = "" if old.overlay is None else old.overlay.digest
         await self._hands.record(
             CentralApplied(overlay.generation, overlay.digest, before)
         )
         await self._hold(overlay, watched)
+
+    async def _prove(self, found: Settings, changes: Touched) -> None:
+        """Ask what is new of the line.
+
+        Raises:
+            EndpointUnproven: a new address, or no address in the time that is given.
+        """
+        await self._prover.prove(found, changes.addresses)
+        if changes.line and not changes.addresses:
+            urls = addresses(found)
+            if not await self._prover.any(found, urls):
+                raise EndpointUnproven(f"none of {', '.join(urls)} in the time given")
 
     async def _hold(self, overlay: Overlay, watched: frozenset[str]) -> None:
         """Let it hold from now on.
@@ -353,7 +368,7 @@ class Central:
     async def _lost(self, error: FepError) -> Lost:
         """A heartbeat that was not taken, and whether the old addresses answer."""
         old, answers = None if self._good is None else self._good.settings, False
-        if old is not None and addresses(old) != addresses(self._board.settings):
+        if old is not None and line(old) != line(self._board.settings):
             answers = await self._prover.any(old, addresses(old))
         return Lost(error.code, error.detail, old=answers)
 
