@@ -5,12 +5,14 @@ Rules (wire.md §6)
 
 1. What is wanted is judged whenever it may have changed. Nothing of it holds before all
    of it was merged under the ceiling, can be loaded, its sources were asked, and every
-   new address has proven itself by a real request.
+   new address has proven itself by a real request; if it is waited for otherwise than
+   before, some address has.
 2. What cannot hold is told and tried again after :data:`AGAIN_S`; what failed on
    probation only in another generation.
 3. Applying, proving and going back are one rename each (``agent.control.applied``); the
    files are then loaded as if a person had changed them, so that no run is dropped.
-4. Going back is never kept from happening: not by the exchange, nor by the audit log.
+4. Going back is never kept from happening: not by the exchange, nor by the audit log,
+   nor by files with a fault: then the settings that ran well hold as they were loaded.
    Directory and revocations are none of the configuration and never go back.
 """
 
@@ -48,15 +50,16 @@ from agent.control.probation import (
 from agent.control.trust import Verified
 from agent.daemon.central_desk import Sight
 from agent.daemon.central_parts import Hands, Proves, Seams, Store, Wanted, why
-from agent.daemon.touched import addresses, touched
+from agent.daemon.touched import Touched, addresses, line, touched
 from agent.daemon.trial import Watch
-from agent.daemon.work import Board
+from agent.daemon.work import Board, Work
 from agent.errors import (
     ConfigHalted,
     ConfigHeld,
     ConfigReverted,
     ConfigUnfit,
     ConfigWaits,
+    EndpointUnproven,
     FepError,
     FilesInvalid,
 )
@@ -109,7 +112,9 @@ class Central:
         self._unfit: tuple[str, float] | None = None  # digest, and when it was tried
         self._told: tuple[str, str] = ("", "")
         self._trial: Trial | None = None
-        self._before: Settings | None = None  # to which a revert would go back
+        self._good: Work | None = None  # to which a revert would go back
+        self._seen: Work | None = None  # what held when that was loaded
+        self._leaving = ""  # digest of an overlay that was given up and holds still
         self._at = seams.clock()
         self._beats: list[FepError | None] = []
 
@@ -204,6 +209,8 @@ class Central:
         """One look at what is wanted, and at the probation."""
         if self._trial is not None:
             await self._watch_trial()
+        else:
+            await self._go_back()
         if self._verified is None:
             return
         try:
@@ -224,8 +231,8 @@ class Central:
         floor = await asyncio.to_thread(
             self._store.rows.raise_floor, overlay.generation
         )
-        running, failed = self._board.work.overlay, self._failed()
-        stand = Stand(None if running is None else running.digest, floor, failed)
+        runs = None if self._leaving else self._holds()
+        stand = Stand(runs, floor, self._failed())
         gates = Gates(self._store.holding(), wanted.opens, wanted.halted)
         wish = Wish(overlay.generation, overlay.digest, wanted.parts)
         choice = probation.choose(wish, stand, gates, self._seams.now())
@@ -266,12 +273,24 @@ class Central:
         changes = touched(old, new)
         watched = await self._watch.working(changes.streams)
         await self._hands.check(new, watched)
-        await self._prover.prove(new.settings, changes.addresses)
+        await self._prove(new.settings, changes)
         before = "" if old.overlay is None else old.overlay.digest
         await self._hands.record(
             CentralApplied(overlay.generation, overlay.digest, before)
         )
         await self._hold(overlay, watched)
+
+    async def _prove(self, found: Settings, changes: Touched) -> None:
+        """Ask what is new of the line.
+
+        Raises:
+            EndpointUnproven: a new address, or no address in the time that is given.
+        """
+        await self._prover.prove(found, changes.addresses)
+        if changes.line and not changes.addresses:
+            urls = addresses(found)
+            if not await self._prover.any(found, urls):
+                raise EndpointUnproven(f"none of {', '.join(urls)} in the time given")
 
     async def _hold(self, overlay: Overlay, watched: frozenset[str]) -> None:
         """Let it hold from now on.
@@ -282,8 +301,7 @@ class Central:
         at, applied = format_time(self._seams.now()), self._store.applied
         await asyncio.to_thread(applied.begin, overlay, at=at, watched=watched)
         await self._hands.reloads.look()
-        holds = self._board.work.overlay
-        if holds is None or holds.digest != overlay.digest:
+        if self._holds() != overlay.digest:
             await asyncio.to_thread(applied.withdraw)
             await self._hands.reloads.look()
             raise ConfigUnfit("the local files changed meanwhile")
@@ -307,12 +325,8 @@ class Central:
 
     async def _begin(self, overlay: Overlay, watched: frozenset[str]) -> None:
         """A probation begins, or is taken up again."""
-        good = await asyncio.to_thread(self._store.applied.good)
-        try:
-            before = await asyncio.to_thread(self._hands.tried, good)
-            self._before = before.settings
-        except FepError:
-            self._before = None  # then there is no old address to compare with
+        self._good = self._seen = None
+        await self._keep_good()
         self._beats.clear()
         await self._watch.begin(watched)
         self._trial = Trial(
@@ -323,8 +337,18 @@ class Central:
         )
         self._at = self._seams.clock()
 
+    async def _keep_good(self) -> None:
+        """Have at hand what ran well, with the local files that hold now."""
+        if self._seen is self._board.work:
+            return
+        self._seen = self._board.work
+        good = await asyncio.to_thread(self._store.applied.good)
+        with contextlib.suppress(FepError):  # what was loaded before must do
+            self._good = await asyncio.to_thread(self._hands.tried, good)
+
     async def _watch_trial(self) -> None:
         """See what has happened, and ask for what has not."""
+        await self._keep_good()
         at = self._seams.clock()
         passed, self._at = at - self._at, at
         for happened in await self._happened(passed):
@@ -343,8 +367,8 @@ class Central:
 
     async def _lost(self, error: FepError) -> Lost:
         """A heartbeat that was not taken, and whether the old addresses answer."""
-        old, answers = self._before, False
-        if old is not None and addresses(old) != addresses(self._board.settings):
+        old, answers = None if self._good is None else self._good.settings, False
+        if old is not None and line(old) != line(self._board.settings):
             answers = await self._prover.any(old, addresses(old))
         return Lost(error.code, error.detail, old=answers)
 
@@ -377,10 +401,26 @@ class Central:
         applied = self._store.applied
         self._trial = None
         await asyncio.to_thread(applied.revert, reason, detail)
-        await self._hands.reloads.look()
+        self._leaving = self._holds() or ""
+        await self._go_back()
         given_up = await asyncio.to_thread(applied.given_up)
         if given_up is not None:
             await self._note_failure(given_up)
+
+    async def _go_back(self) -> None:
+        """Have hold what the files of the centre say; rule 4."""
+        if not self._leaving:
+            return
+        await self._hands.reloads.look()
+        if self._holds() == self._leaving and self._good is not None:
+            await self._hands.reloads.back(self._good)
+        if self._holds() != self._leaving:
+            self._leaving = ""
+
+    def _holds(self) -> str | None:
+        """Digest of the overlay that holds, None for none."""
+        found = self._board.work.overlay
+        return None if found is None else found.digest
 
     async def _note_failure(self, given_up: Standing) -> None:
         """Put down that a configuration was given up, unless that is down already."""

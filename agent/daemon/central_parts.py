@@ -81,6 +81,10 @@ class Reloads(Protocol):
         """Load them if they are not what they were."""
         ...
 
+    async def back(self, good: Work) -> None:
+        """Let the settings of what ran well hold, though they cannot be loaded."""
+        ...
+
 
 @dataclass(frozen=True)
 class Hands:

@@ -8,8 +8,8 @@ Rules
 2. Who writes several files is waited for: nothing is loaded before :data:`QUIET_S` of
    silence, and what changes while it is loaded is loaded again.
 3. Files with a fault change nothing, are told once and shown with every fault until
-   they are right. One exception: a document that shuts its gate is obeyed even if
-   another file has a fault.
+   they are right. Two exceptions: a document that shuts its gate is obeyed even if
+   another file has a fault, and what the centre set goes back (:meth:`Reloader.back`).
 4. Before anything holds it is a record of the audit log.
 5. Nothing that runs is dropped: a run ends with the job that it began with, unless what
    it reads may not leave any more.
@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.audit.events import (
@@ -199,6 +199,33 @@ class Reloader:
         self._mended()
         changed = tuple(_changed(old, new))
         hands.tell(ConfigReloaded(work.digest, changed, waiting))
+
+    async def back(self, good: Work) -> None:
+        """Let the settings of what ran well hold, though files cannot be loaded.
+
+        Nothing opens that is shut now: that waits until the files are right, and so
+        does the record of the audit log.
+
+        Args:
+            good: what ran well, as the files said it when they could be loaded.
+
+        Raises:
+            FepError: a part could not go on with what it was given.
+        """
+        async with self._turn:
+            old = self._board.work
+            found, _ = in_force(good, old.settings)
+            kept = {**found.kept, **old.kept}
+            new = replace(
+                old,
+                settings=found.settings,
+                overlay=found.overlay,
+                refused=found.refused,
+                outgoing=tuple(o for o in old.outgoing if o.resource not in kept),
+                kept=kept,
+            )
+            await self._switch(old, await asyncio.to_thread(narrowed, new))
+            self._digest = ""  # whatever the files say once they are right is other
 
     async def _switch(self, old: Work, new: Work) -> None:
         self._board.turn(new)

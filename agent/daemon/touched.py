@@ -10,8 +10,8 @@ from agent.settings import Settings
 
 _EVERYWHERE = ("push", "uplink", "spool")
 """Sections of which a change reaches every stream."""
-_LINE = ("url", "more_urls", "connect_timeout_s", "read_timeout_s")
-"""Keys of the exchange of which a change does."""
+_TIMES = ("connect_timeout_s", "read_timeout_s")
+"""Keys of the exchange that say how long it is waited for."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,8 @@ class Touched:
 def touched(old: Work, new: Work) -> Touched:
     """What is not the same in the new work."""
     before, after = old.settings, new.settings
-    line = any(
-        getattr(before.exchange, key) != getattr(after.exchange, key) for key in _LINE
-    )
-    everywhere = line or any(
+    moved = line(before) != line(after)
+    everywhere = moved or any(
         getattr(before, name) != getattr(after, name) for name in _EVERYWHERE
     )
     left = {o.resource: o for o in old.outgoing}
@@ -49,7 +47,13 @@ def touched(old: Work, new: Work) -> Touched:
     }
     known = addresses(before)
     found = tuple(url for url in addresses(after) if url not in known)
-    return Touched(frozenset(streams), found, line)
+    return Touched(frozenset(streams), found, moved)
+
+
+def line(found: Settings) -> tuple[object, ...]:
+    """How the exchange is reached: its addresses, and how long it is waited for."""
+    times = (getattr(found.exchange, key) for key in _TIMES)
+    return (addresses(found), *times)
 
 
 def addresses(found: Settings) -> tuple[str, ...]:

@@ -74,6 +74,7 @@ def _keys(tables: dict[str, Any], before: str = "") -> Iterator[str]:
 TIMES = {"schedule": {"defaults": {"full": "every 60m"}}}
 A = overlay(1, **TIMES)
 B = overlay(2, **TIMES, push={"statement_timeout_s": 7})
+HASTY = overlay(2, **TIMES, exchange={"read_timeout_s": 1})
 MOVED = overlay(2, **TIMES, exchange={"url": OTHER_URL})
 
 
@@ -124,6 +125,7 @@ class Site:
         self.unfit: FepError | None = None
         self.checked: list[set[str]] = []
         self.dead: set[str] = set()
+        self.least_s = 0.0
         self.proven: list[str] = []
         self.begin()
 
@@ -188,8 +190,8 @@ class Site:
             self.proven.append(url)
 
     async def any(self, found: Settings, urls: Iterable[str]) -> bool:
-        del found
-        return any(url not in self.dead for url in urls)
+        in_time = found.exchange.read_timeout_s >= self.least_s
+        return in_time and any(url not in self.dead for url in urls)
 
     async def passes(self, seconds: float = 0.0) -> None:
         """A look after so many seconds."""
@@ -365,6 +367,30 @@ async def test_address_that_dies_goes_back_while_the_old_one_answers(
     assert site.central.stand().reason == "exchange-unreachable"
 
 
+async def test_time_that_is_too_short_for_an_answer_is_never_used(site: Site) -> None:
+    """The addresses are the same, but they must answer within it."""
+    await proven(site, A)
+    site.least_s = 2.0
+    site.wants(HASTY)
+    await site.passes()
+    assert site.runs == A.digest
+    assert site.central.stand().reason == "endpoint-unproven"
+
+
+async def test_time_that_cuts_the_line_later_goes_back(site: Site) -> None:
+    """Three heartbeats in a row, while the old time is enough."""
+    await proven(site, A)
+    site.wants(HASTY)
+    await site.passes()
+    assert site.runs == HASTY.digest
+    site.least_s = 2.0
+    for _ in range(3):
+        site.central.beaten(ExchangeUnreachable("expected an answer within 1 s"))
+        await site.passes(1)
+    assert site.runs == A.digest
+    assert site.central.stand().reason == "exchange-unreachable"
+
+
 async def test_source_that_says_no_keeps_it_out(site: Site) -> None:
     """What is wrong is named; what ran goes on."""
     await proven(site, A)
@@ -456,6 +482,35 @@ async def test_going_back_needs_nobody(site: Site) -> None:
     running = site.applied.running()
     assert running is not None
     assert (running.digest, site.applied.open()) == (A.digest, False)
+    assert site.runs == A.digest
+
+
+@pytest.mark.parametrize("name", ["agent.toml", "catalog/other.toml", "ceiling.toml"])
+async def test_typing_error_of_the_department_does_not_keep_it_from_going_back(
+    site: Site, name: str
+) -> None:
+    """What ran well holds at once, and is told; the files are loaded once right."""
+    await proven(site, A)
+    site.wants(B)
+    await site.passes()
+    file = site.folder / name
+    good = file.read_text() if file.exists() else ""
+    file.write_text(good + "\nbroken = [\n")
+    site.fails("r2")
+    site.fails("r3")
+    for _ in range(2):
+        await site.passes(60)
+        assert site.runs == A.digest
+        assert site.board.settings.push.statement_timeout_s == 3600
+        assert [o.resource for o in site.board.work.outgoing] == [CODE]
+        told = site.central.stand()
+        assert (told.running, told.failed) == (A.digest, B.digest)
+        assert [e.code for e in site.central.troubles()] == ["config-reverted"]
+    [trouble] = site.reloader.troubles()
+    assert trouble.code == "config-broken"
+    _ = file.write_text(good) if good else file.unlink()
+    await site.reloader.look()
+    assert (site.runs, site.reloader.troubles()) == (A.digest, [])
 
 
 async def test_local_files_with_a_fault_keep_it_out(site: Site) -> None:
