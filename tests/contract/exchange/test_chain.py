@@ -206,9 +206,10 @@ def test_signatures_are_by_the_directorys_receipt_key(
     stream.push(stream.next(ROWS))
     text = node.get("/v1/directory").body.decode()
     (exchange,) = payload(text)["files"]["exchange.json"]["exchanges"]
-    jwk, witness = exchange["keys"]
-    purposes = (jwk["purpose"], witness["purpose"])
-    assert (exchange["aud"], purposes) == (sandbox.aud, ("receipt", "witness"))
+    jwk = exchange["keys"][0]
+    purposes = [key["purpose"] for key in exchange["keys"]]
+    assert purposes == ["receipt", "witness", "command"]
+    assert exchange["aud"] == sandbox.aud
     assert exchange["endpoints"] == [sandbox.url]
     verify(text, jwk)
     query = {"resource": stream.resource, "epoch": 1, "seq": 1}
