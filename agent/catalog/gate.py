@@ -26,11 +26,9 @@ from agent.catalog.lint import errors
 from agent.errors import GateClosed
 from agent.model.item import Item, ShareType
 from agent.model.job import BoundItem
+from agent.model.place import Allowed
 
 _PASS = object()
-
-Allowed = Mapping[tuple[str, tuple[str, ...]], frozenset[str]]
-"""(source, table) -> columns that may be read; what is not in it may not."""
 
 
 @dataclass(frozen=True)

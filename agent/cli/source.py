@@ -16,7 +16,8 @@ from agent.cli.common.resources import OneOrAll
 
 if TYPE_CHECKING:
     from agent.catalog.document import Resource
-    from agent.catalog.gate import Allowed, Offer
+    from agent.catalog.gate import Offer
+    from agent.model.place import Allowed
     from agent.settings.model import Settings
 
 app = typer.Typer(

@@ -23,8 +23,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from agent.catalog.gate import Allowed
 from agent.errors import CeilingUnsafe, ConfigInvalid, Fault
+from agent.model.place import Allowed
 from agent.settings.faults import told
 from agent.settings.model import Section
 from agent.wire.configuration import Bounds, Server

@@ -89,6 +89,11 @@ def narrower(wanted: Steps, bound: Steps) -> list[Mapping[str, Any]]:
     )
 
 
+def minutes_of(windows: Sequence[str]) -> frozenset[int]:
+    """The minutes of a day within windows."""
+    return frozenset(m for w in windows for part in minutes(w) for m in part)
+
+
 def _held(windows: list[T]) -> list[T]:
     if len(windows) > MOST:
         raise Unspeakable(f"at most {MOST} windows once both are joined")

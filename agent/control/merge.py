@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from agent.control.ceiling import Ceiling
-from agent.control.clamp import KEYS, TABLES, Rule, Unspeakable
+from agent.control.clamp import KEYS, TABLES, Rule, Unspeakable, lower, minutes_of
 from agent.control.overlay import Overlay
 from agent.errors import CeilingForbids, DocumentInvalid, Fault, nearest, shown
 from agent.model.run import SCHEDULED
@@ -198,6 +198,7 @@ class _Frame:
         local = _spread(self.tables, AGENT)
         faults = [
             *_closed(self.ceiling, words, off),
+            *_switched_off(self.ceiling, local, words),
             *_addresses(self.tables, words, self.ceiling, self.city),
             *_turned_on(local, words),
         ]
@@ -249,6 +250,20 @@ def _closed(ceiling: Ceiling, words: Words, off: Mapping[str, str]) -> Iterator[
                 f"{expected} (central.allow of ceiling.toml)",
                 section,
             )
+
+
+def _switched_off(ceiling: Ceiling, local: Words, words: Words) -> Iterator[Fault]:
+    """Plans that the centre takes away: that is switching off by another name."""
+    if "off" in ceiling.allow:
+        return
+    for place, said in words.items():
+        if place[0] != "schedule" or place[2] not in SCHEDULED or said.value != OFF:
+            continue
+        own = local.get(place) or local.get(("schedule", ALL, place[2]))
+        if own is not None and own.value != OFF:
+            key = f"settings.{'.'.join(place)}"
+            expected = "a plan, or off in central.allow of ceiling.toml"
+            yield Fault(_file(said.origin), key, expected, OFF)
 
 
 def _addresses(
@@ -326,7 +341,25 @@ class _Bounding:
                 for name in touched(section):
                     for key, rule in rules.items():
                         faults += self._hold((section, name, key), rule)
+                    if section == "limits":
+                        self._keep_narrow(name)
         return faults
+
+    def _keep_narrow(self, name: str) -> None:
+        """Hours that are taken away keep their limit where it is the narrower one."""
+        hours = ("limits", name, "off_peak")
+        ours, found = (self._in_force(hours, w).value for w in ({}, self.words))
+        if minutes_of(ours) <= minutes_of(found):
+            return
+        for key in ("rows_per_s", "mb_per_s"):
+            if key in self._ceiling.bounds.model_fields_set:
+                continue
+            place = ("limits", name, key)
+            narrow = self._in_force(("limits", name, f"off_peak_{key}"), {}).value
+            said = self._in_force(place, self.words)
+            kept = _stricter(said, lower(said.value, narrow), AGENT)
+            if kept is not said:
+                self.words[place] = kept
 
     def _general(self, section: str) -> list[str]:
         """The table for all, if the centre says anything in it."""

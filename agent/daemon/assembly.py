@@ -270,6 +270,7 @@ def _parts(
         chance=_chance(),
         limits=swap.limits(found),
         backoff=swap.backoff(found),
+        allowed=board.work.ceiling.tables,
         states=found.paths.diff,
         reports=found.paths.reports,
         spent=partial(spent, ground.directory, ground.keyring, found.agent.node, _now),
@@ -392,6 +393,7 @@ def _job(board: Board, resource: str, run: str, mode: RunKind) -> Job:
         stamp=leaving.stamp,
         pacing=found.pacing(leaving.source),
         number=leaving.number,
+        origin=leaving.source,
     )
 
 

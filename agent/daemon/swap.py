@@ -102,7 +102,12 @@ class Swap:
         self.spool.quota = quota(found)
         self.ballast.use(reserve(found))
         self.scheduler.use(plans(new))
-        parts = replace(self.parts, limits=limits(found), backoff=backoff(found))
+        parts = replace(
+            self.parts,
+            limits=limits(found),
+            backoff=backoff(found),
+            allowed=new.ceiling.tables,
+        )
         await self.flow.use(leaving(new), parts)
         await self.flow.forget_all_but(new.known)
         await self._policy(old, new)

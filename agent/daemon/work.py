@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from agent import registry, settings
 from agent.catalog.document import Resource
 from agent.catalog.folder import load_file, load_folder
-from agent.catalog.gate import Allowed, Offer, Outgoing, closed, leave, offers, refused
+from agent.catalog.gate import Offer, Outgoing, closed, leave, offers, refused
 from agent.control import ceiling as ceilings
 from agent.control.ceiling import Ceiling
 from agent.control.overlay import Overlay
 from agent.daemon.effective import Kept, effective, running
 from agent.errors import CatalogInvalid, ConfigInvalid, Fault, FepError
+from agent.model.place import Allowed
 from agent.settings import Settings
 
 V = TypeVar("V")

@@ -115,6 +115,7 @@ class Job:
         report: file for the keys that differ, or None where nobody asked for them.
         as_of: for what does not read: instant for which its rows hold.
         pacing: how kindly the source is read; None: at full speed.
+        origin: name of the source in the settings.
     """
 
     kind: Literal["pull", "digest"]
@@ -141,6 +142,7 @@ class Job:
     report: str | None = None
     as_of: str | None = None
     pacing: Pacing | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True)

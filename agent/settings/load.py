@@ -120,7 +120,9 @@ def read(path: Path) -> dict[str, Any]:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as e:
         raise _one(path, "UTF-8 text", f"another byte at {e.start}") from None
-    except tomllib.TOMLDecodeError as e:
+    except RecursionError:
+        raise _one(path, "TOML", "tables or lists nested too deeply") from None
+    except ValueError as e:  # TOMLDecodeError, and numbers of thousands of digits
         raise _one(path, "TOML", str(e)) from None
 
 

@@ -371,6 +371,9 @@ STEP_14 = (
 )
 """Which commands of the exchange were taken."""
 
+STEP_15 = ("ALTER TABLE runs ADD COLUMN place TEXT",)
+"""Source, table and columns that a run reads; of runs before this nobody knows."""
+
 STEPS: tuple[tuple[str, ...], ...] = (
     STEP_1,
     STEP_2,
@@ -386,5 +389,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
     STEP_12,
     STEP_13,
     STEP_14,
+    STEP_15,
 )
 """Step n is ``STEPS[n - 1]``; each runs in one transaction with its number."""

@@ -34,6 +34,7 @@ from agent.state.database import Connection
 from agent.state.deaths import Deaths
 from agent.state.leftovers import Leftovers
 from agent.state.peers import Pins
+from agent.state.places import Places
 from agent.state.reconciles import Reconciles
 from agent.state.records import (
     Batch,
@@ -115,6 +116,11 @@ class State:
     def reconciles(self) -> Reconciles:
         """What comparisons with the centre found, and what is recalled."""
         return Reconciles(self._connection)
+
+    @property
+    def places(self) -> Places:
+        """Where runs read."""
+        return Places(self._connection)
 
     @property
     def uploads(self) -> Uploads:

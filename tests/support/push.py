@@ -7,7 +7,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from agent.crypto.jose import PrivateKey
 from agent.errors import ChainMoved
 from agent.model.item import Item, ItemType
 from agent.model.job import BoundItem, Job
+from agent.model.place import Allowed
 from agent.model.rejected import RejectedBatch
 from agent.model.run import RunKind
 from agent.pipeline.flow.push import PushFlow
@@ -100,6 +101,8 @@ class World:
         self.signer = KEY
         self.spent: set[str] = set()
         self.bound: tuple[str, ...] = ()
+        self.columns: dict[str, str] = {}
+        self.allowed: Allowed | None = None
         self.reports: Path | None = None
         self.refreshes = 0
         self.owners: dict[str, str] = {}
@@ -129,7 +132,10 @@ class World:
             connector="double",
             source={},
             table=("t",),
-            items=tuple(bound(name) for name in self.bound),
+            items=tuple(
+                replace(bound(name), column=self.columns.get(name, name))
+                for name in self.bound
+            ),
             timezone="UTC",
             severity={},
             batch_raw_bytes=1,
@@ -138,6 +144,7 @@ class World:
             statement_timeout_s=1,
             mode=mode,
             number=self.number,
+            origin="rsj",
         )
 
     async def refresh(self) -> None:
@@ -212,6 +219,7 @@ class World:
             ),
             limits=self.limits,
             backoff=self.backoff,
+            allowed=self.allowed,
             give_back=self.give_back,
             reports=self.reports,
             owner=self.owners.get,

@@ -69,7 +69,8 @@ def check_gate(lane: Lane, batch: Batch) -> None:
     """Judge a batch by the documents of today, not by those of its sealing.
 
     Raises:
-        GateClosed: it holds an item that is not shared now. Without rows it holds none.
+        GateClosed: it holds an item that is not shared now, or was read where nothing
+            may be read now. Without rows it holds none.
         SpoolDamaged: nobody can say any more what it holds.
     """
     if not any(vars(batch.rows).values()):
@@ -80,6 +81,25 @@ def check_gate(lane: Lane, batch: Batch) -> None:
         raise GateClosed(
             f"{lane.resource}: batch {batch.epoch}/{batch.seq}, sealed as version"
             f" {version}, holds an item that is not shared any more"
+        )
+    _check_place(lane, batch)
+
+
+def _check_place(lane: Lane, batch: Batch) -> None:
+    """Judge where a batch was read by the ceiling of today.
+
+    Raises:
+        GateClosed: it does not allow that, or nobody knows where.
+    """
+    allowed = lane.parts.allowed
+    if allowed is None:
+        return
+    place = lane.parts.state.places.of(batch.run)
+    if place is None or not place.within(allowed):
+        raise GateClosed(
+            f"{lane.resource}: batch {batch.epoch}/{batch.seq} was read at"
+            f" {place or 'a place that nobody knows'}, by columns that ceiling.toml"
+            " does not allow any more"
         )
 
 

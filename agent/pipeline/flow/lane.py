@@ -23,6 +23,7 @@ from agent.errors import (
     NotOwner,
 )
 from agent.model.batch import ANY_NUMBER, BatchId
+from agent.model.place import Place
 from agent.model.run import COMPARING, RunKind
 from agent.pipeline import state_folder
 from agent.pipeline.flow import start
@@ -161,6 +162,7 @@ class Lane:
         recalled: what a person agreed to recall; nothing else is read then.
         damaged: a file that cannot leave, until a new epoch reads its rows again.
         seen_at: when a position of the exchange fitted last, in this life of ours.
+        place: where the run reads that reads now; None until it knows.
         halted_by: what ended the run that reads, if :attr:`aborted` is ``halted``.
     """
 
@@ -189,6 +191,7 @@ class Lane:
         self.wanted: Wanted | None = None
         self.reading: asyncio.Task[None] | None = None
         self.aborted: Abort | None = None
+        self.place: Place | None = None
         self.progress: Progress | None = None
         self.ease: Ease | None = None
         self.hidden: tuple[str, ...] = ()

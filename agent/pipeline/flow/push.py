@@ -168,13 +168,14 @@ class PushFlow:
 
         What may not leave any more stops at once, a run that reads it too; its batches
         stay and are judged again if it ever comes back. A run whose items may all still
-        leave ends with the job that it has. A recall that stands goes on though the
-        gate has shut.
+        leave ends with the job that it has, unless it reads where nothing may be read
+        any more. A recall that stands goes on though the gate has shut.
 
         Args:
             resources: what the gate lets leave now.
             parts: the state, the spool and who we are must be the same.
         """
+        bounded = self._parts.allowed != parts.allowed
         self._parts = parts
         self._slots.most = parts.limits.workers
         self._turns.most = parts.limits.uploads
@@ -187,8 +188,13 @@ class PushFlow:
         for lane in gone:
             del self._lanes[lane.resource]
             self._silence(lane)
-        for lane in list(self._lanes.values()):
+        for lane in self._lanes.values():
             lane.parts = parts
+            if bounded:
+                self._bound(lane)
+        for lane in list(self._lanes.values()):
+            if bounded:
+                await self._send_anew(lane)
             if lane.resource in new:
                 await self._rebind(lane, new[lane.resource])
         for code in [c for c in new if c not in self._lanes]:
@@ -205,6 +211,13 @@ class PushFlow:
         """Nothing of this lane leaves any more."""
         lane.draining = True
         lane.abort("closed")
+        if (tasks := self._tasks.get(lane.resource)) is not None:
+            tasks[0].cancel()
+
+    def _bound(self, lane: Lane) -> None:
+        """What may be read is not what it was: nothing read elsewhere goes on."""
+        if lane.place is not None and not lane.place.within(lane.parts.allowed):
+            lane.abort("closed")
         if (tasks := self._tasks.get(lane.resource)) is not None:
             tasks[0].cancel()
 
@@ -225,18 +238,20 @@ class PushFlow:
             return
         if not judge.still_shared(tuple(old.items), leaving.items):
             lane.abort("closed")
-            if (tasks := self._tasks.get(lane.resource)) is not None:
-                tasks[0].cancel()  # what is being sent is judged anew
-                await asyncio.wait({tasks[0]})
-                self._start_sending(lane, tasks[1])
+            await self._send_anew(lane)
         if lane.reread and lane.wanted is None and lane.reading is None:
             await lane.read_again()  # what was given up while its gate was shut
         lane.prod()
 
-    def _start_sending(self, lane: Lane, reading: asyncio.Task[None]) -> None:
+    async def _send_anew(self, lane: Lane) -> None:
+        """What is being sent is judged anew."""
+        if (tasks := self._tasks.get(lane.resource)) is None:
+            return
+        tasks[0].cancel()
+        await asyncio.wait({tasks[0]})
         if self._group is not None and not self._stopped.is_set():
             sending = self._group.create_task(Sending(lane, self._turns).forever())
-            self._tasks[lane.resource] = (sending, reading)
+            self._tasks[lane.resource] = (sending, tasks[1])
 
     async def _join(self, lane: Lane) -> None:
         """A resource that is new, or back: put right what it left, then let it go."""

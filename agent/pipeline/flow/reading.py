@@ -116,7 +116,7 @@ class Reading:
         finally:
             await _ended(task)
             lane.reading = None
-            lane.progress = lane.ease = None
+            lane.progress = lane.ease = lane.place = None
             lane.changed()
 
     async def _read_again(self) -> None:

@@ -16,6 +16,7 @@ from agent.audit.events import (
 from agent.crypto.jose import message_digest
 from agent.errors import (
     CatalogInvalid,
+    ChainMoved,
     FepError,
     InternalFault,
     SchemaDrift,
@@ -40,6 +41,7 @@ from agent.model.job import (
     Way,
     Written,
 )
+from agent.model.place import place_of
 from agent.model.run import COMPARING
 from agent.model.stream import Head
 from agent.pipeline import seal
@@ -89,6 +91,7 @@ class Run:
         facts = await self._facts()
         make = partial(self._made, run)
         job = await self._prepared(await undivided(make), facts.catalog.version)
+        self._stand(job)
         head = (await lane.stream()).head
         self._job, self._version = job, facts.catalog.version
         self._centre = Centre(lane, facts.catalog)
@@ -116,21 +119,36 @@ class Run:
         """The job with what the state knows of its stream; the state knows it then.
 
         Raises:
-            ChainMoved: it was cut while it read something else.
+            ChainMoved: it was cut while it read something else, or somewhere else.
         """
         state, run = self._parts.state, self._wanted.run
+        place = place_of(job)
 
         def prepared() -> Job:
+            if state.places.of(run) not in (None, place):
+                raise ChainMoved("its columns are others than when it was cut")
             frontier = state.frontier(self._lane.stream_id)
             if self._lane.recalled is not None:
                 frontier = None  # whatever the centre has, nothing is read in full
             ready = start.prepared(job, version, frontier, state.resume_point(run))
             base = start.basis(job, version)
+            if place is not None:
+                state.places.keep(run, place)
             state.settle_run(run, kind=ready.mode, basis=base)
             self._parts.spool.discard(run)
             return ready
 
         return await undivided(prepared)
+
+    def _stand(self, job: Job) -> None:
+        """From here on, the run ends when its place may not be read any more.
+
+        Raises:
+            ChainMoved: that was while its job was made; it is made again.
+        """
+        place = self._lane.place = place_of(job)
+        if place is not None and not place.within(self._lane.parts.allowed):
+            raise ChainMoved(f"{place}: what may be read there has just changed")
 
     def _to_seal(self, job: Job) -> Sealing:
         basis = start.basis(job, self._version)

@@ -21,6 +21,7 @@ from agent.errors import SpoolWriteFailed, StateDamaged
 from agent.model.batch import BatchId
 from agent.model.item import Item
 from agent.model.job import CentreKeys, Job, Line, Message
+from agent.model.place import Allowed
 from agent.model.rejected import RejectedBatch
 from agent.model.run import RunKind
 from agent.pipeline.flow.judge import ExchangeKeys
@@ -187,6 +188,7 @@ class Parts:
         chance: time, randomness and ids.
         limits: times and numbers.
         backoff: waits after failures.
+        allowed: what may be read; None: no bound has been set.
         states: folder of what diffs compare with; None where nothing is compared.
         reports: folder for the keys that comparisons find; None where nobody may ask.
         give_back: puts rows of a rejected batch into quarantine; how many there were.
@@ -208,6 +210,7 @@ class Parts:
     chance: Chance
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)
+    allowed: Allowed | None = None
     states: Path | None = None
     reports: Path | None = None
     give_back: Callable[[RejectedBatch], Awaitable[int]] = keep_nothing

@@ -18,7 +18,8 @@ Rules
    copy is in the audit log before. Where a second machine is at work as this node,
    everything waits for a person.
 5. The gate may have narrowed while a batch waited. What holds an item that is not
-   shared any more is never offered: a new epoch drops it, and its file goes.
+   shared any more, or was read where the ceiling lets nobody read any more, is never
+   offered: a new epoch drops it, and its file goes.
 6. Nothing leaves before the audit log has a record of it.
 7. An answer's date that is far from our clock makes us ask for the position, which is
    signed: if its time is as far, nothing is sent.

@@ -601,3 +601,30 @@ def test_settings_take_an_overlay(tmp_path: Any) -> None:
     assert (found.push.workers, found.push.poll_s) == (1, 9.0)
     assert found.limits.keys() == {"rsj"}
     assert found.schedule_of(CODE).off_peak == ("20:00-06:00",)
+
+
+# --- by another name ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["defaults", CODE])
+def test_attack_a_plan_of_off_needs_the_right_to_switch_off(name: str) -> None:
+    """What the department reads at its times would never be read again."""
+    local = {"schedule": {"defaults": {"full": "0 2 * * *"}}}
+    under = ceiling(allow=EVERYTHING - {"off"})
+    said = published(own={"schedule": {name: {"full": "off"}}})
+    assert refused(CeilingForbids, said, local=local, under=under) == [
+        f"nodes/{NODE}/config.json settings.schedule.{name}.full"
+    ]
+    assert merged(said, local=local).tables["schedule"][name]["full"] == "off"
+    assert merged(said, under=under).tables["schedule"][name]["full"] == "off"
+
+
+def test_attack_hours_taken_away_do_not_lift_the_narrower_limit() -> None:
+    """The department reads slowly at daytime; without the hours nothing would."""
+    ours = {"off_peak": ["08:00-18:00"], "off_peak_rows_per_s": 100}
+    said = published(own={"limits": {"rsj": {"off_peak": []}}})
+    found = merged(said, local={"limits": {"rsj": ours}})
+    assert found.tables["limits"]["rsj"] == {"off_peak": [], "rows_per_s": 100}
+    assert found.origins["limits.rsj.rows_per_s"] == "agent.toml"
+    local = {**LOCAL, "limits": {"rsj": ours}}
+    assert fit(found, local, ceiling=ceiling(allow=EVERYTHING)) == found

@@ -149,6 +149,14 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path, text: str) -> None:
     assert faults(write(tmp_path, base=text))[""][0] == "TOML"
 
 
+@pytest.mark.parametrize("text", ["a = " + "9" * 5000, "a = " + "[" * 20_000])
+def test_attack_a_file_that_no_parser_takes_is_a_fault_and_no_crash(
+    tmp_path: Path, text: str
+) -> None:
+    """A number of thousands of digits, lists nested without end."""
+    assert faults(write(tmp_path, base=text))[""][0] == "TOML"
+
+
 def test_a_missing_file_a_folder_and_other_encodings_are_named(tmp_path: Path) -> None:
     """One fault each, never a traceback."""
     missing = tmp_path / "none.toml"
