@@ -270,15 +270,33 @@ class Central:
             new = await asyncio.to_thread(self._hands.tried, overlay)
         except FilesInvalid as e:
             raise ConfigUnfit(e.detail) from None
-        changes = touched(old, new)
+        changes = touched(self._proven(), new)
         watched = await self._watch.working(changes.streams)
         await self._hands.check(new, watched)
         await self._prove(new.settings, changes)
+        watched |= self._unproven(new, changes)
         before = "" if old.overlay is None else old.overlay.digest
         await self._hands.record(
             CentralApplied(overlay.generation, overlay.digest, before)
         )
         await self._hold(overlay, watched)
+
+    def _proven(self) -> Work:
+        """What is changed: what ran well last, not what is on probation."""
+        if self._trial is None or self._good is None:
+            return self._board.work
+        return self._good
+
+    def _unproven(self, new: Work, changes: Touched) -> frozenset[str]:
+        """Streams that the next probation takes over from this one, if one is open.
+
+        Some may be broken by now by what was tried: they worked before.
+        """
+        if self._trial is None:
+            return frozenset()
+        if self._good is not None:
+            return self._trial.watched & changes.streams
+        return self._trial.watched & {one.resource for one in new.outgoing}
 
     async def _prove(self, found: Settings, changes: Touched) -> None:
         """Ask what is new of the line.

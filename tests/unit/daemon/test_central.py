@@ -462,6 +462,28 @@ async def test_documents_with_faults_change_nothing(site: Site) -> None:
     assert len(site.put_down(CentralRefused)) == 1
 
 
+async def test_another_publication_does_not_make_good_what_was_never_proven(
+    site: Site,
+) -> None:
+    """It is held against what ran well last, and watches what that one broke."""
+    await proven(site, A)
+    site.wants(B)
+    await site.passes()
+    site.fails("r2")
+    site.flow.trouble = SimpleNamespace(code="source-timeout", detail="", since="")
+    await site.passes(5)
+    more = overlay(3, **B.tables, log={"level": "error"})
+    site.wants(more)
+    await site.passes(5)
+    assert (site.runs, site.checked[-1]) == (more.digest, set())
+    site.central.beaten(None)
+    site.fails("r3")
+    site.fails("r4")
+    await site.passes(600)
+    assert site.runs == A.digest
+    assert site.turns == ["applied", "good", "applied", "applied", "reverted"]
+
+
 async def test_what_cannot_be_recorded_is_not_applied(site: Site) -> None:
     """Nothing runs that the audit log does not have."""
     site.log_fails = AuditWriteFailed("full")
