@@ -62,6 +62,7 @@ from agent.errors import (
     EndpointUnproven,
     FepError,
     FilesInvalid,
+    SpoolWriteFailed,
 )
 from agent.settings import Settings
 from agent.state.central import Turn
@@ -407,7 +408,10 @@ class Central:
                 pass
 
     async def _stay(self, trial: Trial) -> None:
-        await asyncio.to_thread(self._store.applied.prove)
+        try:
+            await asyncio.to_thread(self._store.applied.prove)
+        except SpoolWriteFailed:
+            return  # the next look ends it
         self._trial = None
         turn = Turn(
             format_time(self._seams.now()), "good", trial.generation, trial.digest
@@ -417,8 +421,11 @@ class Central:
 
     async def _revert(self, reason: str, detail: str) -> None:
         applied = self._store.applied
+        try:
+            await asyncio.to_thread(applied.revert, reason, detail)
+        except SpoolWriteFailed:
+            return  # the next look ends it
         self._trial = None
-        await asyncio.to_thread(applied.revert, reason, detail)
         self._leaving = self._holds() or ""
         await self._go_back()
         given_up = await asyncio.to_thread(applied.given_up)

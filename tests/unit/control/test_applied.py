@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,22 @@ def test_probation_ends_well_or_goes_back(tmp_path: Path, good: Overlay | None) 
     store.prove()
     assert (digest(store.running()), store.open()) == (B.digest, False)
     assert store.given_up() is None
+
+
+def test_reserve_of_the_disk_is_given_up_for_it(tmp_path: Path) -> None:
+    """Full, then not: each step is taken all the same."""
+    room: list[str] = []
+
+    def step(name: str) -> None:
+        if name.startswith("write") and not room:
+            raise OSError(ENOSPC, "No space left on device")
+
+    store = Applied(tmp_path, full=lambda: room.append("ballast"), step=step)
+    for act in ("begin", "restart", "revert"):
+        room.clear()
+        ACTS[act](store)
+        assert room
+    assert (store.running(), store.open()) == (None, False)
 
 
 Act = Callable[[Applied], None]

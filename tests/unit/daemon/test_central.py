@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from errno import ENOSPC
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,6 +27,7 @@ from agent.control.overlay import Overlay
 from agent.control.probation import Trial
 from agent.daemon.central import AGAIN_S, Central
 from agent.daemon.central_parts import Hands, Seams, Store, Wanted
+from agent.daemon.life import begun
 from agent.daemon.reload import Hands as ReloadHands
 from agent.daemon.reload import Reloader
 from agent.daemon.trial import AT_A_LOOK, Watch
@@ -533,6 +535,29 @@ async def test_typing_error_of_the_department_does_not_keep_it_from_going_back(
     _ = file.write_text(good) if good else file.unlink()
     await site.reloader.look()
     assert (site.runs, site.reloader.troubles()) == (A.digest, [])
+
+
+async def test_full_disk_ends_nothing(site: Site) -> None:
+    """The daemon begins, lives, and goes back once there is room."""
+    await proven(site, A)
+    site.wants(B)
+    await site.passes()
+    step, site.applied._step = site.applied._step, full
+    site.fails("r2")
+    site.fails("r3")
+    await site.passes(5)
+    assert site.applied.open()
+    work = begun(site.folder / "agent.toml", site.applied)
+    assert work.overlay is not None
+    site.applied._step = step
+    await site.passes(5)
+    assert (site.runs, site.applied.open()) == (A.digest, False)
+
+
+def full(step: str) -> None:
+    """A disk without room."""
+    if step.startswith("write"):
+        raise OSError(ENOSPC, "No space left on device")
 
 
 async def test_local_files_with_a_fault_keep_it_out(site: Site) -> None:
