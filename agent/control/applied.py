@@ -41,7 +41,8 @@ class Standing:
         began: when, wire grammar.
         watched: streams that it changes and that worked before.
         deaths: how often the daemon died in it.
-        stopped: the daemon was stopped in good order, and has not begun again.
+        stopped: the daemon was stopped in good order and has not begun again, or has
+            lived so long that its end is no death.
         reason: code of the error for which it was given up, or None.
         detail: of that error.
     """
@@ -196,6 +197,16 @@ class Applied:
         found = self.standing()
         if found is not None:
             self.note(replace(found, stopped=True))
+
+    def lived(self) -> None:
+        """The daemon has lived long enough: however it ends, that is no death.
+
+        Raises:
+            SpoolWriteFailed: the disk refused.
+        """
+        found = self.standing()
+        if found is not None:
+            self.note(replace(found, deaths=0, stopped=True))
 
     # --- the disk -------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from agent.control.probation import (
     Gates,
     Good,
     Happening,
+    Lived,
     Lost,
     Passed,
     Revert,
@@ -116,7 +117,8 @@ class Central:
         self._good: Work | None = None  # to which a revert would go back
         self._seen: Work | None = None  # what held when that was loaded
         self._leaving = ""  # digest of an overlay that was given up and holds still
-        self._at = seams.clock()
+        self._at = self._since = seams.clock()
+        self._lived = False  # longer than a probation, in this one
         self._beats: list[FepError | None] = []
 
     # --- what others ask and say ------------------------------------------------------
@@ -354,7 +356,8 @@ class Central:
             watched=watched,
             awaited=self._watch.awaited(watched),
         )
-        self._at = self._seams.clock()
+        self._at = self._since = self._seams.clock()
+        self._lived = False
 
     async def _keep_good(self) -> None:
         """Have at hand what ran well, with the local files that hold now."""
@@ -382,7 +385,18 @@ class Central:
         beats, self._beats = self._beats, []
         for error in beats:
             found.append(Taken() if error is None else await self._lost(error))
+        if not self._lived and await self._live_on():
+            found.append(Lived())
         return [*found, *self._watch.look(trial), Passed(passed_s)]
+
+    async def _live_on(self) -> bool:
+        """Whether the daemon has lived so long that it does not die of it; kept."""
+        length_s = self._board.settings.exchange.probation_s
+        if self._at - self._since >= length_s:
+            with contextlib.suppress(SpoolWriteFailed):  # the next look keeps it
+                await asyncio.to_thread(self._store.applied.lived)
+                self._lived = True
+        return self._lived
 
     async def _lost(self, error: FepError) -> Lost:
         """A heartbeat that was not taken, and whether the old addresses answer."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from errno import ENOSPC
 from pathlib import Path
@@ -85,13 +85,14 @@ class Flow:
     """One stream whose runs end as told."""
 
     state: str = "idle"
+    code: str = CODE
     trouble: Any = None
     run: Any = None
     waiting: str | None = None
     asked: list[str] = field(default_factory=list)
 
     def resource(self, resource: str) -> Any:
-        if resource != CODE:
+        if resource != self.code:
             raise ResourceUnknown(resource)
         return self
 
@@ -573,6 +574,47 @@ async def test_local_files_with_a_fault_keep_it_out(site: Site) -> None:
     assert site.runs == A.digest
 
 
+@pytest.mark.parametrize("how", ["gone", "paused", "recalled", "no times"])
+async def test_stream_that_is_not_sent_any_more_is_not_waited_for(
+    site: Site, how: str
+) -> None:
+    """Else the probation of a document that a person takes away would never end."""
+    site.wants(A)
+    await site.passes()
+    site.central.beaten(None)
+    if how == "gone":
+        site.flow.code = ""
+    elif how == "no times":
+        site.watch._plans = lambda _: {}
+    else:
+        site.flow.state = how
+    await site.passes(590)
+    assert site.applied.open()
+    await site.passes(10)
+    assert not site.applied.open()
+
+
+async def test_death_after_a_long_life_is_not_of_the_configuration(site: Site) -> None:
+    """A power cut a day, while the source is away: the probation goes on."""
+    site.wants(A)
+    await site.passes()
+    for _ in range(4):
+        await site.passes(86400)
+        site.begin()
+        await site.central.recover()
+        trial = site.central.sight().trial
+        assert trial is not None
+        assert (site.runs, trial.deaths) == (A.digest, 0)
+    for deaths in (1, 2):
+        site.begin()
+        await site.central.recover()
+        trial = site.central.sight().trial
+        assert trial is not None
+        assert trial.deaths == deaths
+    await site.passes(86400)
+    assert site.central.sight().trial == replace(trial, deaths=0, passed_s=86400)
+
+
 async def test_probation_survives_two_deaths_and_not_three(site: Site) -> None:
     """It is taken up again with the streams that it watched, then given up."""
     await proven(site, A)
@@ -600,7 +642,8 @@ async def test_probation_survives_two_deaths_and_not_three(site: Site) -> None:
 async def test_many_streams_are_looked_at_by_turns() -> None:
     """None is left out, and no look takes long."""
     names = [f"101001/{n:06d}" for n in range(40)]
-    watch = Watch(cast("Any", Everything()), lambda _: {}, lambda: NOW)
+    plans = cast("Any", {"full": None})
+    watch = Watch(cast("Any", Everything()), lambda _: plans, lambda: NOW)
     await watch.begin(names)
     trial = Trial(1, "x", watched=frozenset(names), awaited=frozenset(names))
     seen: list[str] = []
