@@ -40,7 +40,7 @@ from agent.daemon import swap
 from agent.daemon.assembly import Daemon, assemble
 from agent.daemon.loops import beside, fingerprints
 from agent.daemon.work import Work, load
-from agent.errors import AlreadyRunning, SpoolWriteFailed
+from agent.errors import AlreadyRunning, FilesInvalid, SpoolWriteFailed
 from agent.local import server
 from agent.pipeline.ballast import Ballast
 
@@ -89,11 +89,16 @@ def begun(config: Path, applied: Applied) -> Work:
     """Count how the daemon ended, then load; a full disk keeps it from neither.
 
     Raises:
-        FilesInvalid: the files have faults.
+        FilesInvalid: the files have faults; that is not counted as a death.
     """
     with suppress(SpoolWriteFailed):
         applied.restart(most=Rules.deaths, reason=DIED)
-    return load(config)
+    try:
+        return load(config)
+    except FilesInvalid:
+        with suppress(SpoolWriteFailed):
+            applied.stop()
+        raise
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from agent.errors import (
     EndpointUnproven,
     ExchangeUnreachable,
     FepError,
+    FilesInvalid,
     ResourceUnknown,
 )
 from agent.settings import Settings
@@ -553,6 +554,23 @@ async def test_full_disk_ends_nothing(site: Site) -> None:
     site.applied._step = step
     await site.passes(5)
     assert (site.runs, site.applied.open()) == (A.digest, False)
+
+
+async def test_start_that_a_typing_error_stops_is_no_death(site: Site) -> None:
+    """However often somebody tries: the configuration of the centre stays."""
+    site.wants(A)
+    await site.passes()
+    site.applied.stop()
+    file = site.folder / "catalog" / "other.toml"
+    file.write_text("code = [\n")
+    for _ in range(4):
+        with pytest.raises(FilesInvalid):
+            begun(site.folder / "agent.toml", site.applied)
+    file.unlink()
+    site.begin()
+    standing = site.applied.standing()
+    assert standing is not None
+    assert (site.runs, standing.deaths) == (A.digest, 0)
 
 
 def full(step: str) -> None:
