@@ -264,9 +264,17 @@ def _standing(path: Path) -> Standing | None:
     try:
         with path.open("rb") as file:
             body = json.loads(file.read(CAP))
-        return Standing(**{**body, "watched": tuple(body["watched"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        found = Standing(**{**body, "watched": tuple(body["watched"])})
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+    texts = (found.digest, found.began, found.detail, *found.watched)
+    numbers = (found.generation, found.deaths)
+    whole = (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, int) for number in numbers)
+        and isinstance(found.reason, str | None)
+    )
+    return found if whole else None
 
 
 def _unknown(running: Overlay) -> Standing:

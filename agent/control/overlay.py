@@ -39,6 +39,18 @@ class Overlay:
         """``sha256:<hex>`` of all of it; the name it goes by in heartbeats."""
         return f"sha256:{hashlib.sha256(_text(self._body())).hexdigest()}"
 
+    @property
+    def shaped(self) -> bool:
+        """Whether its parts are of the types that they should be."""
+        return (
+            isinstance(self.generation, int)
+            and isinstance(self.tables, dict)
+            and all(isinstance(table, dict) for table in self.tables.values())
+            and isinstance(self.origins, dict)
+            and all(isinstance(text, str) for text in self.origins.values())
+            and all(isinstance(code, str) for code in self.off)
+        )
+
     def _body(self) -> dict[str, Any]:
         return {
             "generation": self.generation,
@@ -66,7 +78,7 @@ class Overlay:
                 off=frozenset(body["off"]),
                 origins=body["origins"],
             )
-            whole = body["digest"] == found.digest
+            whole = body["digest"] == found.digest and found.shaped
         except (ValueError, TypeError, KeyError, RecursionError):
             whole = False
         if not whole:
