@@ -42,13 +42,17 @@ class Overlay:
     @property
     def shaped(self) -> bool:
         """Whether its parts are of the types that they should be."""
+        generation: Any = self.generation
+        tables: Any = self.tables
+        origins: Any = self.origins
+        off: Any = self.off
         return (
-            isinstance(self.generation, int)
-            and isinstance(self.tables, dict)
-            and all(isinstance(table, dict) for table in self.tables.values())
-            and isinstance(self.origins, dict)
-            and all(isinstance(text, str) for text in self.origins.values())
-            and all(isinstance(code, str) for code in self.off)
+            isinstance(generation, int)
+            and isinstance(tables, dict)
+            and all(isinstance(table, dict) for table in tables.values())
+            and isinstance(origins, dict)
+            and all(isinstance(text, str) for text in origins.values())
+            and all(isinstance(code, str) for code in off)
         )
 
     def _body(self) -> dict[str, Any]:
