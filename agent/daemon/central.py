@@ -66,7 +66,7 @@ from agent.errors import (
     SpoolWriteFailed,
 )
 from agent.settings import Settings
-from agent.state.central import Turn
+from agent.state.central import KEPT, Turn
 from agent.wire.grammar import format_time
 from agent.wire.heartbeat import ConfigStand
 
@@ -204,9 +204,18 @@ class Central:
         overlay = applied.running()
         if standing is None or overlay is None:
             return
+        await self._remember_begun(standing)
         await self._begin(overlay, frozenset(standing.watched))
         for _ in range(standing.deaths):
             await self._step(probation.Died())
+
+    async def _remember_begun(self, standing: Standing) -> None:
+        """The daemon may have died between the files and the history."""
+        generation, digest = standing.generation, standing.digest
+        begun = Turn(standing.began, "applied", generation, digest)
+        turns = await asyncio.to_thread(self._store.rows.turns, KEPT)
+        if begun not in turns:
+            await self._remember(begun)
 
     async def once(self) -> None:
         """One look at what is wanted, and at the probation."""
@@ -246,6 +255,20 @@ class Central:
         self._trouble = why(choice, wish, stand, gates)
         if choice == "older" and self._trouble is not None:
             await self._refuse(overlay, self._trouble)
+        elif choice == "same":
+            self._told = ("", "")
+
+    async def _still(self, overlay: Overlay) -> bool:
+        """Whether it is wanted and nothing keeps it; looking at it took its time."""
+        if self._verified is None:
+            return False
+        wanted = await asyncio.to_thread(self._hands.wanted, self._verified)
+        if wanted.overlay is None or wanted.overlay.digest != overlay.digest:
+            return False
+        stand = Stand(self._holds(), overlay.generation, self._failed())
+        gates = Gates(self._store.holding(), wanted.opens, wanted.halted)
+        wish = Wish(overlay.generation, overlay.digest, wanted.parts)
+        return probation.choose(wish, stand, gates, self._seams.now()) == "try"
 
     async def _try(self, overlay: Overlay) -> None:
         """Let it run on probation, if it can."""
@@ -261,9 +284,10 @@ class Central:
             await self._refuse(overlay, e)
         else:
             self._trouble = self._unfit = None
+            self._told = ("", "")
 
     async def _apply(self, overlay: Overlay) -> None:
-        """Look whether it can hold, then let it.
+        """Look whether it can hold, then let it, if it is still wanted.
 
         Raises:
             FepError: it cannot; what ran goes on.
@@ -278,6 +302,9 @@ class Central:
         await self._hands.check(new, watched)
         await self._prove(new.settings, changes)
         watched |= self._unproven(new, changes)
+        if not await self._still(overlay):
+            self._hint.set()
+            return
         before = "" if old.overlay is None else old.overlay.digest
         await self._hands.record(
             CentralApplied(overlay.generation, overlay.digest, before)
@@ -334,9 +361,10 @@ class Central:
         self._trouble = error
         digest = "" if overlay is None else overlay.digest
         generation = 0 if overlay is None else overlay.generation
-        if self._told == (digest, error.code):
+        told = (digest, error.code if digest else f"{error.code} {error.detail}")
+        if self._told == told:
             return
-        self._told = (digest, error.code)
+        self._told = told
         at = format_time(self._seams.now())
         turn = Turn(at, "refused", generation, digest, error.code, error.detail)
         await self._remember(turn)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from errno import ENOSPC
@@ -127,6 +127,7 @@ class Site:
         self.told: list[Event] = []
         self.log_fails: FepError | None = None
         self.unfit: FepError | None = None
+        self.meanwhile: Callable[[], None] = int
         self.checked: list[set[str]] = []
         self.dead: set[str] = set()
         self.least_s = 0.0
@@ -183,6 +184,7 @@ class Site:
     async def check(self, work: Work, resources: Collection[str]) -> None:
         del work
         self.checked.append(set(resources))
+        self.meanwhile()
         if self.unfit is not None:
             raise self.unfit
 
@@ -488,6 +490,43 @@ async def test_another_publication_does_not_make_good_what_was_never_proven(
     assert site.turns == ["applied", "good", "applied", "applied", "reverted"]
 
 
+async def test_other_fault_and_the_same_after_a_good_one_are_told_again(
+    site: Site,
+) -> None:
+    """Each is another refusal to whoever reads the audit log."""
+    for detail in ("groups/a: x", "groups/a: x", "groups/a: y"):
+        site.wanted = DocumentInvalid(detail)
+        await site.passes(60)
+    assert len(site.put_down(CentralRefused)) == 2
+    await proven(site, A)
+    site.wanted = DocumentInvalid("groups/a: y")
+    await site.passes(60)
+    assert len(site.put_down(CentralRefused)) == 3
+
+
+async def test_hold_that_comes_while_sources_are_asked_holds(site: Site) -> None:
+    """So does the brake of the centre; nothing is refused by either."""
+
+    def held() -> None:
+        site.held = NOW + timedelta(hours=1)
+
+    def halted() -> None:
+        site.wants(A, halted=frozenset({1}))
+
+    for meanwhile, reason in ((held, "config-held"), (halted, "config-halted")):
+        site.held, site.meanwhile = None, meanwhile
+        site.wants(A)
+        await site.passes(AGAIN_S)
+        await site.passes(1)
+        assert (site.runs, site.applied.running()) == (None, None)
+        assert site.central.stand().reason == reason
+    assert site.put_down(CentralRefused) == site.put_down(CentralApplied) == []
+    site.meanwhile = int
+    site.wants(A)
+    await site.passes(1)
+    assert site.runs == A.digest
+
+
 async def test_what_cannot_be_recorded_is_not_applied(site: Site) -> None:
     """Nothing runs that the audit log does not have."""
     site.log_fails = AuditWriteFailed("full")
@@ -722,6 +761,7 @@ async def test_killed_at_any_step_of_the_daemon_it_goes_on_from_there(
         elif again.runs == B.digest and story != "good":
             assert again.applied.open()
             assert again.central.sight().trial is not None
+            assert again.turns.count("applied") == 2
         again.state.close()
         if not died:
             assert at > 4
