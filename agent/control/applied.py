@@ -11,6 +11,7 @@ Rules
    whether it has been given up. It is written before what it tells of is done, and one
    of another overlay than the one that runs tells nothing.
 4. A damaged ``running.json`` counts as what ran well; a damaged ``good.json`` as none.
+5. A disk that refuses is asked once more after the reserve was given up.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from agent.control import overlay as overlays
 from agent.control.identity import make_folder, writing
 from agent.control.overlay import Overlay
-from agent.errors import RunningDamaged
+from agent.errors import RunningDamaged, SpoolWriteFailed
 
 CAP = 1024 * 1024
 """So much of ``trial.json`` is read, bytes."""
@@ -40,7 +41,8 @@ class Standing:
         began: when, wire grammar.
         watched: streams that it changes and that worked before.
         deaths: how often the daemon died in it.
-        stopped: the daemon was stopped in good order, and has not begun again.
+        stopped: the daemon was stopped in good order and has not begun again, or has
+            lived so long that its end is no death.
         reason: code of the error for which it was given up, or None.
         detail: of that error.
     """
@@ -60,15 +62,21 @@ class Applied:
 
     Args:
         folder: ``<state>/config``.
+        full: gives up the reserve of the disk.
         step: called with the name of each step before it is taken; a test dies there.
     """
 
     def __init__(
-        self, folder: Path, *, step: Callable[[str], None] = lambda _: None
+        self,
+        folder: Path,
+        *,
+        full: Callable[[], None] = lambda: None,
+        step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._running = folder / "running.json"
         self._good = folder / "good.json"
         self._trial = folder / "trial.json"
+        self._full = full
         self._step = step
 
     # --- what there is --------------------------------------------------------------
@@ -190,6 +198,16 @@ class Applied:
         if found is not None:
             self.note(replace(found, stopped=True))
 
+    def lived(self) -> None:
+        """The daemon has lived long enough: however it ends, that is no death.
+
+        Raises:
+            SpoolWriteFailed: the disk refused.
+        """
+        found = self.standing()
+        if found is not None:
+            self.note(replace(found, deaths=0, stopped=True))
+
     # --- the disk -------------------------------------------------------------------
 
     def _copy(self, overlay: Overlay | None, path: Path) -> None:
@@ -202,7 +220,15 @@ class Applied:
             self._sync(path.parent)
 
     def _put(self, path: Path, data: bytes) -> None:
-        """Put a file in place whole: it is the old one or the new one at any moment."""
+        """Put a file in place; rule 5."""
+        try:
+            self._put_whole(path, data)
+        except SpoolWriteFailed:
+            self._full()
+            self._put_whole(path, data)
+
+    def _put_whole(self, path: Path, data: bytes) -> None:
+        """It is the old one or the new one at any moment."""
         tmp = path.with_name(path.name + ".tmp")
         with writing(path):
             make_folder(path.parent)
@@ -238,9 +264,17 @@ def _standing(path: Path) -> Standing | None:
     try:
         with path.open("rb") as file:
             body = json.loads(file.read(CAP))
-        return Standing(**{**body, "watched": tuple(body["watched"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        found = Standing(**{**body, "watched": tuple(body["watched"])})
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+    texts = (found.digest, found.began, found.detail, *found.watched)
+    numbers = (found.generation, found.deaths)
+    whole = (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, int) for number in numbers)
+        and isinstance(found.reason, str | None)
+    )
+    return found if whole else None
 
 
 def _unknown(running: Overlay) -> Standing:

@@ -39,6 +39,22 @@ class Overlay:
         """``sha256:<hex>`` of all of it; the name it goes by in heartbeats."""
         return f"sha256:{hashlib.sha256(_text(self._body())).hexdigest()}"
 
+    @property
+    def shaped(self) -> bool:
+        """Whether its parts are of the types that they should be."""
+        generation: Any = self.generation
+        tables: Any = self.tables
+        origins: Any = self.origins
+        off: Any = self.off
+        return (
+            isinstance(generation, int)
+            and isinstance(tables, dict)
+            and all(isinstance(table, dict) for table in tables.values())
+            and isinstance(origins, dict)
+            and all(isinstance(text, str) for text in origins.values())
+            and all(isinstance(code, str) for code in off)
+        )
+
     def _body(self) -> dict[str, Any]:
         return {
             "generation": self.generation,
@@ -66,7 +82,7 @@ class Overlay:
                 off=frozenset(body["off"]),
                 origins=body["origins"],
             )
-            whole = body["digest"] == found.digest
+            whole = body["digest"] == found.digest and found.shaped
         except (ValueError, TypeError, KeyError, RecursionError):
             whole = False
         if not whole:

@@ -9,11 +9,12 @@ Rules (wire.md §6)
 2. A probation ends well after :attr:`Rules.length_s` when every stream that it changes
    has sent, or had nothing to send, and a heartbeat was taken.
 3. Time does not count while the old addresses fail too, and a stream that cannot be
-   read yet, such as one whose window is shut, puts the end off.
+   read yet, such as one whose window is shut, puts the end off; one that is not sent
+   any more, such as one that a person pauses, does not.
 4. It ends badly when a stream that worked before fails in :attr:`Rules.runs` runs, or
    has failed when the time is over; when the exchange does not take
    :attr:`Rules.beats` heartbeats in a row though the old addresses answer; and when the
-   daemon died :attr:`Rules.deaths` times.
+   daemon died :attr:`Rules.deaths` times, each within :attr:`Rules.length_s`.
 """
 
 from __future__ import annotations
@@ -189,6 +190,13 @@ class Sent:
 
 
 @dataclass(frozen=True)
+class Gone:
+    """A stream is not sent any more: gone, paused, recalled, or without times."""
+
+    resource: str
+
+
+@dataclass(frozen=True)
 class Failed:
     """A run that began since has failed for a reason that settings can make.
 
@@ -231,13 +239,18 @@ class Died:
 
 
 @dataclass(frozen=True)
+class Lived:
+    """The daemon has lived as long as a probation is: it does not die of it."""
+
+
+@dataclass(frozen=True)
 class Passed:
     """So many seconds have gone by."""
 
     seconds: float
 
 
-Happening = Sent | Failed | Taken | Lost | Died | Passed
+Happening = Sent | Gone | Failed | Taken | Lost | Died | Lived | Passed
 
 
 @dataclass(frozen=True)
@@ -282,6 +295,8 @@ def _after(trial: Trial, happened: Happening) -> Trial:
     match happened:
         case Sent(resource):
             found = _sent(trial, resource)
+        case Gone(resource):
+            found = replace(trial, awaited=trial.awaited - {resource})
         case Failed(resource) if resource in trial.watched:
             found = _failed(trial, happened)
         case Taken():
@@ -292,6 +307,8 @@ def _after(trial: Trial, happened: Happening) -> Trial:
             found = replace(trial, lost=lost, dark=not old, why=why)
         case Died():
             found = replace(trial, deaths=trial.deaths + 1)
+        case Lived():
+            found = replace(trial, deaths=0)
         case Passed(seconds) if not trial.dark:
             found = replace(trial, passed_s=trial.passed_s + max(0.0, seconds))
     return found

@@ -37,6 +37,7 @@ from agent.control.probation import (
     Gates,
     Good,
     Happening,
+    Lived,
     Lost,
     Passed,
     Revert,
@@ -62,9 +63,10 @@ from agent.errors import (
     EndpointUnproven,
     FepError,
     FilesInvalid,
+    SpoolWriteFailed,
 )
 from agent.settings import Settings
-from agent.state.central import Turn
+from agent.state.central import KEPT, Turn
 from agent.wire.grammar import format_time
 from agent.wire.heartbeat import ConfigStand
 
@@ -115,7 +117,8 @@ class Central:
         self._good: Work | None = None  # to which a revert would go back
         self._seen: Work | None = None  # what held when that was loaded
         self._leaving = ""  # digest of an overlay that was given up and holds still
-        self._at = seams.clock()
+        self._at = self._since = seams.clock()
+        self._lived = False  # longer than a probation, in this one
         self._beats: list[FepError | None] = []
 
     # --- what others ask and say ------------------------------------------------------
@@ -201,9 +204,18 @@ class Central:
         overlay = applied.running()
         if standing is None or overlay is None:
             return
+        await self._remember_begun(standing)
         await self._begin(overlay, frozenset(standing.watched))
         for _ in range(standing.deaths):
             await self._step(probation.Died())
+
+    async def _remember_begun(self, standing: Standing) -> None:
+        """The daemon may have died between the files and the history."""
+        generation, digest = standing.generation, standing.digest
+        begun = Turn(standing.began, "applied", generation, digest)
+        turns = await asyncio.to_thread(self._store.rows.turns, KEPT)
+        if begun not in turns:
+            await self._remember(begun)
 
     async def once(self) -> None:
         """One look at what is wanted, and at the probation."""
@@ -243,6 +255,20 @@ class Central:
         self._trouble = why(choice, wish, stand, gates)
         if choice == "older" and self._trouble is not None:
             await self._refuse(overlay, self._trouble)
+        elif choice == "same":
+            self._told = ("", "")
+
+    async def _still(self, overlay: Overlay) -> bool:
+        """Whether it is wanted and nothing keeps it; looking at it took its time."""
+        if self._verified is None:
+            return False
+        wanted = await asyncio.to_thread(self._hands.wanted, self._verified)
+        if wanted.overlay is None or wanted.overlay.digest != overlay.digest:
+            return False
+        stand = Stand(self._holds(), overlay.generation, self._failed())
+        gates = Gates(self._store.holding(), wanted.opens, wanted.halted)
+        wish = Wish(overlay.generation, overlay.digest, wanted.parts)
+        return probation.choose(wish, stand, gates, self._seams.now()) == "try"
 
     async def _try(self, overlay: Overlay) -> None:
         """Let it run on probation, if it can."""
@@ -258,9 +284,10 @@ class Central:
             await self._refuse(overlay, e)
         else:
             self._trouble = self._unfit = None
+            self._told = ("", "")
 
     async def _apply(self, overlay: Overlay) -> None:
-        """Look whether it can hold, then let it.
+        """Look whether it can hold, then let it, if it is still wanted.
 
         Raises:
             FepError: it cannot; what ran goes on.
@@ -270,15 +297,36 @@ class Central:
             new = await asyncio.to_thread(self._hands.tried, overlay)
         except FilesInvalid as e:
             raise ConfigUnfit(e.detail) from None
-        changes = touched(old, new)
+        changes = touched(self._proven(), new)
         watched = await self._watch.working(changes.streams)
         await self._hands.check(new, watched)
         await self._prove(new.settings, changes)
+        watched |= self._unproven(new, changes)
+        if not await self._still(overlay):
+            self._hint.set()
+            return
         before = "" if old.overlay is None else old.overlay.digest
         await self._hands.record(
             CentralApplied(overlay.generation, overlay.digest, before)
         )
         await self._hold(overlay, watched)
+
+    def _proven(self) -> Work:
+        """What is changed: what ran well last, not what is on probation."""
+        if self._trial is None or self._good is None:
+            return self._board.work
+        return self._good
+
+    def _unproven(self, new: Work, changes: Touched) -> frozenset[str]:
+        """Streams that the next probation takes over from this one, if one is open.
+
+        Some may be broken by now by what was tried: they worked before.
+        """
+        if self._trial is None:
+            return frozenset()
+        if self._good is not None:
+            return self._trial.watched & changes.streams
+        return self._trial.watched & {one.resource for one in new.outgoing}
 
     async def _prove(self, found: Settings, changes: Touched) -> None:
         """Ask what is new of the line.
@@ -313,9 +361,10 @@ class Central:
         self._trouble = error
         digest = "" if overlay is None else overlay.digest
         generation = 0 if overlay is None else overlay.generation
-        if self._told == (digest, error.code):
+        told = (digest, error.code if digest else f"{error.code} {error.detail}")
+        if self._told == told:
             return
-        self._told = (digest, error.code)
+        self._told = told
         at = format_time(self._seams.now())
         turn = Turn(at, "refused", generation, digest, error.code, error.detail)
         await self._remember(turn)
@@ -335,7 +384,8 @@ class Central:
             watched=watched,
             awaited=self._watch.awaited(watched),
         )
-        self._at = self._seams.clock()
+        self._at = self._since = self._seams.clock()
+        self._lived = False
 
     async def _keep_good(self) -> None:
         """Have at hand what ran well, with the local files that hold now."""
@@ -363,7 +413,18 @@ class Central:
         beats, self._beats = self._beats, []
         for error in beats:
             found.append(Taken() if error is None else await self._lost(error))
+        if not self._lived and await self._live_on():
+            found.append(Lived())
         return [*found, *self._watch.look(trial), Passed(passed_s)]
+
+    async def _live_on(self) -> bool:
+        """Whether the daemon has lived so long that it does not die of it; kept."""
+        length_s = self._board.settings.exchange.probation_s
+        if self._at - self._since >= length_s:
+            with contextlib.suppress(SpoolWriteFailed):  # the next look keeps it
+                await asyncio.to_thread(self._store.applied.lived)
+                self._lived = True
+        return self._lived
 
     async def _lost(self, error: FepError) -> Lost:
         """A heartbeat that was not taken, and whether the old addresses answer."""
@@ -389,7 +450,10 @@ class Central:
                 pass
 
     async def _stay(self, trial: Trial) -> None:
-        await asyncio.to_thread(self._store.applied.prove)
+        try:
+            await asyncio.to_thread(self._store.applied.prove)
+        except SpoolWriteFailed:
+            return  # the next look ends it
         self._trial = None
         turn = Turn(
             format_time(self._seams.now()), "good", trial.generation, trial.digest
@@ -399,8 +463,11 @@ class Central:
 
     async def _revert(self, reason: str, detail: str) -> None:
         applied = self._store.applied
+        try:
+            await asyncio.to_thread(applied.revert, reason, detail)
+        except SpoolWriteFailed:
+            return  # the next look ends it
         self._trial = None
-        await asyncio.to_thread(applied.revert, reason, detail)
         self._leaving = self._holds() or ""
         await self._go_back()
         given_up = await asyncio.to_thread(applied.given_up)

@@ -77,7 +77,8 @@ class Centre:
 def make_centre(parts: Parts) -> Centre:
     """The parts that take the centre's configuration, if there is one."""
     ground, board = parts.ground, parts.board
-    rows, applied = parts.state.central, Applied(ground.settings.paths.config)
+    rows = parts.state.central
+    applied = Applied(ground.settings.paths.config, full=ground.ballast.give_up)
     desk = CentralDesk(
         rows,
         applied,

@@ -26,7 +26,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from resource import RLIMIT_CORE, setrlimit
@@ -36,11 +36,13 @@ from agent.audit.events import DaemonReady, DaemonStopping
 from agent.child.heap import settle_heap
 from agent.control.applied import Applied
 from agent.control.probation import DIED, Rules
+from agent.daemon import swap
 from agent.daemon.assembly import Daemon, assemble
 from agent.daemon.loops import beside, fingerprints
 from agent.daemon.work import Work, load
-from agent.errors import AlreadyRunning, SpoolWriteFailed
+from agent.errors import AlreadyRunning, FilesInvalid, SpoolWriteFailed
 from agent.local import server
+from agent.pipeline.ballast import Ballast
 
 DRAIN_S = 60.0
 """Time for runs and uploads to end after the first signal; within TimeoutStopSec."""
@@ -75,11 +77,28 @@ def main(config: Path) -> int:
     setrlimit(RLIMIT_CORE, (0, 0))
     local = settings.load(config, secrets=False)
     with locked(local.paths.state):
-        applied = Applied(local.paths.config)
-        applied.restart(most=Rules.deaths, reason=DIED)
-        asyncio.run(_main(load(config)))
-        applied.stop()
+        ballast = Ballast(local.paths.ballast, size=swap.reserve(local))
+        applied = Applied(local.paths.config, full=ballast.give_up)
+        asyncio.run(_main(begun(config, applied)))
+        with suppress(SpoolWriteFailed):
+            applied.stop()
     return 0
+
+
+def begun(config: Path, applied: Applied) -> Work:
+    """Count how the daemon ended, then load; a full disk keeps it from neither.
+
+    Raises:
+        FilesInvalid: the files have faults; that is not counted as a death.
+    """
+    with suppress(SpoolWriteFailed):
+        applied.restart(most=Rules.deaths, reason=DIED)
+    try:
+        return load(config)
+    except FilesInvalid:
+        with suppress(SpoolWriteFailed):
+            applied.stop()
+        raise
 
 
 @contextmanager

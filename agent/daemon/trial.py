@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from agent.audit.events import Event, RunFailed, RunHeld
-from agent.control.probation import Failed, Sent, Trial
+from agent.control.probation import Failed, Gone, Sent, Trial
 from agent.errors import (
     Busy,
     FrontierLost,
@@ -36,6 +36,9 @@ CHEAPEST: tuple[ScheduledKind, ...] = ("incremental", "deletes", "reconcile", "f
 
 AT_A_LOOK = 16
 """So many streams are looked at in one go: a look is some queries of the state."""
+
+UNSENT = frozenset({"paused", "recalled"})
+"""States of a stream that a person has stopped."""
 
 BLAMELESS = OF_THE_LINE | {
     cls.code
@@ -111,7 +114,7 @@ class Watch:
             found = self._flow.resource(resource)
         except ResourceUnknown:  # it has only just been opened
             return False
-        return found.state not in {"paused", "recalled"} and found.trouble is None
+        return found.state not in UNSENT and found.trouble is None
 
     async def begin(self, resources: Collection[str]) -> None:
         """What runs that there are now bring proves nothing."""
@@ -139,7 +142,7 @@ class Watch:
                 Failed(event.resource, event.run, event.code, event.detail)
             )
 
-    def look(self, trial: Trial) -> Iterator[Sent | Failed]:
+    def look(self, trial: Trial) -> Iterator[Sent | Gone | Failed]:
         """What has happened since the last look."""
         heard, self._heard = self._heard, []
         yield from heard
@@ -147,8 +150,11 @@ class Watch:
             try:
                 found = self._flow.resource(resource)
             except ResourceUnknown:
+                yield Gone(resource)
                 continue
             yield from self._shown(resource, found)
+            if found.state in UNSENT or not self._plans(resource):
+                yield Gone(resource)
 
     def _turn(self, resources: Sequence[str]) -> Sequence[str]:
         """Those that it is the turn of: a few at each look, one after the other."""

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -74,6 +77,53 @@ def test_probation_ends_well_or_goes_back(tmp_path: Path, good: Overlay | None) 
     store.prove()
     assert (digest(store.running()), store.open()) == (B.digest, False)
     assert store.given_up() is None
+
+
+@pytest.mark.parametrize("key", ["deaths", "generation", "began", "watched", "detail"])
+@pytest.mark.parametrize("odd", [None, [None], {}])
+def test_standing_of_another_shape_tells_nothing(
+    tmp_path: Path, key: str, odd: object
+) -> None:
+    """The probation goes on as one that nothing is known of."""
+    store = life(tmp_path, good=A)
+    store.begin(B, at=AT, watched=["x"])
+    path = tmp_path / "config" / "trial.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), key: odd}))
+    standing = store.restart(most=3, reason="daemon-died")
+    assert standing is not None
+    assert (standing.digest, standing.deaths) == (B.digest, 1)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Overlay(2, cast("Any", []), frozenset(), {}),
+        Overlay(2, {"push": []}, frozenset(), {}),
+        Overlay(2, {}, frozenset(), cast("Any", {"push.workers": 1})),
+        Overlay(cast("Any", "2"), {}, frozenset(), {}),
+    ],
+)
+def test_overlay_of_another_shape_is_damaged(tmp_path: Path, odd: Overlay) -> None:
+    """Though its digest is right: what ran well runs."""
+    store = life(tmp_path, good=A)
+    (tmp_path / "config" / "running.json").write_bytes(odd.as_json())
+    assert digest(store.running()) == A.digest
+
+
+def test_reserve_of_the_disk_is_given_up_for_it(tmp_path: Path) -> None:
+    """Full, then not: each step is taken all the same."""
+    room: list[str] = []
+
+    def step(name: str) -> None:
+        if name.startswith("write") and not room:
+            raise OSError(ENOSPC, "No space left on device")
+
+    store = Applied(tmp_path, full=lambda: room.append("ballast"), step=step)
+    for act in ("begin", "restart", "revert"):
+        room.clear()
+        ACTS[act](store)
+        assert room
+    assert (store.running(), store.open()) == (None, False)
 
 
 Act = Callable[[Applied], None]

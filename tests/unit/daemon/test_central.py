@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from errno import ENOSPC
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,6 +27,7 @@ from agent.control.overlay import Overlay
 from agent.control.probation import Trial
 from agent.daemon.central import AGAIN_S, Central
 from agent.daemon.central_parts import Hands, Seams, Store, Wanted
+from agent.daemon.life import begun
 from agent.daemon.reload import Hands as ReloadHands
 from agent.daemon.reload import Reloader
 from agent.daemon.trial import AT_A_LOOK, Watch
@@ -38,6 +40,7 @@ from agent.errors import (
     EndpointUnproven,
     ExchangeUnreachable,
     FepError,
+    FilesInvalid,
     ResourceUnknown,
 )
 from agent.settings import Settings
@@ -83,13 +86,14 @@ class Flow:
     """One stream whose runs end as told."""
 
     state: str = "idle"
+    code: str = CODE
     trouble: Any = None
     run: Any = None
     waiting: str | None = None
     asked: list[str] = field(default_factory=list)
 
     def resource(self, resource: str) -> Any:
-        if resource != CODE:
+        if resource != self.code:
             raise ResourceUnknown(resource)
         return self
 
@@ -123,6 +127,7 @@ class Site:
         self.told: list[Event] = []
         self.log_fails: FepError | None = None
         self.unfit: FepError | None = None
+        self.meanwhile: Callable[[], None] = int
         self.checked: list[set[str]] = []
         self.dead: set[str] = set()
         self.least_s = 0.0
@@ -179,6 +184,7 @@ class Site:
     async def check(self, work: Work, resources: Collection[str]) -> None:
         del work
         self.checked.append(set(resources))
+        self.meanwhile()
         if self.unfit is not None:
             raise self.unfit
 
@@ -462,6 +468,65 @@ async def test_documents_with_faults_change_nothing(site: Site) -> None:
     assert len(site.put_down(CentralRefused)) == 1
 
 
+async def test_another_publication_does_not_make_good_what_was_never_proven(
+    site: Site,
+) -> None:
+    """It is held against what ran well last, and watches what that one broke."""
+    await proven(site, A)
+    site.wants(B)
+    await site.passes()
+    site.fails("r2")
+    site.flow.trouble = SimpleNamespace(code="source-timeout", detail="", since="")
+    await site.passes(5)
+    more = overlay(3, **B.tables, log={"level": "error"})
+    site.wants(more)
+    await site.passes(5)
+    assert (site.runs, site.checked[-1]) == (more.digest, set())
+    site.central.beaten(None)
+    site.fails("r3")
+    site.fails("r4")
+    await site.passes(600)
+    assert site.runs == A.digest
+    assert site.turns == ["applied", "good", "applied", "applied", "reverted"]
+
+
+async def test_other_fault_and_the_same_after_a_good_one_are_told_again(
+    site: Site,
+) -> None:
+    """Each is another refusal to whoever reads the audit log."""
+    for detail in ("groups/a: x", "groups/a: x", "groups/a: y"):
+        site.wanted = DocumentInvalid(detail)
+        await site.passes(60)
+    assert len(site.put_down(CentralRefused)) == 2
+    await proven(site, A)
+    site.wanted = DocumentInvalid("groups/a: y")
+    await site.passes(60)
+    assert len(site.put_down(CentralRefused)) == 3
+
+
+async def test_hold_that_comes_while_sources_are_asked_holds(site: Site) -> None:
+    """So does the brake of the centre; nothing is refused by either."""
+
+    def held() -> None:
+        site.held = NOW + timedelta(hours=1)
+
+    def halted() -> None:
+        site.wants(A, halted=frozenset({1}))
+
+    for meanwhile, reason in ((held, "config-held"), (halted, "config-halted")):
+        site.held, site.meanwhile = None, meanwhile
+        site.wants(A)
+        await site.passes(AGAIN_S)
+        await site.passes(1)
+        assert (site.runs, site.applied.running()) == (None, None)
+        assert site.central.stand().reason == reason
+    assert site.put_down(CentralRefused) == site.put_down(CentralApplied) == []
+    site.meanwhile = int
+    site.wants(A)
+    await site.passes(1)
+    assert site.runs == A.digest
+
+
 async def test_what_cannot_be_recorded_is_not_applied(site: Site) -> None:
     """Nothing runs that the audit log does not have."""
     site.log_fails = AuditWriteFailed("full")
@@ -513,6 +578,46 @@ async def test_typing_error_of_the_department_does_not_keep_it_from_going_back(
     assert (site.runs, site.reloader.troubles()) == (A.digest, [])
 
 
+async def test_full_disk_ends_nothing(site: Site) -> None:
+    """The daemon begins, lives, and goes back once there is room."""
+    await proven(site, A)
+    site.wants(B)
+    await site.passes()
+    step, site.applied._step = site.applied._step, full
+    site.fails("r2")
+    site.fails("r3")
+    await site.passes(5)
+    assert site.applied.open()
+    work = begun(site.folder / "agent.toml", site.applied)
+    assert work.overlay is not None
+    site.applied._step = step
+    await site.passes(5)
+    assert (site.runs, site.applied.open()) == (A.digest, False)
+
+
+async def test_start_that_a_typing_error_stops_is_no_death(site: Site) -> None:
+    """However often somebody tries: the configuration of the centre stays."""
+    site.wants(A)
+    await site.passes()
+    site.applied.stop()
+    file = site.folder / "catalog" / "other.toml"
+    file.write_text("code = [\n")
+    for _ in range(4):
+        with pytest.raises(FilesInvalid):
+            begun(site.folder / "agent.toml", site.applied)
+    file.unlink()
+    site.begin()
+    standing = site.applied.standing()
+    assert standing is not None
+    assert (site.runs, standing.deaths) == (A.digest, 0)
+
+
+def full(step: str) -> None:
+    """A disk without room."""
+    if step.startswith("write"):
+        raise OSError(ENOSPC, "No space left on device")
+
+
 async def test_local_files_with_a_fault_keep_it_out(site: Site) -> None:
     """A typing error of the department is not blamed on the centre for ever."""
     file = site.folder / "agent.toml"
@@ -524,6 +629,47 @@ async def test_local_files_with_a_fault_keep_it_out(site: Site) -> None:
     file.write_text(good)
     await site.passes(AGAIN_S)
     assert site.runs == A.digest
+
+
+@pytest.mark.parametrize("how", ["gone", "paused", "recalled", "no times"])
+async def test_stream_that_is_not_sent_any_more_is_not_waited_for(
+    site: Site, how: str
+) -> None:
+    """Else the probation of a document that a person takes away would never end."""
+    site.wants(A)
+    await site.passes()
+    site.central.beaten(None)
+    if how == "gone":
+        site.flow.code = ""
+    elif how == "no times":
+        site.watch._plans = lambda _: {}
+    else:
+        site.flow.state = how
+    await site.passes(590)
+    assert site.applied.open()
+    await site.passes(10)
+    assert not site.applied.open()
+
+
+async def test_death_after_a_long_life_is_not_of_the_configuration(site: Site) -> None:
+    """A power cut a day, while the source is away: the probation goes on."""
+    site.wants(A)
+    await site.passes()
+    for _ in range(4):
+        await site.passes(86400)
+        site.begin()
+        await site.central.recover()
+        trial = site.central.sight().trial
+        assert trial is not None
+        assert (site.runs, trial.deaths) == (A.digest, 0)
+    for deaths in (1, 2):
+        site.begin()
+        await site.central.recover()
+        trial = site.central.sight().trial
+        assert trial is not None
+        assert trial.deaths == deaths
+    await site.passes(86400)
+    assert site.central.sight().trial == replace(trial, deaths=0, passed_s=86400)
 
 
 async def test_probation_survives_two_deaths_and_not_three(site: Site) -> None:
@@ -553,7 +699,8 @@ async def test_probation_survives_two_deaths_and_not_three(site: Site) -> None:
 async def test_many_streams_are_looked_at_by_turns() -> None:
     """None is left out, and no look takes long."""
     names = [f"101001/{n:06d}" for n in range(40)]
-    watch = Watch(cast("Any", Everything()), lambda _: {}, lambda: NOW)
+    plans = cast("Any", {"full": None})
+    watch = Watch(cast("Any", Everything()), lambda _: plans, lambda: NOW)
     await watch.begin(names)
     trial = Trial(1, "x", watched=frozenset(names), awaited=frozenset(names))
     seen: list[str] = []
@@ -614,6 +761,7 @@ async def test_killed_at_any_step_of_the_daemon_it_goes_on_from_there(
         elif again.runs == B.digest and story != "good":
             assert again.applied.open()
             assert again.central.sight().trial is not None
+            assert again.turns.count("applied") == 2
         again.state.close()
         if not died:
             assert at > 4
