@@ -26,7 +26,7 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Timestamp
 
-from agent.central import brake, roles, shapes, standing
+from agent.central import brake, powers, roles, shapes, standing
 from agent.central.change import Change
 from agent.central.disk import Disk
 from agent.central.prove import Candidate, prove
@@ -253,13 +253,13 @@ def check_signatures(change: Change) -> None:
 
 
 def check_files(change: Change, judge: Judge) -> None:
-    """Words speak of their own paths only; files are there, and fit their shapes.
+    """Words give and take what they may; files are there, and fit their shapes.
 
     Raises:
         DocumentsInvalid: every fault of all files.
         CentralInvalid: a published file is damaged.
     """
-    faults: list[Fault] = []
+    faults = list(powers.faults(change))
     for role in change.words:
         for path, file in change.targets_of(role).items():
             faults += _paths(role, path)
