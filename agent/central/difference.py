@@ -44,7 +44,10 @@ class FileChange:
 
 @dataclass(frozen=True)
 class Holding:
-    """Who holds a role, before and after; empty where there was or is none."""
+    """Who holds a role, before and after; empty where there was or is none.
+
+    Everybody by label and begin of the key's id.
+    """
 
     role: str
     old: tuple[str, ...]
@@ -193,6 +196,8 @@ def _held(found: Any) -> dict[str, tuple[tuple[str, ...], int]]:
     held = {}
     for role in names:
         kept = signed.get_delegated_role(role)
-        labels = tuple(sorted(keys.label(public[k]) for k in kept.keyids))
-        held[role] = (labels, kept.threshold)
+        held[role] = (
+            tuple(sorted(keys.named(public[k]) for k in kept.keyids)),
+            kept.threshold,
+        )
     return held

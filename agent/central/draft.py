@@ -8,16 +8,20 @@
       new/targets/<path>          content of new and changed files
       old/metadata/<role>.json    what is published, to compare with
       old/targets/<path>
+      old/roots/<n>.json          every root, the first first
 
 It is read again on a machine without a line, where nothing else is known, so everything
 is checked before a signature: a person signs what was shown. ``old`` is only compared
-with; the publisher compares with what it has published itself.
+with, but it hides whatever it claims to run already: its words are signed by those who
+held them, from the first root on, whose digest people compare with their slip or give.
+The publisher compares with what it has published itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +29,7 @@ from typing import Any
 
 from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata
+from tuf.api.metadata import Metadata, Root, Targets
 
 from agent.central import publish, roles, shapes, standing
 from agent.central.change import Change
@@ -34,7 +38,7 @@ from agent.central.publish import Judge
 from agent.central.roles import Terms
 from agent.central.standing import Standing
 from agent.errors import CentralInvalid, CentralKeyForeign, UsageFault
-from agent.wire.repository import RELEASES, TOP
+from agent.wire.repository import RELEASES
 
 _MOST = 100_000
 """Most files of a draft."""
@@ -71,6 +75,8 @@ def save(change: Change, folder: Path, disk: Disk) -> None:
     _write(making / "new", words, change.files, disk)
     if change.before is not None:
         _write(making / "old", change.before.raw, _carried(change.before), disk)
+        for i, data in enumerate(change.before.roots, 1):
+            disk.write(making / "old" / "roots" / f"{i}.json", data)
     disk.sync(making)
     shutil.rmtree(folder, ignore_errors=True)
     making.rename(folder)
@@ -89,7 +95,7 @@ def _carried(before: Standing) -> dict[str, bytes]:
 def _write(
     folder: Path, words: Mapping[str, bytes], files: Mapping[str, bytes], disk: Disk
 ) -> None:
-    for sub in ("metadata", "targets"):
+    for sub in ("metadata", "targets", "roots"):
         (folder / sub).mkdir(parents=True)
     for role, data in words.items():
         disk.write(folder / "metadata" / f"{role}.json", data)
@@ -117,19 +123,48 @@ def load(
     return Change(before, terms, now, words, files)
 
 
-def load_carried(folder: Path, *, now: datetime) -> Change:
+def load_carried(
+    folder: Path, *, now: datetime, root_sha256: str | None = None
+) -> Change:
     """A draft where nothing but it is known.
+
+    Args:
+        folder: the draft's.
+        now: aware UTC.
+        root_sha256: of the first root, as the reader knows it from elsewhere.
 
     Raises:
         UsageFault: there is no draft, or a file's name cannot be one.
-        CentralInvalid: a file cannot be read.
+        CentralInvalid: a file cannot be read, or what it compares with does not follow
+            from this root, or was not signed by those who held it.
     """
     before = None
     if (folder / "old").is_dir():
         raw: dict[str, bytes] = {}
         found = _metadata(folder / "old" / "metadata", raw)
-        before = CarriedStanding(found, raw, (raw["root"],), folder / "old")
-    return load(folder, before=before, terms=Terms(), now=now)
+        roots = tuple(_roots(folder / "old" / "roots"))
+        before = CarriedStanding(found, raw, roots, folder / "old")
+        _check_old(before)
+    change = load(folder, before=before, terms=Terms(), now=now)
+    if root_sha256 is not None and first_root_sha256(change) != root_sha256:
+        raise CentralInvalid(f"old/roots: expected a first root {root_sha256}")
+    return change
+
+
+def first_root_sha256(change: Change) -> str | None:
+    """What agents pin, by what a draft compares with; None before the first root."""
+    if change.before is None:
+        return None
+    return hashlib.sha256(change.before.roots[0]).hexdigest()
+
+
+def _roots(folder: Path) -> Sequence[bytes]:
+    found: list[bytes] = []
+    while (path := folder / f"{len(found) + 1}.json").exists():
+        found.append(standing.read_metadata(path))
+    if not found:
+        raise CentralInvalid(f"{folder}: expected every root, got none")
+    return found
 
 
 def _metadata(folder: Path, raw: dict[str, bytes] | None = None) -> dict[str, Any]:
@@ -194,11 +229,10 @@ def sign(
     Raises:
         CentralKeyForeign: it has no part in any.
         CentralStale: a word is expired, or not the next version.
-        CentralInvalid: what it compares with was not signed by those who held it.
+        CentralInvalid: a file that it compares with is not what its role says.
         DocumentsInvalid: files are not what the words say, or do not fit.
         OSError: the draft cannot be written.
     """
-    _check_old(change)
     publish.check_versions(change)
     publish.check_files(change, judge)
     keyid = signer.public_key.keyid
@@ -215,15 +249,20 @@ def sign(
     return mine
 
 
-def _check_old(change: Change) -> None:
-    """What a person compared with was signed by those who held it, as its root says."""
-    before = change.before
-    if before is None:
-        return
-    for role in change.words.keys() & before.metadata.keys():
-        above = before.metadata[roles.delegator_of(role)].signed
-        if role not in TOP and role not in roles.delegated(above):
-            continue
-        word = before.metadata[role]
-        if standing.verified(role, word, old=None, delegator=above).missing:
-            raise CentralInvalid(f"old/{role}: is not signed by those who held it")
+def _check_old(before: Standing) -> None:
+    """Every word that people compare with was signed by those who held it."""
+    roots = [roles.parse("root", data) for data in before.roots]
+    for above, root in zip([roots[0], *roots], roots, strict=False):
+        _signed("root", root, above.signed)
+        _signed("root", root, root.signed)
+    if before.roots[-1] != before.raw.get("root"):
+        raise CentralInvalid("old/root: expected the last of old/roots")
+    _signed("targets", before.metadata["targets"], before.root)
+    for role in roles.delegated(before.targets):
+        if role in before.metadata:
+            _signed(role, before.metadata[role], before.targets)
+
+
+def _signed(role: str, word: Metadata[Any], above: Root | Targets) -> None:
+    if not above.get_verification_result(role, word.signed_bytes, word.signatures):
+        raise CentralInvalid(f"old/{role}: is not signed by those who held it")

@@ -81,6 +81,23 @@ def label(key: Key) -> str:
     return found if isinstance(found, str) and found else key.keyid[:12]
 
 
+def true_id(key: Key) -> str | None:
+    """The id that follows from a key itself; None if it is no Ed25519 key.
+
+    The metadata's own word on it proves nothing: nobody else compares the two.
+    """
+    public = key.keyval.get("public")
+    known = (key.keytype, key.scheme) == ("ed25519", "ed25519")
+    if not known or not isinstance(public, str) or not _HEX.fullmatch(public):
+        return None
+    return public_key(bytes.fromhex(public)).keyid
+
+
+def named(key: Key) -> str:
+    """How people call a key, and the begin of its id: labels may be alike."""
+    return f"{label(key)} {key.keyid[:16]}"
+
+
 def generate(
     path: Path, *, name: str, passphrase: bytes | None, disk: Disk
 ) -> SSlibKey:

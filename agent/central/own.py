@@ -121,6 +121,8 @@ class OwnRepository:
         """Sign a change with every key, and let it go live.
 
         Raises:
+            CentralBusy, CentralStale: another process publishes here, or did since the
+                change was begun; nothing is lost, begin it again.
             DocumentsInvalid: a file does not fit.
             OSError: it cannot be written; what was served before still is.
         """

@@ -26,12 +26,18 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Timestamp
 
-from agent.central import brake, roles, shapes, standing
+from agent.central import brake, powers, roles, shapes, standing
 from agent.central.change import Change
 from agent.central.disk import Disk
 from agent.central.prove import Candidate, prove
 from agent.central.standing import digest_name
-from agent.errors import CentralStale, CentralUnsigned, DocumentsInvalid, Fault
+from agent.errors import (
+    CentralInvalid,
+    CentralStale,
+    CentralUnsigned,
+    DocumentsInvalid,
+    Fault,
+)
 from agent.wire.repository import BRAKE
 
 _HASHES = ["sha256"]
@@ -71,15 +77,17 @@ class Press:
     judge: Judge = shapes.faults
 
     def publish(self, change: Change) -> Live:
-        """Check a change and let it go live.
+        """Check a change and let it go live; the caller holds the workspace.
 
         Raises:
-            CentralStale: a word is expired, or not the next version.
+            CentralStale: a word is expired, or not the next version, or somebody else
+                has published since the change was begun.
             CentralUnsigned: signatures are missing.
             DocumentsInvalid: files do not fit; every fault of all of them.
             CentralInvalid: a client would refuse it, or what is served is damaged.
             OSError: it cannot be written; what was served before still is.
         """
+        self._check_unmoved(change)
         if change.newest(BRAKE) is None:
             brake.begin(change)
         check_versions(change)
@@ -96,6 +104,14 @@ class Press:
             {role: word.version for role, word in found.items()},
             {role: word.expires for role, word in found.items()},
         )
+
+    def _check_unmoved(self, change: Change) -> None:
+        """What was published meanwhile, a revocation perhaps, is never lost."""
+        found = standing.read(self.folder)
+        served = None if found is None else found.raw["timestamp"]
+        known = None if change.before is None else change.before.raw["timestamp"]
+        if served != known:
+            raise CentralStale("somebody else published meanwhile")
 
     # --- the roles that lie online ---------------------------------------------------
 
@@ -180,10 +196,12 @@ class Press:
     def _turn(self, number: int, names: Mapping[str, bytes]) -> None:
         """Make the next metadata folder, then let the link lead there."""
         folder, link = self.folder / f".metadata-{number}", self.folder / "metadata"
+        old = link.resolve() if link.exists() else None
+        if old == folder.resolve():
+            raise CentralInvalid(f"{folder.name}: is served already")
         if folder.exists():  # of a publication that did not come to its end
             shutil.rmtree(folder)
         folder.mkdir()
-        old = link.resolve() if link.exists() else None
         for each in sorted(old.iterdir()) if old is not None else ():
             if each.name not in names and wanted(each.name, names):
                 self.disk.link(each, folder / each.name)
@@ -253,13 +271,13 @@ def check_signatures(change: Change) -> None:
 
 
 def check_files(change: Change, judge: Judge) -> None:
-    """Words speak of their own paths only; files are there, and fit their shapes.
+    """Words give and take what they may; files are there, and fit their shapes.
 
     Raises:
         DocumentsInvalid: every fault of all files.
         CentralInvalid: a published file is damaged.
     """
-    faults: list[Fault] = []
+    faults = list(powers.faults(change))
     for role in change.words:
         for path, file in change.targets_of(role).items():
             faults += _paths(role, path)

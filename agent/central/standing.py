@@ -113,19 +113,25 @@ def read(folder: Path) -> Standing | None:
 def _read(folder: Path, at: Path) -> Standing:
     roots: list[bytes] = []
     while (path := at / f"{len(roots) + 1}.root.json").exists():
-        roots.append(_bytes(path))
-    raw = {"root": roots[-1] if roots else _bytes(at / "1.root.json")}
-    raw["timestamp"] = _bytes(at / "timestamp.json")
+        roots.append(read_metadata(path))
+    raw = {"root": roots[-1] if roots else read_metadata(at / "1.root.json")}
+    raw["timestamp"] = read_metadata(at / "timestamp.json")
     stamp = roles.parse("timestamp", raw["timestamp"]).signed
-    raw["snapshot"] = _bytes(at / f"{stamp.snapshot_meta.version}.snapshot.json")
+    raw["snapshot"] = read_metadata(at / f"{stamp.snapshot_meta.version}.snapshot.json")
     snapshot = roles.parse("snapshot", raw["snapshot"]).signed
     for name, meta in snapshot.meta.items():
-        raw[name.removesuffix(".json")] = _bytes(at / f"{meta.version}.{name}")
+        raw[name.removesuffix(".json")] = read_metadata(at / f"{meta.version}.{name}")
     metadata = {role: roles.parse(role, data) for role, data in raw.items()}
     return Standing(metadata, raw, tuple(roots), folder)
 
 
-def _bytes(path: Path) -> bytes:
+def read_metadata(path: Path) -> bytes:
+    """A file of metadata.
+
+    Raises:
+        CentralInvalid: it is too long.
+        OSError: it cannot be read.
+    """
     with path.open("rb") as file:
         data = file.read(METADATA_CAP + 1)
     if len(data) > METADATA_CAP:

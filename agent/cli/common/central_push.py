@@ -39,6 +39,18 @@ _Draft = Annotated[
         ),
     ),
 ]
+_Root = Annotated[
+    str | None,
+    typer.Option(
+        "--root-sha256",
+        metavar="HEX",
+        help=say(
+            "Refuse a draft that does not follow from this first root; it stands on"
+            " the departments' slips.",
+            "首份 root 的摘要（见部门开通单）；草案不以其为起点则拒绝。",
+        ),
+    ),
+]
 
 
 @app.command(
@@ -136,12 +148,12 @@ def _read(path: Path) -> bytes:
         " /media/usb/draft --json",
     ),
 )
-def diff(ctx: typer.Context, draft: _Draft) -> None:
+def diff(ctx: typer.Context, draft: _Draft, root_sha256: _Root = None) -> None:
     """Show a draft."""
     from agent.central.roles import is_online
     from agent.cli.common.central_show import show_draft
 
-    change, folder = _carried(draft)
+    change, folder = _carried(draft, root_sha256)
     show_draft(asked(ctx), change, folder)
     if any(s.missing for s in change.signed() if not is_online(s.role)):
         raise typer.Exit(1)
@@ -168,6 +180,7 @@ def sign(
         ),
     ],
     passphrase_file: PassphraseFile = None,
+    root_sha256: _Root = None,
     yes: Annotated[
         bool,
         typer.Option("--yes", help=say("Do not ask.", "不再询问。")),
@@ -182,12 +195,12 @@ def sign(
     from agent.central.disk import RealDisk
     from agent.cli.common import passphrases
     from agent.cli.common.central_bench import judge
-    from agent.cli.common.central_show import draft_lines, show_draft
+    from agent.cli.common.central_show import draft_lines, root_lines, show_draft
 
     ask = asked(ctx)
-    change, folder = _carried(draft)
+    change, folder = _carried(draft, root_sha256)
     if not ask.json and not yes:
-        for line in draft_lines(ask, difference(change)):
+        for line in [*root_lines(ask, change), *draft_lines(ask, difference(change))]:
             print(line)
         if not typer.confirm(ask.say("Sign this?", "是否签名？")):
             raise typer.Exit(1)
@@ -202,14 +215,15 @@ def sign(
     show_draft(ask, change, folder)
 
 
-def _carried(text: str) -> tuple[Change, Path]:
+def _carried(text: str, root_sha256: str | None) -> tuple[Change, Path]:
     from agent.central import draft as drafts
     from agent.cli.common.central_bench import now
 
     folder = Path(text).absolute()
     if not (folder / "new").is_dir() and (folder / "draft").is_dir():
         folder = folder / "draft"
-    return drafts.load_carried(folder, now=now()), folder
+    found = drafts.load_carried(folder, now=now(), root_sha256=root_sha256)
+    return found, folder
 
 
 @app.command(

@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.central.change import Change
 from agent.central.difference import Difference, FileChange, difference
+from agent.central.draft import first_root_sha256
 from agent.central.fleet import Node, RingStand
 from agent.central.roles import is_online
 from agent.central.standing import Signed
@@ -30,9 +31,9 @@ def show_draft(ask: Asked, change: Change, folder: Path) -> None:
     """What is drafted, and what the next step is."""
     found = difference(change)
     if ask.json:
-        ask.print_json(draft_json(found, folder))
+        ask.print_json(draft_json(found, folder, first_root_sha256(change)))
         return
-    for line in draft_lines(ask, found):
+    for line in [*root_lines(ask, change), *draft_lines(ask, found)]:
         print(line)
     missing = [s for s in found.signed if s.missing and not is_online(s.role)]
     if not found.signed:
@@ -47,10 +48,28 @@ def show_draft(ask: Asked, change: Change, folder: Path) -> None:
         print(ask.say("Signed by all who must; publish it.", "签名已齐，可以发布。"))
 
 
-def draft_json(found: Difference, folder: Path) -> dict[str, Any]:
+def root_lines(ask: Asked, change: Change) -> Iterable[str]:
+    """What a draft compares with, for people who have a slip beside them."""
+    digest = first_root_sha256(change)
+    if change.before is not None and digest is not None:
+        number = change.before.root.version
+        yield ask.say(
+            f"Compared with root {number}, which follows from the first root:",
+            f"对照基准为第 {number} 版 root，其首份 root 摘要：",
+        )
+        yield ask.say(
+            f"    {digest} (must be the one on the slip)",
+            f"    {digest}（须与开通单一致）",
+        )
+
+
+def draft_json(
+    found: Difference, folder: Path, root_sha256: str | None
+) -> dict[str, Any]:
     """The documented form of a draft."""
     return {
         "draft": str(folder),
+        "root_sha256": root_sha256,
         "ready": bool(found.signed)
         and not any(s.missing for s in found.signed if not is_online(s.role)),
         "roles": [_signed_json(s) for s in found.signed if not is_online(s.role)],

@@ -3,15 +3,26 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata
+from tuf.api.metadata import (
+    DelegatedRole,
+    Delegations,
+    Metadata,
+    Root,
+    SuccinctRoles,
+    Targets,
+)
 
 from agent.central import collect, draft, keys, standing
 from agent.central.change import Change
 from agent.central.difference import Member, difference
-from agent.central.roles import Terms
+from agent.central.keys import FileSigner
+from agent.central.roles import Holders, Terms
+from agent.crypto.metakey import MetadataKey
 from agent.errors import (
     CentralInvalid,
     CentralKeyForeign,
@@ -95,9 +106,80 @@ def test_change_of_holders_is_shown(city: City) -> None:
     change = city.change()
     change.hold("targets", city.holders("targets-1 new-1", 1))
     held = difference(change).holdings
+    new = tuple(keys.named(city.person(n).public_key) for n in ("new-1", "targets-1"))
     assert [(h.role, h.new, h.old_threshold, h.new_threshold) for h in held] == [
-        ("targets", ("new-1", "targets-1"), 2, 1)
+        ("targets", new, 2, 1)
     ]
+
+
+def test_other_keys_under_the_same_labels_are_shown(city: City) -> None:
+    """A thief's keys that are called as the old ones were."""
+    change = city.change()
+    thieves = [FileSigner(MetadataKey.generate(), f"directory-{i}") for i in (1, 2, 3)]
+    change.hold("directory", Holders(tuple(t.public_key for t in thieves), 2))
+    assert [h.role for h in difference(change).holdings] == ["directory"]
+
+
+def widened(targets: Targets) -> None:
+    """Another department's nodes."""
+    _role(targets).paths = ["nodes/*/*/config.json"]
+
+
+def hashed(targets: Targets) -> None:
+    """Every file whose digest begins so, which is every file."""
+    _role(targets).paths, _role(targets).path_hash_prefixes = None, [""]
+
+
+def further(targets: Targets) -> None:
+    """A role that nobody knows."""
+    found = targets.delegations
+    assert found is not None
+    assert found.roles is not None
+    found.roles["more"] = DelegatedRole("more", [], 1, True, paths=["*.json"])
+
+
+def binned(targets: Targets) -> None:
+    """Roles that are never named."""
+    found = targets.delegations
+    assert found is not None
+    some = next(iter(found.keys))
+    roles = SuccinctRoles([some], 1, 1, "bin")
+    targets.delegations = Delegations(dict(found.keys), succinct_roles=roles)
+
+
+def swapped(targets: Targets) -> None:
+    """The thief's key under the id of somebody else's."""
+    found = targets.delegations
+    assert found is not None
+    public = FileSigner(MetadataKey.generate()).public_key.keyval
+    found.keys[_role(targets).keyids[0]].keyval = public
+
+
+def _role(targets: Targets) -> DelegatedRole:
+    found = targets.get_delegated_role(f"department-{DEPARTMENT}")
+    assert isinstance(found, DelegatedRole)
+    return found
+
+
+@pytest.mark.parametrize("attack", [widened, hashed, further, binned, swapped])
+def test_power_that_nobody_is_shown_is_not_signed(
+    city: City, attack: Callable[[Targets], None]
+) -> None:
+    """A stolen publisher cannot hide it in a harmless draft."""
+    change = city.change()
+    change.put(GROUP_FILE, document(2))
+    attack(change.word("targets").signed)
+    with pytest.raises(DocumentsInvalid, match="targets"):
+        sign(city, city.drafted(change), "targets-1")
+
+
+def test_role_hands_nothing_on(city: City) -> None:
+    """Only targets says who speaks of what."""
+    change = city.change()
+    word = change.word(f"department-{DEPARTMENT}")
+    word.signed.delegations = Delegations({}, roles={})
+    with pytest.raises(DocumentsInvalid, match="delegations: expected none"):
+        sign(city, city.drafted(change), f"{DEPARTMENT}-1")
 
 
 @pytest.mark.parametrize("name", ["root-1", f"{OTHER}-1", "nobody"])
@@ -124,6 +206,52 @@ def test_forged_past_is_not_compared_with(city: City, carried: Path) -> None:
     path.write_bytes(found.to_bytes())
     with pytest.raises(CentralInvalid, match="not signed by those who held it"):
         sign(city, carried, "targets-1")
+
+
+def test_past_of_another_root_is_refused(city: City, tmp_path: Path) -> None:
+    """A forged city, whole in itself, does not follow from the root on the slip."""
+    other = City(tmp_path / "other")
+    other.begin()
+    change = other.change()
+    change.put(GROUP_FILE, document(2))
+    folder = other.drafted(change)
+    pin = hashlib.sha256(city.first).hexdigest()
+    with pytest.raises(CentralInvalid, match="expected a first root"):
+        draft.load_carried(folder, now=city.now, root_sha256=pin)
+    found = draft.load_carried(folder, now=city.now)
+    assert draft.first_root_sha256(found) == hashlib.sha256(other.first).hexdigest()
+
+
+def test_root_that_does_not_follow_is_refused(city: City, carried: Path) -> None:
+    """The pinned root is there, but the one compared with was made by others."""
+    path = carried / "old/metadata/root.json"
+    found = Metadata[Root].from_bytes(path.read_bytes())
+    found.signed.version = 2
+    thief = city.person("thief")
+    found.signed.roles["root"].threshold = 1
+    found.signed.add_key(thief.public_key, "root")
+    found.signatures.clear()
+    found.sign(thief)
+    for each in (path, carried / "old/roots/2.json"):
+        each.write_bytes(found.to_bytes())
+    pin = hashlib.sha256(city.first).hexdigest()
+    with pytest.raises(CentralInvalid, match="old/root: is not signed"):
+        draft.load_carried(carried, now=city.now, root_sha256=pin)
+
+
+def test_past_is_followed_over_every_root(city: City) -> None:
+    """Holders changed twice; the first root still vouches for the newest."""
+    for name in ("next-1", "next-2"):
+        change = city.change()
+        held = f"root-1 root-2 root-3 root-4 {name}"
+        change.hold("root", city.holders(held, 3))
+        city.press().publish(city.sign(change, "root-1 root-2 root-3"))
+    change = city.change()
+    change.put(GROUP_FILE, document(2))
+    pin = hashlib.sha256(city.first).hexdigest()
+    found = draft.load_carried(city.drafted(change), now=city.now, root_sha256=pin)
+    assert found.before is not None
+    assert len(found.before.roots) == 3
 
 
 def test_version_that_leaves_one_out_is_not_signed(city: City, carried: Path) -> None:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import copy
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from agent.central import brake, standing
 from agent.central.disk import RealDisk
+from agent.central.own import OwnRepository
 from agent.central.roles import Terms
 from agent.errors import (
     CentralInvalid,
@@ -124,6 +125,33 @@ def test_draft_of_yesterday_is_refused(city: City) -> None:
     second.before = standing.read(city.workspace.published)
     with pytest.raises(CentralStale, match="expected version 3, got 2"):
         city.press().publish(city.sign(second, BOTH))
+
+
+def test_revocation_of_another_process_is_not_lost(tmp_path: Path) -> None:
+    """Who began before it does not publish over it, and what is served stays whole."""
+    now = datetime.now(UTC)
+    one = OwnRepository.at(tmp_path / "own")
+    one.begin(now)
+    slow, quick = one.change(now), one.change(now)
+    slow.put("limits.json", b'{"v":1,"generation":1,"limits":{}}')
+    assert brake.revoke(quick, NODE)
+    one.publish(quick)
+    with pytest.raises(CentralStale, match="meanwhile"):
+        one.publish(slow)
+    found = standing.read(one.workspace.published)
+    assert found is not None
+    assert b"fep1" in found.content("revoked.json")
+    assert one.put({"limits.json": slow.files["limits.json"]}, now) is not None
+
+
+def test_folder_that_is_served_is_never_removed(city: City) -> None:
+    """Not even if its number is the next one's."""
+    (city.metadata.resolve()).rename(city.workspace.published / ".metadata-2")
+    city.metadata.unlink()
+    city.metadata.symlink_to(".metadata-2")
+    with pytest.raises(CentralInvalid, match="is served already"):
+        city.put(GROUP_FILE, document(1), BOTH)
+    assert set(fresh(city).read("halt.json")) == {"halt.json"}
 
 
 def test_expired_draft_is_refused(city: City) -> None:
