@@ -26,7 +26,7 @@ from agent.catalog.lint import errors
 from agent.errors import GateClosed
 from agent.model.item import Item, ShareType
 from agent.model.job import BoundItem
-from agent.model.place import Allowed
+from agent.model.place import Allowed, Place
 
 _PASS = object()
 
@@ -60,6 +60,13 @@ class Outgoing:
     def __post_init__(self, permit: object) -> None:
         if permit is not _PASS:
             raise GateClosed(f"{self.resource}: only the gate lets a resource out")
+
+    @property
+    def place(self) -> Place:
+        """Where it is read."""
+        ways = (c for c in (self.stamp, self.number) if c is not None)
+        columns = (*(bound.column for bound in self.items), *ways)
+        return Place(self.source, self.table, columns)
 
     @property
     def statement(self) -> tuple[Item, ...]:
@@ -96,6 +103,12 @@ class Offer:
     def __post_init__(self, permit: object) -> None:
         if permit is not _PASS:
             raise GateClosed(f"{self.resource}: only the gate offers a resource")
+
+    @property
+    def place(self) -> Place:
+        """Where it is read."""
+        columns = tuple(bound.column for bound in self.items)
+        return Place(self.source, self.table, columns)
 
     @cached_property
     def by_name(self) -> Mapping[str, BoundItem]:

@@ -38,6 +38,8 @@ from agent.errors import (
     AuditDamaged,
     AuditWriteFailed,
     ConfigBroken,
+    ConfigInvalid,
+    Fault,
     FepError,
     FilesInvalid,
     RestartNeeded,
@@ -170,6 +172,7 @@ class Reloader:
     async def _load(self, stands: str | None) -> None:
         try:
             work = await asyncio.to_thread(load, self._board.work.config)
+            _check_ceiling(self._board.work, work)
         except FilesInvalid as e:
             await self._refuse(e, stands)
         except Exception as e:  # noqa: BLE001 - an odd file must not end what runs
@@ -185,7 +188,8 @@ class Reloader:
         self._broken, self._refused = broken, stands or ""
         old = self._board.work
         new = await asyncio.to_thread(narrowed, old)
-        if new.kept.keys() > old.kept.keys() or new.shut.keys() > old.shut.keys():
+        closed = new.kept.keys() > old.kept.keys() or new.shut.keys() > old.shut.keys()
+        if closed or new.ceiling.tables != old.ceiling.tables:
             await self._switch(old, new)
             self._digest = ""  # the files as they were would open it again
 
@@ -237,6 +241,18 @@ class Reloader:
         await self._hands.apply(old, new)
         for resource in sorted(after - before):
             self._hands.tell(ResourceOpened(resource))
+
+
+def _check_ceiling(old: Work, new: Work) -> None:
+    """A file that is gone must not open what it has closed; an empty one may.
+
+    Raises:
+        ConfigInvalid: there is no ceiling any more where one named tables.
+    """
+    if old.ceiling.tables is not None and not new.ceiling.present:
+        expected = "the file that was there: it names what may be read"
+        path = str(new.ceiling.path)
+        raise ConfigInvalid(faults=(Fault(path, "", expected, "no such file"),))
 
 
 def _changed(old: Work, new: Work) -> list[str]:

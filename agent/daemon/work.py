@@ -18,7 +18,7 @@ from agent.control.ceiling import Ceiling
 from agent.control.overlay import Overlay
 from agent.daemon.effective import Kept, effective, running
 from agent.errors import CatalogInvalid, ConfigInvalid, Fault, FepError
-from agent.model.place import Allowed
+from agent.model.place import Allowed, Place
 from agent.settings import Settings
 
 V = TypeVar("V")
@@ -264,8 +264,16 @@ def narrowed(work: Work) -> Work:
             kept[resource.code] = why
         if (why := refused(resource, allowed)) is not None:
             shut[resource.code] = why
+    # Their own documents may be those with the fault.
+    for one in work.outgoing:
+        if not one.place.within(allowed):
+            kept.setdefault(one.resource, _forbidden(one.place))
+    for code, offer in work.offers.items():
+        if not offer.place.within(allowed):
+            shut.setdefault(code, _forbidden(offer.place))
     return replace(
         work,
+        ceiling=replace(work.ceiling, tables=allowed),
         outgoing=tuple(o for o in work.outgoing if o.resource not in kept),
         offers={code: o for code, o in work.offers.items() if code not in shut},
         kept=kept,
@@ -273,12 +281,17 @@ def narrowed(work: Work) -> Work:
     )
 
 
+def _forbidden(place: Place) -> str:
+    return f"ceiling.toml does not allow columns of {place}"
+
+
 def _allowed(work: Work) -> Allowed | None:
     """What may be read by the ceiling of now; by that of before if it has faults."""
     try:
-        return ceilings.load(work.settings.agent.ceiling).tables
+        found = ceilings.load(work.settings.agent.ceiling)
     except ConfigInvalid:
         return work.ceiling.tables
+    return found.tables if found.present else work.ceiling.tables
 
 
 def digest(config: Path, found: Settings) -> str:

@@ -7,7 +7,8 @@ Rules (wire.md §6)
    matches it; before that ring starts it keeps what runs.
 2. A ring of less than 100 percent takes a node by SHA-256(``generation:node``), so that
    everybody computes the same and another generation begins with others.
-3. A node that no ring takes keeps what runs.
+3. A node that no ring takes keeps what runs. Percents are of one lot and do not add
+   up: 50 after 50 takes nobody, and a ring that takes nobody is refused.
 4. A generation that ``halt.json`` lists is not newly applied; what runs stays.
 """
 
@@ -42,7 +43,7 @@ class Ring:
         name: for people, of the grammar of groups.
         start: aware; nodes of the ring apply the generation from then on.
         nodes: nodes, ``<department>/*`` or ``*``.
-        percent: 1-100, how many of those that match.
+        percent: 1-100, how many of those that match, earlier rings' nodes counted.
     """
 
     name: str
@@ -111,7 +112,22 @@ def parse_rollout(data: bytes) -> Rollout:
     )
     if len({ring.name for ring in rings}) != len(rings):
         raise MalformedMessage("rollout.json.rings: expected every name once")
+    for number, ring in enumerate(rings):
+        if all(_taken(entry, ring, rings[:number]) for entry in ring.nodes):
+            raise MalformedMessage(
+                f"rollout.json.rings[{number}]: expected nodes, or more percent of them"
+                " than the rings before take; percents do not add up"
+            )
     return Rollout(m.integer("generation", least=1), rings)
+
+
+def _taken(entry: str, ring: Ring, before: Sequence[Ring]) -> bool:
+    """Whether every node of an entry belongs to an earlier ring."""
+    wider = {entry, f"{entry.partition('/')[0]}/*", "*"}
+    return any(
+        one.percent >= ring.percent and not wider.isdisjoint(one.nodes)
+        for one in before
+    )
 
 
 def _ring(value: object, at: str) -> Ring:

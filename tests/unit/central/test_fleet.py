@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -183,3 +184,26 @@ def test_halt_lists_generations() -> None:
     assert parse_halt(b'{"v":1,"generations":[3,5]}') == {3, 5}
     with pytest.raises(MalformedMessage):
         parse_halt(b'{"v":1,"generations":[0]}')
+
+
+@pytest.mark.parametrize(
+    ("rings", "fits"),
+    [
+        ((("*", 50), ("*", 50)), False),
+        ((("*", 50), ("*", 100)), True),
+        ((("*", 50), (f"{'0' * 18}/*", 50)), False),
+        (((f"{'0' * 18}/*", 50), ("*", 50)), True),
+    ],
+)
+def test_a_ring_that_takes_nobody_is_refused(
+    rings: tuple[tuple[str, int], ...], fits: bool
+) -> None:
+    """Percents are of one lot: they do not add up."""
+    at = "2026-12-02T01:00:00Z"
+    said = [
+        {"name": f"r{i}", "start": at, "nodes": [entry], "percent": percent}
+        for i, (entry, percent) in enumerate(rings)
+    ]
+    data = strict.dumps({"v": 1, "generation": 1, "rings": said})
+    with nullcontext() if fits else pytest.raises(MalformedMessage):
+        parse_rollout(data)

@@ -292,3 +292,29 @@ async def test_attack_a_ceiling_that_others_can_write_changes_nothing(
     site.ceiling("[central]\nallow = 5\n")
     with pytest.raises(ConfigInvalid):
         site.load()
+
+
+async def test_a_forbidden_column_is_shut_though_its_own_document_is_broken(
+    site: Site,
+) -> None:
+    """What was read by the document of before is not read any more."""
+    site.ceiling(OPEN + TABLE.replace(', "zw"', ""))
+    site.document("[")
+    site.document("[", "other")
+    work = await site.look()
+    assert (site.codes, work.outgoing, work.offers) == (["config-broken"], (), {})
+    assert work.ceiling.tables == {
+        ("rsj", ("public", "person")): frozenset({"person_id"})
+    }
+
+
+async def test_a_ceiling_that_is_gone_opens_nothing(site: Site) -> None:
+    """A file that was moved away is told; an empty one is a person's word."""
+    site.ceiling(OPEN + TABLE.replace(', "zw"', ""))
+    await site.look()
+    (site.folder / "ceiling.toml").unlink()
+    work = await site.look()
+    assert (site.codes, work.outgoing) == (["config-broken"], ())
+    site.ceiling("")
+    assert len((await site.look()).outgoing) == 2
+    assert site.codes == []
