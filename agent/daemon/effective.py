@@ -89,4 +89,7 @@ def effective(config: Path, kept: Callable[[Settings], Kept] = running) -> Effec
         return Effective(local, ceiling, None, wrong)
     except CeilingForbids as e:
         return Effective(local, ceiling, None, e)
+    except (AttributeError, KeyError, TypeError) as e:  # not of the shape we wrote
+        shape = RunningDamaged(f"{local.paths.running}: {type(e).__name__}")
+        return Effective(local, ceiling, None, shape)
     return Effective(found, ceiling, overlay, damage)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,26 @@ async def test_a_damaged_overlay_is_an_alarm_and_never_something_else(
     path.unlink()
     path.mkdir()
     assert site.load().refused is not None
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"limits": {"rsj": 3}},
+        {"schedule": {"defaults": []}},
+        {"exchange": {"url": 3}},
+        {"push": 3},
+    ],
+)
+def test_kept_file_of_another_shape_is_an_alarm(
+    site: Site, tables: dict[str, Any]
+) -> None:
+    """Its digest fits, but nobody of us wrote it: agent.toml alone holds."""
+    found = merged(published(own={"push": {"poll_s": 9}}))
+    site.runs(replace(found, tables=tables))
+    work = site.load()
+    assert (work.overlay, work.settings.push.poll_s) == (None, 5.0)
+    assert work.refused is not None
 
 
 async def test_without_a_pinned_root_nobody_is_the_centre(site: Site) -> None:
