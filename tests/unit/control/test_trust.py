@@ -379,6 +379,22 @@ def test_after_a_stolen_online_key_was_replaced_its_numbers_do_not_bar_the_way(
     assert trust.refresh().versions["timestamp"] == 2
 
 
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "brake"])
+def test_a_version_beyond_all_numbers_is_refused(agent: Agent, role: str) -> None:
+    """A thief of the online keys counts as far as he likes: that ends no daemon."""
+    trust, city = agent.trust(), agent.city
+    kept = trust.refresh()
+    for version in (2**53, 2**63):
+        city.write(role, version=version)
+        if role == "brake":
+            city.write("snapshot")
+        if role != "timestamp":
+            city.write("timestamp")
+        with pytest.raises(TrustRefused, match=f"{role}: expected a version below"):
+            trust.refresh()
+        assert agent.trust().kept() == kept
+
+
 def test_metadata_of_two_moments_do_not_mix(agent: Agent) -> None:
     """A new snapshot with the targets of before, or a snapshot that timestamp does not
     name, is no state that the city ever had."""
@@ -435,6 +451,40 @@ def test_what_expired_is_not_taken_and_the_last_good_goes_on(
     assert [type(e) for e in trust.troubles()] == [TrustExpired]
     agent.at += timedelta(days=7)
     assert [type(e) for e in agent.trust().troubles()] == [TrustLongExpired]
+
+
+@pytest.mark.parametrize("how", ["length", "version"])
+def test_a_department_cannot_bar_the_way_by_big_numbers(agent: Agent, how: str) -> None:
+    """A length or a version of its own role costs its nodes their news of
+    configuration, and no revocation."""
+    trust, city, own = agent.trust(), agent.city, f"department-{DEPARTMENT}"
+    first = trust.refresh()
+    if how == "length":
+        city.signed[own].signed.targets[NODE_FILE].length = 10**9
+    city.write(own, version=2**63 if how == "version" else None)
+    city.put("revoked.json", revoked(OTHER_NODE))
+    city.publish("brake")
+    for each in (trust, agent.trust()):
+        found = each.refresh()
+        assert list(found.stopped.nodes) == [OTHER_NODE]
+        assert found.files[NODE_FILE] == first.files[NODE_FILE]
+        assert found.versions[own] == 1
+        assert [e.code for e in each.troubles()] == ["trust-refused"]
+
+
+def test_a_department_that_expired_and_a_kept_file_that_is_gone(agent: Agent) -> None:
+    """Its own file cannot be had at all: revocations come all the same."""
+    trust, city, own = agent.trust(), agent.city, f"department-{DEPARTMENT}"
+    trust.refresh()
+    city.expire(own, city.now + timedelta(hours=1))
+    agent.at += timedelta(hours=2)
+    city.put("revoked.json", revoked(OTHER_NODE))
+    city.publish(own, "brake")
+    shutil.rmtree(agent.folder)
+    for _ in range(2):
+        found = trust.refresh()
+        assert list(found.stopped.nodes) == [OTHER_NODE]
+        assert NODE_FILE not in found.files
 
 
 @pytest.mark.parametrize("how", ["expired", "signed by another", "taken away"])
