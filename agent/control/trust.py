@@ -41,6 +41,9 @@ from agent.wire.grammar import format_time, parse_time
 if TYPE_CHECKING:
     from agent.control.trust_walk import Walked
 
+SILENT = timedelta(minutes=15)
+"""So long after the last look that succeeded a person is told why there is none: lookups
+rely on it no more (``exchange.directory_max_age_s``, if nothing else is set)."""
 WARNED = timedelta(hours=24)
 """So long after it expired a person is told."""
 ALARMED = timedelta(days=7)
@@ -97,6 +100,7 @@ class Trust:
         self._one = threading.Lock()
         self._disk = threading.Lock()
         self._refused: FepError | None = None
+        self._failed: FepError | None = None  # the last look, for whatever reason
         self._expired: datetime | None = None  # when that was met first
 
     def refresh(self) -> Verified:
@@ -115,9 +119,12 @@ class Trust:
             try:
                 found = self._walked()
                 kept = self._keep(found)
-            except (TrustRefused, TrustExpired) as e:
-                self._note(e)
+            except FepError as e:
+                self._failed = e
+                if isinstance(e, TrustRefused | TrustExpired):
+                    self._note(e)
                 raise
+            self._failed = None
             self._note(found.trouble)
             return self._verified(kept, found.files)
 
@@ -151,14 +158,25 @@ class Trust:
         return self._book.kept(self._pin)
 
     def troubles(self) -> list[FepError]:
-        """What a person should know: refused, expired for a day, for a week."""
-        late, refused = self._late(), self._refused
-        found = [] if late is None else [late]
-        if refused is not None and not (
-            isinstance(refused, TrustExpired) and self.standing() is not None
+        """What a person should know.
+
+        That it is refused, not to be had for a quarter of an hour, expired for a day,
+        for a week.
+        """
+        late, why = self._late(), self._refused
+        if isinstance(why, TrustExpired) and self.standing() is not None:
+            why = None
+        return [e for e in (late, why or self._unheard()) if e is not None]
+
+    def _unheard(self) -> FepError | None:
+        """Why the last look failed, once nothing was heard for long, or ever."""
+        kept, failed = self.standing(), self._failed
+        if kept is not None and (
+            isinstance(failed, TrustExpired)
+            or self._now() - parse_time(kept.at) <= SILENT
         ):
-            found.append(refused)
-        return found
+            return None
+        return failed
 
     def _late(self) -> FepError | None:
         """That nothing new is taken, and since when; a day of it is no trouble."""

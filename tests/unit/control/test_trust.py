@@ -633,6 +633,22 @@ def test_an_exchange_without_a_repository_is_told(agent: Agent) -> None:
         agent.trust().refresh()
 
 
+def test_a_repository_that_is_gone_for_long_is_told(agent: Agent) -> None:
+    """404, or no line: no trouble while it is short, and never silence for good."""
+    trust = agent.trust()
+    trust.refresh()
+    place = agent.city.folder / "metadata"
+    place.rename(place.with_name("gone"))
+    for minutes, said in ((0, []), (14, []), (2, ["exchange-refused"])):
+        agent.at += timedelta(minutes=minutes)
+        with pytest.raises(ExchangeRefused, match="http-404"):
+            trust.refresh()
+        assert [e.code for e in trust.troubles()] == said
+    place.with_name("gone").rename(place)
+    trust.refresh()
+    assert trust.troubles() == []
+
+
 def test_a_cut_between_two_files_is_only_a_cut(agent: Agent) -> None:
     """After every file that could be the last before the line or the power went, the
     next look gets everything, and what was verified before is still there."""
