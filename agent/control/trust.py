@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from agent.control.trust_walk import Walked
 
 SILENT = timedelta(minutes=15)
-"""So long after the last look that succeeded a person is told why: lookups rely on it no
-more (``exchange.directory_max_age_s``, if nothing else is set)."""
+"""So long after the last look that succeeded a person is told why: lookups rely on it
+no more (``exchange.directory_max_age_s``, if nothing else is set)."""
 WARNED = timedelta(hours=24)
 """So long after it expired a person is told."""
 ALARMED = timedelta(days=7)
