@@ -4,36 +4,22 @@
 The exchange signs its directory anew every few seconds, with a key that lies on a
 machine with a line. It is dated evidence for receipts; it adds nobody. With a pinned
 root each file of it must be the file that TUF carries. Revocations alone are taken from
-either side: each may stop, neither may let go on.
+either side: each may stop, neither may let go on. What the repository ever revoked
+stays revoked though it says so no more (:class:`~agent.control.trust.Verified`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from agent.control.city_files import CityFiles, parse_city
 from agent.control.trust import Verified
-from agent.errors import DirectoryUnvouched, MalformedMessage
-from agent.wire import repository, strict
-from agent.wire.directory import (
-    DepartmentFile,
-    Directory,
-    ExchangeFile,
-    RevokedFile,
-    parse_department,
-    parse_exchange,
-    parse_revoked,
-)
-
-
-@dataclass(frozen=True)
-class _Signed:
-    """The files of the directory as TUF carries them."""
-
-    departments: Mapping[str, DepartmentFile]
-    exchange: ExchangeFile | None
-    revoked: RevokedFile
+from agent.errors import DirectoryUnvouched
+from agent.state import Stopped
+from agent.wire import repository
+from agent.wire.directory import Directory, RevokedFile
 
 
 class Agreement:
@@ -53,7 +39,8 @@ class Agreement:
         self._clock = clock
         self._wall = wall
         self._versions: Mapping[str, int] = {}
-        self._signed: _Signed | None = None
+        self._signed: CityFiles | None = None
+        self._stopped = Stopped()
         self._confirmed = float("-inf")  # by the clock
 
     @property
@@ -63,8 +50,11 @@ class Agreement:
 
     @property
     def revoked(self) -> RevokedFile:
-        """What the repository says is revoked."""
-        return RevokedFile({}, {}) if self._signed is None else self._signed.revoked
+        """What the repository says is revoked, or ever said."""
+        said = RevokedFile({}, {}) if self._signed is None else self._signed.revoked
+        return RevokedFile(
+            {**self._stopped.kids, **said.kids}, {**self._stopped.nodes, **said.nodes}
+        )
 
     def take(self, found: Verified) -> None:
         """Judge by this from now on.
@@ -73,8 +63,9 @@ class Agreement:
             MalformedMessage: a file of it breaks the format; nothing has changed.
         """
         if self._signed is None or found.versions != self._versions:
-            self._signed = _parsed(found.files)
+            self._signed = parse_city(found.files)
             self._versions = found.versions
+        self._stopped = found.stopped
         age = max(0.0, self._wall() - found.at.timestamp())
         self._confirmed = self._clock() - age
 
@@ -110,31 +101,3 @@ class Agreement:
 
 def _said(path: str) -> str:
     return f"{path}: expected what the city's TUF repository has, got another one"
-
-
-def _parsed(files: Mapping[str, bytes]) -> _Signed:
-    departments = {}
-    for path, data in files.items():
-        if path.startswith("directory/"):
-            name = path.removeprefix("directory/").removesuffix(".json")
-            departments[name] = parse_department(_object(path, data), name)
-    exchange, revoked = (
-        files.get(repository.EXCHANGE_FILE),
-        files.get(repository.REVOKED_FILE),
-    )
-    return _Signed(
-        departments,
-        None
-        if exchange is None
-        else parse_exchange(_object(repository.EXCHANGE_FILE, exchange)),
-        RevokedFile({}, {})
-        if revoked is None
-        else parse_revoked(_object(repository.REVOKED_FILE, revoked)),
-    )
-
-
-def _object(path: str, data: bytes) -> object:
-    try:
-        return strict.loads(data)
-    except MalformedMessage as e:
-        raise MalformedMessage(f"{path}: {e.detail}") from e

@@ -7,7 +7,8 @@ Rules (wire.md §1: keys are never removed)
 2. A key once known is there for ever, or ``revoked.json`` says that it is revoked. So a
    node, a department, a receipt key of the exchange never disappears in silence, and a
    node's chain of statements is only ever made longer.
-3. A key once revoked is revoked for ever.
+3. A key once revoked is revoked for ever. So is a node, unless each of its keys is:
+   then it was reset, and has new ones.
 4. Statements that were added must be signed as the chain demands. Where they are not,
    the directory holds, but that node has no keys any more: one department's damage is
    not everybody's.
@@ -47,6 +48,12 @@ def _lost(before: Directory, after: Directory, aud: str) -> Iterator[str]:
     for kid in before.revoked.kids:
         if kid not in after.revoked.kids:
             yield f"{kid} revoked"
+    for node in before.revoked.nodes:
+        kids = _kids(before, node)
+        if node not in after.revoked.nodes and not (
+            kids and kids.issubset(after.revoked.kids)
+        ):
+            yield f"{node} revoked"
     for kid in _receipt_kids(before, aud) - _receipt_kids(after, aud):
         if kid not in after.revoked.kids:
             yield f"receipt key {kid}"

@@ -222,28 +222,28 @@ class _Walk:
         self._take(repository.directory_file(department))
         for path in self._directory():
             self._take(path)
-        trouble = self._own()
+        own = repository.department_role(department)
+        trouble = self._own(own)
         path = repository.node_file(self._asking.node)
         for group in _groups(self._files.get(path)):
             self._take(group)
-        roles = list(self._roles())
+        roles = list(self._roles(own if trouble is not None else ""))
         if trouble is not None and self._asking.kept is not None:
-            own = repository.department_role(department)
             roles += [role for role in self._asking.kept.roles if role.role == own]
         return Walked(tuple(roles), self._files, trouble)
 
-    def _own(self) -> FepError | None:
+    def _own(self, role: str) -> FepError | None:
         """Take the node's own file; rule 3: why it is the one of before, or None."""
         path, kept = repository.node_file(self._asking.node), self._asking.kept
         try:
             with judged(self._places.metadata):
                 self._take(path)
+                _check_version(role, self._client.trusted.get(role))
         except (TrustExpired, TrustRefused, ExchangeRefused) as e:
             digest = None if kept is None else kept.files.get(path)
-            if digest is not None:
-                data = (self._places.targets / digest).read_bytes()
-                if _digest(data) == digest:
-                    self._files[path] = data
+            data = None if digest is None else _read(self._places.targets / digest)
+            if data is not None and _digest(data) == digest:
+                self._files[path] = data
             return e
         return None
 
@@ -268,9 +268,9 @@ class _Walk:
             if path.startswith("directory/")
             else repository.FILE_CAP
         )
-        self._left -= info.length
-        if info.length > cap or self._left < 0:
+        if info.length > min(cap, self._left):
             raise TrustRefused(f"{path}: {info.length} bytes are too many")
+        self._left -= info.length
         self._files[path] = self._content(path, info)
 
     def _content(self, path: str, info: TargetFile) -> bytes:
@@ -287,8 +287,15 @@ class _Walk:
         part.unlink()
         return data
 
-    def _roles(self) -> Iterator[KeptRole]:
-        """What this walk relied on; whom a fall of its version must have to do with."""
+    def _roles(self, broken: str) -> Iterator[KeptRole]:
+        """What this walk relied on; whom a fall of its version must have to do with.
+
+        Args:
+            broken: the role that it did not rely on.
+
+        Raises:
+            TrustRefused: a version is too high.
+        """
         trusted = self._client.trusted
         root, snapshot = trusted[Root.type], trusted[Snapshot.type]
         if not isinstance(root, Root) or not isinstance(snapshot, Snapshot):
@@ -301,10 +308,21 @@ class _Walk:
         listed = (name.removesuffix(".json") for name in snapshot.meta)
         for name in (Root.type, Timestamp.type, Snapshot.type, *listed):
             signed = trusted.get(name)
-            if signed is not None:
+            if signed is not None and name != broken:
+                _check_version(name, signed)
                 ends = format_time(signed.expires)
                 who = keys.get(name, others)
                 yield KeptRole(name, signed.version, who, ends)
+
+
+def _check_version(role: str, signed: Signed | None) -> None:
+    """Refuse a version that no number of ours holds.
+
+    Raises:
+        TrustRefused: it is.
+    """
+    if signed is not None and signed.version >= strict.LIMIT:
+        raise TrustRefused(f"{role}: expected a version below {strict.LIMIT}")
 
 
 def _groups(text: bytes | None) -> list[str]:
@@ -338,7 +356,7 @@ def judged(metadata: Path) -> Iterator[None]:
                 sync(metadata)
     except ExpiredMetadataError as e:
         raise TrustExpired(_said(e)) from e
-    except RepositoryError as e:
+    except (RepositoryError, OverflowError, ValueError, TypeError) as e:
         raise TrustRefused(_said(e)) from e
     except DownloadHTTPError as e:
         problem = f"http-{e.status_code}"
@@ -353,6 +371,14 @@ def _said(fault: Exception) -> str:
     """The words of a fault; whoever wrote the metadata wrote some of them."""
     text = "".join(c if c.isprintable() else "?" for c in str(fault))
     return text[:300]
+
+
+def _read(path: Path) -> bytes | None:
+    """A kept file; None if it is gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _digest(data: bytes) -> str:

@@ -58,7 +58,7 @@ def wanted(found: Verified, work: Work, now: datetime) -> Wanted:
         overlay if overlay.tables or overlay.off or work.overlay else None,
         _parts(files, node),
         _opens(files, node, overlay),
-        frozenset() if halt is None else parse_halt(halt),
+        found.stopped.generations | (frozenset() if halt is None else parse_halt(halt)),
     )
 
 

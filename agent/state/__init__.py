@@ -39,7 +39,7 @@ from agent.state.records import (
     Sums,
 )
 from agent.state.store import ALL, State
-from agent.state.trust import KeptRole, KeptTrust, Trusts, falls
+from agent.state.trust import KeptRole, KeptTrust, Stopped, Trusts, falls
 
 __all__ = [
     "ALL",
@@ -68,6 +68,7 @@ __all__ = [
     "RunTotals",
     "SeenColumns",
     "State",
+    "Stopped",
     "Stream",
     "StreamKey",
     "Sums",

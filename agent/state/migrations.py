@@ -331,8 +331,17 @@ STEP_12 = (
         at TEXT NOT NULL
     ) WITHOUT ROWID
     """,
+    """
+    CREATE TABLE tuf_stopped (
+        pin TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        at TEXT NOT NULL,
+        PRIMARY KEY (pin, kind, name)
+    ) WITHOUT ROWID
+    """,
 )
-"""What the city's TUF repository said last, and its floors."""
+"""What the city's TUF repository said last, its floors, and what it ever stopped."""
 
 STEP_13 = (
     """

@@ -7,10 +7,21 @@ back an old copy of it, rolls nothing back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sqlite_utils import Database
 
 from agent.state.database import Connection
+
+MOST_STOPPED = 20_000
+"""Most keys, most nodes and most generations that are remembered as stopped. What is
+beyond that is stopped while the repository says so: a thief who lists very many fills
+the memory, not the disk."""
+_KINDS = ("kid", "node", "generation")
+_COUNT = "SELECT count(*) FROM tuf_stopped WHERE pin = ? AND kind = ?"
+_ADD = "INSERT OR IGNORE INTO tuf_stopped (pin, kind, name, at) VALUES (?, ?, ?, ?)"
+_STOPPED = "SELECT kind, name, at FROM tuf_stopped WHERE pin = ?"
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,27 @@ class KeptTrust:
     files: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """What the repository ever stopped: nobody lifts it by saying it no more.
+
+    Args:
+        kids: revoked key -> since when, wire grammar.
+        nodes: revoked node -> since when.
+        generations: of configuration, halted.
+    """
+
+    kids: Mapping[str, str] = field(default_factory=dict)
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    generations: frozenset[int] = frozenset()
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Kind, name and time of each."""
+        yield from (("kid", kid, at) for kid, at in self.kids.items())
+        yield from (("node", node, at) for node, at in self.nodes.items())
+        yield from (("generation", str(n), "") for n in self.generations)
+
+
 class Trusts:
     """What is known of the repository, in the state; by the pinned root's digest.
 
@@ -66,8 +98,11 @@ class Trusts:
             ).fetchall()
         return {row[0]: _role(*row) for row in found}
 
-    def keep(self, pin: str, kept: KeptTrust) -> None:
-        """What was verified now; of roles that are not in it the floors stay."""
+    def keep(self, pin: str, kept: KeptTrust, stopped: Stopped | None = None) -> None:
+        """What was verified now.
+
+        Of roles that are not in it the floors stay; what was stopped stays stopped.
+        """
         with self._connection.transaction() as db:
             db.execute("UPDATE tuf_roles SET expires = NULL WHERE pin = ?", [pin])
             for role in kept.roles:
@@ -76,11 +111,31 @@ class Trusts:
                     " (pin, role, version, keys, expires) VALUES (?, ?, ?, ?, ?)",
                     _row(pin, role),
                 )
+            self._stop(db, pin, Stopped() if stopped is None else stopped)
             db.execute("DELETE FROM tuf_files")
             for file in kept.files.items():
                 db.execute("INSERT INTO tuf_files (path, sha256) VALUES (?, ?)", file)
             db.execute("DELETE FROM tuf_kept")
             db.execute("INSERT INTO tuf_kept (pin, at) VALUES (?, ?)", [pin, kept.at])
+
+    def _stop(self, db: Database, pin: str, stopped: Stopped) -> None:
+        """Add what is new; of each kind there are at most :data:`MOST_STOPPED`."""
+        room = {
+            kind: MOST_STOPPED - db.execute(_COUNT, [pin, kind]).fetchone()[0]
+            for kind in _KINDS
+        }
+        for kind, name, at in stopped.rows():
+            if room[kind] > 0:
+                room[kind] -= db.execute(_ADD, [pin, kind, name, at]).rowcount
+
+    def stopped(self, pin: str) -> Stopped:
+        """What was ever stopped under this pin."""
+        found: dict[str, dict[str, str]] = {kind: {} for kind in _KINDS}
+        with self._connection.transaction() as db:
+            for kind, name, at in db.execute(_STOPPED, [pin]).fetchall():
+                found[kind][name] = at
+        generations = frozenset(int(n) for n in found["generation"])
+        return Stopped(found["kid"], found["node"], generations)
 
     def kept(self, pin: str) -> KeptTrust | None:
         """What was verified last under this pin, or None."""

@@ -21,6 +21,7 @@ from agent.errors import (
     MalformedMessage,
     UnknownKey,
 )
+from agent.state import Stopped
 from agent.wire.directory import (
     DepartmentFile,
     Directory,
@@ -239,6 +240,22 @@ def test_either_side_may_revoke_and_neither_alone_may_take_it_back(
         place.directory.take(signed(replace(GOOD, iat=1002)))
     place.directory.take(signed(replace(stopped, iat=1003)))
     assert DECRYPT.public.kid in place.directory.current.revoked.kids
+
+
+def test_what_the_repository_ever_revoked_is_revoked_though_it_is_silent(
+    place: Place,
+) -> None:
+    """A stolen brake key that says less, and an exchange that never knew, bring neither
+    a node nor a key back; nor does a restart."""
+    ever = Stopped({SIGN.public.kid: AT}, {PEER: AT})
+    place.agreement.take(replace(carried(GOOD, version=3), stopped=ever))
+    again = place.opened()
+    assert again.load()
+    place.directory.stop()
+    for found in (place.directory.current, again.current):
+        with pytest.raises(UnknownKey, match="revoked"):
+            found.node_keys(PEER)
+        assert SIGN.public.kid in found.revoked.kids
 
 
 def test_lookups_rely_on_it_only_while_the_city_confirms_it(place: Place) -> None:

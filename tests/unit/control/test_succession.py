@@ -106,6 +106,19 @@ def test_department_that_is_revoked_aloud_may_go() -> None:
     assert THEIR.kids[1] in refused(some)
 
 
+def test_a_revoked_node_comes_back_only_with_other_keys() -> None:
+    """An exchange that forgets that it revoked a node is refused, also if it spoils
+    the node's statements in between; a reset revokes each key of before."""
+    stopped = RevokedFile({}, {PEER: AT})
+    before = replace(GOOD, revoked=stopped)
+    assert f"{PEER} revoked" in refused(GOOD, before)
+    spoilt = directory(OUR.entry(), THEIR.entry("a.b.c"))
+    check_succession(before, replace(spoilt, revoked=stopped), aud=AUD)
+    assert f"{PEER} revoked" in refused(GOOD, replace(spoilt, revoked=stopped))
+    reset = directory(OUR.entry(), Peer(PEER).entry(), revoked=THEIR.kids)
+    check_succession(before, reset, aud=AUD)
+
+
 def test_directory_that_swaps_a_whole_chain_is_refused() -> None:
     """Another first statement is another node, unless the old keys are revoked."""
     swapped = Peer(PEER)

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,11 +23,24 @@ from agent.errors import (
     TrustLongExpired,
     TrustRefused,
 )
-from agent.state import State
+from agent.state import KeptTrust, State, Stopped
+from agent.state.trust import MOST_STOPPED
 from tests.support.tuf_city import DEPARTMENT, NODE, OTHER, City, signers
 
 NODE_FILE = f"nodes/{NODE}/config.json"
+OTHER_NODE = f"{OTHER}/gaj-1"
+KID = "k" * 43
+AT = "2026-11-21T08:00:00Z"
 OWN = f"directory/{DEPARTMENT}.json"
+
+
+def revoked(*nodes: str, kids: tuple[str, ...] = ()) -> dict[str, object]:
+    """``revoked.json``."""
+    return {
+        "v": 1,
+        "kids": [{"kid": kid, "at": AT} for kid in kids],
+        "nodes": [{"node": node, "at": AT} for node in nodes],
+    }
 
 
 @dataclass
@@ -59,11 +72,12 @@ class Agent:
 @pytest.fixture
 def city(tmp_path: Path) -> City:
     found = City(tmp_path / "city")
-    found.put("exchange.json", {"v": 1})
+    found.put("exchange.json", {"v": 1, "exchanges": []})
     found.put("limits.json", {"v": 1, "limits": {}})
-    found.put("revoked.json", {"v": 1})
-    found.put(OWN, {"v": 1, "department": DEPARTMENT})
-    found.put(f"directory/{OTHER}.json", {"v": 1, "department": OTHER})
+    found.put("revoked.json", revoked())
+    for name in (DEPARTMENT, OTHER):
+        empty = {"v": 1, "department": name, "nodes": [], "resources": []}
+        found.put(f"directory/{name}.json", empty)
     found.put("groups/all/config.json", {"v": 1, "who": "all"})
     found.put("groups/west/config.json", {"v": 1, "who": "west"})
     found.put(NODE_FILE, {"v": 1, "groups": ["all", "../../exchange", "none"]})
@@ -247,6 +261,36 @@ def test_the_brake_stops_with_one_key(agent: Agent) -> None:
     assert trust.refresh().files["halt.json"] == b'{"v": 1, "generations": [4]}'
 
 
+def test_nobody_lifts_what_the_brake_stopped(agent: Agent) -> None:
+    """Its key lies on a machine with a line: what it ever revoked or halted stays so,
+    after its next word and after a restart; only what is stopped may grow."""
+    trust, city = agent.trust(), agent.city
+    city.put("revoked.json", revoked(OTHER_NODE, kids=(KID,)))
+    city.put("halt.json", {"v": 1, "generations": [4]})
+    city.publish("brake")
+    first = trust.refresh().stopped
+    assert first == Stopped({KID: AT}, {OTHER_NODE: AT}, frozenset({4}))
+    city.put("revoked.json", revoked())
+    city.put("halt.json", {"v": 1, "generations": [5]})
+    city.publish("brake")
+    both = replace(first, generations=frozenset({4, 5}))
+    assert trust.refresh().stopped == both
+    assert agent.trust().refresh().stopped == both
+    kept = agent.trust().kept()
+    assert kept is not None
+    assert kept.stopped == both
+
+
+def test_a_brake_that_lists_very_many_fills_no_disk(agent: Agent) -> None:
+    """So many are remembered; what is beyond counts while it is said."""
+    many = {f"{OTHER}/n{i}": AT for i in range(MOST_STOPPED + 1)}
+    kept = KeptTrust(AT, (), {})
+    agent.state.trust.keep("pin", kept, Stopped(nodes=many))
+    agent.state.trust.keep("pin", kept, Stopped(nodes={"late": AT}))
+    assert len(agent.state.trust.stopped("pin").nodes) == MOST_STOPPED
+    assert agent.state.trust.stopped("other pin") == Stopped()
+
+
 def test_one_departments_key_signs_for_its_own_nodes_alone(agent: Agent) -> None:
     """The path of a file says whose key counts."""
     trust, city = agent.trust(), agent.city
@@ -335,6 +379,22 @@ def test_after_a_stolen_online_key_was_replaced_its_numbers_do_not_bar_the_way(
     assert trust.refresh().versions["timestamp"] == 2
 
 
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "brake"])
+def test_a_version_beyond_all_numbers_is_refused(agent: Agent, role: str) -> None:
+    """A thief of the online keys counts as far as he likes: that ends no daemon."""
+    trust, city = agent.trust(), agent.city
+    kept = trust.refresh()
+    for version in (2**53, 2**63):
+        city.write(role, version=version)
+        if role == "brake":
+            city.write("snapshot")
+        if role != "timestamp":
+            city.write("timestamp")
+        with pytest.raises(TrustRefused, match=f"{role}: expected a version below"):
+            trust.refresh()
+        assert agent.trust().kept() == kept
+
+
 def test_metadata_of_two_moments_do_not_mix(agent: Agent) -> None:
     """A new snapshot with the targets of before, or a snapshot that timestamp does not
     name, is no state that the city ever had."""
@@ -393,6 +453,40 @@ def test_what_expired_is_not_taken_and_the_last_good_goes_on(
     assert [type(e) for e in agent.trust().troubles()] == [TrustLongExpired]
 
 
+@pytest.mark.parametrize("how", ["length", "version"])
+def test_a_department_cannot_bar_the_way_by_big_numbers(agent: Agent, how: str) -> None:
+    """A length or a version of its own role costs its nodes their news of
+    configuration, and no revocation."""
+    trust, city, own = agent.trust(), agent.city, f"department-{DEPARTMENT}"
+    first = trust.refresh()
+    if how == "length":
+        city.signed[own].signed.targets[NODE_FILE].length = 10**9
+    city.write(own, version=2**63 if how == "version" else None)
+    city.put("revoked.json", revoked(OTHER_NODE))
+    city.publish("brake")
+    for each in (trust, agent.trust()):
+        found = each.refresh()
+        assert list(found.stopped.nodes) == [OTHER_NODE]
+        assert found.files[NODE_FILE] == first.files[NODE_FILE]
+        assert found.versions[own] == 1
+        assert [e.code for e in each.troubles()] == ["trust-refused"]
+
+
+def test_a_department_that_expired_and_a_kept_file_that_is_gone(agent: Agent) -> None:
+    """Its own file cannot be had at all: revocations come all the same."""
+    trust, city, own = agent.trust(), agent.city, f"department-{DEPARTMENT}"
+    trust.refresh()
+    city.expire(own, city.now + timedelta(hours=1))
+    agent.at += timedelta(hours=2)
+    city.put("revoked.json", revoked(OTHER_NODE))
+    city.publish(own, "brake")
+    shutil.rmtree(agent.folder)
+    for _ in range(2):
+        found = trust.refresh()
+        assert list(found.stopped.nodes) == [OTHER_NODE]
+        assert NODE_FILE not in found.files
+
+
 @pytest.mark.parametrize("how", ["expired", "signed by another", "taken away"])
 def test_a_department_that_forgot_its_own_keys_still_hears_of_revocations(
     agent: Agent, how: str
@@ -402,7 +496,7 @@ def test_a_department_that_forgot_its_own_keys_still_hears_of_revocations(
     trust, city, own = agent.trust(), agent.city, f"department-{DEPARTMENT}"
     first = trust.refresh()
     city.put(NODE_FILE, {"v": 1, "generation": 2, "groups": ["west"]})
-    city.put("revoked.json", {"v": 1, "kids": []})
+    city.put("revoked.json", revoked(OTHER_NODE))
     if how == "expired":
         city.expire(own, city.now + timedelta(hours=1))
         agent.at += timedelta(hours=2)
@@ -412,7 +506,7 @@ def test_a_department_that_forgot_its_own_keys_still_hears_of_revocations(
         city.place(own, 2).unlink()
     for each in (trust, agent.trust()):
         found = each.refresh()
-        assert found.files["revoked.json"] == b'{"v": 1, "kids": []}'
+        assert list(found.stopped.nodes) == [OTHER_NODE]
         assert found.files[NODE_FILE] == first.files[NODE_FILE]
         assert found.files["groups/all/config.json"] == b'{"v": 1, "who": "all"}'
         assert found.versions[own] == 1
@@ -505,12 +599,54 @@ def test_metadata_that_is_no_metadata_is_refused(agent: Agent) -> None:
     assert trust.kept() == kept
 
 
+@pytest.mark.parametrize("path", ["revoked.json", "exchange.json", OWN])
+def test_a_signed_file_of_an_unknown_format_is_not_remembered(
+    agent: Agent, path: str
+) -> None:
+    """Nonsense from the centre, or a format of later: what was verified before goes on,
+    also after a restart, and a person is told."""
+    trust, city = agent.trust(), agent.city
+    kept = trust.refresh()
+    city.put(path, {"v": 2})
+    city.publish(city.role_of(path))
+    with pytest.raises(TrustRefused, match=path):
+        trust.refresh()
+    assert [e.code for e in trust.troubles()] == ["trust-refused"]
+    assert agent.trust().kept() == kept
+
+
+def test_a_halt_that_cannot_be_read_keeps_no_revocation_back(agent: Agent) -> None:
+    """Nothing is applied while it stands; a key that is revoked is revoked."""
+    trust, city = agent.trust(), agent.city
+    trust.refresh()
+    city.put("halt.json", {"v": 2})
+    city.put("revoked.json", revoked(kids=(KID,)))
+    city.publish("brake")
+    assert list(trust.refresh().stopped.kids) == [KID]
+
+
 def test_an_exchange_without_a_repository_is_told(agent: Agent) -> None:
     """404 is no attack, and nothing was verified."""
     shutil.rmtree(agent.city.folder / "metadata")
     agent.pin = "0" * 64
     with pytest.raises(TrustRefused, match="got none"):
         agent.trust().refresh()
+
+
+def test_a_repository_that_is_gone_for_long_is_told(agent: Agent) -> None:
+    """404, or no line: no trouble while it is short, and never silence for good."""
+    trust = agent.trust()
+    trust.refresh()
+    place = agent.city.folder / "metadata"
+    place.rename(place.with_name("gone"))
+    for minutes, said in ((0, []), (14, []), (2, ["exchange-refused"])):
+        agent.at += timedelta(minutes=minutes)
+        with pytest.raises(ExchangeRefused, match="http-404"):
+            trust.refresh()
+        assert [e.code for e in trust.troubles()] == said
+    place.with_name("gone").rename(place)
+    trust.refresh()
+    assert trust.troubles() == []
 
 
 def test_a_cut_between_two_files_is_only_a_cut(agent: Agent) -> None:
