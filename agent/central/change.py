@@ -199,6 +199,12 @@ class Change:
         gone = known is None or path not in known.signed.targets
         return None if gone else self.as_before(path)
 
+    def paths(self) -> set[str]:
+        """Every file that there would be."""
+        targets = self.newest("targets")
+        held = () if targets is None else roles.delegated(targets.signed)
+        return {p for role in ("targets", *held) for p in self.targets_of(role)}
+
     def targets_of(self, role: str) -> Mapping[str, TargetFile]:
         """The files of a role as they would be."""
         found = self.newest(role)

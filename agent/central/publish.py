@@ -26,7 +26,7 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Timestamp
 
-from agent.central import brake, powers, roles, shapes, standing
+from agent.central import brake, powers, roles, shapes, standing, together
 from agent.central.change import Change
 from agent.central.disk import Disk
 from agent.central.prove import Candidate, prove
@@ -37,6 +37,7 @@ from agent.errors import (
     CentralUnsigned,
     DocumentsInvalid,
     Fault,
+    UsageFault,
 )
 from agent.wire.repository import BRAKE
 
@@ -292,13 +293,17 @@ def check_files(change: Change, judge: Judge) -> None:
             continue
         faults += judge(path, content)
         faults += shapes.generation_faults(path, content, change.as_before(path))
+    faults += together.faults(change)
     if faults:
         raise DocumentsInvalid(faults=tuple(faults))
 
 
 def _paths(role: str, path: str) -> list[Fault]:
-    if roles.matches(path, roles.patterns_of(role)):
-        return []
+    try:
+        if roles.role_of(path) == role:
+            return []
+    except UsageFault:
+        pass  # nobody's
     return [Fault(path, "", f"a path that {role} may sign", "another")]
 
 

@@ -62,6 +62,16 @@ def revoke(
         str,
         typer.Argument(metavar="KID|NODE", help=say("What to revoke.", "吊销对象。")),
     ],
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help=say(
+                "Even if the published directory does not know it.",
+                "即使已发布的目录中没有该对象。",
+            ),
+        ),
+    ] = False,
 ) -> None:
     """Revoke a key or a node."""
     from agent.central import brake
@@ -70,6 +80,11 @@ def revoke(
         change = found.published()
         if not brake.revoke(change, name):
             raise UsageFault(f"{name}: is revoked already")
+        if not (force or brake.is_known(change, name)):
+            raise UsageFault(
+                f"{name}: the published directory does not know it; --force revokes"
+                " it nevertheless"
+            )
         live = found.press().publish(change)
     show_live(asked(ctx), live, root_sha256(found.workspace))
 

@@ -12,6 +12,7 @@ import pytest
 
 from agent.central.workspace import Workspace
 from agent.cli.main import main
+from agent.wire.directory import DepartmentFile, KeyStatus, NodeEntry
 from tests.support.city import DEPARTMENT, NODE
 
 Fep = Callable[..., str]
@@ -161,6 +162,23 @@ def test_only_keys_and_nodes_are_revoked(fep: Fep, name: str) -> None:
 @pytest.mark.usefixtures("workspace")
 def test_what_is_revoked_stays_so(fep: Fep) -> None:
     """The second time says that it was done."""
-    fep("revoke", "w", NODE)
+    fep("revoke", "w", NODE, "--force")
     assert "is revoked already" in fep("revoke", "w", NODE, code=2)
+    fep("revoke", "w", "k" * 43, "--force")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_revoking_whom_nobody_knows_is_asked_back(fep: Fep) -> None:
+    """A slip of the keyboard would leave the thief at work."""
+    assert "--force" in fep("revoke", "w", f"{DEPARTMENT}/fepp1", code=2)
+    key = KeyStatus("k" * 43, "active", "2026-11-22T08:00:00Z", None)
+    own = NodeEntry(NODE, "active", (), (key,))
+    body = DepartmentFile(DEPARTMENT, (own,), {}).as_object()
+    Path("city/directory").mkdir(parents=True)
+    Path(f"city/directory/{DEPARTMENT}.json").write_text(json.dumps(body), "utf-8")
+    fep("draft", "w", "city")
+    fep("sign", "w", "--key", "me.key", "--yes")
+    fep("publish", "w")
+    assert "--force" in fep("revoke", "w", f"{DEPARTMENT}/fepp1", code=2)
+    fep("revoke", "w", NODE)
     fep("revoke", "w", "k" * 43)
