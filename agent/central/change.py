@@ -177,6 +177,12 @@ class Change:
             for keyid in found.signed.get_delegated_role(role).keyids
         )
 
+    def published(self, path: str) -> bool:
+        """Whether a file would be the one that is published already."""
+        known = None if self.before is None else self.before.files.get(path)
+        found = self.targets_of(roles.role_of(path)).get(path)
+        return known is not None and known == found
+
     def as_before(self, path: str) -> bytes | None:
         """What a file says until now, None if there is none.
 

@@ -187,7 +187,7 @@ class Press:
         for path, content in sorted(files.items()):
             place = targets / digest_name(TargetFile.from_data(path, content, _HASHES))
             place.parent.mkdir(parents=True, exist_ok=True)
-            if not place.exists():  # it was whole and synced before it got this name
+            if not _whole(place, content):  # missing, or damaged since
                 self.disk.write(place, content)
             within = [p for p in place.parents if p.is_relative_to(targets)]
             folders.update(within)  # the names may be another death's
@@ -215,6 +215,14 @@ class Press:
         for each in self.folder.glob(".metadata-*"):
             if each != folder and each.is_dir():
                 shutil.rmtree(each)
+
+
+def _whole(place: Path, content: bytes) -> bool:
+    """Whether a file is there and says this."""
+    try:
+        return place.stat().st_size == len(content) and place.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _meta(version: int, data: bytes) -> MetaFile:
@@ -292,7 +300,9 @@ def check_files(change: Change, judge: Judge) -> None:
             faults.append(Fault(path, "", "no role speaks of it", None))
             continue
         faults += judge(path, content)
-        faults += shapes.generation_faults(path, content, change.as_before(path))
+        if not change.published(path):
+            old = change.as_before(path)
+            faults += shapes.generation_faults(path, content, old)
     faults += together.faults(change)
     if faults:
         raise DocumentsInvalid(faults=tuple(faults))

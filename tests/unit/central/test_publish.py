@@ -284,6 +284,24 @@ def test_damaged_repository_is_not_published_over(city: City) -> None:
         city.change()
 
 
+@pytest.mark.parametrize("left", [b"", b"x" * len(document(1)), None])
+def test_damaged_file_is_told_and_written_again(city: City, left: bytes | None) -> None:
+    """Cut, overwritten or gone; whoever publishes its content heals it."""
+    city.put(GROUP_FILE, document(1), BOTH)
+    before = standing.read(city.workspace.published)
+    assert before is not None
+    assert standing.damaged(before) == ()
+    name = standing.digest_name(before.files[GROUP_FILE])
+    place = city.workspace.published / "targets" / name
+    place.unlink() if left is None else place.write_bytes(left)
+    assert standing.damaged(before) == (GROUP_FILE,)
+    change = city.change()
+    change.word("targets")
+    change.files[GROUP_FILE] = document(1)
+    city.press().publish(city.sign(change, BOTH))
+    assert fresh(city).read(GROUP_FILE) == {GROUP_FILE: document(1)}
+
+
 def test_same_content_makes_no_new_version(city: City) -> None:
     """Nobody has to sign for nothing."""
     city.put(GROUP_FILE, document(1), BOTH)

@@ -111,6 +111,17 @@ def test_second_publisher_waits(fep: Fep, workspace: Path) -> None:
     fep("refresh", "w")
 
 
+def test_refresh_tells_of_a_damaged_file(fep: Fep, workspace: Path) -> None:
+    """It signs what it can all the same, and names what agents would refuse."""
+    rollout_published(fep)
+    fep("refresh", "w")
+    (place,) = (workspace / "published/targets").glob("*.rollout.json")
+    place.write_bytes(b"")
+    said = fep("refresh", "w", code=1)
+    assert "Damaged, to be brought back from the backup: rollout.json" in said
+    assert "Served from now on" in said
+
+
 def test_folder_that_is_no_workspace_is_told(fep: Fep) -> None:
     """Nothing is made there."""
     assert "fep central init" in fep("publish", "w", code=2)
