@@ -1476,6 +1476,19 @@ class CentralBusy(OperatorFault):
     )
 
 
+class NotWatched(OperatorFault):
+    """A look at a rollout did not come to its end; whether it is bad is not known."""
+
+    code = "central-not-watched"
+    exit_code = 75
+    title = Text("The rollout could not be looked at", "无法查看放量情况")
+    remedy = Text(
+        "Nothing was stopped. Call again; if it stays so, look at the exchange and at"
+        " the workspace.",
+        "未作制动。请重试；若持续如此，请检查交换中心与发布工作目录。",
+    )
+
+
 class CentralUnsigned(OperatorFault):
     """A draft needs more signatures; ``detail`` says of which role and by whom."""
 

@@ -7,6 +7,8 @@ is followed by another one.
 
 from __future__ import annotations
 
+import re
+
 from agent.central import shapes
 from agent.central.change import Change
 from agent.errors import UsageFault
@@ -16,11 +18,28 @@ from agent.wire.grammar import KID, NODE, format_time
 from agent.wire.repository import HALT_FILE, REVOKED_FILE
 from agent.wire.rollout import halt_file, parse_halt
 
+_DIRECTORY = re.compile(r"directory/[^/]+\.json")
+
 
 def begin(change: Change) -> None:
     """The brake's first word: nothing is stopped."""
     change.put(REVOKED_FILE, shapes.dumps(RevokedFile({}, {}).as_object()))
     change.put(HALT_FILE, halt_file(()))
+
+
+def is_known(change: Change, name: str) -> bool:
+    """Whether the published directory knows a node or a key.
+
+    Raises:
+        CentralInvalid: what is published is damaged.
+    """
+    for path in sorted(filter(_DIRECTORY.fullmatch, change.paths())):
+        department = path.removeprefix("directory/").removesuffix(".json")
+        body = strict.loads(change.as_before(path) or b"{}")
+        for node in directory.parse_department(body, department).nodes:
+            if name == node.node or any(name == key.kid for key in node.keys):
+                return True
+    return False
 
 
 def revoke(change: Change, name: str) -> bool:

@@ -177,6 +177,12 @@ class Change:
             for keyid in found.signed.get_delegated_role(role).keyids
         )
 
+    def published(self, path: str) -> bool:
+        """Whether a file would be the one that is published already."""
+        known = None if self.before is None else self.before.files.get(path)
+        found = self.targets_of(roles.role_of(path)).get(path)
+        return known is not None and known == found
+
     def as_before(self, path: str) -> bytes | None:
         """What a file says until now, None if there is none.
 
@@ -198,6 +204,12 @@ class Change:
         known = self.newest(roles.role_of(path))
         gone = known is None or path not in known.signed.targets
         return None if gone else self.as_before(path)
+
+    def paths(self) -> set[str]:
+        """Every file that there would be."""
+        targets = self.newest("targets")
+        held = () if targets is None else roles.delegated(targets.signed)
+        return {p for role in ("targets", *held) for p in self.targets_of(role)}
 
     def targets_of(self, role: str) -> Mapping[str, TargetFile]:
         """The files of a role as they would be."""

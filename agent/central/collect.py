@@ -17,7 +17,7 @@ import binascii
 from collections.abc import Iterable
 from pathlib import Path
 
-from agent.central import roles, shapes
+from agent.central import brake, roles, shapes
 from agent.central.change import Change
 from agent.errors import (
     DocumentsInvalid,
@@ -29,7 +29,13 @@ from agent.errors import (
 from agent.wire import directory, strict
 from agent.wire.directory import CAP as EXPORT_CAP
 from agent.wire.directory import Directory
-from agent.wire.repository import BRAKE, DIRECTORY_CAP, EXCHANGE_FILE, directory_file
+from agent.wire.repository import (
+    BRAKE,
+    DIRECTORY_CAP,
+    EXCHANGE_FILE,
+    FILE_CAP,
+    directory_file,
+)
 
 _MOST = 100_000
 """Most files of a folder."""
@@ -93,18 +99,43 @@ def _numbered(change: Change, path: str, data: bytes, generation: int) -> bytes 
 
 
 def next_generation(change: Change) -> int:
-    """One above every generation that was ever published or is drafted.
+    """A generation above all that were ever published or are drafted, not stopped.
+
+    Withdrawn documents count too: their files stay under their digests. A number that
+    was stopped before its time is passed over, however high; who has stolen the brake
+    does not thereby use the numbers up.
 
     Raises:
         CentralInvalid: what is published is damaged.
     """
-    found = [0]
-    before = [] if change.before is None else list(change.before.files)
-    for path in before:
+    found = [0, *map(_generation, change.files.items())]
+    if change.before is not None:
+        found += map(_generation, _ever(change.before.folder / "targets"))
+    number, halted = max(found) + 1, brake.halted(change)
+    while number in halted:
+        number += 1
+    return number
+
+
+def _ever(targets: Path) -> Iterable[tuple[str, bytes]]:
+    """Every document that was ever published, by its path."""
+    for place in targets.rglob("*.json"):
+        name = place.name.partition(".")[2]
+        path = (place.parent.relative_to(targets) / name).as_posix()
         if shapes.has_generation(path):
-            content = change.as_before(path)
-            found.append(shapes.generation_of(strict.loads(content or b"{}")))
-    return max(found) + 1
+            with place.open("rb") as file:
+                yield path, file.read(FILE_CAP)
+
+
+def _generation(document: tuple[str, bytes]) -> int:
+    """The generation of a document; 0 if it has none."""
+    path, content = document
+    if not shapes.has_generation(path):
+        return 0
+    try:
+        return shapes.generation_of(strict.loads(content))
+    except MalformedMessage:
+        return 0  # damaged, or told when it is judged
 
 
 def take_directory(change: Change, export: bytes) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Timestamp
 
-from agent.central import brake, powers, roles, shapes, standing
+from agent.central import brake, powers, roles, shapes, standing, together
 from agent.central.change import Change
 from agent.central.disk import Disk
 from agent.central.prove import Candidate, prove
@@ -37,6 +37,7 @@ from agent.errors import (
     CentralUnsigned,
     DocumentsInvalid,
     Fault,
+    UsageFault,
 )
 from agent.wire.repository import BRAKE
 
@@ -186,7 +187,7 @@ class Press:
         for path, content in sorted(files.items()):
             place = targets / digest_name(TargetFile.from_data(path, content, _HASHES))
             place.parent.mkdir(parents=True, exist_ok=True)
-            if not place.exists():  # it was whole and synced before it got this name
+            if not _whole(place, content):  # missing, or damaged since
                 self.disk.write(place, content)
             within = [p for p in place.parents if p.is_relative_to(targets)]
             folders.update(within)  # the names may be another death's
@@ -214,6 +215,14 @@ class Press:
         for each in self.folder.glob(".metadata-*"):
             if each != folder and each.is_dir():
                 shutil.rmtree(each)
+
+
+def _whole(place: Path, content: bytes) -> bool:
+    """Whether a file is there and says this."""
+    try:
+        return place.stat().st_size == len(content) and place.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _meta(version: int, data: bytes) -> MetaFile:
@@ -291,14 +300,20 @@ def check_files(change: Change, judge: Judge) -> None:
             faults.append(Fault(path, "", "no role speaks of it", None))
             continue
         faults += judge(path, content)
-        faults += shapes.generation_faults(path, content, change.as_before(path))
+        if not change.published(path):
+            old = change.as_before(path)
+            faults += shapes.generation_faults(path, content, old)
+    faults += together.faults(change)
     if faults:
         raise DocumentsInvalid(faults=tuple(faults))
 
 
 def _paths(role: str, path: str) -> list[Fault]:
-    if roles.matches(path, roles.patterns_of(role)):
-        return []
+    try:
+        if roles.role_of(path) == role:
+            return []
+    except UsageFault:
+        pass  # nobody's
     return [Fault(path, "", f"a path that {role} may sign", "another")]
 
 

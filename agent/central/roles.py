@@ -23,7 +23,7 @@ from tuf.api.metadata import (
 )
 
 from agent.errors import UsageFault
-from agent.wire.grammar import DEPARTMENT
+from agent.wire.grammar import DEPARTMENT, NODE
 from agent.wire.repository import (
     BRAKE,
     DIRECTORY,
@@ -37,6 +37,7 @@ from agent.wire.repository import (
     TOP,
     department_paths,
     department_role,
+    group_file,
 )
 
 DAYS: Mapping[str, int] = {
@@ -107,6 +108,7 @@ def role_of(path: str) -> str:
     parts = path.split("/")
     if any(p in ("", ".", "..") or p.startswith(".") for p in parts):
         raise UsageFault(f"{path[:200]}: expected a plain path")
+    _check_names(path, parts)
     if parts[0] == "nodes" and len(parts) > 1 and DEPARTMENT.fullmatch(parts[1]):
         role = department_role(parts[1])
         if matches(path, (department_paths(parts[1]),)):
@@ -119,6 +121,22 @@ def role_of(path: str) -> str:
         "<machine>/config.json, limits.json, exchange.json, rollout.json or"
         " directory/<department>.json"
     )
+
+
+def _check_names(path: str, parts: Sequence[str]) -> None:
+    """What agents would never ask for is not published."""
+    if len(parts) == 3 and parts[0] == "groups":
+        try:
+            group_file(parts[1])
+        except ValueError as e:
+            raise UsageFault(f"{path[:200]}: {e}") from None
+    elif len(parts) == 4 and parts[0] == "nodes":
+        if not NODE.fullmatch(f"{parts[1]}/{parts[2]}"):
+            raise UsageFault(f"{path[:200]}: expected the name of a node")
+    elif len(parts) == 2 and parts[0] == "directory":
+        department = parts[1].removesuffix(".json")
+        if not DEPARTMENT.fullmatch(department):
+            raise UsageFault(f"{path[:200]}: expected a unified social credit code")
 
 
 def patterns_of(role: str) -> tuple[str, ...]:

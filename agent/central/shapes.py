@@ -42,7 +42,8 @@ def _read(path: str, content: bytes) -> None:
         return
     body = strict.loads(content)
     if path == EXCHANGE_FILE:
-        directory.parse_exchange(body)
+        if not directory.parse_exchange(body).exchanges:
+            raise MalformedMessage("exchanges: expected one or more")
     elif path == REVOKED_FILE:
         directory.parse_revoked(body)
     elif path.startswith("directory/"):

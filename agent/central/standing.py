@@ -15,7 +15,7 @@ from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 
 from agent.central import roles
 from agent.errors import CentralInvalid
-from agent.wire.repository import DIRECTORY_CAP
+from agent.wire.repository import DIRECTORY_CAP, RELEASES
 
 METADATA_CAP = 16 * 1024 * 1024
 """Longest metadata that is read, bytes."""
@@ -70,6 +70,18 @@ class Standing:
         """
         file = self.files[path]
         return read_target(self.folder, file)
+
+
+def damaged(found: Standing) -> tuple[str, ...]:
+    """Published files that agents need and cannot read: all but programs."""
+    bad = []
+    for path in sorted(found.files):
+        try:
+            if roles.role_of(path) != RELEASES:
+                found.content(path)
+        except CentralInvalid:
+            bad.append(path)
+    return tuple(bad)
 
 
 def digest_name(file: TargetFile) -> str:

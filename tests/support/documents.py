@@ -35,11 +35,11 @@ _HEAD = """# Errors · 错误目录
 
 Drawn from `agent/errors.py` by `python -m tests.support.documents`. A code never
 changes its meaning. `exit` is the exit code of a command that ends with it: 1 not
-healthy, 2 called wrongly, 74 the disk, 78 settings. With `--json` an error is
-`{"error": {"code", "detail", "title": {"en", "zh"}, "remedy": {"en", "zh"}}}`.
+healthy, 2 called wrongly, 74 the disk, 75 try again, 78 settings. With `--json` an
+error is `{"error": {"code", "detail", "title": {"en", "zh"}, "remedy": {"en", "zh"}}}`.
 
 由 `agent/errors.py` 生成。代码含义永不改变；`exit` 为命令退出码：1 不正常，2 用法错误，
-74 磁盘，78 配置。
+74 磁盘，75 请重试，78 配置。
 """
 
 

@@ -113,6 +113,17 @@ def bench(folder: str) -> Iterator[Bench]:
         yield Bench(workspace, now(), RealDisk())
 
 
+def unlocked(folder: str) -> Bench:
+    """The workspace of a command that only looks.
+
+    Raises:
+        UsageFault: here is none.
+    """
+    workspace = Workspace(Path(folder).absolute())
+    workspace.terms()
+    return Bench(workspace, now(), RealDisk())
+
+
 @contextmanager
 def disk_faults() -> Iterator[None]:
     """Say what the disk refused.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -257,9 +258,9 @@ def publish(ctx: typer.Context, workspace: Folder) -> None:
     help=say(
         "Sign timestamp, snapshot and brake anew before they expire; for a timer, once"
         " a day. Exit 1 if an offline role expires within 30 days: its people must"
-        " sign.",
+        " sign; or if a published file is damaged.",
         "在过期前重签 timestamp、snapshot 与 brake，供每日定时任务使用。离线角色 30 天"
-        "内到期时退出码 1，需相关人员重新签名。",
+        "内到期时退出码 1，需相关人员重新签名；已发布文件损坏时亦为 1。",
     ),
     epilog=say(
         "Examples:  fep central refresh /srv/fep-central",
@@ -270,6 +271,7 @@ def refresh(ctx: typer.Context, workspace: Folder) -> None:
     """Renew what lies online."""
     from datetime import timedelta
 
+    from agent.central import standing
     from agent.central.roles import is_online
 
     with bench(workspace) as found:
@@ -279,16 +281,25 @@ def refresh(ctx: typer.Context, workspace: Folder) -> None:
     _show(ask=ctx, found=found, live=live)
     soon = found.now + timedelta(days=SOON_DAYS)
     late = [r for r, at in live.expires.items() if at < soon and not is_online(r)]
-    if late:
-        ask = asked(ctx)
-        named = ", ".join(sorted(late))
-        if not ask.json:
-            print(
-                ask.say(
-                    f"Expire soon, to be signed anew: {named}",
-                    f"即将到期，须重新签名：{named}",
-                )
+    bad = standing.damaged(change.before) if change.before is not None else ()
+    ask, named = asked(ctx), ", ".join(sorted(late))
+    if late and not ask.json:
+        print(
+            ask.say(
+                f"Expire soon, to be signed anew: {named}",
+                f"即将到期，须重新签名：{named}",
             )
+        )
+    if bad:
+        paths = ", ".join(bad)
+        print(
+            ask.say(
+                f"Damaged, to be brought back from the backup: {paths}",
+                f"已损坏，须从备份恢复：{paths}",
+            ),
+            file=sys.stderr,
+        )
+    if late or bad:
         raise typer.Exit(1)
 
 

@@ -3,22 +3,41 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.common.central_bench import Folder, bench, root_sha256, show_live
+from agent.cli.common.central_bench import (
+    Folder,
+    bench,
+    root_sha256,
+    show_live,
+    unlocked,
+)
 from agent.cli.common.context import Asked, asked
 from agent.cli.common.language import say
-from agent.errors import DaemonAbsent, ExchangeUnreachable, UsageFault
+from agent.errors import (
+    CentralBusy,
+    CentralInvalid,
+    CentralStale,
+    DaemonAbsent,
+    ExchangeUnreachable,
+    NotWatched,
+    PeerFault,
+    SpoolWriteFailed,
+    UsageFault,
+)
 
 if TYPE_CHECKING:
     from agent.wire.rollout import Rollout
 
 app = typer.Typer(add_completion=False)
 
+_PASSING = (CentralBusy, CentralInvalid, CentralStale, PeerFault, SpoolWriteFailed)
+"""What a watch outlives: another publisher, an exchange that is away, a full disk."""
 CAP = 64 * 1024 * 1024
 """Longest view of the nodes that is read, bytes."""
 
@@ -62,6 +81,16 @@ def revoke(
         str,
         typer.Argument(metavar="KID|NODE", help=say("What to revoke.", "吊销对象。")),
     ],
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help=say(
+                "Even if the published directory does not know it.",
+                "即使已发布的目录中没有该对象。",
+            ),
+        ),
+    ] = False,
 ) -> None:
     """Revoke a key or a node."""
     from agent.central import brake
@@ -70,6 +99,11 @@ def revoke(
         change = found.published()
         if not brake.revoke(change, name):
             raise UsageFault(f"{name}: is revoked already")
+        if not (force or brake.is_known(change, name)):
+            raise UsageFault(
+                f"{name}: the published directory does not know it; --force revokes"
+                " it nevertheless"
+            )
         live = found.press().publish(change)
     show_live(asked(ctx), live, root_sha256(found.workspace))
 
@@ -78,9 +112,11 @@ def revoke(
     help=say(
         "Stop a generation: who does not run it yet never will. With --watch, look at"
         " the nodes and stop the rollout's generation when more than --percent of a"
-        " ring reverted; exit 1 if it is stopped.",
+        " ring reverted; exit 1 if it is stopped. It goes on while the exchange is away"
+        " or somebody else publishes; with --once exit 75 says that it could not look.",
         "制动某一代配置：尚未应用的节点不再应用。加 --watch 则持续观察节点，当某批次"
-        "回退比例超过 --percent 时自动制动；已制动则退出码 1。",
+        "回退比例超过 --percent 时自动制动；已制动则退出码 1。交换中心暂不可用或他人"
+        "正在发布时继续观察；加 --once 而未能查看则退出码 75。",
     ),
     epilog=say(
         "Examples:  fep central brake /srv/fep-central 42  |  fep central brake"
@@ -134,12 +170,16 @@ def brake(  # noqa: PLR0913 - each is an option of the command
     if not (nodes or exchange):
         raise UsageFault("brake --watch: expected --nodes or --exchange")
     while True:
-        stopped = _look(ask, workspace, nodes, exchange, percent)
-        if stopped:
-            raise typer.Exit(1)
+        try:
+            if _look(ask, workspace, nodes, exchange, percent):
+                raise typer.Exit(1)
+        except _PASSING as e:
+            if once or nodes:
+                raise NotWatched(str(e)) from e
+            print(f"{e.code}: {e}", file=sys.stderr, flush=True)
         if once or nodes:
             return
-        time.sleep(max(every, 1.0))
+        time.sleep(max(every, 0.1))
 
 
 def _stop(ask: Asked, workspace: str, generation: int) -> None:
@@ -165,8 +205,8 @@ def _look(
     from agent.central import fleet as fleets
     from agent.cli.common.central_bench import now
 
-    with bench(workspace) as found:
-        rollout, halted = _rollout(workspace), brakes.halted(found.published())
+    found = unlocked(workspace)
+    rollout, halted = _rollout(workspace), brakes.halted(found.published())
     if rollout is None:
         raise UsageFault("rollout.json: is not published; nothing to watch")
     number = rollout.generation

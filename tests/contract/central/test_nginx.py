@@ -159,7 +159,7 @@ def test_reference_client_reads_from_nginx_what_people_published(
         signed(fep, name)
     fep("publish", "w")
     fep("brake", "w", "1")
-    fep("revoke", "w", NODE)
+    fep("revoke", "w", NODE, "--force")
     found = client.read("halt.json", "revoked.json", GROUP_FILE)
     assert json.loads(found["halt.json"])["generations"] == [1]
     assert json.loads(found["revoked.json"])["nodes"][0]["node"] == NODE

@@ -17,7 +17,7 @@ from tuf.api.metadata import (
     Targets,
 )
 
-from agent.central import collect, draft, keys, standing
+from agent.central import brake, collect, draft, keys, standing
 from agent.central.change import Change
 from agent.central.difference import Member, difference
 from agent.central.keys import FileSigner
@@ -363,6 +363,38 @@ def test_only_what_differs_is_drafted_with_the_next_generation(
     change = city.change()
     assert set(collect.collect(change, folder)) == {NODE_FILE, "groups/new/config.json"}
     assert b'"generation": 2' in change.files[NODE_FILE]
+
+
+def test_stopped_withdrawn_and_drafted_numbers_are_not_given_again(
+    city: City, folder: Path
+) -> None:
+    """What agents refuse, or have seen with other content, is passed over."""
+    for number in (2, 11, 2**53 - 1):
+        change = city.change()
+        brake.halt(change, number)
+        city.press().publish(change)
+    assert collect.next_generation(city.change()) == 3
+    city.put("groups/b/config.json", document(9), BOTH)
+    change = city.change()
+    change.remove("groups/b/config.json")
+    city.press().publish(city.sign(change, BOTH))
+    assert collect.next_generation(city.change()) == 10
+    change = city.change()
+    change.put("groups/c/config.json", document(10))
+    assert collect.next_generation(change) == 12
+    collect.collect(change, folder)
+    assert b'"generation": 12' in change.files[NODE_FILE]
+
+
+def test_number_that_is_stopped_is_not_signed(city: City) -> None:
+    """Nobody would take it."""
+    change = city.change()
+    brake.halt(change, 2)
+    city.press().publish(change)
+    change = city.change()
+    change.put(GROUP_FILE, document(2))
+    with pytest.raises(DocumentsInvalid, match="one that is not stopped, got 2"):
+        sign(city, city.drafted(change), "targets-1")
 
 
 def test_file_of_nobody_stops_the_draft(city: City, folder: Path) -> None:

@@ -33,6 +33,7 @@ from tests.support.city import (
 )
 
 BOTH = "targets-1 targets-2"
+LISTED = b'{"v":1,"generation":1,"groups":["all"]}'
 
 
 @pytest.fixture
@@ -114,6 +115,49 @@ def test_path_of_nobody_is_refused(city: City, path: str) -> None:
     """Only what the agreement names is published."""
     with pytest.raises(UsageFault):
         city.change().put(path, document(1))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "groups/Hospitals/config.json",
+        "groups/医院/config.json",
+        "groups/%2e%2e/config.json",
+        f"nodes/{DEPARTMENT}/FEP1/config.json",
+        "directory/x.json",
+    ],
+)
+def test_path_that_no_agent_asks_for_is_refused(city: City, path: str) -> None:
+    """Nobody would ever notice that it has no effect."""
+    city.member()
+    with pytest.raises(UsageFault):
+        city.change().put(path, document(1))
+
+
+def test_node_of_a_group_that_is_not_there_is_refused(city: City) -> None:
+    """It would run nothing of what is wanted."""
+    city.member()
+    with pytest.raises(DocumentsInvalid, match="groups that are published, got all"):
+        city.put(NODE_FILE, LISTED, f"{DEPARTMENT}-1")
+
+
+def test_group_that_a_node_lists_is_not_withdrawn(city: City) -> None:
+    """The nodes first, then the group."""
+    city.member()
+    city.put(GROUP_FILE, document(1), BOTH)
+    city.put(NODE_FILE, LISTED, f"{DEPARTMENT}-1")
+    change = city.change()
+    change.remove(GROUP_FILE)
+    with pytest.raises(DocumentsInvalid, match=f"{NODE_FILE}: groups"):
+        city.press().publish(city.sign(change, BOTH))
+    change.put(NODE_FILE, document(2))
+    city.press().publish(city.sign(change, f"{DEPARTMENT}-1"))
+
+
+def test_exchange_without_an_address_is_refused(city: City) -> None:
+    """Agents would refuse it."""
+    with pytest.raises(DocumentsInvalid, match="exchanges: expected one or more"):
+        city.put("exchange.json", b'{"v":1,"exchanges":[]}', BOTH)
 
 
 def test_draft_of_yesterday_is_refused(city: City) -> None:
@@ -238,6 +282,24 @@ def test_damaged_repository_is_not_published_over(city: City) -> None:
     (city.metadata / "1.targets.json").unlink()
     with pytest.raises(CentralInvalid, match=r"1\.targets\.json"):
         city.change()
+
+
+@pytest.mark.parametrize("left", [b"", b"x" * len(document(1)), None])
+def test_damaged_file_is_told_and_written_again(city: City, left: bytes | None) -> None:
+    """Cut, overwritten or gone; whoever publishes its content heals it."""
+    city.put(GROUP_FILE, document(1), BOTH)
+    before = standing.read(city.workspace.published)
+    assert before is not None
+    assert standing.damaged(before) == ()
+    name = standing.digest_name(before.files[GROUP_FILE])
+    place = city.workspace.published / "targets" / name
+    place.unlink() if left is None else place.write_bytes(left)
+    assert standing.damaged(before) == (GROUP_FILE,)
+    change = city.change()
+    change.word("targets")
+    change.files[GROUP_FILE] = document(1)
+    city.press().publish(city.sign(change, BOTH))
+    assert fresh(city).read(GROUP_FILE) == {GROUP_FILE: document(1)}
 
 
 def test_same_content_makes_no_new_version(city: City) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import io
 import json
+import socketserver
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from agent.central.workspace import Workspace
 from agent.cli.main import main
+from agent.wire.directory import DepartmentFile, KeyStatus, NodeEntry
 from tests.support.city import DEPARTMENT, NODE
 
 Fep = Callable[..., str]
@@ -106,6 +111,17 @@ def test_second_publisher_waits(fep: Fep, workspace: Path) -> None:
     fep("refresh", "w")
 
 
+def test_refresh_tells_of_a_damaged_file(fep: Fep, workspace: Path) -> None:
+    """It signs what it can all the same, and names what agents would refuse."""
+    rollout_published(fep)
+    fep("refresh", "w")
+    (place,) = (workspace / "published/targets").glob("*.rollout.json")
+    place.write_bytes(b"")
+    said = fep("refresh", "w", code=1)
+    assert "Damaged, to be brought back from the backup: rollout.json" in said
+    assert "Served from now on" in said
+
+
 def test_folder_that_is_no_workspace_is_told(fep: Fep) -> None:
     """Nothing is made there."""
     assert "fep central init" in fep("publish", "w", code=2)
@@ -126,12 +142,7 @@ def test_fleet_shows_who_needs_somebody(fep: Fep, lang: str, word: str) -> None:
 @pytest.mark.usefixtures("workspace")
 def test_watch_lets_a_good_rollout_be_and_stops_a_bad_one(fep: Fep) -> None:
     """Once it has stopped it says so again and publishes nothing more."""
-    Path("city").mkdir()
-    rollout = '{"rings":[{"name":"a","start":"2020-01-01T00:00:00Z","nodes":["*"]}]}'
-    Path("city/rollout.json").write_text(rollout, "utf-8")
-    fep("draft", "w", "city")
-    fep("sign", "w", "--key", "me.key", "--yes")
-    fep("publish", "w")
+    rollout_published(fep)
     watch = ("brake", "w", "--watch", "--nodes", "view.json")
     digest = view(None)
     assert "no ring is bad" in fep(*watch)
@@ -140,6 +151,64 @@ def test_watch_lets_a_good_rollout_be_and_stops_a_bad_one(fep: Fep) -> None:
     versions = fep("fleet", "w", "--nodes", "view.json", code=1)
     assert "ring a: started, 1 nodes, 0 run it, 1 reverted" in versions
     fep(*watch, code=1)
+
+
+def rollout_published(fep: Fep) -> None:
+    """Generation 1, whose only ring takes every node."""
+    Path("city").mkdir()
+    rollout = '{"rings":[{"name":"a","start":"2020-01-01T00:00:00Z","nodes":["*"]}]}'
+    Path("city/rollout.json").write_text(rollout, "utf-8")
+    fep("draft", "w", "city")
+    fep("sign", "w", "--key", "me.key", "--yes")
+    fep("publish", "w")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_look_that_failed_is_not_taken_for_a_stop(fep: Fep) -> None:
+    """A timer tells the two apart by the exit code."""
+    rollout_published(fep)
+    watch = ("brake", "w", "--watch", "--once", "--exchange", "away.sock")
+    assert "[central-not-watched]" in fep(*watch, code=75)
+
+
+def test_watch_outlives_an_absent_exchange_and_another_publisher(
+    fep: Fep, workspace: Path
+) -> None:
+    """It says so and looks again, until it can stop what is bad."""
+    rollout_published(fep)
+    view(view(None))
+    body = Path("view.json").read_bytes()
+    other, asked = ExitStack(), []
+
+    class Exchange(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if len(asked) == 1:
+                return  # away: no answer at all
+            if len(asked) == 2:
+                other.enter_context(Workspace(workspace).alone())
+            else:
+                other.close()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def address_string(self) -> str:
+            return "test"
+
+    with socketserver.UnixStreamServer("a.sock", Exchange) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        watch = ("brake", "w", "--watch", "--every", "0.1", "--exchange", "a.sock")
+        said = fep(*watch, code=1)
+        server.shutdown()
+        thread.join()
+    assert said.index("exchange-unreachable") < said.index("central-busy")
+    assert "Served from now on" in said
 
 
 @pytest.mark.usefixtures("workspace")
@@ -161,6 +230,23 @@ def test_only_keys_and_nodes_are_revoked(fep: Fep, name: str) -> None:
 @pytest.mark.usefixtures("workspace")
 def test_what_is_revoked_stays_so(fep: Fep) -> None:
     """The second time says that it was done."""
-    fep("revoke", "w", NODE)
+    fep("revoke", "w", NODE, "--force")
     assert "is revoked already" in fep("revoke", "w", NODE, code=2)
+    fep("revoke", "w", "k" * 43, "--force")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_revoking_whom_nobody_knows_is_asked_back(fep: Fep) -> None:
+    """A slip of the keyboard would leave the thief at work."""
+    assert "--force" in fep("revoke", "w", f"{DEPARTMENT}/fepp1", code=2)
+    key = KeyStatus("k" * 43, "active", "2026-11-22T08:00:00Z", None)
+    own = NodeEntry(NODE, "active", (), (key,))
+    body = DepartmentFile(DEPARTMENT, (own,), {}).as_object()
+    Path("city/directory").mkdir(parents=True)
+    Path(f"city/directory/{DEPARTMENT}.json").write_text(json.dumps(body), "utf-8")
+    fep("draft", "w", "city")
+    fep("sign", "w", "--key", "me.key", "--yes")
+    fep("publish", "w")
+    assert "--force" in fep("revoke", "w", f"{DEPARTMENT}/fepp1", code=2)
+    fep("revoke", "w", NODE)
     fep("revoke", "w", "k" * 43)
