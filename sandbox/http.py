@@ -25,6 +25,7 @@ from agent.wire.grammar import NONCE, RESOURCE
 from agent.wire.problem import Problem
 from sandbox import directory, est, lies
 from sandbox.accept import Refused, authentic, check_status
+from sandbox.cutting import cut
 from sandbox.desk import Desk
 from sandbox.faults import Faults
 from sandbox.receive import Cut
@@ -315,8 +316,7 @@ def refusal(found: Problem) -> web.Response:
 
 
 def _cut(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
+    cut(request)
     return web.Response(status=500)
 
 

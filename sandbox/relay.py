@@ -19,6 +19,7 @@ from agent.wire.channel import FRAME_CAP, PATH, SUBPROTOCOL
 from agent.wire.lookup import REPLY_CAP, REPLY_TYP, REQUEST_CAP, REQUEST_TYP
 from agent.wire.problem import Problem
 from sandbox.accept import Refused
+from sandbox.cutting import cut
 from sandbox.doors import GARBAGE, Answer, Channel, Doors, Peer, Unreached
 from sandbox.http import read_body, refusal
 from sandbox.mischief import Mischief
@@ -138,8 +139,7 @@ class Socket:
 
     def abort(self) -> None:
         """See :class:`~sandbox.doors.Line`."""
-        if self._request.transport is not None:
-            self._request.transport.abort()
+        cut(self._request)
 
 
 async def _listen(socket: Socket, found: Channel) -> bool:

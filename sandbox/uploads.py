@@ -22,6 +22,7 @@ from aiohttp import web
 from agent.wire.batch import LINE_CAP
 from agent.wire.problem import Problem
 from sandbox.accept import Offer, Refuse, Verdict
+from sandbox.cutting import cut
 from sandbox.desk import sync_folder
 
 _NAME = re.compile(r"([0-9a-f]{32})\.([0-9]{1,12})\.([0-9a-f]{64})")
@@ -105,8 +106,8 @@ class Upload:
 
     def take_over(self) -> None:
         """Cut the request that holds the upload, which may be dead."""
-        if self.request is not None and self.request.transport is not None:
-            self.request.transport.abort()
+        if self.request is not None:
+            cut(self.request)
 
 
 class Uploads:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from agent.crypto.keys import tls_files
@@ -228,7 +228,7 @@ class Visit:
     def _asked(self, path: str) -> http.client.HTTPResponse:
         if self._open is None:
             self._open = self._connection()
-            self._open.connect()
+            _connect(self._open)
             self._open.sock.settimeout(self._address.read_timeout_s)
         target = quote(f"{self._base.path.rstrip('/')}/{path}", safe="/%")
         self._open.request("GET", target, headers={"User-Agent": "fep"})
@@ -288,6 +288,23 @@ class Visit:
             )
         said = getattr(fault, "strerror", None) or type(fault).__name__
         return ExchangeUnreachable(f"{url}: {path}: {said}")
+
+
+def _connect(to: http.client.HTTPConnection) -> None:
+    """Connect, and close what a proxy answered; Python before 3.11.4 leaves it open."""
+    heads: list[http.client.HTTPResponse] = []
+
+    def head(*args: Any, **named: Any) -> http.client.HTTPResponse:
+        heads.append(http.client.HTTPResponse(*args, **named))
+        return heads[-1]
+
+    usual, to.response_class = to.response_class, head  # type: ignore[assignment]
+    try:
+        to.connect()
+    finally:
+        to.response_class = usual
+        for one in heads:
+            one.close()
 
 
 def _tls(address: Address) -> ssl.SSLContext:

@@ -14,7 +14,7 @@ import os
 import struct
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,7 +220,8 @@ class Caller:
                 yield provider
             finally:
                 await line.close()
-                provider.transport.abort()  # or it waits for a TLS goodbye for long
+                with suppress(AttributeError):  # Python 3.11.2, if it was closed twice
+                    provider.transport.abort()  # or it waits long for a TLS goodbye
 
 
 @asynccontextmanager

@@ -177,7 +177,8 @@ class Line(asyncio.Protocol):
 
     def _end(self) -> None:
         if isinstance(self._transport, asyncio.WriteTransport):
-            self._transport.abort()
+            with suppress(AttributeError):  # Python 3.11.2, if it was closed twice
+                self._transport.abort()
 
 
 def at_work(transport: asyncio.BaseTransport | None) -> AbstractContextManager[None]:
