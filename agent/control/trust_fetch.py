@@ -176,7 +176,9 @@ class Visit:
         self._answer: http.client.HTTPResponse | None = None
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and what was not read of an answer."""
+        if self._answer is not None:
+            self._answer.close()
         if self._open is not None:
             self._open.close()
             self._open = None

@@ -251,10 +251,11 @@ async def test_the_departments_proxy_is_used_with_its_login(
             assert await asyncio.to_thread(read, source) == b"good"
         with visit(bad) as source, pytest.raises(ProxyRefused, match="407") as e:
             await asyncio.to_thread(read, source)
-        gc.collect()  # an open socket would be told
     assert proxy.asked == [f"127.0.0.1:{exchange.server_port}"]
     assert "wrong" not in str(e.value)
     assert e.value.__cause__ is None
+    del e
+    gc.collect()  # a socket that is still open would be told
 
 
 def test_a_dead_address_is_unreachable(exchange: Exchange) -> None:
