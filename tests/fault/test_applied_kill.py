@@ -15,6 +15,9 @@ from agent.control.applied import Applied
 from tests.support import applied_driver as driver
 
 STRACE = shutil.which("strace")
+QUIET = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
+"""Neither byte code nor what was covered is written: that would be counted, too."""
+QUIET["PYTHONDONTWRITEBYTECODE"] = "1"
 pytestmark = [
     pytest.mark.fault,
     pytest.mark.skipif(STRACE is None, reason="needs strace (apt install strace)"),
@@ -33,7 +36,7 @@ def killed(folder: Path, act: str, call: str, when: int) -> bool:
         ],
         check=False,
         cwd=ROOT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env=QUIET,
         capture_output=True,
         text=True,
         timeout=60,
