@@ -194,44 +194,14 @@ async def _parts(options: Options, stack: AsyncExitStack) -> Parts:
 
 async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
     """Serve clients; its ``url`` is where they find the exchange."""
-    options, desk, faults = parts.options, parts.desk, parts.faults
+    options, faults = parts.options, parts.faults
     port = options.port or _last_port(options.folder / "sandbox.json")
     listener = _socket(options.host, port)
     stack.callback(listener.close)
     url = f"https://{_bracketed(options.host)}:{listener.getsockname()[1]}"
-    tuf = Repository(Path(options.tuf)) if options.tuf else None
-    if parts.central is not None:
-        tuf = Repository(parts.central.folder)
-    front = Front(
-        registry=parts.registry,
-        desk=desk,
-        writer=parts.write,
-        authority=parts.pki.authority,
-        faults=faults,
-        database=parts.database,
-        url=url,
-        others=(parts.witness.key.public, parts.commands.key.public),
-        nudge=parts.providers.nudge,
-        fetched=parts.providers.changes.fetched,
-        over=_over(parts.central, tuf),
-    )
-    uploads = Uploads(
-        options.folder / "uploads",
-        lambda offer: Rules(options.aud).judge(
-            offer, parts.registry, now=desk.signer.now()
-        ),
-        life_s=options.upload_days * _DAY_S,
-    )
-    receiver = Receiver(
-        uploads=uploads,
-        registry=parts.registry,
-        desk=desk,
-        write=parts.write,
-        stored=parts.switch.wake.set,
-        client=front.client,
-        show=lambda text: lies.show_receipt(text, faults, desk.signer),
-        faults=faults,
-    )
+    tuf = _repository(parts)
+    front = _front(parts, url, tuf)
+    uploads, receiver = _receiving(parts, front)
     witness = WitnessFront(parts.witness, parts.write, front.member)
     app = web.Application(middlewares=front.middlewares())
     enrolling = Enrolling(parts.enrolment, parts.write, faults)
@@ -260,6 +230,53 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> Front:
     await web.SockSite(runner, listener, ssl_context=context).start()
     _beside(stack, _expire(uploads))
     return front
+
+
+def _repository(parts: Parts) -> Repository | None:
+    """The city's repository that is served: its own one, a given one, or none."""
+    if parts.central is not None:
+        return Repository(parts.central.folder)
+    return Repository(Path(parts.options.tuf)) if parts.options.tuf else None
+
+
+def _front(parts: Parts, url: str, tuf: Repository | None) -> Front:
+    """What answers about keys, catalogs and the directory."""
+    return Front(
+        registry=parts.registry,
+        desk=parts.desk,
+        writer=parts.write,
+        authority=parts.pki.authority,
+        faults=parts.faults,
+        database=parts.database,
+        url=url,
+        others=(parts.witness.key.public, parts.commands.key.public),
+        nudge=parts.providers.nudge,
+        fetched=parts.providers.changes.fetched,
+        over=_over(parts.central, tuf),
+    )
+
+
+def _receiving(parts: Parts, front: Front) -> tuple[Uploads, Receiver]:
+    """What takes batches."""
+    options, desk = parts.options, parts.desk
+    uploads = Uploads(
+        options.folder / "uploads",
+        lambda offer: Rules(options.aud).judge(
+            offer, parts.registry, now=desk.signer.now()
+        ),
+        life_s=options.upload_days * _DAY_S,
+    )
+    receiver = Receiver(
+        uploads=uploads,
+        registry=parts.registry,
+        desk=desk,
+        write=parts.write,
+        stored=parts.switch.wake.set,
+        client=front.client,
+        show=lambda text: lies.show_receipt(text, parts.faults, desk.signer),
+        faults=parts.faults,
+    )
+    return uploads, receiver
 
 
 def _over(
