@@ -24,6 +24,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, TypeVar
 
+from agent.errors import DaemonDied
+
 V = TypeVar("V")
 
 
@@ -274,7 +276,7 @@ class Revert:
 Verdict = Good | Revert | None
 """None: it goes on."""
 
-DIED = "daemon-died"
+DIED = DaemonDied.code
 """Reason of a revert after which the daemon was not asked any more."""
 
 
