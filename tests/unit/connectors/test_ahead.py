@@ -72,3 +72,45 @@ def test_leaving_closes_the_source() -> None:
             for _ in range(taken):
                 next(found)
         assert source.closed
+
+
+def test_a_read_that_was_forgotten_is_collected_anywhere() -> None:
+    """Also by who holds the lock that ``Thread.join`` takes (up to Python 3.12)."""
+    found = ahead(Source(3).items())
+    assert next(found) == 0
+    lock = getattr(threading, "_shutdown_locks_lock", threading.Lock())
+
+    def collected() -> None:
+        with lock:
+            found.close()
+
+    thread = threading.Thread(target=collected, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_a_read_is_collected_within_a_step_of_its_own() -> None:
+    """The thread that makes the next item cannot wait for that item."""
+    go, through, closed = (threading.Event() for _ in range(3))
+
+    def items(forgotten: list[object]) -> Generator[int, None, None]:
+        try:
+            yield 1
+            go.wait(PATIENCE_S)
+            found = forgotten.pop()
+            assert isinstance(found, Generator)
+            found.close()
+            through.set()
+            yield 2
+        finally:
+            closed.set()
+
+    box: list[object] = []
+    found = ahead(items(box))
+    assert next(found) == 1
+    box.append(found)
+    del found
+    go.set()
+    assert through.wait(PATIENCE_S)
+    assert closed.wait(PATIENCE_S)
