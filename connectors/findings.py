@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Literal
 
 from connectors.contract import Finding, SourceError
+from connectors.native.loader import library
 
 _KINDS: dict[str, tuple[str, str]] = {
     "unreachable": ("The source cannot be reached", "无法连接数据源"),
@@ -31,6 +32,28 @@ def from_error(error: SourceError, remedy: str | None = None) -> Finding:
         f"{zh}：{error.detail}",
         remedy,
     )
+
+
+def reader(load: Callable[[], object] = library) -> list[Finding]:
+    """What keeps every read on this machine from beginning; nothing if it can.
+
+    Args:
+        load: gives the readers' library, or raises SourceError.
+    """
+    try:
+        load()
+    except SourceError as e:
+        return [
+            Finding(
+                "reader-missing",
+                "error",
+                e.detail[0].upper() + e.detail[1:],
+                f"读取库无法使用：{e.detail}",
+                "Install the package for this machine; in a checkout: scripts/native"
+                " / 请安装适用于本机架构的软件包；源码目录中请运行 scripts/native",
+            )
+        ]
+    return []
 
 
 def connected(what: str) -> Finding:

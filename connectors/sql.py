@@ -230,11 +230,11 @@ def decoded(raw: pa.Array[Any], encoding: str = "utf-8") -> pa.Array[Any]:
     """
     import pyarrow as pa  # lookups have no need of it
 
+    from connectors.native.text import as_text
+
     if encoding in ("utf-8", "ascii"):
-        try:
-            texts = raw.cast(pa.string())
-        except pa.ArrowInvalid:
-            texts = raw
+        found = as_text(raw)
+        texts = raw if found is None else found
         if encoding == "utf-8" or _all_ascii(texts):
             return texts
     values = [

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from agent.wire.texts import text_bytes
+
 Column = Any
 """An Arrow array; the stubs' own type fits no function that takes several kinds."""
 Mask = npt.NDArray[np.bool_]
@@ -44,24 +46,6 @@ def truth(array: Column) -> Mask:
         array = pc.fill_null(array, False)
     mask: Mask = array.to_numpy(zero_copy_only=False)
     return mask
-
-
-def text_bytes(text: Column) -> npt.NDArray[np.uint8]:
-    """All bytes of a string or binary column, one after another."""
-    _, offsets, data = text.buffers()
-    if data is None or not len(text):
-        return np.empty(0, np.uint8)
-    at = np.frombuffer(offsets, np.int32)
-    first, last = at[text.offset], at[text.offset + len(text)]
-    return np.frombuffer(data, np.uint8)[first:last]
-
-
-def lengths(text: Column) -> npt.NDArray[np.int32]:
-    """Byte length of each value; a null counts as whatever lies under it."""
-    if not len(text):
-        return np.empty(0, np.int32)
-    at = np.frombuffer(text.buffers()[1], np.int32)
-    return np.diff(at[text.offset : text.offset + len(text) + 1])
 
 
 def two_paths(

@@ -16,7 +16,6 @@ from agent.values.columns import (
     Mask,
     Parsed,
     cast,
-    lengths,
     missing,
     trim,
     truth,
@@ -25,6 +24,7 @@ from agent.values.columns import (
 )
 from agent.values.zone import SECOND, Zone
 from agent.wire.arrow import DAYS, MICROS
+from agent.wire.texts import lengths
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
 LOCAL_TIME = pa.timestamp("us")

@@ -16,7 +16,6 @@ from agent.values.columns import (
     Parsed,
     Slow,
     cast,
-    lengths,
     letters,
     matching,
     missing,
@@ -25,6 +24,7 @@ from agent.values.columns import (
     two_paths,
 )
 from agent.values.floats import SURE, carries
+from agent.wire.texts import lengths
 
 PRECISION = 38
 """Most digits of a decimal128."""

@@ -16,8 +16,6 @@ from agent.values.columns import (
     Column,
     Faults,
     Parsed,
-    lengths,
-    text_bytes,
     truth,
     within,
 )
@@ -26,6 +24,7 @@ from agent.values.numbers import all_finite, decimal_size
 from agent.values.parse import decode, parse
 from agent.values.zone import Zone
 from agent.wire.arrow import DAYS, LONG_CAP, MICROS, type_of
+from agent.wire.texts import fit, may_have_nul
 
 _TEXT = (ItemType.C, ItemType.M)
 
@@ -64,12 +63,11 @@ def typed(column: Column, item: Item, zone: Zone) -> Parsed:
 
 def _text_faults(text: Column, item: Item) -> Faults:
     faults: Faults = {}
-    data = text_bytes(text)
-    if len(data) and not data.min():
+    if may_have_nul(text):
         faults[reasons.NUL] = truth(pc.match_substring(text, "\0"))
     if item.type is ItemType.M:
         _note(faults, pc.greater(pc.binary_length(text), pa.scalar(LONG_CAP)))
-    elif lengths(text).max(initial=0) > (item.length or 0):
+    elif not fit(text, item.length or 0):
         _note(faults, pc.greater(pc.utf8_length(text), pa.scalar(item.length or 0)))
     return faults
 

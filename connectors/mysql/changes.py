@@ -14,7 +14,9 @@ Rules
 3. The server may answer from a copy of ``innodb_trx`` that is a tenth of a second old,
    or much older if somebody asks all the time. Our own transaction must be in it.
 4. An increment is every row of the snapshot with a time from the last frontier on. Rows
-   of the last seconds come again with the next one.
+   of the last seconds come again with the next one. So do rows without a time: MySQL
+   (seen in 9.7) leaves an INVISIBLE column at ``0000-00-00`` where an INSERT names no
+   columns.
 5. Without the right PROCESS nobody tells about transactions: then they are assumed to
    end within ``BLIND_S``, and that is said.
 6. A table whose definition was written anew (restored, altered), another server, a log
@@ -50,6 +52,9 @@ REPLICA_S = 600
 
 PREPARED_S = 86_400
 """How much older than it looks a transaction may be that was prepared (XA)."""
+
+UNSET = "1970-01-02 00:00:00"
+"""A time before this is none that the database has set."""
 
 TRIES = 40
 _PAUSE_S = 0.11
@@ -348,6 +353,7 @@ def condition(stamp: Column, since: Point) -> str:
         at += timedelta(seconds=since.offset_s)
     column = f"t.{quoted(stamp.name)}"
     found = f"{column} >= {literal(at.replace(microsecond=0).isoformat(' '))}"
+    found += f" or {column} < {literal(UNSET)}"
     return f"{found} or {column} is null" if stamp.nullable else found
 
 

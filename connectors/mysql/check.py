@@ -37,7 +37,7 @@ def check(config: Mapping[str, Any], streams: Sequence[StreamSpec]) -> list[Find
     try:
         with connection(config, Limits(statement_timeout_s=60)) as db:
             version, account = rows(db, "select version(), current_user()")[0]
-            found = [findings.connected(f"{version}")]
+            found = [findings.connected(f"{version}"), *findings.reader()]
             told = changes.activity(db)
             found += health.hidden(config, _account(account))
             for stream in streams:

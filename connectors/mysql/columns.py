@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How each column is read so that no value changes, and in which order rows come.
 
-Every value arrives as the server's text (``wire.py``). A page's column becomes native
-if Arrow can parse all of it exactly; otherwise it stays text: zero dates, times beyond
-a day, unsigned numbers above 2^63, decimals of 65 digits. What the text protocol itself
-would change is asked for differently:
+Every value is sent as the server's text. Where the item has a type of its own, it is
+parsed while it is received (``wire.py``), or by Arrow if it is a ``double``. A page in
+which a text is not exactly such a value keeps that column as text: zero dates, unsigned
+numbers above 2^63, decimals of more digits than the item has. What the text protocol
+itself would change is asked for differently:
 
 * ``float`` is printed with six digits, so ``+ 0e0`` asks for the double that it is;
 * ``bit`` comes as raw bytes, so it is asked for as a number, or as its digits;
@@ -28,6 +29,7 @@ import pyarrow.compute as pc
 
 from connectors.contract import ColumnSpec, SourceError, StreamSpec
 from connectors.mysql.catalog import Column, Table, quoted
+from connectors.mysql.wire import Form, parses
 from connectors.sql import FAMILIES, Key, KeyPart, KeyValue, decoded, literal
 
 FITS: Mapping[str, frozenset[str]] = {**FAMILIES, "bit": frozenset("ILNCM")}
@@ -52,12 +54,6 @@ _WHOLE |= {"latin1", "latin2", "latin5", "latin7", "koi8r", "koi8u", "cp850", "c
 _WHOLE |= {"cp866", "keybcs2", "macce", "macroman"}
 """Character sets of which the server maps all bytes that may stand in a column."""
 
-_DIGITS = 38
-"""Most digits of a decimal128."""
-
-_WHOLE_DIGITS = 20
-"""Most digits of a whole number."""
-
 _DIRECT = frozenset({"utf8mb4", "utf8mb3", "utf8", "ascii", "latin1"})
 """Character sets in which a text compares alike as a literal in utf8mb4."""
 
@@ -79,7 +75,7 @@ class Reading:
     Args:
         name: of the column.
         value: SQL of the value.
-        target: Arrow type to parse the texts to, or None for text or bytes.
+        target: Arrow type to parse the texts to; None if they stay texts.
         encoding: codec of its bytes; None if the column gives bytes.
         suffix: to be put behind each text: the zone of an instant.
     """
@@ -95,9 +91,16 @@ class Reading:
         """``native`` or ``text``, as ``Caps`` has it."""
         return "text" if self.target is None else "native"
 
+    @property
+    def received(self) -> pa.DataType:
+        """What the texts are made while they are received: parsed, or left as bytes."""
+        if self.target is None or not parses(self.target):
+            return pa.binary()
+        return self.target
+
     def finished(self, raw: pa.Array[Any]) -> pa.Array[Any]:
-        """The column of a page from its bytes."""
-        if self.encoding is None:
+        """The column of a page from what was received."""
+        if self.encoding is None or not pa.types.is_binary(raw.type):
             return raw
         texts = decoded(raw, self.encoding)
         if not pa.types.is_string(texts.type):
@@ -105,7 +108,7 @@ class Reading:
         if self.suffix:
             join: Any = pc.binary_join_element_wise
             texts = join(texts, self.suffix, "")
-        if self.target is not None:
+        if self.target == pa.float64():
             with suppress(pa.ArrowInvalid):
                 return texts.cast(self.target)
         return texts
@@ -147,6 +150,15 @@ class Query:
     snapshot: bool
 
     @property
+    def form(self) -> Form:
+        """What is received: of a key that is parsed, the text as well."""
+        types = tuple(reading.received for reading in self.readings)
+        also = (
+            key.place for key in self.keys if not pa.types.is_binary(types[key.place])
+        )
+        return Form(types, tuple(also))
+
+    @property
     def parts(self) -> tuple[KeyPart, ...]:
         """The key columns in ORDER BY."""
         return tuple(key.part for key in self.keys)
@@ -172,13 +184,18 @@ class Query:
         return literal(str(value))
 
     def rows_of(self, raw: pa.RecordBatch) -> pa.RecordBatch:
-        """A page of the protocol as the contract wants it."""
+        """A page as it was received as the contract wants it."""
         arrays = [r.finished(raw.column(i)) for i, r in enumerate(self.readings)]
         return pa.RecordBatch.from_arrays(arrays, names=[r.name for r in self.readings])
 
     def key_at(self, raw: pa.RecordBatch, i: int) -> Key:
         """The key of row i in the order of ORDER BY, as the protocol has it."""
-        return tuple(_key_value(raw.column(key.place)[i].as_py()) for key in self.keys)
+        also, width = self.form.also, len(self.readings)
+        places = [
+            width + also.index(key.place) if key.place in also else key.place
+            for key in self.keys
+        ]
+        return tuple(_key_value(raw.column(place)[i].as_py()) for place in places)
 
 
 def _key_value(value: bytes | None) -> KeyValue:
@@ -262,7 +279,7 @@ def reading_of(spec: ColumnSpec, column: Column, encoding: str | None) -> Readin
     value = f"st_astext({at})" if column.base in _SHAPES else at
     if column.base == "float":
         value = f"({at} + 0e0)"
-    target = _parsed(spec, column, _PARSED.get(column.family, ""))
+    target = _parsed(spec, _PARSED.get(column.family, ""))
     return Reading(spec.name, value, target)
 
 
@@ -284,37 +301,22 @@ _NATIVE: Mapping[str, pa.DataType] = {
 }
 
 
-def _parsed(spec: ColumnSpec, column: Column, allowed: str) -> pa.DataType | None:
-    """The item's own type, or None if not all texts may be cast to it."""
+def _parsed(spec: ColumnSpec, allowed: str) -> pa.DataType | None:
+    """The item's own type, or None if the column's texts are not parsed."""
     if spec.type not in allowed:
         return None
     if spec.type not in "NY":
         return _NATIVE[spec.type]
-    digits, scale = (
-        (19, 4) if spec.type == "Y" else (spec.length or 38, spec.scale or 0)
-    )
-    return pa.decimal128(digits, scale) if _casts(column, scale) else None
-
-
-def _casts(column: Column, wanted: int) -> bool:
-    """Whether Arrow casts every value or refuses: beyond 38 digits it wraps.
-
-    Args:
-        column: of whole numbers, bits or decimals.
-        wanted: digits after the point.
-    """
-    whole, digits = _WHOLE_DIGITS, _WHOLE_DIGITS
-    if column.family == "number":
-        digits, scale = column.size or (65, 0)
-        whole = digits - scale
-    return digits <= _DIGITS and whole + wanted <= _DIGITS
+    if spec.type == "Y":
+        return pa.decimal128(19, 4)
+    return pa.decimal128(spec.length or 38, spec.scale or 0)
 
 
 def _bits(spec: ColumnSpec, column: Column, at: str) -> Reading:
     if spec.type in "CM":
         width = column.size[0] if column.size else 1
         return Reading(spec.name, f"lpad(bin({at} + 0), {width}, '0')")
-    return Reading(spec.name, f"({at} + 0)", _parsed(spec, column, "INL"))
+    return Reading(spec.name, f"({at} + 0)", _parsed(spec, "INL"))
 
 
 def _text(spec: ColumnSpec, column: Column, at: str, encoding: str | None) -> Reading:

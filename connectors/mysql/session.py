@@ -178,7 +178,7 @@ class MysqlSession:
             raise SourceError("failed", "the connection cannot read rows")
         fits = PAGE_BYTES / query.width if query.width else self.limits.page_rows
         most = max(min(int(fits), self.limits.page_rows), 1)
-        yield from self.db.pages(sql, most)
+        yield from self.db.pages(sql, query.form, most)
         self._reading = False
 
     def _snapshot(self) -> Activity:

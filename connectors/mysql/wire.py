@@ -1,61 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows as the server sends them: text of the protocol, cut into columns of bytes.
+"""Rows as the server sends them: text of the protocol, made columns by C.
 
 The driver connects, logs in and sends the statement; it would then make Python objects
 one by one, and values of its own. Here a result's packets are taken from the socket in
-large pieces. Each packet is a row: for every column a length (one byte, or two to eight
-after a marker; FB is NULL) and the text.
+pieces that fit into a processor's cache, and ``connectors/native/mysqltext.c`` appends
+their values to the columns of a page.
 
 Rules
 
-1. What is received for a page lies in one buffer. One loop finds where its packets
-   begin; lengths are then read column by column, for all rows of the page at once.
-2. Where values begin and end, row by row, are the offsets of one Arrow array over the
-   buffer: value, gap, value, gap. A column is every so manieth element of it.
-3. The next page is received by a thread of its own while this one is cut: the server
-   would else wait, for a socket holds less than a page.
+1. A value is the text that was sent, or is parsed exactly to the type asked for.
+2. A text that cannot be parsed ends its page before its row. From there on its column
+   is text, and so is every other one of which that happens, until a page is full; the
+   next page is parsed again. A page that is full costs one short page a column at most.
+3. A page is received and cut by a thread of its own while the one before is used: the
+   server would else wait. The interpreter's lock is free while C works.
 
-Source: the MySQL client/server protocol, "Text Resultset" and "Length-Encoded Integer".
+Source: the MySQL client/server protocol, "Text Resultset".
 """
 
 from __future__ import annotations
 
+import ctypes
 import socket
-import struct
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from ctypes import c_int32, c_size_t, c_void_p
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pymysql
 from pymysql.connections import Connection
 
 from connectors.ahead import ahead
 from connectors.contract import SourceError
 from connectors.mysql.login import ServerError, our_errors
+from connectors.native import page as native
+from connectors.native.loader import library
+from connectors.native.page import Page
 from connectors.sql import PAGE_BYTES
 
-WHOLE = 0xFFFFFF
-"""A packet of this length goes on in the next one."""
+RECEIVED = 256 * 1024
+"""Bytes that are received before they are cut, unless one row is larger."""
 
 EARLY = 65536
 """More than the driver's own buffer holds, bytes."""
 
-_NULL, _TWO, _THREE, _EIGHT = 0xFB, 0xFC, 0xFD, 0xFE
-_ERROR, _END = 0xFF, 0xFE
-_HEAD = 4
-"""Bytes before a packet's content: three of its length, one of its number."""
-
-_head = struct.Struct("<I").unpack_from
+_MORE, _FULL, _END, _ERROR, _ODD = 1, 2, 3, 4, 5
+"""Why ``fep_mysql_rows`` stopped."""
 
 _CLOSED = "the session was closed while it was read"
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
-Places = np.ndarray[Any, np.dtype[np.int64]]
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Receive = Callable[[memoryview], int]
 """Fills the beginning of a buffer: how many bytes, at least one."""
 
@@ -74,14 +70,16 @@ class RawConnection(_Connection):
     _read_timeout: float | None
     _buffered = False
     _receiving = False
+    _closing = False
 
-    def pages(self, sql: str, rows: int) -> Iterator[pa.RecordBatch]:
-        """The result of a statement, columns ``0, 1, ...`` of type ``binary``.
+    def pages(self, sql: str, form: Form, rows: int) -> Iterator[pa.RecordBatch]:
+        """The result of a statement.
 
         If it is given up, the connection is only good for closing.
 
         Args:
             sql: a SELECT.
+            form: what its columns become.
             rows: most rows of a page.
 
         Raises:
@@ -89,22 +87,23 @@ class RawConnection(_Connection):
         """
         with our_errors():
             self.query(sql, unbuffered=True)
-            width = int(self._result.field_count)
+            if self._result.field_count != len(form.types):
+                raise SourceError("failed", "the server gave other columns")
             self._result.unbuffered_active = False  # its packets are ours now
             self._result.connection = None
             self._sock.settimeout(self._read_timeout)
             self._buffered = self._receiving = True
-            cuts = ahead(cut_pages(self._received, rows))
+            pages = ahead(cut_pages(self._received, form, rows))
             try:
-                for cut in cuts:
-                    if self._sock is None:
+                for page in pages:
+                    if self._closing or self._sock is None:
                         raise SourceError("failed", _CLOSED)
-                    yield batch(cut, width)
-                    del cut
+                    yield page
+                    del page
                 self._receiving = False
             finally:
                 self._hang_up()
-                cuts.close()
+                pages.close()
 
     def _received(self, into: memoryview) -> int:
         file = self._rfile
@@ -114,6 +113,8 @@ class RawConnection(_Connection):
             count = self._early(file, into) or int(file.raw.readinto(into))
         except TimeoutError:
             raise SourceError("timeout", "the server sent nothing") from None
+        if self._closing:
+            raise SourceError("failed", _CLOSED)
         if not count:
             raise pymysql.err.OperationalError(2013, "lost")
         return count
@@ -129,201 +130,197 @@ class RawConnection(_Connection):
 
     def close(self) -> None:
         """Close it, also while a result is received."""
+        self._closing = True
         self._hang_up()
         super().close()
 
     def _hang_up(self) -> None:
-        """End a wait for the server in the thread that receives."""
+        """End a wait for the server in the thread that receives.
+
+        Of a TLS line only the socket: what ``SSLSocket.shutdown`` leaves gives the
+        receiver the rest of the stream as it is, encrypted.
+        """
         if self._receiving and self._sock is not None:
             with suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Received rows of one page.
+class Form:
+    """What the columns of a result become.
 
     Args:
-        data: received bytes.
-        starts: where in them the content of each row begins.
+        types: of each column: ``binary`` for the text as it is sent, or what it is
+            parsed to: ``int64``, ``bool``, ``date32``, ``decimal128``, or ``timestamp``
+            of microseconds. Where a text cannot be parsed, its page has ``binary``.
+        also: parsed columns whose texts come as well, behind all others.
     """
 
-    data: Bytes
-    starts: Places
+    types: tuple[pa.DataType, ...]
+    also: tuple[int, ...] = ()
 
 
-def cut_pages(receive: Receive, most: int) -> Generator[Cut, None, None]:
+def parses(kind: pa.DataType) -> bool:
+    """Whether texts can be parsed to a type here."""
+    return _kind(kind) != _TEXT
+
+
+_TEXT, _INTEGER, _DECIMAL, _DATE, _MOMENT, _TRUTH = range(6)
+"""Kinds of ``mysqltext.c``."""
+
+
+def _kind(kind: pa.DataType) -> int:
+    if pa.types.is_decimal128(kind):
+        return _DECIMAL
+    if isinstance(kind, pa.TimestampType) and kind.unit == "us":
+        return _MOMENT
+    plain = {pa.int64(): _INTEGER, pa.date32(): _DATE, pa.bool_(): _TRUTH}
+    return plain.get(kind, _TEXT)
+
+
+class _Column(ctypes.Structure):
+    """``struct fep_mysql_column``."""
+
+    _fields_ = (
+        ("kind", c_int32),
+        ("digits", c_int32),
+        ("scale", c_int32),
+        ("also", c_int32),
+    )
+
+
+def _column(kind: pa.DataType) -> _Column:
+    """How a column is read that becomes ``kind``."""
+    digits = scale = 0
+    if isinstance(kind, pa.Decimal128Type):
+        digits, scale = kind.precision, kind.scale
+    return _Column(_kind(kind), digits, scale, -1)
+
+
+class _Reader(ctypes.Structure):
+    """``struct fep_mysql``."""
+
+    _fields_ = (
+        ("columns", c_void_p),
+        ("data", c_void_p),
+        ("filled", c_size_t),
+        ("at", c_size_t),
+        ("joined", c_size_t),
+        ("most", c_size_t),
+        ("width", c_int32),
+        ("odd", c_int32),
+        ("code", c_int32),
+    )
+
+
+@cache
+def _rows() -> Callable[[int, Any], int]:
+    """``fep_mysql_rows``."""
+    found = library().fep_mysql_rows
+    found.restype = c_int32
+    found.argtypes = [c_void_p, ctypes.POINTER(_Reader)]
+    return found
+
+
+def cut_pages(
+    receive: Receive, form: Form, most: int
+) -> Generator[pa.RecordBatch, None, None]:
     """What is received in pages, up to the end of the result.
 
     Args:
         receive: takes more from the server.
+        form: what the columns become.
         most: rows of a page.
 
     Raises:
+        SourceError: the server sent what the protocol does not allow.
         ServerError: the server ended the result with an error.
     """
-    page = _Page(most)
-    while page.ended is None:
-        page.receive(receive)
-        while page.full:
-            yield page.close()
-    if page.starts:
-        yield page.close()
-    if page.ended:
-        raise ServerError(page.ended)
+    cutter = _Cutter(receive, form)
+    names = [str(i) for i in range(len(form.types) + len(form.also))]
+    reason = _FULL
+    while reason not in (_END, _ERROR):
+        page = cutter.page(most, again=reason == _FULL)
+        reason = cutter.fill(page)
+        if page.rows:
+            yield page.batch(names)
+        del page
+    if reason == _ERROR:
+        raise ServerError(cutter.code)
 
 
-class _Page:
-    """Received bytes, and where in them the rows of the open page begin.
+class _Cutter:
+    """Received bytes, and what the columns of the open page are.
 
     Args:
-        most: rows of a page.
-
-    Attributes:
-        starts: of the content of each row.
-        ended: None, 0 after the last row, or the error that the server ended with.
+        receive: takes more from the server.
+        form: what the columns become.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._data: Bytes = np.empty(PAGE_BYTES, np.uint8)
-        self._filled = self._at = 0
-        self.starts: list[int] = []
-        self.ended: int | None = None
+    def __init__(self, receive: Receive, form: Form) -> None:
+        self._receive, self._form = receive, form
+        self._odd: set[int] = set()
+        self._columns = (_Column * len(form.types))()
+        self._reader = _Reader(
+            columns=ctypes.addressof(self._columns),
+            most=PAGE_BYTES,
+            width=len(form.types),
+        )
+        self._room(RECEIVED)
 
     @property
-    def full(self) -> bool:
-        """Whether rows and bytes are as many as a page should have."""
-        enough = len(self.starts) == self._most or self._filled == len(self._data)
-        return enough and bool(self.starts)
+    def code(self) -> int:
+        """The server's error."""
+        return int(self._reader.code)
 
-    def receive(self, receive: Receive) -> None:
-        """Take more in; a row that does not fit gets a larger buffer."""
-        if self._filled == len(self._data):
-            self._move(0, 2 * self._filled)
-        self._filled += receive(self._data.data[self._filled :])
-        self._walk()
+    def page(self, most: int, *, again: bool) -> Page:
+        """An empty page.
 
-    def close(self) -> Cut:
-        """The rows so far; what was received after them is the next page's."""
-        found = Cut(self._data, np.array(self.starts, np.int64))
-        self.starts = []
-        self._move(self._at, max(PAGE_BYTES, 2 * (self._filled - self._at)))
-        self._at = 0
-        if self.ended is None:
-            self._walk()
-        return found
-
-    def _move(self, begin: int, size: int) -> None:
-        """What was received from ``begin`` on, to a buffer of another size."""
-        data: Bytes = np.empty(size, np.uint8)
-        self._filled -= begin
-        data[: self._filled] = self._data[begin : begin + self._filled]
-        self._data = data
-
-    def _walk(self) -> None:
-        """Find the packets that are whole by now; the result's last one ends it."""
-        self._short_ones()
-        while len(self.starts) < self._most and (size := self._long_one()):
-            self.starts.append(self._at + _HEAD)
-            self._at += _HEAD + size
-            self._short_ones()
-        if self.starts:
-            last = self.starts[-1]
-            first = self._data[last]
-            if first == _ERROR or (first == _END and self._at - last < 9):
-                self.starts.pop()
-                code = bytes(self._data[last + 1 : last + 3])
-                self.ended = int.from_bytes(code, "little") if first == _ERROR else 0
-
-    def _short_ones(self) -> None:
-        """Packets in a row; none in pieces, for it would not end before ``stop``."""
-        data, add = self._data.data, self.starts.append
-        at, last = self._at, self._filled - _HEAD
-        stop = min(self._filled, at + WHOLE)
-        for _ in range(self._most - len(self.starts)):
-            if at > last:
-                break
-            begin = at + _HEAD
-            end = begin + (_head(data, at)[0] & WHOLE)
-            if end > stop:
-                break
-            add(begin)
-            at = end
-        self._at = at
-
-    def _long_one(self) -> int:
-        """Bytes of the packet at this place, 0 until all of it has arrived.
-
-        The heads of its pieces are cut out.
+        Args:
+            most: rows of it.
+            again: columns that were odd are parsed again.
         """
-        heads: list[int] = []
-        at, size = self._at, WHOLE
-        while size == WHOLE:
-            if at > self._filled - _HEAD:
-                return 0
-            heads.append(at)
-            size = _head(self._data.data, at)[0] & WHOLE
-            at += _HEAD + size
-            if at > self._filled:
-                return 0
-        for head in reversed(heads[1:]):
-            rest = self._data[head + _HEAD : self._filled].copy()
-            self._filled -= _HEAD
-            self._data[head : self._filled] = rest
-        return at - self._at - _HEAD * len(heads)
+        if again:
+            self._odd.clear()
+        types = [
+            pa.binary() if i in self._odd else kind
+            for i, kind in enumerate(self._form.types)
+        ]
+        for i, kind in enumerate(types):
+            self._columns[i] = _column(kind)
+        for place, i in enumerate(self._form.also, len(types)):
+            self._columns[i].also = place
+        return Page([*types, *[pa.binary()] * len(self._form.also)], most)
 
+    def fill(self, page: Page) -> int:
+        """Append rows until the page is full, or the rows end, or one is odd.
 
-def batch(cut: Cut, width: int) -> pa.RecordBatch:
-    """Columns ``0, 1, ...`` of type ``binary``.
+        Raises:
+            SourceError: a row is malformed or too large.
+        """
+        while (reason := _rows()(page.pointer, self._reader)) == _MORE:
+            self._more()
+        if reason == native.MEMORY:
+            raise MemoryError
+        if reason < 0:
+            what = "too large" if reason == native.LARGE else "malformed"
+            raise SourceError("failed", f"the server sent a row that is {what}")
+        if reason == _ODD:
+            self._odd.add(int(self._reader.odd))
+        return int(reason)
 
-    Args:
-        cut: rows.
-        width: number of columns.
-    """
-    count = len(cut.starts)
-    ends = np.empty((count, 2 * width), np.int32)
-    nulls = []
-    at = cut.starts
-    for i in range(width):
-        begins, sizes, null = _lengths(cut.data, at)
-        ends[:, 2 * i] = begins
-        at = begins + sizes
-        ends[:, 2 * i + 1] = at
-        nulls.append(null)
-    offsets, data = pa.py_buffer(ends.data), pa.py_buffer(cut.data.data)
-    values = pa.Array.from_buffers(pa.binary(), ends.size - 1, [None, offsets, data])
-    rows = np.arange(0, ends.size, 2 * width, dtype=np.int32)
-    columns = [_column(values, rows + 2 * i, nulls[i]) for i in range(width)]
-    return pa.RecordBatch.from_arrays(columns, names=[str(i) for i in range(width)])
+    def _more(self) -> None:
+        """Receive; a row that does not fit gets a larger buffer."""
+        reader = self._reader
+        begin, end = reader.at, reader.filled
+        rest = self._data[begin:end]
+        if len(rest) == len(self._data):
+            self._room(2 * len(rest))
+        self._data[: len(rest)] = rest
+        reader.at = 0
+        reader.filled = len(rest) + self._receive(self._data[len(rest) :])
 
-
-def _lengths(raw: Bytes, at: Places) -> tuple[Places, Places | Bytes, Mask | None]:
-    """Of one value a row: where it begins, how long it is, whether it is NULL."""
-    first = raw[at]
-    if first.max(initial=0) < _NULL:
-        return at + 1, first, None
-    sizes, begins = first.astype(np.int64), at + 1
-    null = first == _NULL
-    sizes[null] = 0
-    for marker, count in ((_TWO, 2), (_THREE, 3), (_EIGHT, 8)):
-        which = np.flatnonzero(first == marker)
-        if len(which):
-            digits = raw[at[which, None] + np.arange(1, count + 1)].astype(np.int64)
-            sizes[which] = (digits << (8 * np.arange(count))).sum(axis=1)
-            begins[which] += count
-    return begins, sizes, null if null.any() else None
-
-
-def _column(
-    values: pa.Array[Any], which: np.ndarray[Any, Any], null: Mask | None
-) -> pa.Array[Any]:
-    """Some of the values; those that are NULL are empty there."""
-    taken = pc.take(values, pa.array(which), boundscheck=False)
-    if null is None:
-        return taken
-    valid = pa.py_buffer(np.packbits(~null, bitorder="little").tobytes())
-    found: pa.Array[Any] = pa.Array.from_buffers(
-        pa.binary(), len(taken), [valid, *taken.buffers()[1:]]
-    )
-    return found
+    def _room(self, size: int) -> None:
+        buffer = (ctypes.c_uint8 * size)()
+        self._data = memoryview(buffer).cast("B")
+        self._reader.data = ctypes.addressof(buffer)

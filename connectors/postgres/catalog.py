@@ -15,8 +15,6 @@ DEFAULT_SCHEMA = "public"
 
 _TABLE = """
 select c.oid, c.relkind, c.reltuples::float8,
-       (c.relpages + coalesce(t.relpages, 0))::float8
-         * current_setting('block_size')::int,
        c.relrowsecurity and not pg_catalog.pg_has_role(c.relowner, 'USAGE')
          and not r.rolbypassrls,
        pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
@@ -24,7 +22,6 @@ select c.oid, c.relkind, c.reltuples::float8,
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_roles r on r.rolname = current_user
-left join pg_catalog.pg_class t on t.oid = c.reltoastrelid
 where n.nspname = %s and c.relname = %s and c.relkind in ('r', 'p', 'v', 'm', 'f')
 """
 
@@ -156,7 +153,6 @@ class Table:
         name: (schema, name).
         kind: relkind.
         rows: estimate, or None.
-        width: bytes of a row on disk, or None.
         filtered: row security hides rows from the account.
         usable: the account may use the schema.
         writable: the account may change the table.
@@ -167,7 +163,6 @@ class Table:
     name: tuple[str, str]
     kind: str
     rows: int | None
-    width: float | None
     filtered: bool
     usable: bool
     writable: bool
@@ -196,7 +191,7 @@ def look_up(db: psycopg.Connection[Any], name: tuple[str, str]) -> Table | None:
     found = db.execute(_TABLE, name).fetchone()
     if found is None:
         return None
-    oid, kind, rows, size, filtered, usable, writable = found
+    oid, kind, rows, filtered, usable, writable = found
     columns = [
         Column(*row) for row in db.execute(_COLUMNS.encode(), {"oid": oid}).fetchall()
     ]
@@ -208,7 +203,6 @@ def look_up(db: psycopg.Connection[Any], name: tuple[str, str]) -> Table | None:
         name,
         kind,
         int(rows) if rows > 0 else None,
-        size / rows if rows > 0 and size > 0 else None,
         filtered,
         usable,
         writable,

@@ -28,7 +28,7 @@ def check(config: Mapping[str, Any], streams: Sequence[StreamSpec]) -> list[Find
         with connection(config, Limits(statement_timeout_s=60)) as db:
             version = db.info.parameter_status("server_version")
             found = [findings.connected(f"PostgreSQL {version}")]
-            found += _account(db) + health.hidden(config)
+            found += findings.reader() + _account(db) + health.hidden(config)
             for stream in streams:
                 found += _stream(db, config, stream)
             return found

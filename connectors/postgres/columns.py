@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """How each column is read so that no value changes, and in which order rows come.
 
-The row reader (DuckDB) is exact for whole numbers, booleans, ``float8``, texts and
-bytes, for dates and times of the years 1 to 9999, and for finite ``numeric(p,s)``. It
-strips the blanks of ``char(n)`` and makes 0 of NaN, so (measured, ADR 0001):
+The row reader is exact for whole numbers, booleans, ``float8``, texts and bytes, for
+dates and times of the years 1 to 9999, and for finite ``numeric(p,s)``. Every other
+value is strange to it, and it says so (``copy.py``).
 
-* ``char(n)`` is asked for as bytes (``bpcharsend``) and decoded here; a quick read in
-  UTF-8 asks for it as it is, and fills its blanks up again;
-* what a date, time or numeric column holds beyond its safe range comes once more in a
-  second column, nearly always NULL, as the server's text; a page that has any is text;
-* a date or time beyond its range is seen in the number that comes for it, too, and a
-  numeric that is not 0 was no NaN: a read that can begin anew at any key begins without
-  those columns, and goes on with them where the first doubtful value stands (ADR 0011);
-* every other type comes as the server's text.
+* A read that can begin anew at any key asks for the values alone. At the first strange
+  one it goes on with the statement that any other read begins with: there, what a
+  column holds beyond its range comes once more in a second column, nearly always NULL,
+  as the server's text; a page that has any is text (ADR 0011).
+* Every other type comes as the server's text.
+* Where the server does not know the encoding of its texts they come as bytes.
+
+Each value has the type that the catalogue told, by a cast or because the statement was
+held and looked at: a column that has another one since then ends the read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +28,7 @@ import pyarrow.compute as pc
 
 from connectors.contract import ColumnSpec, SourceError, StreamSpec
 from connectors.postgres.catalog import Column, Index, Table
+from connectors.postgres.copy import Wanted
 from connectors.sql import (
     FAMILIES,
     Key,
@@ -58,11 +61,22 @@ _RANGES: Mapping[str, tuple[str, str]] = {
 }
 """Base type -> first and last value that the Arrow profile has."""
 
-_DAYS = (-719_162, 2_932_896)
-_MICROS = (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1)
-"""The same as numbers since 1970. What lies beyond, infinity among it, comes as a
-number beyond them, too: where adding the 30 years between the epochs overflows, it
-lands at the other end of the numbers."""
+_OIDS: Mapping[str, int] = {
+    "bool": 16,
+    "bytea": 17,
+    "int8": 20,
+    "int2": 21,
+    "int4": 23,
+    "text": 25,
+    "float8": 701,
+    "bpchar": 1042,
+    "varchar": 1043,
+    "date": 1082,
+    "timestamp": 1114,
+    "timestamptz": 1184,
+    "numeric": 1700,
+}
+"""Base type -> its oid, the same in every server (pg_type.dat)."""
 
 _PLAIN = frozenset({"int2", "int4", "int8", "date", "timestamp", "timestamptz", "uuid"})
 """Types whose values are equal exactly if their texts are."""
@@ -75,14 +89,13 @@ class Reading:
     Args:
         name: of the column.
         value: SQL of the value.
-        odd: SQL of the server's text where ``value`` is out of the type's range and
-            NULL elsewhere; None if no value can be.
+        odd: SQL of the server's text where ``value`` is strange and NULL elsewhere;
+            None if no value can be, or nobody asks for it.
         target: Arrow type of the native values, or None for text.
         raw: ``value`` gives the bytes of a text.
-        within: first and last native number, if those tell the odd values, too.
-        zero: an odd value comes as a native 0.
-        padded: SQL of a text that has exactly so many characters with its blanks, of
-            which the reader strips the last ones.
+        bare: SQL of the column itself, and the oid of the type with which it gives
+            what ``value`` gives; None if it may give something else.
+        oid: of the type that ``value`` must have; None if it has it by a cast.
     """
 
     name: str
@@ -90,32 +103,26 @@ class Reading:
     odd: str | None = None
     target: pa.DataType | None = None
     raw: bool = False
-    within: tuple[int, int] | None = None
-    zero: bool = False
-    padded: tuple[str, int] | None = None
+    bare: tuple[str, int] | None = None
+    oid: int | None = None
 
     @property
     def quick(self) -> Reading:
-        """The same without what is only needed for values that :meth:`doubts` sees."""
-        if self.padded is not None:
-            return replace(self, value=self.padded[0], raw=False)
-        return replace(self, odd=None) if self.within or self.zero else self
-
-    def doubts(self, values: pa.Array[Any]) -> bool:
-        """Whether any native value may stand for one that is none."""
-        if self.zero:
-            return bool(pc.any(pc.equal(values, pa.scalar(0, values.type))).as_py())
-        if self.within is None:
-            return False
-        whole = pa.int32() if pa.types.is_date32(values.type) else pa.int64()
-        ends: Any = pc.min_max(values.view(whole)).as_py()
-        first, last = self.within
-        return ends["min"] is not None and (ends["min"] < first or ends["max"] > last)
+        """The same without texts of strange values, and without a cast."""
+        if self.bare is None:
+            return replace(self, odd=None)
+        value, oid = self.bare
+        return replace(self, odd=None, value=value, oid=oid)
 
     @property
     def path(self) -> str:
         """``native`` or ``text``, as ``Caps`` has it."""
         return "text" if self.target is None else "native"
+
+    @property
+    def type(self) -> pa.DataType:
+        """In which values come from the row reader."""
+        return pa.binary() if self.raw else self.target or pa.string()
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,6 @@ class Query:
         keys: in the order of ORDER BY.
         indexed: an index gives this order.
         encoding: of texts that come as bytes.
-        width: bytes of a row on disk, or None.
         rows: estimate, or None.
     """
 
@@ -152,7 +158,6 @@ class Query:
     keys: tuple[KeyColumn, ...]
     indexed: bool
     encoding: str
-    width: float | None
     rows: int | None
 
     @property
@@ -162,15 +167,26 @@ class Query:
 
     @property
     def quick(self) -> Query:
-        """The same without what is only needed for what :meth:`strange` sees."""
-        return replace(self, readings=tuple(r.quick for r in self.readings))
+        """The same without texts of strange values, and without casts.
 
-    def strange(self, rows: pa.RecordBatch) -> bool:
-        """Whether rows of a quick query may hold a value that only its text carries."""
-        return any(
-            reading.odd is None and reading.doubts(column)
-            for reading, column in zip(self.readings, rows.columns, strict=True)
-        )
+        A server that is asked for columns as they stand need not make new rows of them:
+        a twelfth of its CPU. Whoever asks looks whether its types :meth:`fits`.
+        """
+        readings = tuple(reading.quick for reading in self.readings)
+        return replace(self, readings=readings)
+
+    def wanted(self, *more: Wanted) -> list[Wanted]:
+        """The columns of :meth:`select`.
+
+        Args:
+            more: the further ones.
+        """
+        columns = list(more)
+        for i, reading in enumerate(self.readings):
+            columns.append(Wanted(f"c{i}", reading.type))
+            if reading.odd is not None:
+                columns.append(Wanted(f"o{i}", pa.string(), instead=True))
+        return columns
 
     def select(self, where: str, *more: str) -> str:
         """The statement; values are ``c0, c1, …``, odd ones ``o<number>``.
@@ -189,6 +205,15 @@ class Query:
             f"select {', '.join(columns)} from {self.table} as t"  # noqa: S608
             f"{where} order by {order}"
         )
+
+    def fits(self, types: Iterable[int]) -> bool:
+        """Whether the columns of the statement have the types that they are read as.
+
+        Args:
+            types: their oids.
+        """
+        pairs = zip(self.readings, types, strict=True)
+        return all(reading.oid in (None, oid) for reading, oid in pairs)
 
     def literal(self, i: int, value: KeyValue) -> str:
         """A value of the i-th key column as SQL."""
@@ -216,10 +241,14 @@ class Query:
         """A value of the i-th key column as the server has it.
 
         Where texts have another encoding than UTF-8 that the server does not know, they
-        stand there as bytes.
+        stand there as bytes. Else a text is one whatever stands beside it in its page.
         """
-        raw = self.readings[self.keys[i].place].raw and self.encoding != "utf-8"
-        return encoded(value, self.encoding) if raw else value
+        if self.readings[self.keys[i].place].raw and self.encoding != "utf-8":
+            return encoded(value, self.encoding)
+        if isinstance(value, bytes):
+            with suppress(UnicodeDecodeError):
+                return value.decode()
+        return value
 
 
 def _finished(
@@ -227,22 +256,10 @@ def _finished(
 ) -> Any:
     if reading.raw:
         return decoded(value, encoding)
-    if reading.padded is not None:
-        return _filled(value, reading.padded[1])
-    if reading.target is not None and value.type != reading.target:
-        value = value.cast(reading.target)
     if odd is not None and odd.null_count < len(odd):
         safe = pc.if_else(pc.is_valid(odd), pa.scalar(None, value.type), value)
         return pc.coalesce(odd, texts(safe))
     return value
-
-
-def _filled(text: Any, size: int) -> Any:
-    """Texts with blanks at the end, so that each has so many characters."""
-    least = pc.min(pc.utf8_length(text)).as_py()
-    if least is None or least >= size:
-        return text
-    return pc.utf8_rpad(text, size, " ")
 
 
 def texts(values: pa.Array[Any]) -> pa.Array[Any]:
@@ -291,8 +308,6 @@ def query_of(
     readings = tuple(
         reading_of(spec, table.columns[spec.name], raw=raw) for spec in stream.columns
     )
-    if server_encoding == "UTF8":  # elsewhere a character may be two in UTF-8
-        readings = tuple(_paddable(r, table.columns[r.name]) for r in readings)
     keys, indexed = _order(table, stream)
     if not keys:
         raise SourceError("type", f"{name}: no key column is bound")
@@ -303,7 +318,6 @@ def query_of(
         keys,
         indexed,
         encoding if raw else "utf-8",
-        table.width,
         table.rows,
     )
 
@@ -320,18 +334,11 @@ def reading_of(spec: ColumnSpec, column: Column, *, raw: bool) -> Reading:
     if raw:
         return _raw(spec, column, at)
     target = pa.string() if spec.type in "CM" else None
-    if column.base == "bpchar":
-        return Reading(spec.name, f"bpcharsend({at})", raw=True, target=target)
-    if column.base in ("text", "varchar"):
-        return Reading(spec.name, at, target=target)
+    if column.family == "text":  # char(n) with its blanks, which ::text would strip
+        same = "bpchar" if column.base == "bpchar" else "varchar"
+        bare = _bare(column, at)
+        return Reading(spec.name, f"{at}::{same}", target=target, bare=bare)
     return _native(spec, column, at) or Reading(spec.name, f"{at}::text")
-
-
-def _paddable(reading: Reading, column: Column) -> Reading:
-    """The same, with what a quick read needs of ``char(n)``."""
-    if column.base != "bpchar" or column.length is None:
-        return reading
-    return replace(reading, padded=(f"t.{quoted(column.name)}", column.length))
 
 
 def _raw(spec: ColumnSpec, column: Column, at: str) -> Reading:
@@ -355,25 +362,31 @@ def _native(spec: ColumnSpec, column: Column, at: str) -> Reading | None:
     """Reading in the item's own type; None if it is not exact or not the item's."""
     target = _NATIVE.get((column.base, spec.type))
     if target is not None:
-        return Reading(spec.name, at, target=target)
+        bare = _bare(column, at)
+        return Reading(spec.name, f"{at}::{column.base}", target=target, bare=bare)
     match column.base, spec.type:
         case "date", "D":
-            return _ranged(spec.name, "date", at, pa.date32())
+            return _ranged(spec.name, column, at, pa.date32())
         case "timestamp", "T":
-            return _ranged(spec.name, "timestamp", at, pa.timestamp("us"))
+            return _ranged(spec.name, column, at, pa.timestamp("us"))
         case "timestamptz", "T":
-            return _ranged(spec.name, "timestamptz", at, pa.timestamp("us", "UTC"))
+            return _ranged(spec.name, column, at, pa.timestamp("us", "UTC"))
         case "numeric", "N" | "Y":
             return _decimal(spec, column, at)
         case _:
             return None
 
 
-def _ranged(name: str, base: str, at: str, target: pa.DataType) -> Reading:
+def _bare(column: Column, at: str) -> tuple[str, int] | None:
+    oid = _OIDS.get(column.base)
+    return None if oid is None else (at, oid)
+
+
+def _ranged(name: str, column: Column, at: str, target: pa.DataType) -> Reading:
+    base = column.base
     first, last = (f"{literal(v)}::{base}" for v in _RANGES[base])
     odd = f"case when {at} not between {first} and {last} then {at}::text end"
-    within = _DAYS if base == "date" else _MICROS
-    return Reading(name, at, odd, target, within=within)
+    return Reading(name, f"{at}::{base}", odd, target, bare=_bare(column, at))
 
 
 def _decimal(spec: ColumnSpec, column: Column, at: str) -> Reading | None:
@@ -386,7 +399,8 @@ def _decimal(spec: ColumnSpec, column: Column, at: str) -> Reading | None:
     if not (0 <= scale <= precision <= 38 and fits):
         return None
     odd = f"case when {at} = 'NaN'::numeric then 'NaN'::text end"
-    return Reading(spec.name, at, odd, pa.decimal128(*wanted), zero=True)
+    target, bare = pa.decimal128(*wanted), _bare(column, at)
+    return Reading(spec.name, f"{at}::numeric", odd, target, bare=bare)
 
 
 def _order(table: Table, stream: StreamSpec) -> tuple[tuple[KeyColumn, ...], bool]:

@@ -43,6 +43,8 @@ _STATES: tuple[tuple[str, Kind], ...] = (
 )
 """Beginning of a SQLSTATE -> kind; all others are ``failed``."""
 
+_OVER = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+
 Why = Literal["address", "tls", "busy", "hba", "database", "connect-right", "password"]
 
 _REFUSALS: Mapping[Why, tuple[Kind, str]] = {
@@ -153,6 +155,22 @@ def our_errors() -> Iterator[None]:
 
 def _ours(error: psycopg.Error) -> SourceError:
     return state_error(error.sqlstate)
+
+
+def checked(result: pq.abc.PGresult, *good: pq.ExecStatus) -> pq.abc.PGresult:
+    """A result, if it is none of an error.
+
+    Args:
+        result: of libpq.
+        good: statuses that are meant; those of a statement that is over without.
+
+    Raises:
+        SourceError: by its SQLSTATE.
+    """
+    if result.status in (good or _OVER):
+        return result
+    state = result.error_field(pq.DiagnosticField.SQLSTATE)
+    raise state_error(state.decode() if state else None) from None
 
 
 def state_error(state: str | None) -> SourceError:

@@ -33,11 +33,11 @@ from connectors.contract import (
 )
 from connectors.postgres.catalog import bound
 from connectors.postgres.login import (
+    checked,
     connected,
     connection,
     our_errors,
     settings,
-    state_error,
 )
 from connectors.postgres.question import Question, question_of
 from connectors.sql import quoted, text_or_bytes
@@ -58,8 +58,6 @@ _CLOCK = (
 )
 Told = str | bytes | None
 """A value as the contract has it."""
-
-_GOOD = frozenset({pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK})
 
 
 @contextmanager
@@ -126,7 +124,7 @@ class PostgresLookup:
         places, arrays = question.parameters(keys)
         if not places:
             return LookupPage([()] * len(question.columns), [], self._clock())
-        found = self._checked(self.db.pgconn.exec_prepared(prepared.name, arrays))
+        found = checked(self.db.pgconn.exec_prepared(prepared.name, arrays))
         cell = found.get_value
         rows = [i for i in range(found.ntuples) if cell(i, 2) is not None]
         columns = [
@@ -149,7 +147,7 @@ class PostgresLookup:
         Raises:
             SourceError: as the contract says.
         """
-        return self._checked(self.db.pgconn.exec_(sql.encode()))
+        return checked(self.db.pgconn.exec_(sql.encode()))
 
     def _known(self, spec: LookupSpec) -> Prepared:
         """The statement of a spec, which fits the columns as they were lately."""
@@ -162,7 +160,7 @@ class PostgresLookup:
         else:
             self._made += 1
             name = f"fep_{self._made}".encode()
-            self._checked(self.db.pgconn.prepare(name, question.sql.encode()))
+            checked(self.db.pgconn.prepare(name, question.sql.encode()))
         made = self._prepared[spec] = Prepared(name, question, now)
         if len(self._prepared) > QUESTIONS:
             _, oldest = self._prepared.popitem(last=False)
@@ -182,12 +180,6 @@ class PostgresLookup:
                 encoding=str(self.config.get("encoding", "utf-8")),
                 timezone=self.limits.timezone,
             )
-
-    def _checked(self, result: pq.abc.PGresult) -> pq.abc.PGresult:
-        if result.status in _GOOD:
-            return result
-        state = result.error_field(pq.DiagnosticField.SQLSTATE)
-        raise state_error(state.decode() if state else None)
 
 
 def _bytes(value: bytes | None) -> Told:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run's session: what is read is decided by psycopg, the rows come through DuckDB."""
+"""A run's session: one snapshot for frontiers and rows, and what they are asked for."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,12 +28,12 @@ from connectors.contract import (
 from connectors.postgres import changes, numbers, tags
 from connectors.postgres.catalog import Table, bound, having, look_up, name_of
 from connectors.postgres.columns import Query, query_of
+from connectors.postgres.copy import Strange
 from connectors.postgres.discover import draft
 from connectors.postgres.login import connection, our_errors
-from connectors.postgres.rows import FAULTS, Reader, reader
+from connectors.postgres.rows import Reader, reader
 from connectors.postgres.tags import TAG, Tagging
 from connectors.sql import (
-    PAGE_BYTES,
     Mark,
     from_key,
     in_windows,
@@ -44,22 +43,8 @@ from connectors.sql import (
 )
 from connectors.tags import TaggedKeys, TaggedPage
 
-UNIT_ROWS = 2048
-"""Pages are multiples of this many rows: DuckDB's vectors."""
-
-UNKNOWN_ROWS = 8192
-"""Rows of a page when nothing is known of their width."""
-
 CHOSEN_ROWS = 4096
 """Most rows of a page of those that are asked for by their keys."""
-
-
-class _Strange(Exception):
-    """A quick read met a value that needs a careful one, on the page after ``mark``."""
-
-    def __init__(self, mark: Mark | None) -> None:
-        super().__init__()
-        self.mark = mark
 
 
 @contextmanager
@@ -84,14 +69,12 @@ class PostgresSession:
         limits: of this session.
         version: of the server.
         stack: closes the reader.
-        clock: seconds, only to tell a timeout from other failures.
     """
 
     config: Mapping[str, Any] = field(repr=False)
     limits: Limits
     version: int
     stack: ExitStack
-    clock: Callable[[], float] = time.monotonic
     _reader: Reader | None = None
     _floor: str | None = None
     _tables: dict[tuple[str, str], Table | None] = field(default_factory=dict)
@@ -113,9 +96,7 @@ class PostgresSession:
         if stream.stamp is not None and self._reader is None:
             with connection(self.config, self.limits) as db, our_errors():
                 self._floor = changes.oldest_start(db)
-        asked = changes.statement(name)
-        with self._diagnosed(asked):
-            point = changes.point_of(self._rows().row(asked))
+        point = changes.point_of(self._rows().row(changes.statement(name)))
         return changes.frontier_of(replace(point, floor=self._floor), name)
 
     def plan(self, stream: StreamSpec) -> Sequence[Slice]:
@@ -186,27 +167,27 @@ class PostgresSession:
         """See the contract."""
         query = tags.keys_only(self._query(part.stream))
         sql = query.select("", self._tag(part.stream))
-        with self._diagnosed(sql):
-            for batch in self._rows().batches(sql, self.limits.page_rows):
-                yield TaggedKeys(query.rows_of(batch), batch.column(TAG))
+        most, held = self.limits.page_rows, self._held(query)
+        for batch in held.batches(sql, query.wanted(tags.TAGGED), most):
+            yield TaggedKeys(query.rows_of(batch), batch.column(TAG))
 
     def tagged(
         self, part: Slice, keys: Sequence[pa.RecordBatch] | None = None
     ) -> Iterator[TaggedPage]:
         """See the contract."""
         query, tag = self._query(part.stream), self._tag(part.stream)
-        size = self._page_rows(query.width)
+        size = self.limits.page_rows
         if keys is not None:  # few rows, each from another place: small pages will do
             size = min(size, CHOSEN_ROWS)
+        wanted = query.wanted(tags.TAGGED)
         wheres = [""] if keys is None else tags.conditions(query, keys)
-        mark = None
+        mark, held = None, self._held(query)
         for where in wheres:
             sql = query.select(f" where {where}" if where else "", tag)
-            with self._diagnosed(sql):
-                for batch in self._rows().batches(sql, size):
-                    rows = query.rows_of(batch)
-                    mark = mark_after(rows.num_rows, partial(query.key_at, rows), mark)
-                    yield TaggedPage(rows, token_of(mark), batch.column(TAG))
+            for batch in held.batches(sql, wanted, size):
+                rows = query.rows_of(batch)
+                mark = mark_after(rows.num_rows, partial(query.key_at, rows), mark)
+                yield TaggedPage(rows, token_of(mark), batch.column(TAG))
 
     def _tag(self, stream: StreamSpec) -> str:
         """The tag's column.
@@ -234,48 +215,56 @@ class PostgresSession:
         The first strange value ends that: from the page on that holds it, the rows are
         asked for once more, carefully, in the same snapshot.
         """
-        mark = None if resume is None else mark_of(resume, len(query.keys))
         if query.indexed:
             try:
-                yield from self._pages(query.quick, mark)
-            except _Strange as found:
-                mark = found.mark
+                with closing(self._pages(query.quick, resume)) as quick:
+                    for page in quick:
+                        resume = page.token
+                        yield page
+            except Strange:
+                pass
             else:
                 return
-        yield from self._pages(query, mark)
+        yield from self._pages(query, resume)
 
-    def _pages(self, query: Query, mark: Mark | None) -> Iterator[Page]:
-        """The rows after a mark, asked for in one way.
+    def _pages(self, query: Query, resume: str | None) -> Generator[Page, None, None]:
+        """The rows after a place, asked for in one way.
 
         Raises:
-            _Strange: a page has a value that this way cannot carry.
+            Strange: the next page has a value that this way cannot carry.
         """
-        where, resumed = "", mark
-        if mark is not None:
+        where, mark = "", None
+        if resume is not None:
+            mark = mark_of(resume, len(query.keys))
             condition = from_key(query.parts, mark.key, query.literal, nulls="last")
             where = f" where {condition}"
-        sql, size = query.select(where), self._page_rows(query.width)
-        with self._diagnosed(sql), closing(self._rows().batches(sql, size)) as batches:
+        sql, resumed = query.select(where), mark
+        held = self._held(query, where)
+        batches = held.batches(sql, query.wanted(), self.limits.page_rows)
+        with closing(batches):
             for batch in batches:
                 rows = query.rows_of(batch)
-                if query.strange(rows):
-                    raise _Strange(mark)
                 if resumed is not None:
                     rows, resumed = _without_delivered(query, rows, resumed)
                 if rows.num_rows:
                     mark = mark_after(rows.num_rows, partial(query.key_at, rows), mark)
                     yield Page(rows, token_of(mark))
 
-    def _page_rows(self, width: float | None) -> int:
-        fits = PAGE_BYTES / width if width else UNKNOWN_ROWS
-        rows = max(int(fits) // UNIT_ROWS, 1) * UNIT_ROWS
-        return min(rows, self.limits.page_rows)
+    def _held(self, query: Query, where: str = "") -> Reader:
+        """The reader, once what a query reads stays as it was planned.
+
+        Raises:
+            SourceError: type: a column has another type by now, whose values a cast
+                would change; failed: the table has other rows than the snapshot.
+        """
+        found, bare = self._rows(), query.quick
+        if not bare.fits(found.hold(bare.select(where))):
+            raise SourceError("type", "a column's type changed since it was planned")
+        return found
 
     def _rows(self) -> Reader:
         if self._reader is None:
-            self._reader = self.stack.enter_context(
-                reader(self.config, self.limits, self.version)
-            )
+            self._reader = self.stack.enter_context(reader(self.config, self.limits))
         return self._reader
 
     def _query(self, stream: StreamSpec) -> Query:
@@ -295,34 +284,6 @@ class PostgresSession:
         if name not in self._tables:
             self._tables[name] = look_up(db, name)
         return having(self._tables[name], name, stream)
-
-    @contextmanager
-    def _diagnosed(self, sql: str) -> Iterator[None]:
-        """Say why the reader failed: it gives no SQLSTATE and tells values.
-
-        Raises:
-            SourceError: always, instead of the reader's error.
-        """
-        began = self.clock()
-        try:
-            yield
-        except FAULTS as e:
-            late = self.clock() - began >= self.limits.statement_timeout_s
-            raise self._reason(sql, str(e), late=late) from None
-
-    def _reason(self, sql: str, message: str, *, late: bool) -> SourceError:
-        try:
-            with connection(self.config, self.limits) as db:
-                db.execute(f"explain {sql}".encode())
-        except SourceError as e:
-            return e
-        if '"UTF8"' in message:  # names of encodings stand in every language
-            return SourceError("text", "a text has no equivalent in UTF-8")
-        if late:
-            return SourceError(
-                "timeout", f"a statement ran for {self.limits.statement_timeout_s} s"
-            )
-        return SourceError("failed", "reading ended early; see the database's log")
 
 
 def _without_delivered(

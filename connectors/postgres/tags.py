@@ -23,17 +23,16 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
+import pyarrow as pa
 
 from connectors.contract import StreamSpec
 from connectors.postgres.catalog import Column, Table
 from connectors.postgres.columns import Query, texts
+from connectors.postgres.copy import Wanted
 from connectors.sql import literal, quoted
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SINCE_VERSION = 140000
 """The first server that has ``hash_record_extended``."""
@@ -42,6 +41,8 @@ SEED = 0x6665702D746167
 
 TAG = "tag"
 """Name of the tag's column; those of values are ``c0, c1, …`` and ``o0, o1, …``."""
+
+TAGGED = Wanted(TAG, pa.int64())
 
 ASKED_KEYS = 16_384
 """Most keys that a statement names. Each further statement costs the reader memory, and

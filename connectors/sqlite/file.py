@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening a file of SQLite read-only, what it declares, and its errors as ours."""
+"""Opening a file of SQLite read-only, and what it declares."""
 
 from __future__ import annotations
 
@@ -12,47 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from connectors.contract import Kind, SourceError, StreamSpec
+from connectors.contract import SourceError, StreamSpec
 from connectors.sql import quoted
-
-BUSY_S = 10.0
-"""How long to wait for a writer's lock, seconds."""
-
-_KINDS: Mapping[str, Kind] = {
-    "SQLITE_CANTOPEN": "unreachable",
-    "SQLITE_IOERR": "unreachable",
-    "SQLITE_PERM": "right",
-    "SQLITE_AUTH": "right",
-    "SQLITE_READONLY": "right",
-    "SQLITE_BUSY": "timeout",
-    "SQLITE_LOCKED": "timeout",
-    "SQLITE_INTERRUPT": "timeout",
-}
-"""Primary result code -> kind; all others are ``failed``."""
-
-_SENTENCES: Mapping[str, str] = {
-    "SQLITE_NOTADB": "the file is not a SQLite database, or it is encrypted",
-    "SQLITE_CORRUPT": "the file is damaged; run PRAGMA integrity_check",
-    "SQLITE_BUSY": f"a writer held its lock for more than {BUSY_S:.0f} s",
-    "SQLITE_INTERRUPT": "the statement ran longer than statement_timeout_s",
-}
-
-
-@contextmanager
-def our_errors() -> Iterator[None]:
-    """Translate errors of the driver; its messages may hold values and stay behind.
-
-    Raises:
-        SourceError: instead of any sqlite3.Error.
-    """
-    try:
-        yield
-    except sqlite3.Error as e:
-        name = getattr(e, "sqlite_errorname", type(e).__name__)
-        primary = "_".join(name.split("_")[:2])
-        sentence = _SENTENCES.get(primary)
-        detail = f"{name}: {sentence}" if sentence else str(name)
-        raise SourceError(_KINDS.get(primary, "failed"), detail) from None
+from connectors.sqlite.errors import BUSY_S, our_errors
+from connectors.sqlite.handle import Functions, Handle
 
 
 @contextmanager
@@ -62,19 +25,59 @@ def connection(config: Mapping[str, Any]) -> Iterator[sqlite3.Connection]:
     Raises:
         SourceError: unreachable or right; failed if it is no database.
     """
+    with _begun(_opened(config)) as db:
+        yield db
+
+
+@contextmanager
+def connection_and_handle(
+    config: Mapping[str, Any], library: Functions | None
+) -> Iterator[tuple[sqlite3.Connection, Handle | None]]:
+    """The same, with the connection's handle if it can be had.
+
+    When the block ends, what reads through the handle is interrupted.
+
+    Args:
+        config: of the source.
+        library: functions of SQLite, or None.
+
+    Raises:
+        SourceError: as of :func:`connection`.
+    """
+    pointer = None
+    if library is None:
+        opened = _opened(config)
+    else:
+        opened, pointer = library.opened(lambda: _opened(config))
+    with _begun(opened) as db:
+        if library is None or pointer is None:
+            yield db, None
+            return
+        handle = Handle(library, pointer)
+        try:
+            yield db, handle
+        finally:
+            handle.close(db.interrupt)
+
+
+def _opened(config: Mapping[str, Any]) -> sqlite3.Connection:
     path = Path(str(config["path"]))
     if not path.is_file():
         raise SourceError("unreachable", f"there is no file {path}")
     if not os.access(path, os.R_OK):
         raise SourceError("right", f"this user may not read {path}")
     with our_errors():
-        db = sqlite3.connect(
+        return sqlite3.connect(
             f"file:{quote(str(path.absolute()))}?mode=ro",
             uri=True,
             timeout=BUSY_S,
             isolation_level=None,
             check_same_thread=False,  # a worker's threads take turns
         )
+
+
+@contextmanager
+def _begun(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     try:
         with our_errors():
             db.execute("PRAGMA query_only = 1")

@@ -21,13 +21,13 @@ from connectors.contract import (
     StreamSpec,
 )
 from connectors.sql import quoted
+from connectors.sqlite.errors import our_errors
 from connectors.sqlite.file import (
     Column,
     bound,
     columns,
     connection,
     name_of,
-    our_errors,
     tables,
 )
 
@@ -40,6 +40,7 @@ def check(config: Mapping[str, Any], streams: Sequence[StreamSpec]) -> list[Find
     try:
         with connection(config) as db, our_errors():
             found = [findings.connected(f"SQLite {sqlite3.sqlite_version}")]
+            found += findings.reader()
             found += _file(db, Path(str(config["path"])))
             for stream in streams:
                 found += _stream(db, stream)

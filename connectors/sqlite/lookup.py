@@ -30,7 +30,8 @@ from connectors.contract import (
     SourceError,
 )
 from connectors.sql import quoted, text_or_bytes
-from connectors.sqlite.file import bound, connection, name_of, our_errors
+from connectors.sqlite.errors import our_errors
+from connectors.sqlite.file import bound, connection, name_of
 from connectors.sqlite.text import text_of
 
 KEY_TYPES = "CMINYD"

@@ -5,14 +5,22 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractContextManager,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pyarrow as pa
 
+from connectors.ahead import ahead
 from connectors.contract import (
     FoundColumn,
     Frontier,
@@ -35,14 +43,16 @@ from connectors.sql import (
     text_or_bytes,
     token_of,
 )
+from connectors.sqlite.columnar import Reader
+from connectors.sqlite.errors import our_errors
 from connectors.sqlite.file import (
     bound,
-    connection,
+    connection_and_handle,
     name_of,
-    our_errors,
     rowid_name,
     whole,
 )
+from connectors.sqlite.handle import Handle, functions
 from connectors.sqlite.look import draft
 from connectors.sqlite.values import column, finished
 
@@ -53,7 +63,7 @@ FETCH_ROWS = 512
 """Most rows that are fetched at once: their Python values fit into the processor's
 cache, which makes them half as dear as those of a page."""
 
-_OPCODES = 100_000
+_OPCODES = 1_000_000
 """Steps of SQLite's machine between two looks at the clock."""
 
 Row = tuple[Any, ...]
@@ -69,15 +79,14 @@ def session(config: Mapping[str, Any], limits: Limits) -> Iterator[SqliteSession
     Raises:
         SourceError: unreachable, right, timeout, failed.
     """
-    with connection(config) as db:
+    with connection_and_handle(config, functions()) as (db, handle):
         with our_errors():
             (as_of,) = db.execute(
                 "select strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
             ).fetchone()
             db.execute("select count(*) from main.sqlite_master").fetchone()
-        yield SqliteSession(
-            db, limits, str(as_of), str(config.get("encoding", "utf-8"))
-        )
+        encoding = str(config.get("encoding", "utf-8"))
+        yield SqliteSession(db, handle, limits, str(as_of), encoding)
 
 
 @dataclass
@@ -86,6 +95,7 @@ class SqliteSession:
 
     Args:
         db: the connection.
+        handle: of the connection, or None if it cannot be had.
         limits: of this session.
         as_of: SQLite's clock just before the snapshot was taken.
         encoding: of texts, a codec of Python.
@@ -93,6 +103,7 @@ class SqliteSession:
     """
 
     db: sqlite3.Connection
+    handle: Handle | None
     limits: Limits
     as_of: str
     encoding: str
@@ -100,7 +111,7 @@ class SqliteSession:
 
     def describe(self, stream: StreamSpec) -> Sequence[FoundColumn]:
         """See the contract."""
-        with our_errors():
+        with self._turn(), our_errors():
             return [draft(column) for column in whole(self.db, stream).values()]
 
     def frontier(self, stream: StreamSpec) -> Frontier:
@@ -109,18 +120,38 @@ class SqliteSession:
 
     def plan(self, stream: StreamSpec) -> Sequence[Slice]:
         """See the contract."""
-        with our_errors():
+        with self._turn(), our_errors():
             bound(self.db, stream)
             return [Slice(stream, self._estimate(name_of(stream)))]
 
     def read(self, part: Slice, resume: str | None = None) -> Iterator[Page]:
         """See the contract."""
-        with our_errors():
+        with self._turn(), our_errors():
+            if not self.db.in_transaction:  # SQLite ends one after some errors
+                raise SourceError("failed", "the snapshot is gone")
             end = self.clock() + self.limits.statement_timeout_s
             self.db.set_progress_handler(lambda: self.clock() > end, _OPCODES)
             query = self._query(part.stream)
             mark = mark_of(resume, len(query.keys)) if resume is not None else None
-            yield from self._pages(query, mark)
+        if query.plain and self.handle is not None:
+            with closing(ahead(self._columns(self.handle, query, mark))) as pages:
+                yield from pages
+        else:
+            with our_errors():
+                yield from self._pages(query, mark)
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """The connection for this thread alone: pages may be read in another one."""
+        return nullcontext() if self.handle is None else self.handle.turn
+
+    def _columns(
+        self, handle: Handle, query: Query, mark: Mark | None
+    ) -> Generator[Page, None, None]:
+        statement = handle.prepare(*query.sql(mark, keyed=True))
+        try:
+            yield from Reader(statement, query, self.limits, mark).pages()
+        finally:
+            handle.finished(statement)
 
     def _pages(self, query: Query, mark: Mark | None) -> Iterator[Page]:
         """Pages of what is fetched; one ends where a column comes in another type."""
@@ -143,7 +174,7 @@ class SqliteSession:
             mark = Mark(tuple(map(_key_value, mark.key)), mark.rows)
         texts = bytes if query.plain else lenient(self.encoding)
         with self._texts(texts):
-            cursor = self.db.execute(*query.sql(mark))
+            cursor = self.db.execute(*query.sql(mark, keyed=False))
         delivered = mark.rows if mark is not None else 0
         most = min(FETCH_ROWS, self.limits.page_rows)
         rows = min(FIRST_ROWS, most)
@@ -238,17 +269,23 @@ class Query:
     parts: tuple[KeyPart, ...]
     plain: bool
 
-    def sql(self, mark: Mark | None) -> tuple[str, dict[str, Any]]:
-        """The statement from a place on, and its parameters."""
-        chosen = ", ".join(f"t.{quoted(c.name)}" for c in self.stream.columns)
+    def sql(self, mark: Mark | None, *, keyed: bool) -> tuple[str, dict[str, Any]]:
+        """The statement from a place on, and its parameters.
+
+        Args:
+            mark: the place.
+            keyed: whether :meth:`key_places` are among its columns.
+        """
+        wanted = [f"t.{quoted(c.name)}" for c in self.stream.columns]
+        if keyed:
+            wanted += [part.expression for part in self._casts()]
+        chosen = ", ".join(wanted)
         where, values = "", {}
         if mark is not None:
             values = {f"k{i}": v for i, v in enumerate(mark.key)}
 
             def write(i: int, value: KeyValue) -> str:
-                text = (
-                    isinstance(value, bytes) or self.parts[i].expression[:4] == "cast"
-                )
+                text = isinstance(value, bytes) or self.parts[i] in self._casts()
                 return f"cast(:k{i} as text)" if text else f":k{i}"
 
             where = " where " + from_key(self.parts, mark.key, write, nulls="first")
@@ -257,6 +294,18 @@ class Query:
             f" order by {order_by(self.parts)}",
             values,
         )
+
+    def key_places(self) -> list[int]:
+        """Where the key stands, as SQLite compares it: mixed ones after all columns."""
+        after = count(len(self.stream.columns))
+        casts = self._casts()
+        return [
+            next(after) if part in casts else place
+            for place, part in zip(self.keys, self.parts, strict=True)
+        ]
+
+    def _casts(self) -> list[KeyPart]:
+        return [part for part in self.parts if part.expression.startswith("cast")]
 
     def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
         """Rows, at least one, as Arrow; texts are ``binary``."""

@@ -104,11 +104,22 @@ def _float(values: Values) -> Array | None:
         return None
 
 
+def decimal_of(spec: ColumnSpec) -> tuple[int, int] | None:
+    """Precision and scale of an item N or Y; None if a float does not tell its values.
+
+    Args:
+        spec: what the column is bound to.
+    """
+    precision, scale = _MONEY if spec.type == "Y" else (spec.length, spec.scale or 0)
+    return None if precision is None or scale > _DIGITS else (precision, scale)
+
+
 def _decimals(floats: Array, spec: ColumnSpec) -> Array | None:
     """The decimals that these are; None if any of them needs more digits."""
-    precision, scale = _MONEY if spec.type == "Y" else (spec.length, spec.scale or 0)
-    if precision is None or scale > _DIGITS:
+    kind = decimal_of(spec)
+    if kind is None:
         return None
+    precision, scale = kind
     found = floats.fill_null(0.0).to_numpy()
     with np.errstate(over="ignore", invalid="ignore"):
         units = np.rint(found * 10.0**scale)

@@ -15,6 +15,7 @@ MACHINES = {
     "AArch64": "aarch64",
 }
 _NEEDED = re.compile(r"\(NEEDED\).*\[(.+)\]")
+_OFFERED = re.compile(r" (FUNC|OBJECT) +(GLOBAL|WEAK) +(DEFAULT|PROTECTED) +[0-9]+ ")
 _VERSION = re.compile(r"Name: (GLIBC|GLIBCXX|CXXABI|GCC)_([0-9.]+)")
 
 
@@ -65,6 +66,19 @@ def read(path: Path) -> Elf:
         needed=frozenset(_NEEDED.findall(text)),
         versions=versions,
     )
+
+
+def offered(path: Path) -> frozenset[str]:
+    """Names of the functions and values that a file lets others find in it."""
+    text = subprocess.run(
+        ["readelf", "--wide", "--dyn-syms", str(path)],
+        capture_output=True,
+        text=True,
+        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+        check=True,
+    ).stdout
+    found = (line.split() for line in text.splitlines() if _OFFERED.search(line))
+    return frozenset(words[7].partition("@")[0] for words in found)
 
 
 @dataclass(frozen=True)

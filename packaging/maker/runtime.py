@@ -39,6 +39,9 @@ MODULES = (
 )
 """What configure drops without a word if a library is not found."""
 
+SQLITE = frozenset({"sqlite3_open_v2", "sqlite3_step", "sqlite3_column_blob"})
+"""What the module ``_sqlite3`` must offer: all of SQLite's header comes with it."""
+
 _UNUSED = (
     "include",
     "share",
@@ -148,6 +151,17 @@ def _judge(made: Path, arch: str) -> None:
     for path in sorted(made.rglob("*")):
         if path.is_file() and ours in path.read_bytes():
             raise Failed(f"{path}: still holds a folder of the build")
+    _judge_offers(library / "lib-dynload")
+
+
+def _judge_offers(modules: Path) -> None:
+    """SQLite can be called in its module; OpenSSL's C is nobody's but its modules'."""
+    for path in modules.glob("*.so"):
+        names = elf.offered(path)
+        if path.name.startswith("_sqlite3.") and not names >= SQLITE:
+            raise Failed(f"{path}: does not offer {sorted(SQLITE - names)}")
+        if hidden := [n for n in names if n.startswith(("SSL_", "EVP_"))]:
+            raise Failed(f"{path}: offers {sorted(hidden)[:5]}")
 
 
 def _same_modules(library: Path, reference: Path) -> None:

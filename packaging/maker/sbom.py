@@ -2,7 +2,8 @@
 """The bill of materials of a package: CycloneDX 1.6 in JSON.
 
 It is read from what is in the package, not from the lock: a library that is not there
-is not named. The interpreter's own parts come from the list beside it.
+is not named. The interpreter's own parts come from the list beside it; the readers'
+library has its checksum.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from maker.place import PREFIX, ROOT, SITE, epoch, version
+from maker import native
+from maker.place import PREFIX, ROOT, SITE, checksum, epoch, version
 
 
 def bill(name: str, arch: str, *roots: Path) -> str:
@@ -52,6 +54,7 @@ def bill(name: str, arch: str, *roots: Path) -> str:
 def _components(root: Path) -> Iterator[dict[str, Any]]:
     yield from _libraries(root / SITE)
     yield from _native(root)
+    yield from _ours(root)
 
 
 def _libraries(site: Path) -> Iterator[dict[str, Any]]:
@@ -104,4 +107,18 @@ def _native(root: Path) -> Iterator[dict[str, Any]]:
             "name": name,
             "version": upstream,
             "purl": purl,
+        }
+
+
+def _ours(root: Path) -> Iterator[dict[str, Any]]:
+    """The readers' library, which was compiled from the agent's own sources."""
+    path = root / SITE / native.NAME
+    if path.is_file():
+        yield {
+            "type": "library",
+            "bom-ref": f"{path.name}@{version()}",
+            "name": path.name,
+            "version": version(),
+            "licenses": [{"license": {"id": "Apache-2.0"}}],
+            "hashes": [{"alg": "SHA-256", "content": checksum(path)}],
         }

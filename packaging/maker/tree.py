@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from maker import runtime, sbom, wheels
+from maker import native, runtime, sbom, wheels
 from maker.place import PACKAGING, PREFIX, ROOT, SITE, Words, epoch, run, version
 
 FILES = PACKAGING / "files"
@@ -62,12 +62,7 @@ PARTS = (
     Part(
         "fep-connector-postgres",
         "PostgreSQL connector of the FEP agent",
-        libraries=(
-            "duckdb",
-            "duckdb-extension-postgres-scanner",
-            "psycopg",
-            "psycopg-binary",
-        ),
+        libraries=("psycopg", "psycopg-binary"),
         sources=("connectors/postgres",),
         connectors=("postgres",),
     ),
@@ -102,8 +97,9 @@ def trees(arch: str, folder: Path) -> dict[str, Path]:
     for part in PARTS:
         site = roots[part.name] / SITE
         _copy_libraries(part, libraries, site)
-        _copy_sources(part, site)
+        copy_sources(part, site)
         _write_metadata(part, site)
+    native.library(arch, roots[CORE.name] / SITE / native.NAME)
     _system_files(roots["fep"])
     for root in roots.values():
         _compile(root)
@@ -159,7 +155,8 @@ def _normal(name: str) -> str:
 # --- our sources ----------------------------------------------------------------------
 
 
-def _copy_sources(part: Part, site: Path) -> None:
+def copy_sources(part: Part, site: Path) -> None:
+    """What a part brings of the sources, without those of the readers' library."""
     elsewhere = [
         ROOT / p for other in PARTS if other is not part for p in other.sources or ()
     ]
@@ -167,6 +164,8 @@ def _copy_sources(part: Part, site: Path) -> None:
     for top in wanted:
         for path in [top] if top.is_file() else sorted(top.rglob("*")):
             if path.is_dir() or "__pycache__" in path.parts:
+                continue
+            if path.suffix in native.NOT_SHIPPED:
                 continue
             if any(path == other or other in path.parents for other in elsewhere):
                 continue

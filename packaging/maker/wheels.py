@@ -22,7 +22,6 @@ TAGS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 
 _UNUSED = (
     "bin",
-    "_duckdb-stubs",
     "*/tests",
     "numpy/**/tests",
     "numpy/_core/include",

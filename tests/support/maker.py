@@ -8,6 +8,16 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "packaging"))
 
-from maker import elf, packages, sbom, signing, sources, tree, wheels
+from maker import elf, native, packages, place, sbom, signing, sources, tree, wheels
 
-__all__ = ["elf", "packages", "sbom", "signing", "sources", "tree", "wheels"]
+__all__ = [
+    "elf",
+    "native",
+    "packages",
+    "place",
+    "sbom",
+    "signing",
+    "sources",
+    "tree",
+    "wheels",
+]

@@ -3,11 +3,16 @@
 
 It listens on a Unix socket in its folder and on a free loopback port. As root it runs
 as the user ``mysql``.
+
+``FEP_MYSQLD=PROGRAM`` lets the same tests meet a server of MySQL: PROGRAM is its
+``mysqld``, or a script that starts one where the same paths mean the same files. Debian
+has none, so no ring does that by itself.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket as sockets
 import subprocess
@@ -25,6 +30,16 @@ from tests.support.postgres import free_port
 
 ACCOUNT = "mysql"
 START_S = 60
+
+OTHER = os.environ.get("FEP_MYSQLD")
+_AGAIN = re.compile(r"create or replace (user|table) (\w+) (.*)", re.DOTALL)
+"""What only MariaDB does in one statement."""
+
+MARIADB_ALONE = frozenset({"uuid", "inet6"})
+"""Types that MySQL does not have."""
+
+OF_MYSQL = {"user": "root", "mysqlx": "OFF", "secure-file-priv": "NULL"}
+"""Options that only MySQL has, or needs where it runs as root."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +90,21 @@ class Mariadb:
         with self.connect() as db, db.cursor() as cursor:
             db.autocommit(True)
             for statement in statements:
+                if OTHER and (again := _AGAIN.match(statement)):
+                    cursor.execute(f"drop {again[1]} if exists {again[2]}")
+                    statement = f"create {again[1]} {again[2]} {again[3]}"
                 cursor.execute(statement)
                 rows = list(cursor.fetchall())
         return rows
+
+
+def _installer(data: Path) -> list[str]:
+    """The words that make a data folder whose superuser has no password."""
+    if OTHER:
+        words = [OTHER, "--no-defaults", "--user=root", "--initialize-insecure"]
+        return [*words, f"--datadir={data}"]
+    words = ["mariadb-install-db", "--no-defaults", f"--datadir={data}"]
+    return [*words, "--skip-test-db", "--auth-root-authentication-method=normal"]
 
 
 def _prefix(folder: Path) -> list[str]:
@@ -118,17 +145,16 @@ def private_mariadb(
     Raises:
         RuntimeError: MariaDB is not installed or did not start.
     """
-    program = shutil.which("mariadbd") or shutil.which("/usr/sbin/mariadbd")
+    program = OTHER or shutil.which("mariadbd") or shutil.which("/usr/sbin/mariadbd")
     if program is None:
         raise RuntimeError("mariadbd not found")
     base = Path(tempfile.mkdtemp(prefix="my-"))
     base.chmod(0o755)
-    prefix = _prefix(base)
+    prefix = [] if OTHER else _prefix(base)
     data, socket, log = base / "data", base / "s", base / "log"
     try:
         subprocess.run(
-            [*prefix, "mariadb-install-db", "--no-defaults", f"--datadir={data}",
-             "--skip-test-db", "--auth-root-authentication-method=normal"],
+            [*prefix, *_installer(data)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, cwd="/",
         )  # fmt: skip
         port = free_port()
@@ -141,6 +167,7 @@ def private_mariadb(
             "innodb-buffer-pool-size": "64M",
             "character-set-server": "utf8mb4",
             "collation-server": "utf8mb4_general_ci",
+            **(OF_MYSQL if OTHER else {}),
             **(settings or {}),
         }
         options = (f"--{key}={value}" for key, value in lines.items())

@@ -45,7 +45,7 @@ STAMP = (
 def town(mariadb: Mariadb) -> Mariadb:
     mariadb.sql(
         "create or replace user agent identified by 'pa ss\\'w\\\\ord=\"x'",
-        "create database if not exists empty",
+        "create database if not exists `empty`",
         "drop table if exists person",
         f"create table person (id int primary key, note varchar(200), {STAMP})",
         f"insert into person (id, note) values (1, '{CANARY}'), (2, 'b')",
@@ -92,7 +92,7 @@ def test_each_remedy_removes_its_cause(town: Mariadb) -> None:
     """Running what check prints, one after the other, ends in a quiet check."""
     seen = []
     config = agent(town)
-    town.sql("grant usage on town.* to agent", "grant select on empty.* to agent",
+    town.sql("grant usage on town.* to agent", "grant select on `empty`.* to agent",
              "grant select (id) on town.person to agent")  # fmt: skip
     for _ in range(9):
         found = problems(config, NAMED)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+import hashlib
 import json
 import platform
 import re
@@ -13,7 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.maker import elf, packages, sbom, signing, sources, tree, wheels
+from tests.support import native_rows
+from tests.support.maker import (
+    elf,
+    native,
+    packages,
+    place,
+    sbom,
+    signing,
+    sources,
+    tree,
+    wheels,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 SETUP = (ROOT / "packaging/files/setup").read_text("utf-8")
@@ -132,3 +144,32 @@ def test_the_bill_names_what_is_there_and_nothing_else(tmp_path: Path) -> None:
         "pkg:deb/debian/zlib@1:1.3.1-1?arch=source",
         "pkg:pypi/yarl@1.2",
     ]
+
+
+def test_the_bill_names_the_readers_library_with_its_checksum(tmp_path: Path) -> None:
+    """It comes from no registry: its bytes say which one it is."""
+    path = tmp_path / tree.SITE / native.NAME
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"compiled")
+    (found,) = json.loads(sbom.bill("fep", "x86_64", tmp_path))["components"]
+    told = hashlib.sha256(b"compiled").hexdigest()
+    assert found["name"] == "libfepcolumns.so"
+    assert found["hashes"] == [{"alg": "SHA-256", "content": told}]
+
+
+def test_a_readers_library_that_fails_elsewhere_is_not_packaged(tmp_path: Path) -> None:
+    """For another machine, or with names that are not its own: the build ends."""
+    here = platform.machine()
+    made = native_rows.build(tmp_path / "lib.so")
+    with pytest.raises(place.Failed, match="expected "):
+        native.judge(made, "aarch64" if here != "aarch64" else "x86_64")
+    with pytest.raises(place.Failed, match="needs"):
+        native.judge(Path(sys.executable).resolve(), here)
+
+
+def test_the_readers_sources_stay_at_home(tmp_path: Path) -> None:
+    """A package brings the compiled library of its machine, not this machine's."""
+    tree.copy_sources(tree.CORE, tmp_path)
+    names = {path.name for path in (tmp_path / "connectors/native").iterdir()}
+    assert {"loader.py", "page.py"} <= names
+    assert {Path(n).suffix for n in names} == {".py"}

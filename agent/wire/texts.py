@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Columns of text, looked at as a whole.
+
+Most texts of a register are ASCII, and most columns hold no long one. Both are seen in
+all bytes of a column at once, at a small part of what it costs to look at each value;
+who is not sure then asks the library, which does. For worker and sandbox only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Column = Any
+"""A pyarrow array; the stubs cannot say which of their overloads fits."""
+
+_BEGIN = 4096
+
+
+def validate(column: Column) -> None:
+    """As ``column.validate(full=True)``: offsets inside the data, texts in UTF-8.
+
+    Raises:
+        pyarrow.ArrowInvalid: it is not valid.
+    """
+    if pa.types.is_string(column.type):
+        column.view(pa.binary()).validate(full=True)  # before an offset is believed
+        if is_ascii(column):
+            return
+    column.validate(full=True)
+
+
+def is_ascii(text: Column) -> bool:
+    """Whether all bytes of a column are; those under nulls are looked at, too."""
+    data = text_bytes(text).view(np.int8)  # what is not ASCII is negative then
+    begin = data[:_BEGIN].min(initial=0)  # where a text that is not mostly shows it
+    return bool(begin >= 0 and data.min(initial=0) >= 0)
+
+
+def may_have_nul(text: Column) -> bool:
+    """Whether any byte of a column is 0; those under nulls are looked at, too."""
+    data = text_bytes(text)
+    return bool(data.min(initial=1) == 0)
+
+
+def fit(text: Column, most: int) -> bool:
+    """Whether surely no value has more characters than ``most``.
+
+    What lies under a null counts, too. A character that is not ASCII has two bytes or
+    more.
+    """
+    longest = int(lengths(text).max(initial=0))
+    if longest <= most:
+        return True
+    return longest // 2 <= most and int(text_bytes(text).min(initial=0xFF)) >= 0x80
+
+
+def all_are(text: Column, letter: str) -> bool:
+    """Whether each value of a column without nulls is this ASCII character."""
+    one_each = bool((lengths(text) == 1).all())
+    return one_each and bool((text_bytes(text) == ord(letter)).all())
+
+
+def text_bytes(text: Column) -> npt.NDArray[np.uint8]:
+    """All bytes of a string or binary column with sound offsets, one after another."""
+    data = text.buffers()[2]
+    if data is None or not len(text):
+        return np.empty(0, np.uint8)
+    at = _offsets(text)
+    return np.frombuffer(data, np.uint8)[at[0] : at[-1]]
+
+
+def lengths(text: Column) -> npt.NDArray[np.int32]:
+    """Byte length of each value; a null counts as whatever lies under it."""
+    return np.diff(_offsets(text))
+
+
+def _offsets(text: Column) -> npt.NDArray[np.int32]:
+    """One more than there are values; a column without values may have none."""
+    if not len(text):
+        return np.zeros(1, np.int32)
+    at = np.frombuffer(text.buffers()[1], np.int32)
+    return at[text.offset : text.offset + len(text) + 1]
