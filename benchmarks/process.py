@@ -60,7 +60,7 @@ class PeakMemory:
         largest_child: most of one that is not the first.
     """
 
-    def __init__(self, pid: int, *, every_s: float = 0.05) -> None:
+    def __init__(self, pid: int, *, every_s: float = 0.25) -> None:
         self._pid = pid
         self._every_s = every_s
         self._end = threading.Event()

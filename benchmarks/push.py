@@ -25,6 +25,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -152,6 +153,9 @@ def measure(wish: argparse.Namespace) -> dict[str, Any]:
             setup = Wish(
                 world, source.settings, source.table, wish.load, wish.batch_raw_mb
             )
+            if wish.wait:
+                print("loaded; a line on stdin starts the measurement", file=sys.stderr)
+                sys.stdin.readline()
             references, runs = [], []
             with running(setup) as (place, daemon):
                 reference(source, folder)  # warms the cache
@@ -222,6 +226,9 @@ def main() -> None:
     parser.add_argument("--load", action="store_true", help="the exchange loads too")
     parser.add_argument("--peers", action="store_true", help="dlt and sling, too")
     parser.add_argument("--folder", default=None, help="where to work; default /tmp")
+    parser.add_argument(
+        "--wait", action="store_true", help="load, then wait for a line on stdin"
+    )
     parser.add_argument("--json", action="store_true")
     wish = parser.parse_args()
     if wish.peers and wish.source != "postgres":

@@ -117,6 +117,7 @@ class Reading:
         for part in self.slices:
             for page in self.paced(self.session.read(part, resume)):
                 yield from split(page, raw_bytes=raw_bytes, max_rows=max_rows)
+                del page  # it is not kept while the next one is read
 
     def tagging(self) -> str | None:
         """How the source digests the rows; None if it cannot.
@@ -269,8 +270,10 @@ def _by_number(
 def _paced(pages: Iterator[P], hold: Hold) -> Iterator[P]:
     """The same pages; after each the hold is called."""
     for page in pages:
+        rows, size = page.rows.num_rows, page.rows.nbytes
         yield page
-        hold(page.rows.num_rows, page.rows.nbytes)
+        del page  # it is not kept while the next one is read
+        hold(rows, size)
 
 
 def _planned(

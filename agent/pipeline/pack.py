@@ -10,7 +10,9 @@ Rules
 3. Few rows are copied together before they are written; :data:`APART` bytes and more
    are a record batch of their own, copied only where its buffers hold other rows, too.
    So a payload holds nothing but its own rows, and not their neighbours in a page.
-4. Every source row is counted in exactly one part; one that was quarantined and left
+4. Rows are packed as they come, not when their part closes: the rest of the part is
+   read meanwhile, and what waits for it is a few bytes. Only their payload counts.
+5. Every source row is counted in exactly one part; one that was quarantined and left
    nothing behind counts where it was met.
 """
 
@@ -32,7 +34,7 @@ from agent.errors import InternalFault
 from agent.model.batch import Quality, Rows
 from agent.model.job import Line
 from agent.pipeline import disk
-from agent.wire import ipc
+from agent.wire import ipc, texts
 from agent.wire.batch import EMPTY_DIGEST, PAYLOAD_CAP, RAW_CAP
 
 APART = 4 * 1024 * 1024
@@ -69,12 +71,22 @@ class Load:
 class Part:
     """One part of a snapshot, not yet written down.
 
-    ``batches`` are at least one, maybe without rows; none once they are in a payload.
+    Args:
+        number: from 1 on.
+        final: whether it is the last one.
+        stream: the Arrow IPC stream of its rows.
+        last: its last row, alone; no row if it has none.
+        counts: rows by operation.
+        quality: source rows that it was made of.
+        token: position after it, or None.
+        reasons: quarantine code -> source rows.
+        warnings: rule name -> rows that are sent with a warning.
     """
 
     number: int
     final: bool
-    batches: tuple[pa.RecordBatch, ...]
+    stream: pa.Buffer
+    last: pa.RecordBatch
     counts: Rows
     quality: Quality
     token: str | None
@@ -84,7 +96,7 @@ class Part:
     @property
     def size(self) -> int:
         """Rows of all operations."""
-        return sum(batch.num_rows for batch in self.batches)
+        return self.counts.upsert + self.counts.delete + self.counts.keep
 
 
 @dataclass(frozen=True)
@@ -133,24 +145,17 @@ def parts(
         ):
             yield open_part.close(final=False)
         open_part.add(load, size)
+        del load  # what is packed is not kept while the next rows are read
     yield open_part.close(final=True)
 
 
 def payload(part: Part) -> Payload:
-    """Write a part as a compressed IPC stream and digest it.
+    """Digest a part's stream.
 
     Raises:
         InternalFault: the bytes exceed what a payload may have.
     """
-    options = pa.ipc.IpcWriteOptions(
-        compression=pa.Codec("zstd", compression_level=1), use_threads=False
-    )
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, part.batches[0].schema, options=options) as stream:
-        for batch in part.batches:
-            if batch.num_rows:
-                stream.write_batch(batch)
-    data = sink.getvalue()
+    data = part.stream
     view = memoryview(data)
     size, raw_size = data.size, ipc.raw_size(view)
     if size > PAYLOAD_CAP or raw_size > RAW_CAP:
@@ -165,26 +170,6 @@ def payload(part: Part) -> Payload:
 def unchanged(part: Part) -> Payload:
     """A part without rows that says that nothing changed; no stream, no bytes."""
     return Payload(part, pa.py_buffer(b""), 0, EMPTY_DIGEST)
-
-
-def apart(
-    batches: Iterable[pa.RecordBatch], schema: pa.Schema
-) -> Iterator[pa.RecordBatch]:
-    """The same rows in record batches of :data:`APART` bytes or more, but the last.
-
-    Raises:
-        InternalFault: a column that must not be NULL is.
-    """
-    some: list[pa.RecordBatch] = []
-    size = 0
-    for batch in batches:
-        some.append(batch)
-        size += batch.nbytes
-        if size >= APART:
-            yield compact(some, schema)
-            some, size = [], 0
-    if some:
-        yield compact(some, schema)
 
 
 def compact(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
@@ -227,6 +212,8 @@ def _alone(some: list[Any]) -> bool:
 
 def count_ops(rows: pa.RecordBatch) -> Rows:
     """Rows by operation."""
+    if texts.all_are(rows.column(0), "u"):
+        return Rows(upsert=rows.num_rows, delete=0, keep=0)
     keep, gone = (pc.equal(rows.column(0), pa.scalar(op)).true_count for op in "kd")
     return Rows(upsert=rows.num_rows - keep - gone, delete=gone, keep=keep)
 
@@ -268,6 +255,61 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
         rest = rest[os.write(fd, rest) :]
 
 
+class _Packing:
+    """The compressed IPC stream of one part.
+
+    Its record batches have :data:`APART` bytes or more, but the last.
+
+    Args:
+        schema: of all rows.
+
+    Attributes:
+        counts: rows by operation that are in it.
+        last: the last of them, alone; no row before there is one.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._some: list[pa.RecordBatch] = []
+        self._size = 0
+        self._sink = pa.BufferOutputStream()
+        options = pa.ipc.IpcWriteOptions(
+            compression=pa.Codec("zstd", compression_level=1), use_threads=False
+        )
+        self._stream = pa.ipc.new_stream(self._sink, schema, options=options)
+        self.counts = Rows(0, 0, 0)
+        self.last = compact([], schema)
+
+    def add(self, rows: pa.RecordBatch, size: int) -> None:
+        """Rows of so many bytes, at least one; they are written now or soon.
+
+        Raises:
+            InternalFault: a column that must not be NULL is.
+        """
+        self._some.append(rows)
+        self._size += size
+        if self._size >= APART:
+            self._write()
+
+    def finish(self) -> pa.Buffer:
+        """The whole stream.
+
+        Raises:
+            InternalFault: a column that must not be NULL is.
+        """
+        if self._some:
+            self._write()
+        self._stream.close()
+        return self._sink.getvalue()
+
+    def _write(self) -> None:
+        batch = compact(self._some, self._schema)
+        self._some, self._size = [], 0
+        self._stream.write_batch(batch)
+        self.counts += count_ops(batch)
+        self.last = compact([batch.slice(batch.num_rows - 1)], self._schema)
+
+
 class _Open:
     """The part that is being filled."""
 
@@ -278,7 +320,7 @@ class _Open:
 
     def _reset(self) -> None:
         self._number += 1
-        self._batches: list[pa.RecordBatch] = []
+        self._pack = _Packing(self._schema)
         self._read = self._skipped = 0
         self._reasons: Counter[str] = Counter()
         self._warnings: Counter[str] = Counter()
@@ -293,20 +335,18 @@ class _Open:
         self._warnings.update(load.warnings)
         self._token = load.token
         if load.rows.num_rows:
-            self._batches.append(load.rows)
+            self._pack.add(load.rows, size)
             self.rows += load.rows.num_rows
             self.size += size
 
     def close(self, *, final: bool) -> Part:
-        batches = tuple(apart(self._batches, self._schema))
-        if not batches:
-            batches = (compact([], self._schema),)
-        counts = sum(map(count_ops, batches), Rows(0, 0, 0))
+        stream, counts = self._pack.finish(), self._pack.counts
         withheld = self._read - counts.upsert - self._skipped
         part = Part(
             number=self._number,
             final=final,
-            batches=batches,
+            stream=stream,
+            last=self._pack.last,
             counts=counts,
             quality=Quality(self._read, withheld, self._skipped),
             token=None if final else self._token,

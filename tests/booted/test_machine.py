@@ -286,6 +286,17 @@ def test_the_package_installs_from_a_disc(site: Site) -> None:
     assert "no-daemon" in machine.run("fep", "status", check=False)
 
 
+def test_the_package_brings_the_readers_library(site: Site) -> None:
+    """Its interpreter loads it, makes Arrow of it, and shows SQLite's functions."""
+    code = (
+        "import pyarrow; from connectors.native.page import Page\n"
+        "from connectors.sqlite import handle; assert handle.functions()\n"
+        "print(Page([pyarrow.string()], 1).batch(['a']).num_rows)"
+    )
+    said = site.machine.run("/opt/fep/python/bin/python3.13", "-IB", "-c", code)
+    assert said == "0\n"
+
+
 def test_the_installed_unit_is_hardened(site: Site) -> None:
     """systemd on the machine rates its exposure at most 1.5 and knows every line."""
     said = site.machine.run("systemd-analyze", "security", "--no-pager", "fep.service")
@@ -326,6 +337,9 @@ def test_enrol_and_first_receipt(site: Site, tmp_path: Path) -> None:
     machine = site.machine
     assert site.fep("config", "check", user="fep")["ok"] is True
     assert site.fep("enrol", user="fep")
+    found = site.fep("source", "check", PERSONS)["findings"]
+    assert "readable" in {f["code"] for f in found}
+    assert "reader-missing" not in {f["code"] for f in found}
     written = site.fep("service", "--write")
     assert written["addresses"] == {"exchange.url": [NEIGHBOUR]}
     machine.run("systemctl", "reset-failed", "fep")

@@ -160,6 +160,9 @@ def test_the_other_machines_packages_are_for_it() -> None:
         file = package(name, "deb", "aarch64")
         assert run("dpkg-deb", "--field", file, "Architecture").strip() == machine
         assert needed_glibc(file, machine="aarch64") <= (2, 28)
+    held = run("dpkg-deb", "--contents", package("fep", "deb", "aarch64"))
+    assert len(re.findall(r"connectors/native/.*\.so$", held, re.M)) == 1
+    assert re.findall(r"connectors/native/.*\.(?:c|h|map)$", held, re.M) == []
     file = package("fep", "rpm", "aarch64")
     assert run("rpm", "-qp", "--queryformat", "%{ARCH}", file) == "aarch64"
     for name in ("fep-connector-mysql", "fep-sandbox"):

@@ -28,7 +28,10 @@ ROWS = 20_000
 DISK_MB = 96
 CITIZEN = "990102198807231734"
 PEOPLE = [{"citizen_id": CITIZEN, "name": "欧阳丹青", "birth_date": "1988-07-23"}]
-SPOOL = "[spool]\nfree_floor_mb = 44\nballast_mb = 32\n"
+SPOOL = (
+    "[spool]\nfree_floor_mb = 44\nballast_mb = 32\n"
+    "[limits.defaults]\nrows_per_s = 2000\n"  # else all is read before the disk is full
+)
 PATIENCE_S = 60.0
 
 

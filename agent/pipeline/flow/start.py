@@ -16,6 +16,7 @@ Rules
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,8 @@ def basis(job: Job, version: int) -> str:
     """What has to be the same for a frontier, or a place in a read, to mean a thing."""
     marks = [] if job.number is None else [f"#{job.number}"]
     marks += [f"{b.item.name}={b.encoding}" for b in job.items if b.encoding]
+    bound = {b.item.name: b.column for b in job.items if b.column != b.item.name}
+    marks += [json.dumps(bound, ensure_ascii=False, sort_keys=True)] if bound else []
     return " ".join([job.connector, ".".join(job.table), f"v{version}", *marks])
 
 

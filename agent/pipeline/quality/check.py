@@ -110,6 +110,7 @@ class Checker:
         if not keys:
             raise ValueError("no item is a key")
         self._first_key = keys[0].name
+        self._ops: Column = pa.array([], pa.string())
 
     @property
     def schema(self) -> pa.Schema:
@@ -165,7 +166,7 @@ class Checker:
         ):
             notes.withhold(Cause(reason, self._first_key), mask, first=True)
         if notes.cause is None:
-            rows = self._batch([_op(notes.size, "u"), *values])
+            rows = self._batch([self._upserts(notes.size), *values])
             return _checked(rows, notes, keep=0)
         kept = (notes.cause > 0) & ~(notes.bad_key | seen.twice | seen.fallen)
         upsert = pa.array(notes.cause == 0)
@@ -181,6 +182,12 @@ class Checker:
         checked = _checked(rows, notes, keep=int(kept.sum()), left=leaving)
         notes.halt(checked)
         return checked
+
+    def _upserts(self, size: int) -> Column:
+        """``u`` for each row; pages are mostly as large as the one before."""
+        if len(self._ops) != size:
+            self._ops = pa.repeat(pa.scalar("u"), size)
+        return self._ops
 
     def _batch(self, columns: list[Column]) -> pa.RecordBatch:
         arrays = [canonical(column) for column in columns]
@@ -241,10 +248,6 @@ class _Notes:
         if any(c.reason == reasons.SECRECY_MARKER for c, _ in self._halting):
             raise MarkerFound(detail, checked)
         raise RuleHalted(detail, checked)
-
-
-def _op(size: int, op: str) -> Column:
-    return pa.repeat(pa.scalar(op), size)
 
 
 def _only_where(mask: Column, values: Column) -> Column:

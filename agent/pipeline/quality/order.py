@@ -71,6 +71,9 @@ class KeyOrder:
         same[0] = first == self._last
         if not same[0] and self._falls(first):
             return None
+        if _rises(keys[0]):  # as most do, and then nothing else matters
+            same[1:] = False
+            return same
         for key, ascends in zip(keys, self._ascend, strict=True):
             after, before = key.slice(1), key.slice(0, size - 1)
             if ascends and (same[1:] & truth(pc.less(after, before))).any():
@@ -98,3 +101,9 @@ class KeyOrder:
                 fallen[row] = True
             else:
                 self._last = key
+
+
+def _rises(key: Column) -> bool:
+    """Whether each value is greater than the one before it."""
+    rising = pc.less(key.slice(0, len(key) - 1), key.slice(1))
+    return pc.all(rising, skip_nulls=False).as_py() is True

@@ -18,10 +18,9 @@ from agent.values.columns import (
     Column,
     Faults,
     Mask,
-    lengths,
-    text_bytes,
     truth,
 )
+from agent.wire.texts import lengths, text_bytes
 
 Judge = Callable[[Any], Faults]
 """A column of text -> reason -> rows; disjoint."""
@@ -29,6 +28,9 @@ Judge = Callable[[Any], Faults]
 _STAR = "★".encode()
 _PIECE = 128 * 1024
 _SIZE = 18
+_ZERO = ord("0")
+_REGION_SIZE = 6
+_IS_PROVINCE = np.array([f"{n:02}" in codes.PROVINCES for n in range(100)])
 _Codes = npt.NDArray[np.uint8]
 
 
@@ -76,18 +78,35 @@ def _listed(table: Iterable[str]) -> Judge:
     allowed = pa.array(list(table), pa.string())
 
     def wrong(text: Column) -> Faults:
-        known = pc.is_in(text, allowed)
-        return _one(reasons.CODE_LIST, ~truth(pc.or_(known, text.is_null())))
+        known = truth(pc.is_in(text, allowed))
+        if known.all():
+            return {}
+        return _one(reasons.CODE_LIST, ~known & truth(text.is_valid()))
 
     return wrong
 
 
 def _region(text: Column) -> Faults:
-    """Six digits of a known province; there are few regions, so each is judged once."""
+    """Six digits of a known province.
+
+    All rows are judged at once; where one is wrong, each of the few regions is, once.
+    """
+    if _all_regions(text):
+        return {}
     found = text.dictionary_encode()
     known = [_is_region(value) for value in found.dictionary.to_pylist()]
     good = pc.take(pa.array(known, pa.bool_()), found.indices)
     return _one(reasons.CODE_LIST, ~truth(pc.or_kleene(good, text.is_null())))
+
+
+def _all_regions(text: Column) -> bool:
+    known = text.drop_null() if text.null_count else text
+    if (lengths(known) != _REGION_SIZE).any():
+        return False
+    digits = text_bytes(known).reshape(-1, _REGION_SIZE) - np.uint8(_ZERO)
+    if digits.max(initial=0) > 9:  # below 0 it wraps
+        return False
+    return bool(_IS_PROVINCE[digits[:, 0] * 10 + digits[:, 1]].all())
 
 
 def _is_region(value: str) -> bool:
@@ -142,9 +161,16 @@ def _matrix(text: Column, sized: Mask) -> _Codes:
     return chars
 
 
-_ZERO = ord("0")
 _CITIZEN_CHECK = np.frombuffer(identifiers.CITIZEN_CHECK.encode(), np.uint8)
-_MONTH_DAYS = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int32)
+_LEAP_DAY = 229
+_DAYS_OF_YEAR = frozenset(
+    month * 100 + day
+    for month, days in enumerate(
+        (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31), start=1
+    )
+    for day in range(1, days + 1)
+)
+"""Month and day as four digits, of any year."""
 
 
 def _sums(weights: Mapping[int, int]) -> npt.NDArray[np.float32]:
@@ -158,13 +184,13 @@ _CITIZEN_SUMS = np.stack(
     [
         _sums(dict(enumerate(identifiers.CITIZEN_WEIGHTS))),
         _sums({6: 1000, 7: 100, 8: 10, 9: 1}),
-        _sums({10: 10, 11: 1}),
-        _sums({12: 10, 13: 1}),
+        _sums({10: 1000, 11: 100, 12: 10, 13: 1}),
     ],
     axis=1,
 )
-"""Characters to the sum that is checked, year, month and day: each the number that its
-digits mean, and :data:`_CITIZEN_OVER` more, for a digit is its character less ``0``."""
+"""Characters to the sum that is checked, the year, and month and day: each the number
+that its digits mean, and :data:`_CITIZEN_OVER` more, for a digit is its character less
+``0``."""
 _CITIZEN_OVER = (_ZERO * _CITIZEN_SUMS.sum(axis=0)).astype(np.int32)
 _CITIZEN_MOST = (255 * _CITIZEN_SUMS.sum(axis=0)).astype(np.int32)
 
@@ -175,17 +201,12 @@ def _table(of: int, values: Callable[[npt.NDArray[np.int32]], Any]) -> Any:
 
 
 _CHECK_OF = _table(0, lambda total: _CITIZEN_CHECK[total % 11])
-_DAYS_OF = _table(
-    2,
-    lambda month: np.where(
-        (month >= 1) & (month <= 12), _MONTH_DAYS[np.clip(month, 0, 12)], 0
-    ),
-)
+_IS_DAY = _table(2, lambda day: np.isin(day, list(_DAYS_OF_YEAR)))
 
 
 def _citizen_rows(chars: _Codes) -> Mask:
     sums = (chars.astype(np.float32) @ _CITIZEN_SUMS).T.astype(np.int32)
-    good: Mask = _CHECK_OF[sums[0]] == chars[:, 17]
+    good: Mask = _CHECK_OF.take(sums[0]) == chars[:, 17]
     odd = chars - np.uint8(_ZERO) > 9
     if np.count_nonzero(odd) > np.count_nonzero(odd[:, 17]):
         good &= ~odd[:, :17].any(axis=1)
@@ -194,13 +215,11 @@ def _citizen_rows(chars: _Codes) -> Mask:
 
 def _dates(sums: npt.NDArray[np.int32]) -> Mask:
     """Of the sums of digits."""
-    year, day = sums[1] - _CITIZEN_OVER[1], sums[3] - _CITIZEN_OVER[3]
-    most = _DAYS_OF[sums[2]]
-    good: Mask = (year >= 1) & (day >= 1) & (day <= most)
-    leap_day = (day == 29) & (most == 29)
-    if leap_day.any():
-        leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-        good &= leap | ~leap_day
+    good: Mask = _IS_DAY.take(sums[2])
+    good &= sums[1] > _CITIZEN_OVER[1]  # there was no year 0
+    leap_days = np.flatnonzero(sums[2] == _LEAP_DAY + _CITIZEN_OVER[2])
+    year = sums[1][leap_days] - _CITIZEN_OVER[1]
+    good[leap_days] &= (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
     return good
 
 

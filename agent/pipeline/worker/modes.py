@@ -167,7 +167,10 @@ def _tagged(ground: Ground, keys: Wanted) -> Iterator[Load]:
 
 def rows_only(loads: Iterable[Load | Note]) -> Iterator[Load]:
     """What is left for who compares nothing."""
-    return (load for load in loads if isinstance(load, Load))
+    for load in loads:
+        if isinstance(load, Load):
+            yield load
+        del load  # it is not kept while the next one is made
 
 
 def incremental(ground: Ground) -> Iterator[Load]:

@@ -80,13 +80,13 @@ from connectors.contract import Connector, FoundColumn, Frontier
 PROGRESS_S = 0.5
 """Least seconds between two Progress messages."""
 
-LOADS_WAITING = 1
+LOADS_WAITING = 3
 """Checked pieces that may wait for the packer."""
 
 COMPARED_WAITING = 1
 """Compared pieces that may wait for the packer."""
 
-PAYLOADS_WAITING = 1
+PAYLOADS_WAITING = 2
 """Payloads that may wait for the daemon's line."""
 
 SALT_BYTES = 8
@@ -234,6 +234,7 @@ class Run:
             )
             for load in self._mode.loads(ground):
                 yield load
+                del load  # it is not kept while the next one is made
                 self._progress()
 
     def _scale(self) -> Scale:
@@ -354,15 +355,15 @@ class Run:
             nothing = part.number == 1 and part.final and not part.size
             made = unchanged(part) if nothing and says_unchanged else payload(part)
             last = self._last_key(part)
-            ready = replace(made, part=replace(part, batches=()), last=last)
-            del part, made  # rows that are packed are not kept until their line comes
+            ready = replace(made, last=last)
+            del part, made
             yield ready
             del ready
 
     def _last_key(self, part: Part) -> str | None:
         if part.final or self._mode.wire != "full":
             return None
-        return last_key(part.batches[-1], tuple(b.item for b in self._job.items))
+        return last_key(part.last, tuple(b.item for b in self._job.items))
 
     def _deliver(self, ready: Payload, *, distinct: int) -> None:
         """Offer a payload, wait for its line, write it down."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from agent.errors import InternalFault, SpoolWriteFailed
 from agent.model.batch import Quality, Rows
 from agent.model.job import Line
-from agent.pipeline.pack import APART, Load, Part, parts, payload, write_down
+from agent.pipeline.pack import APART, Load, Part, compact, parts, payload, write_down
 from tests.support.tries import tries
 
 SCHEMA = pa.schema(
@@ -43,6 +44,11 @@ def load(ops: str, *, read: int | None = None, token: str | None = None) -> Load
 
 def packed(*loads: Load, raw_bytes: int = 10**6, max_rows: int = 10**6) -> list[Part]:
     return list(parts(loads, SCHEMA, raw_bytes=raw_bytes, max_rows=max_rows))
+
+
+def batches(part: Part) -> list[pa.RecordBatch]:
+    """What a reader finds in a part."""
+    return list(pa.ipc.open_stream(part.stream))
 
 
 ROW = rows("u" * 1000).nbytes / 1000
@@ -136,8 +142,8 @@ def test_nothing_is_lost_between_parts(
 
     made = packed(*loads, raw_bytes=raw_bytes, max_rows=max_rows)
 
-    batches = [batch for part in made for batch in part.batches]
-    ops = "".join(o for b in batches for o in b.column(0).to_pylist())
+    found = [batch for part in made for batch in batches(part)]
+    ops = "".join(o for b in found for o in b.column(0).to_pylist())
     assert ops == "".join(o for o, _ in given_loads)
     assert sum(p.quality.read for p in made) == sum(x.read for x in loads)
     assert all(p.quality.read == p.counts.upsert + p.quality.quarantined for p in made)
@@ -154,7 +160,7 @@ def test_payload_is_a_zstd_stream_of_exactly_the_rows() -> None:
     made = payload(part)
 
     data = made.data.to_pybytes()
-    assert pa.ipc.open_stream(data).read_all().to_batches() == [*part.batches]
+    assert pa.ipc.open_stream(data).read_all().to_batches() == [rows("uku")]
     assert made.digest == "sha256:" + hashlib.sha256(data).hexdigest()
 
 
@@ -178,7 +184,7 @@ def test_neighbours_in_a_page_do_not_travel() -> None:
     made = payload(part)
 
     assert made.raw_size < 100 * 3
-    (kept,) = part.batches
+    (kept,) = batches(part)
     assert sum(b.size for c in kept.columns for b in c.buffers() if b) < 100 * 3
 
 
@@ -196,12 +202,44 @@ def test_many_rows_are_not_copied_to_travel_with_few() -> None:
     (part,) = packed(*loads, raw_bytes=20 * APART, max_rows=10**7)
 
     assert page.nbytes > APART
-    assert [batch.num_rows for batch in part.batches] == [n + 2, n, 4]
-    ours = [c.buffers()[-1].address for c in part.batches[1].columns]
+    assert [batch.num_rows for batch in batches(part)] == [n + 2, n, 4]
+    assert batches(part)[1] == page
+    ours = [c.buffers()[-1].address for c in compact([page], SCHEMA).columns]
     assert ours == [c.buffers()[-1].address for c in page.columns]
-    (*got,) = pa.ipc.open_stream(payload(part).data)
-    assert got == [*part.batches]
     assert (part.size, part.counts) == (2 * n + 6, Rows(2 * n + 3, 0, 3))
+
+
+def test_many_rows_are_packed_before_the_next_ones_are_read() -> None:
+    """While a part waits for more rows it holds packed bytes, not those that came."""
+    n = APART // 32
+    before = pa.total_allocated_bytes()
+    held: list[int] = []
+    sizes: list[int] = []
+
+    def loads() -> Iterator[Load]:
+        for start in range(3):
+            same = pa.array([0] * n, pa.int32())
+            columns = [c.take(same) for c in rows("u", start).columns]
+            page = pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+            del columns, same
+            sizes.append(page.nbytes)
+            yield Load(page, n, None)
+            del page
+            held.append(pa.total_allocated_bytes() - before)
+
+    (part,) = parts(loads(), SCHEMA, raw_bytes=20 * APART, max_rows=10**7)
+
+    assert part.counts == Rows(3 * n, 0, 0)
+    assert max(held) < min(sizes)
+
+
+def test_the_last_row_of_a_part_is_known() -> None:
+    """Alone, wherever it came from; a part without rows has none."""
+    page = rows("u" * 5)
+    (part,) = packed(Load(page, 5, None), Load(rows("uk", start=7), 2, None))
+    assert part.last == rows("uk", start=7).slice(1)
+    (empty,) = packed()
+    assert empty.last.num_rows == 0
 
 
 def test_the_head_of_a_page_is_packed_as_if_it_stood_alone() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import hypothesis.strategies as st
@@ -141,6 +142,27 @@ def test_code_lists(rule: str, good: list[str], bad: list[str]) -> None:
     """What stands in the list passes, null too, all else is named."""
     values: list[Any] = [*good, None, *bad]
     assert found(rule, values) == [None] * (len(good) + 1) + ["code_list"] * len(bad)
+
+
+_near_region = st.builds(
+    lambda base, at, c: base[:at] + c + base[at + 1 :],
+    st.sampled_from(["110000", "650101", "990121", "820000"]),
+    st.integers(0, 6),
+    st.sampled_from("0123456789/:x０ÿ"),
+)
+
+
+@tries(100)
+@given(st.lists(st.none() | _near_region, max_size=3))
+def test_the_column_and_the_scalar_agree_on_regions(values: list[str | None]) -> None:
+    """Every value is judged alike with all the others and alone."""
+    expected = [
+        value is None
+        or bool(re.fullmatch("[0-9]{6}", value) and value[:2] in codes.PROVINCES)
+        for value in values
+    ]
+    got = found("code:region", values)
+    assert [reason is None for reason in got] == expected
 
 
 def test_every_named_table_has_a_judge() -> None:

@@ -37,6 +37,8 @@ JOB = Job(
         replace(JOB, number="id"),
         replace(JOB, items=(replace(NAME, encoding="gb18030"),)),
         replace(JOB, items=(replace(NAME, encoding="big5"),)),
+        replace(JOB, items=(replace(NAME, column="name"),)),
+        replace(JOB, items=(replace(NAME, column="name_2"),)),
     ],
 )
 def test_what_was_sent_by_another_rule_is_sent_again(other: Job) -> None:
