@@ -11,7 +11,8 @@ Reference, in the same run, same table, same machine::
     psql COPY (...) TO STDOUT (FORMAT text) | zstd -1 | tee FILE | sha256sum; sync
 
 For MariaDB it begins with ``mariadb-dump --quick``, for SQLite with ``sqlite3 -list``.
-Both are run ``--runs`` times in turn; figures are medians. Memory is daemon and worker
+Both are run ``--runs`` times in turn, each on memory that was just touched (see
+``process.settle``), as are the peers; figures are medians. Memory is daemon and worker
 together at their peak; CPU is theirs too. Neither counts sandbox or database; the CPU
 of a server stands beside what it needs for the reference. ``--peers`` lets dlt, with
 its fastest backend, and sling read PostgreSQL once in the same run, from their start to
@@ -22,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.demo.site import Site
-from benchmarks.process import PeakMemory, cpu_s
+from benchmarks.process import PeakMemory, cpu_s, settle
 from benchmarks.push_peers import seconds_of
 from benchmarks.push_sources import SOURCES, Source
 from benchmarks.site import RESOURCE, RULES, Wish, running
@@ -160,11 +160,10 @@ def measure(wish: argparse.Namespace) -> dict[str, Any]:
             with running(setup) as (place, daemon):
                 reference(source, folder)  # warms the cache
                 for _ in range(wish.runs):
-                    os.sync()
+                    settle()
                     references.append(reference(source, folder))
-                    os.sync()
+                    settle()
                     runs.append(measured(source, place, daemon))
-            os.sync()
             peers = seconds_of(source, folder) if wish.peers else {}
     return {**figures(wish, references, runs), **beside(wish.rows, runs, peers)}
 

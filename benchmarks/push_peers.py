@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from benchmarks.process import settle
 from benchmarks.push_sources import Source
 
 HOME = Path(".work/bench/push")
@@ -70,6 +71,7 @@ def seconds_of(source: Source, folder: Path) -> dict[str, float | None]:
     for name, run in PEERS.items():
         place = folder / name
         place.mkdir()
+        settle()
         found[name] = run(source, place)
         shutil.rmtree(place)
     return found
