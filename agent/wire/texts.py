@@ -3,7 +3,8 @@
 
 Most texts of a register are ASCII, and most columns hold no long one. Both are seen in
 all bytes of a column at once, at a small part of what it costs to look at each value;
-who is not sure then asks the library, which does. For worker and sandbox only.
+so is in C whether others are UTF-8. Who is not sure then asks Arrow, which looks at
+each. For worker and sandbox only.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from connectors.contract import SourceError
+from connectors.native.text import as_text
+
 Column = Any
 """A pyarrow array; the stubs cannot say which of their overloads fits."""
 
 _BEGIN = 4096
+_ALIGNED = 4
+"""What C expects of offsets; those that came uncompressed may lie anywhere."""
 
 
 def validate(column: Column) -> None:
@@ -27,10 +33,22 @@ def validate(column: Column) -> None:
         pyarrow.ArrowInvalid: it is not valid.
     """
     if pa.types.is_string(column.type):
-        column.view(pa.binary()).validate(full=True)  # before an offset is believed
-        if is_ascii(column):
+        raw = column.view(pa.binary())
+        raw.validate(full=True)  # before an offset is believed
+        if is_ascii(column) or _is_utf8(raw):
             return
     column.validate(full=True)
+
+
+def _is_utf8(raw: Column) -> bool:
+    """Whether surely all values are; the offsets are sound. Bytes under nulls count."""
+    offsets = raw.buffers()[1]
+    if offsets is None or offsets.address % _ALIGNED:
+        return False
+    try:
+        return as_text(raw) is not None
+    except SourceError:  # a checkout that has not compiled our library
+        return False
 
 
 def is_ascii(text: Column) -> bool:

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text columns looked at as a whole: never kinder than a look at each value."""
 
+import os
+import shutil
 import struct
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +17,7 @@ from hypothesis import strategies as st
 from agent.wire import texts
 from tests.support.tries import tries
 
+ROOT = Path(__file__).resolve().parents[3]
 LONG = "住" * 2000
 """More bytes than a column's beginning that is looked at first."""
 
@@ -91,6 +97,52 @@ def test_a_character_cut_between_two_values_is_refused():
     """All bytes together are UTF-8, and neither value is."""
     data = "住".encode()
     assert not sound(column(data, [0, 1, 3]), judge=texts.validate)
+
+
+def test_what_lies_under_a_null_need_not_be_text():
+    """It is nobody's value; only the other one counts."""
+    data = "住".encode() + b"\xff"
+    assert sound(column(data, [0, 3, 4], valid=b"\x01"), judge=texts.validate)
+    assert not sound(column(data, [0, 3, 4], valid=b"\x02"), judge=texts.validate)
+
+
+@pytest.mark.parametrize("before", range(8))
+def test_offsets_may_lie_anywhere(before: int):
+    """A payload stands behind a line of any length, and need not be compressed."""
+    for data, passes in (("住人".encode(), True), (b"\xe4\xbd\xff\xe4\xba\xba", False)):
+        at = struct.pack("<3i", 0, 3, 6)
+        offsets = pa.py_buffer(b" " * before + at).slice(before)
+        buffers = [None, offsets, pa.py_buffer(data)]
+        text = pa.Array.from_buffers(pa.string(), 2, buffers)
+        assert sound(text, judge=texts.validate) == passes
+
+
+WITHOUT = """\
+import pyarrow as pa
+from agent.wire import texts
+from connectors.native import loader
+assert not loader.PATH.exists()
+texts.validate(pa.array(["住", None]))
+try:
+    texts.validate(pa.array([b"\\xff"]).view(pa.string()))
+except pa.ArrowInvalid:
+    print("refused")
+"""
+
+
+def test_without_the_compiled_library_texts_are_judged_too(tmp_path: Path):
+    """A checkout that cannot read a source can still serve as an exchange."""
+    for name in ("agent", "connectors"):
+        made = shutil.ignore_patterns("__pycache__", "*.so")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=made)
+    said = subprocess.run(
+        [sys.executable, "-P", "-c", WITHOUT],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert said.stdout == "refused\n"
 
 
 def test_other_types_are_validated_in_full():
