@@ -8,7 +8,10 @@ A start takes half a second, most of it for importing Arrow and the driver. Rule
 2. It is made when a run has ended well and no other run works, for the same connector,
    and ended when nobody wanted it for :data:`KEPT_S`. So runs that follow each other
    begin sooner, and a daemon at rest is as small as before.
-3. At most one waits, and none while a run works that did not take it: the memory of two
+3. Before it is made :data:`PAUSE_S` go by: the last batches of the run that has ended
+   still leave, and its start would take the processor from them. A run that begins
+   meanwhile finds none and starts its own.
+4. At most one waits, and none while a run works that did not take it: the memory of two
    is never in use for one.
 """
 
@@ -23,6 +26,9 @@ from agent.child.process import Child, Guard
 from agent.errors import WorkerDied
 from agent.model.job import Prepare, encode
 
+PAUSE_S = 2.0
+"""So long after a run the next worker is made, seconds: by then the run's last batches
+have left, unless the line is slow; then the processor has time for both."""
 KEPT_S = 60.0
 """So long it waits for a job, seconds: a resource read every minute finds it."""
 
@@ -54,6 +60,7 @@ class Spare:
     """Keeps the worker of the next run; used from one event loop.
 
     Args:
+        pause_s: so long after a run it is made, seconds.
         kept_s: so long it waits, seconds.
         sleep: ``asyncio.sleep``.
     """
@@ -61,11 +68,14 @@ class Spare:
     def __init__(
         self,
         *,
+        pause_s: float = PAUSE_S,
         kept_s: float = KEPT_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._pause_s = pause_s
         self._kept_s = kept_s
         self._sleep = sleep
+        self._pause: asyncio.Task[None] | None = None
         self._kept: _Kept | None = None
         self._working = 0
         self._closed = False
@@ -97,8 +107,7 @@ class Spare:
         self._working -= 1
         if make is None or self._working or self._kept is not None or self._closed:
             return
-        kept = self._kept = _Kept(kind, make())
-        kept.life = asyncio.create_task(self._live(kept))
+        self._pause = asyncio.create_task(self._make_later(kind, make))
 
     async def close(self) -> None:
         """End the one that waits; no other is made."""
@@ -108,7 +117,10 @@ class Spare:
             await kept.child.kill("the daemon ends")
 
     async def _given_up(self) -> _Kept | None:
-        """The one that waits, from now on its taker's."""
+        """The one that waits, from now on its taker's; none is made any more."""
+        if self._pause is not None:
+            self._pause.cancel()
+            await asyncio.gather(self._pause, return_exceptions=True)
         kept, self._kept = self._kept, None
         if kept is None or kept.life is None:
             return None
@@ -116,6 +128,12 @@ class Spare:
         kept.life.cancel()
         await asyncio.gather(kept.life, return_exceptions=True)
         return kept
+
+    async def _make_later(self, kind: Kind, make: Callable[[], Child]) -> None:
+        """Make it after the pause, unless a run begins before."""
+        await self._sleep(self._pause_s)
+        kept = self._kept = _Kept(kind, make())
+        kept.life = asyncio.create_task(self._live(kept))
 
     async def _live(self, kept: _Kept) -> None:
         """From its start to its end, unless somebody takes it."""

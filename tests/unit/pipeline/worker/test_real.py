@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from contextlib import closing
@@ -114,16 +115,17 @@ async def test_good_rows_arrive_and_bad_ones_stay(tmp_path: Path) -> None:
 
 async def test_run_of_a_worker_that_waited_gives_the_same(tmp_path: Path) -> None:
     """Its driver is imported before it has a job; what it reads is not another."""
-    spare = Spare()
+    spare = Spare(pause_s=0)
     path = table(tmp_path, ROWS)
     first = await run(tmp_path, path, spare)
-    kept = spare._kept
+    async with asyncio.timeout(60):
+        while (kept := spare._kept) is None:  # noqa: ASYNC110 - a task makes it
+            await asyncio.sleep(0)
     (tmp_path / "1.tmp").rename(tmp_path / "first")
     (tmp_path / "quarantine.jsonl").unlink()
     second = await run(tmp_path, path, spare)
     await spare.close()
 
-    assert kept is not None
     assert kept.child._process is not None
     assert kept.child._process.returncode == 0  # it has done the run; none killed it
     assert second[-1].rows == first[-1].rows

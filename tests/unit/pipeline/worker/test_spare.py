@@ -16,7 +16,7 @@ import pytest
 from agent.child.process import Guard, resident_bytes
 from agent.errors import WorkerDied
 from agent.model.job import Job, Message, Progress, Unfit
-from agent.pipeline.worker.spare import Spare
+from agent.pipeline.worker.spare import KEPT_S, PAUSE_S, Spare
 from agent.pipeline.worker.spawn import WorkerProcess
 
 CHILD = Path(__file__).parents[3] / "support" / "odd_child.py"
@@ -39,15 +39,17 @@ JOB = Job(
 
 
 class Rest:
-    """A sleep that ends when the test says so."""
+    """A sleep that ends when the test says so; the pause at once, if it is not held."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, held: bool = False) -> None:
         self.asked: list[float] = []
-        self.over = asyncio.Event()
+        self.pause, self.over = asyncio.Event(), asyncio.Event()
+        if not held:
+            self.pause.set()
 
     async def __call__(self, seconds: float) -> None:
         self.asked.append(seconds)
-        await self.over.wait()
+        await (self.pause if seconds == PAUSE_S else self.over).wait()
 
 
 @asynccontextmanager
@@ -108,7 +110,7 @@ async def test_worker_that_nobody_wants_ends() -> None:
         await until(lambda: not resident_bytes(pid))
 
         assert spare.pid is None
-        assert rest.asked == [60.0]
+        assert rest.asked == [PAUSE_S, KEPT_S]
 
 
 @pytest.mark.parametrize(
@@ -145,25 +147,71 @@ async def test_worker_that_died_waiting_costs_no_run() -> None:
 
 async def test_run_that_failed_leaves_none() -> None:
     """What crashes is not started once more for nobody."""
-    async with kept(Rest()) as spare:
+    rest = Rest()
+    async with kept(rest) as spare:
         with suppress(WorkerDied):
             await run(worker(spare, "spills"))
 
-        assert spare._kept is None
+        assert rest.asked == []
 
 
 async def test_none_is_made_while_another_run_works() -> None:
     """Memory of the runs that work comes first."""
-    async with kept(Rest()) as spare, worker(spare, "asks") as other:
+    rest = Rest()
+    async with kept(rest) as spare, worker(spare, "asks") as other:
         await other.start(JOB)
         await run(worker(spare, "compares"))
+
+        assert rest.asked == []
+
+
+async def test_none_is_made_while_the_last_batches_leave() -> None:
+    """Its start would take the processor from them; it comes when the pause is over."""
+    rest = Rest(held=True)
+    async with kept(rest) as spare:
+        await run(worker(spare, "compares"))
+        await until(lambda: rest.asked == [PAUSE_S])
+        assert spare._kept is None
+
+        rest.pause.set()
+        assert await waiting(spare)
+
+
+async def test_run_that_begins_in_the_pause_starts_its_own() -> None:
+    """What would have been made is not; the next one comes after this run."""
+    rest = Rest(held=True)
+    async with kept(rest) as spare:
+        await run(worker(spare, "compares"))
+        await until(lambda: rest.asked == [PAUSE_S])
+        async with worker(spare, "compares") as second:
+            await second.start(JOB)
+            rest.pause.set()
+            progress, *_ = [m async for m in second.messages()]
+            assert isinstance(progress, Progress)
+            assert progress.read == second.pid
+            assert rest.asked == [PAUSE_S]
+            assert spare._kept is None
+
+        assert await waiting(spare) != progress.read
+
+
+async def test_close_in_the_pause_leaves_nothing() -> None:
+    """A daemon that ends does not wait for a worker that nobody wants."""
+    rest = Rest(held=True)
+    async with kept(rest) as spare:
+        await run(worker(spare, "compares"))
+        await until(lambda: rest.asked == [PAUSE_S])
+        await spare.close()
+        rest.pause.set()
+        await asyncio.sleep(0)
 
         assert spare._kept is None
 
 
 async def test_close_ends_it_and_no_other_comes() -> None:
     """Nothing stays behind a daemon that has ended."""
-    async with kept(Rest()) as spare:
+    rest = Rest()
+    async with kept(rest) as spare:
         await run(worker(spare, "compares"))
         pid = await waiting(spare)
         await spare.close()
@@ -171,3 +219,4 @@ async def test_close_ends_it_and_no_other_comes() -> None:
 
         assert not resident_bytes(pid)
         assert spare._kept is None
+        assert rest.asked == [PAUSE_S, KEPT_S]
