@@ -41,6 +41,9 @@ from benchmarks.push_sources import SOURCES, Source
 from benchmarks.site import RESOURCE, RULES, Wish, running
 
 PATIENCE_S = 900.0
+REST_S = 4.0
+"""After a run of ours, seconds: the daemon makes the next run's worker meanwhile, and
+not while the reference is measured."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ def measure(wish: argparse.Namespace) -> dict[str, Any]:
                     references.append(reference(source, folder))
                     settle()
                     runs.append(measured(source, place, daemon))
+                    time.sleep(REST_S)
             peers = seconds_of(source, folder) if wish.peers else {}
     return {**figures(wish, references, runs), **beside(wish.rows, runs, peers)}
 
