@@ -29,6 +29,8 @@ enum fep_status {
     FEP_MALFORMED = -3, /* the source sent what its protocol does not allow */
 };
 
+enum { FEP_BLOCK = 32 }; /* bytes; most texts of a register have fewer */
+
 struct fep_column {
     uint8_t layout;
     int64_t nulls;
@@ -70,20 +72,31 @@ static inline void fep_null(struct fep_page *page, struct fep_column *c)
         memset(c->data + (size_t)r * c->layout, 0, c->layout);
 }
 
-static inline int fep_bytes(struct fep_page *page, struct fep_column *c,
-                            const void *value, size_t size)
+/* A value behind which more may be read: `readable` bytes from its first on. A block of
+ * a length that the compiler knows is copied faster than a few bytes are; what is too
+ * much of it lies in the column's room and is written over, or never looked at. */
+static inline int fep_some_bytes(struct fep_page *page, struct fep_column *c,
+                                 const void *value, size_t size, size_t readable)
 {
     if (size > c->room - c->size) {
         int status = fep_grow(c, size);
         if (status != FEP_OK)
             return status;
     }
-    if (size)
+    if (size <= FEP_BLOCK && readable >= FEP_BLOCK && c->room - c->size >= FEP_BLOCK)
+        memcpy(c->data + c->size, value, FEP_BLOCK);
+    else if (size)
         memcpy(c->data + c->size, value, size);
     c->size += size;
     page->bytes += size;
     c->offsets[page->rows + 1] = (int32_t)c->size;
     return FEP_OK;
+}
+
+static inline int fep_bytes(struct fep_page *page, struct fep_column *c,
+                            const void *value, size_t size)
+{
+    return fep_some_bytes(page, c, value, size, size);
 }
 
 static inline void fep_w4(struct fep_page *page, struct fep_column *c, int32_t value)

@@ -201,9 +201,9 @@ static int decimal(struct fep_page *page, struct fep_column *c, const uint8_t *a
     return FEP_OK;
 }
 
-/* One value that is none of NULL. */
+/* One value that is none of NULL; `left` bytes of its row are there, its own included. */
 static int value(struct fep_page *page, struct fep_column *c, const uint8_t *at,
-                 size_t size, const struct fep_pg_column *as)
+                 size_t size, size_t left, const struct fep_pg_column *as)
 {
     switch (as->kind) {
     case KIND_WHOLE: return whole(page, c, at, size);
@@ -212,7 +212,7 @@ static int value(struct fep_page *page, struct fep_column *c, const uint8_t *at,
     case KIND_TIME: return instant(page, c, at, size);
     case KIND_DECIMAL: return decimal(page, c, at, size, as);
     case KIND_DOUBLE: return size == 8 ? whole(page, c, at, size) : FEP_MALFORMED;
-    default: return fep_bytes(page, c, at, size);
+    default: return fep_some_bytes(page, c, at, size, left);
     }
 }
 
@@ -236,7 +236,8 @@ static int row(const struct fep_pg_copy *copy, struct fep_page *page, struct inp
         }
         if (size < 0 || size > in->end - in->at)
             return FEP_MALFORMED;
-        int status = value(page, c, in->at, (size_t)size, as);
+        size_t left = (size_t)(in->end - in->at);
+        int status = value(page, c, in->at, (size_t)size, left, as);
         in->at += size;
         if (status == STATUS_STRANGE) {
             strange = true;

@@ -14,6 +14,8 @@ from agent.child.process import clean_environment, last_exception
 SET_HERE = {
     "ARROW_DEFAULT_MEMORY_POOL",
     "MALLOC_ARENA_MAX",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "LC_CTYPE",
