@@ -57,7 +57,7 @@ core, and each further malloc arena keeps memory. So does Arrow's own allocator:
 that of the system a full read of a million rows peaks 60 MB lower, for 3 % more CPU.
 Columns of a page are taken from what the page before gave back: by itself glibc gives
 some of it to the system each time, and gets it again a cleared page at a time, which
-was 6 % of a worker's CPU; the peak is the same."""
+was 3 % of the CPU of a full push; the peak is the same."""
 
 _EXCEPTION = re.compile(rb"^(?:[A-Za-z_]\w*\.)*([A-Z]\w{0,63})(?::|$)")
 

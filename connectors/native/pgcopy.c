@@ -63,8 +63,8 @@ enum {
     NUMERIC_SPECIAL = 0xC000, /* NaN; 0xD000 and 0xF000 are the infinities */
     BASE = 10000,             /* of numeric's digits */
     MOST_DIGITS = 38,         /* of a decimal128 */
-    GATHERED = 32768,         /* bytes that are worth a look; a socket holds 200,000 */
-    PAUSE_NS = 150000,        /* in which a server writes some 30,000 */
+    GATHERED = 65536,        /* bytes that are worth a look; a socket holds 100,000 */
+    PAUSE_NS = 250000,       /* in which a server writes some 80,000 */
 };
 
 static const int64_t DAY = INT64_C(86400000000);
