@@ -21,7 +21,7 @@ NOT_SHIPPED = frozenset({".c", ".h", ".map", ".so"})
 _GLIBC = re.compile(r"(libc|libm|ld-linux.*)\.so\.")
 
 
-def library(arch: str, path: Path) -> None:
+def build(arch: str, path: Path) -> None:
     """Compile it for ``arch``, without what only a debugger reads.
 
     Raises:

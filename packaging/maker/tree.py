@@ -99,7 +99,7 @@ def trees(arch: str, folder: Path) -> dict[str, Path]:
         _copy_libraries(part, libraries, site)
         copy_sources(part, site)
         _write_metadata(part, site)
-    native.library(arch, roots[CORE.name] / SITE / native.NAME)
+    native.build(arch, roots[CORE.name] / SITE / native.NAME)
     _system_files(roots["fep"])
     for root in roots.values():
         _compile(root)
