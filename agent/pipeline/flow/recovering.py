@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from agent.audit.events import RowsQuarantined, RunEnded
 from agent.errors import Interrupted
+from agent.model.run import COMPARING
 from agent.pipeline.flow.lane import Again, Lane, why_halted
 from agent.pipeline.flow.seams import Parts, undivided
 from agent.state import Run, RunEnd, RunTotals, Stream
@@ -22,7 +24,9 @@ async def recover_run(parts: Parts, run: Run, lane: Lane | None) -> None:
     """
     state = parts.state
     if await undivided(partial(state.final_of, run.id)) is not None:
-        await undivided(partial(_complete, parts, run))
+        totals = await undivided(partial(_complete, parts, run))
+        if lane is not None:
+            _tell(parts, run, lane.resource, totals)
     elif lane is None:
         end = RunEnd(
             "failed", "gone", "no such resource now", format_time(parts.chance.now())
@@ -51,13 +55,31 @@ async def recover_lane(lane: Lane) -> None:
         await lane.want(kind="compare")  # the proof was not asked for any more
 
 
-def _complete(parts: Parts, run: Run) -> None:
+def _complete(parts: Parts, run: Run) -> RunTotals:
     """Its last batch was registered, only its totals were not."""
     state = parts.state
     sums = state.sums(run.id)
     reasons, warnings = state.counted(run.id)
     totals = RunTotals(sums.rows, sums.quality, reasons, warnings)
     state.end_run(run.id, totals, at=format_time(parts.chance.now()))
+    return totals
+
+
+def _tell(parts: Parts, run: Run, resource: str, totals: RunTotals) -> None:
+    """What the last process would have told, had it lived a moment longer."""
+    if totals.reasons and run.kind not in COMPARING:  # which quarantine nothing
+        parts.tell(RowsQuarantined(resource, run.id, dict(totals.reasons)))
+    began = parse_time(run.started_at or run.asked_at)
+    parts.tell(
+        RunEnded(
+            resource=resource,
+            run=run.id,
+            read=totals.quality.read,
+            upsert=totals.rows.upsert,
+            quarantined=totals.quality.quarantined,
+            seconds=(parts.chance.now() - began).total_seconds(),
+        )
+    )
 
 
 def _rejected_since(run: Run, stream: Stream) -> bool:

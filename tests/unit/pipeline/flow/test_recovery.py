@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.audit.events import BatchPurged, EpochOpened, ExchangeTrouble
+from agent.audit.events import (
+    BatchPurged,
+    EpochOpened,
+    ExchangeTrouble,
+    RowsQuarantined,
+    RunEnded,
+)
 from agent.errors import ExchangeRefused, ExchangeUnreachable, RunUnknown
 from agent.model.item import Item, ItemType
 from agent.model.job import Failed, Line, Message, Progress, Written
@@ -41,16 +47,22 @@ def tamper(world: World, sql: str) -> None:
 
 
 async def test_a_run_whose_last_word_was_lost_is_complete(tmp_path: Path) -> None:
-    """Its final batch is registered: the counts come from the batches."""
+    """Its final batch is registered: the counts come from the batches, told anew."""
     world = World(tmp_path)
     world.scripts[PERSON].chunks = (Chunk(3, quarantined=1), Chunk(2))
     await world.pulled()
+    (withheld,) = world.told(RowsQuarantined)
+    (told,) = world.told(RunEnded)
+    world.events.clear()
     tamper(world, "UPDATE runs SET state = 'reading', totals = NULL, ended_at = NULL")
     async with world.serving() as flow:
         status = flow.resource(PERSON)
     assert status.run is not None
     assert (status.run.state, status.run.read, status.balanced) == ("read", 6, True)
     assert len(world.scripts[PERSON].runs) == 1
+    assert world.told(RowsQuarantined) == [withheld]
+    (again,) = world.told(RunEnded)
+    assert replace(again, seconds=told.seconds) == told
 
 
 async def test_a_run_of_a_resource_that_is_gone_is_given_up(tmp_path: Path) -> None:
