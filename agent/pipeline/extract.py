@@ -298,9 +298,12 @@ def split(page: Page, *, raw_bytes: int, max_rows: int) -> Iterator[Piece]:
     A row is never divided: a piece exceeds its share by less than one row.
     """
     rows = page.rows
-    count = max(round(rows.nbytes / raw_bytes), -(-rows.num_rows // max_rows), 1)
-    share = rows.nbytes / count
-    start = 0
+    size = rows.nbytes
+    count = max(round(size / raw_bytes), -(-rows.num_rows // max_rows), 1)
+    if count == 1 and rows.num_rows:  # so there is nothing to look for
+        yield Piece(rows, page.token)
+        return
+    share, start = size / count, 0
     while start < rows.num_rows:
         take = _rows_within(rows, start, share=share, max_rows=max_rows)
         start += take
