@@ -16,14 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from connectors.contract import SourceError
-from connectors.native.text import as_text
+from connectors.native.text import surely_texts
 
 Column = Any
 """A pyarrow array; the stubs cannot say which of their overloads fits."""
-
-_BEGIN = 4096
-_ALIGNED = 4
-"""What C expects of offsets; those that came uncompressed may lie anywhere."""
 
 
 def validate(column: Column) -> None:
@@ -32,30 +28,23 @@ def validate(column: Column) -> None:
     Raises:
         pyarrow.ArrowInvalid: it is not valid.
     """
-    if pa.types.is_string(column.type):
-        raw = column.view(pa.binary())
-        raw.validate(full=True)  # before an offset is believed
-        if is_ascii(column) or _is_utf8(raw):
-            return
+    if pa.types.is_string(column.type) and _is_sound(column):
+        return
     column.validate(full=True)
 
 
-def _is_utf8(raw: Column) -> bool:
-    """Whether surely all values are; the offsets are sound. Bytes under nulls count."""
-    offsets = raw.buffers()[1]
-    if offsets is None or offsets.address % _ALIGNED:
-        return False
+def _is_sound(column: Column) -> bool:
+    """Whether surely all values are valid.
+
+    Raises:
+        pyarrow.ArrowInvalid: there are not as many nulls as it says.
+    """
+    if column.null_count:
+        column.view(pa.binary()).validate(full=True)
     try:
-        return as_text(raw) is not None
+        return surely_texts(column)
     except SourceError:  # a checkout that has not compiled our library
         return False
-
-
-def is_ascii(text: Column) -> bool:
-    """Whether all bytes of a column are; those under nulls are looked at, too."""
-    data = text_bytes(text).view(np.int8)  # what is not ASCII is negative then
-    begin = data[:_BEGIN].min(initial=0)  # where a text that is not mostly shows it
-    return bool(begin >= 0 and data.min(initial=0) >= 0)
 
 
 def may_have_nul(text: Column) -> bool:

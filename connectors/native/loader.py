@@ -20,6 +20,7 @@ FRONT_ENDS = (
     "fep_sqlite_handle",
     "fep_sqlite_opened",
     "fep_sqlite_remember",
+    "fep_texts",
     "fep_utf8",
 )
 """What the connectors call besides pages; an older library does not have all of it."""

@@ -25,6 +25,15 @@ def _valid() -> Callable[[int, int, int], int]:
     return found
 
 
+@cache
+def _sound() -> Callable[[int, int, int, int], int]:
+    """``fep_texts``."""
+    found = library().fep_texts
+    found.restype = c_int32
+    found.argtypes = [c_void_p, c_int64, c_void_p, c_int64]
+    return found
+
+
 def as_text(raw: pa.Array[Any]) -> pa.Array[Any] | None:
     """The same values as ``string``, or None if one is not UTF-8.
 
@@ -40,3 +49,24 @@ def as_text(raw: pa.Array[Any]) -> pa.Array[Any] | None:
     if not _valid()(first, len(raw), data.address):
         return None
     return raw.view(pa.string())
+
+
+def surely_texts(column: pa.Array[Any]) -> bool:
+    """Whether a column from anywhere holds UTF-8 in ascending places of its data.
+
+    What lies under a null counts, too. Not sure of a column without bytes, or whose
+    offsets lie where C does not look for them.
+
+    Args:
+        column: type ``string``; its offsets are as many as its length needs.
+
+    Raises:
+        SourceError: there is no compiled library.
+    """
+    _, offsets, data = column.buffers()
+    if offsets is None or data is None or not len(column):
+        return False
+    first = offsets.address + _OFFSET * column.offset
+    if first % _OFFSET or not data.size:
+        return False
+    return bool(_sound()(first, len(column), data.address, data.size))

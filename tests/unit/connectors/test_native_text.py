@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import struct
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.native.text import as_text
+from connectors.native.text import as_text, surely_texts
 from tests.support.tries import tries
 
 BAD = (
@@ -75,3 +77,41 @@ def test_two_halves_of_a_character_are_no_texts() -> None:
     """A column's bytes may be UTF-8 as a whole and no value of it."""
     assert as_text(column(["a你".encode()[:3], "a你".encode()[3:]])) is None
     assert as_text(column([b"", "你".encode(), None, b""])) is not None
+
+
+def somebodys(data: bytes, places: list[int], begin: int = 0) -> pa.Array[Any] | None:
+    """Texts at places that somebody claims; None if nobody gets such a column."""
+    at = pa.py_buffer(struct.pack(f"<{len(places)}i", *places))
+    buffers = [None, at, pa.py_buffer(data)]
+    rows = len(places) - 1 - begin
+    try:
+        return pa.Array.from_buffers(pa.string(), rows, buffers, offset=begin)
+    except pa.ArrowInvalid:
+        return None
+
+
+@tries(300)
+@given(pieces() | st.text(max_size=40).map(str.encode),
+       st.lists(st.integers(-2, 45), min_size=1, max_size=6),
+       st.booleans(), st.integers(0, 2))  # fmt: skip
+def test_only_texts_at_places_that_ascend_within_the_data_are_sure(
+    data: bytes, places: list[int], ascending: bool, begin: int
+) -> None:
+    """Whatever is claimed, C reads nothing outside, and believes only what is so."""
+    places = sorted(places) if ascending else places
+    claimed = somebodys(data, places, begin) if begin < len(places) else None
+    if claimed is None:
+        return
+    at = places[begin:]
+    values = [data[a:b] for a, b in pairwise(at)]
+    sound = at[0] >= 0 and at == sorted(at) and at[-1] <= len(data)
+    true = sound and all(map(is_text, values))
+    assert surely_texts(claimed) == (true and bool(values) and bool(data))
+
+
+def test_of_nothing_c_is_not_sure() -> None:
+    """Arrow looks at that; of other texts C is, and of what lies under nulls."""
+    assert surely_texts(pa.array(["\u4f60", "a"]))
+    assert surely_texts(pa.array(["\u4f60", "a"]).slice(1))
+    assert surely_texts(pa.array(["\u4f60", None]))
+    assert not surely_texts(pa.array(["\u4f60"]).slice(1))
