@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from functools import cache
 
 from agent.child.heap import settle_heap
 from agent.child.inside import DaemonGone, Lines, settle
@@ -56,4 +57,5 @@ def main(argv: list[str]) -> int:
     """Serve the job that comes through descriptor ``argv[1]``."""
     settle()
     with socket.socket(fileno=int(argv[1])) as sock:
-        return serve(sock, Tools(find=find, sieve=QualitySieve))
+        # found once: looking through what is installed takes longer than to prepare
+        return serve(sock, Tools(find=cache(find), sieve=QualitySieve))
