@@ -18,7 +18,6 @@ Rules
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 from collections import Counter
@@ -34,8 +33,9 @@ from agent.errors import InternalFault
 from agent.model.batch import Quality, Rows
 from agent.model.job import Line
 from agent.pipeline import disk
-from agent.wire import ipc, texts
+from agent.wire import texts
 from agent.wire.batch import EMPTY_DIGEST, PAYLOAD_CAP, RAW_CAP
+from agent.wire.ipc_write import Stream, Writer
 
 APART = 4 * 1024 * 1024
 """So many bytes of rows are worth a record batch of their own: to copy them together
@@ -85,7 +85,7 @@ class Part:
 
     number: int
     final: bool
-    stream: pa.Buffer
+    stream: Stream
     last: pa.RecordBatch
     counts: Rows
     quality: Quality
@@ -105,14 +105,16 @@ class Payload:
 
     Args:
         part: what they hold.
-        data: the IPC stream.
+        data: the IPC stream, in pieces.
+        size: of all of them, bytes.
         raw_size: sum of the decompressed buffers, bytes.
         digest: ``sha256:`` and the hex of ``data``.
         last: digest of the last row's key, if a resumed run will have to know it.
     """
 
     part: Part
-    data: pa.Buffer
+    data: tuple[bytes, ...]
+    size: int
     raw_size: int
     digest: str
     last: str | None = None
@@ -150,26 +152,24 @@ def parts(
 
 
 def payload(part: Part) -> Payload:
-    """Digest a part's stream.
+    """What a part is told by.
 
     Raises:
         InternalFault: the bytes exceed what a payload may have.
     """
-    data = part.stream
-    view = memoryview(data)
-    size, raw_size = data.size, ipc.raw_size(view)
-    if size > PAYLOAD_CAP or raw_size > RAW_CAP:
+    stream, size = part.stream, part.stream.size
+    if size > PAYLOAD_CAP or stream.raw_size > RAW_CAP:
         raise InternalFault(
-            f"payload of {size} bytes, {raw_size} raw, of {part.size} rows is"
+            f"payload of {size} bytes, {stream.raw_size} raw, of {part.size} rows is"
             f" above {PAYLOAD_CAP} or {RAW_CAP} raw; lower push.batch_raw_mb"
         )
-    digest = "sha256:" + hashlib.sha256(view).hexdigest()
-    return Payload(part, data, raw_size, digest)
+    digest = "sha256:" + stream.digest
+    return Payload(part, stream.pieces, size, stream.raw_size, digest)
 
 
 def unchanged(part: Part) -> Payload:
     """A part without rows that says that nothing changed; no stream, no bytes."""
-    return Payload(part, pa.py_buffer(b""), 0, EMPTY_DIGEST)
+    return Payload(part, (), 0, 0, EMPTY_DIGEST)
 
 
 def compact(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
@@ -218,7 +218,7 @@ def count_ops(rows: pa.RecordBatch) -> Rows:
     return Rows(upsert=rows.num_rows - keep - gone, delete=gone, keep=keep)
 
 
-def write_down(line: Line, data: pa.Buffer) -> None:
+def write_down(line: Line, data: Iterable[bytes]) -> None:
     """Write line 1, LF and payload to a new file, 0600, and sync it.
 
     Raises:
@@ -228,7 +228,7 @@ def write_down(line: Line, data: pa.Buffer) -> None:
     try:
         with open(line.path, "xb", buffering=0, opener=_only_ours) as file:
             try:
-                for piece in (line.text.encode("ascii") + b"\n", memoryview(data)):
+                for piece in (line.text.encode("ascii") + b"\n", *data):
                     _write_all(file.fileno(), piece)
                 _sync(file.fileno(), line)
             except BaseException:
@@ -249,7 +249,7 @@ def _only_ours(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
-def _write_all(fd: int, data: bytes | memoryview) -> None:
+def _write_all(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
@@ -272,11 +272,7 @@ class _Packing:
         self._schema = schema
         self._some: list[pa.RecordBatch] = []
         self._size = 0
-        self._sink = pa.BufferOutputStream()
-        options = pa.ipc.IpcWriteOptions(
-            compression=pa.Codec("zstd", compression_level=1), use_threads=False
-        )
-        self._stream = pa.ipc.new_stream(self._sink, schema, options=options)
+        self._stream = Writer(schema)
         self.counts = Rows(0, 0, 0)
         self.last = compact([], schema)
 
@@ -291,7 +287,7 @@ class _Packing:
         if self._size >= APART:
             self._write()
 
-    def finish(self) -> pa.Buffer:
+    def finish(self) -> Stream:
         """The whole stream.
 
         Raises:
@@ -299,13 +295,12 @@ class _Packing:
         """
         if self._some:
             self._write()
-        self._stream.close()
-        return self._sink.getvalue()
+        return self._stream.finish()
 
     def _write(self) -> None:
         batch = compact(self._some, self._schema)
         self._some, self._size = [], 0
-        self._stream.write_batch(batch)
+        self._stream.write(batch)
         self.counts += count_ops(batch)
         self.last = compact([batch.slice(batch.num_rows - 1)], self._schema)
 

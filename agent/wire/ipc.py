@@ -46,6 +46,23 @@ class Frame:
     raw_size: int
 
 
+@dataclass(frozen=True)
+class Blanks:
+    """Where the numbers of a record batch stand in its message, offsets in bytes.
+
+    Args:
+        body: length of the body.
+        rows: of the batch.
+        nodes: rows and nulls of the first column, 16 bytes each column.
+        buffers: offset and length of the first buffer, 16 bytes each.
+    """
+
+    body: int
+    rows: int
+    nodes: int
+    buffers: int
+
+
 class _Table:
     """A FlatBuffers table; every access is bounded by the metadata that holds it."""
 
@@ -74,12 +91,16 @@ class _Table:
             return None
         return _Table(self.data, place + _get("<I", self.data, place))
 
+    def vector(self, field: int) -> int | None:
+        """Offset of a vector, which begins with its length; None if it is absent."""
+        place = self.where(field)
+        return None if place is None else place + _get("<I", self.data, place)
+
     def structs(self, field: int) -> Iterator[tuple[int, int]]:
         """A vector of structs of two int64."""
-        place = self.where(field)
-        if place is None:
+        vector = self.vector(field)
+        if vector is None:
             return
-        vector = place + _get("<I", self.data, place)
         count = _get("<I", self.data, vector)
         end = vector + 4 + 16 * count
         if end > len(self.data):
@@ -116,6 +137,28 @@ def raw_size(payload: memoryview) -> int:
         BadPayload: not a whole Arrow stream.
     """
     return sum(frame.raw_size for frame in walk(payload))
+
+
+def blanks(message: memoryview) -> Blanks:
+    """Where to write another batch's numbers over those of this one.
+
+    Args:
+        message: of a record batch with rows and a body, from its first byte on.
+
+    Raises:
+        BadPayload: it is another message, or has no such numbers.
+    """
+    metadata = message[8 : 8 + _get("<i", message, 4)]
+    table = _Table(metadata, _get("<I", metadata, 0))
+    batch = table.table(2)
+    numbers = [table.where(3)]
+    if batch is not None:
+        numbers += [batch.where(0), batch.vector(1), batch.vector(2)]
+    found = [at for at in numbers if at is not None]
+    if len(found) < 4:
+        raise BadPayload("expected a record batch with rows")
+    body, rows, nodes, buffers = found
+    return Blanks(8 + body, 8 + rows, 12 + nodes, 12 + buffers)
 
 
 def _frame(payload: memoryview, at: int) -> Frame:

@@ -383,7 +383,7 @@ class Run:
         return Packed(
             part=part.number,
             final=part.final,
-            size=ready.data.size,
+            size=ready.size,
             raw_size=ready.raw_size,
             digest=ready.digest,
             rows=part.counts,
@@ -394,7 +394,7 @@ class Run:
             frontier=frontier.value if part.final and mode.moves else None,
             base=frontier.value if full and not part.final else None,
             last=ready.last,
-            mode=mode.wire if ready.data.size else "unchanged",
+            mode=mode.wire if ready.data else "unchanged",
             reasons=part.reasons,
             warnings=part.warnings,
         )
