@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -12,6 +13,9 @@ import sys
 import threading
 
 from agent.model.job import LINE_CAP
+
+NICE = 5
+"""How much nicer than the daemon a worker is; a third of the daemon's share."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -31,6 +35,15 @@ def settle() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
+
+
+def give_way() -> None:
+    """Let others have the processor first, where the system allows to say so.
+
+    While a table is read, people, lookups and what is already on its way do not wait.
+    """
+    with contextlib.suppress(OSError):
+        os.nice(NICE)
 
 
 def give_memory_back() -> None:

@@ -12,15 +12,18 @@ from pathlib import Path
 from connectors.contract import SourceError
 
 FRONT_ENDS = (
+    "fep_doubtful_citizen_ids",
+    "fep_doubtful_credit_codes",
     "fep_mysql_rows",
     "fep_pg_page",
+    "fep_sound_utf8",
     "fep_sqlite_expect",
     "fep_sqlite_fill",
     "fep_sqlite_float",
     "fep_sqlite_handle",
     "fep_sqlite_opened",
     "fep_sqlite_remember",
-    "fep_texts",
+    "fep_unlisted",
     "fep_utf8",
 )
 """What the connectors call besides pages; an older library does not have all of it."""

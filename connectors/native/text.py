@@ -27,8 +27,8 @@ def _valid() -> Callable[[int, int, int], int]:
 
 @cache
 def _sound() -> Callable[[int, int, int, int], int]:
-    """``fep_texts``."""
-    found = library().fep_texts
+    """``fep_sound_utf8``."""
+    found = library().fep_sound_utf8
     found.restype = c_int32
     found.argtypes = [c_void_p, c_int64, c_void_p, c_int64]
     return found

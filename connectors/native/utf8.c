@@ -78,7 +78,7 @@ int fep_utf8(const int32_t *offsets, int64_t rows, const uint8_t *data)
 }
 
 /* The same of offsets that come from somebody else, into `size` bytes. */
-int fep_texts(const int32_t *offsets, int64_t rows, const uint8_t *data, int64_t size)
+int fep_sound_utf8(const int32_t *offsets, int64_t rows, const uint8_t *data, int64_t size)
 {
     int falls = offsets[0] < 0 || offsets[rows] > size;
     for (int64_t i = 0; i < rows; i++)

@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from agent.child.inside import NICE
 from tests.support import debian
 from tests.support.agent_process import NODE, PERMITS, PERSONS
 from tests.support.answering import CITIZENS, POLICY, AnsweringAgent
@@ -358,6 +359,24 @@ def test_enrol_and_first_receipt(site: Site, tmp_path: Path) -> None:
     receipt = machine.file("/srv/receipt.jws")
     receipt.write_text(batch["receipts"][-1]["jws"], "utf-8")
     assert site.fep("verify", "/srv/receipt.jws")["genuine"] is True
+
+
+WORKERS_NICE = """\
+for found in /proc/[0-9]*; do
+    grep -qs 'agent[.]pipeline[.]worker' $found/cmdline && cut -d' ' -f19 $found/stat
+done
+true
+"""
+
+
+def test_a_worker_gives_way_under_the_units_rules(site: Site) -> None:
+    """The next run's waits from two seconds after a run on."""
+    site.fep("pull", PERSONS, "--wait")
+
+    def nice() -> bool:
+        return str(NICE) in site.machine.run("sh", "-c", WORKERS_NICE).split()
+
+    site.machine.wait(nice, "a worker that lets others go first", 20)
 
 
 def test_a_lookup_answered(site: Site) -> None:

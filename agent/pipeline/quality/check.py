@@ -124,6 +124,7 @@ class Checker:
             MarkerFound: a secrecy marking, unless its severity is ``quarantine``.
             RuleHalted: a rule of severity ``halt`` failed.
             SourceTypeChanged: a column that the catalog's type cannot take.
+            SourceError: a rule needs the compiled library, and it is missing.
         """
         if page.num_columns != len(self._items):
             raise SourceTypeChanged(

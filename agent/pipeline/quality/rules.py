@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,17 @@ from agent.values.columns import (
     truth,
 )
 from agent.wire.texts import lengths, text_bytes
+from connectors.native.rules import (
+    doubtful_citizen_ids,
+    doubtful_credit_codes,
+    unlisted,
+)
 
 Judge = Callable[[Any], Faults]
 """A column of text -> reason -> rows; disjoint."""
 
 _STAR = "★".encode()
 _PIECE = 128 * 1024
-_SIZE = 18
 _ZERO = ord("0")
 _REGION_SIZE = 6
 _IS_PROVINCE = np.array([f"{n:02}" in codes.PROVINCES for n in range(100)])
@@ -78,10 +82,8 @@ def _listed(table: Iterable[str]) -> Judge:
     allowed = pa.array(list(table), pa.string())
 
     def wrong(text: Column) -> Faults:
-        known = truth(pc.is_in(text, allowed))
-        if known.all():
-            return {}
-        return _one(reasons.CODE_LIST, ~known & truth(text.is_valid()))
+        found = unlisted(text, allowed)
+        return {} if found is None else {reasons.CODE_LIST: found}
 
     return wrong
 
@@ -118,109 +120,29 @@ def _one(reason: str, mask: Mask) -> Faults:
     return {reason: mask} if mask.any() else {}
 
 
-# --- identifiers: 18 ASCII characters are judged as a matrix, the rest one by one -----
+# --- identifiers: all are judged at once in C, what it doubts one by one --------------
 
 
 def _citizen_id(text: Column) -> Faults:
-    return _identifiers(text, _citizen_rows, _citizen_reason)
+    return _identifiers(text, doubtful_citizen_ids(text), _citizen_reason)
 
 
 def _uscc(text: Column) -> Faults:
-    return _identifiers(text, _uscc_rows, _uscc_reason)
+    return _identifiers(text, doubtful_credit_codes(text), _uscc_reason)
 
 
 def _identifiers(
-    text: Column,
-    good: Callable[[_Codes], Mask],
-    reason: Callable[[str], str | None],
+    text: Column, doubtful: Mask | None, reason: Callable[[str], str | None]
 ) -> Faults:
-    sized = lengths(text) == _SIZE
-    if text.null_count:
-        sized &= truth(text.is_valid())
-    fine = np.zeros(len(text), np.bool_)
-    fine[sized] = good(_matrix(text, sized))
-    doubtful = np.flatnonzero(~fine & truth(text.is_valid()))
     found: Faults = {}
-    if not len(doubtful):
+    if doubtful is None:
         return found
-    values = text.take(doubtful).to_pylist()
-    for row, value in zip(doubtful, values, strict=True):
+    rows = np.flatnonzero(doubtful)
+    for row, value in zip(rows, text.take(rows).to_pylist(), strict=True):
         why = reason(value)
         if why:
             found.setdefault(why, np.zeros(len(text), np.bool_))[row] = True
     return found
-
-
-def _matrix(text: Column, sized: Mask) -> _Codes:
-    """The characters of the values of 18 bytes, one row each."""
-    data = text_bytes(text)
-    if not sized.all():
-        ends = np.cumsum(lengths(text), dtype=np.int64)[sized]
-        data = data[(ends - _SIZE)[:, None] + np.arange(_SIZE)]
-    chars: _Codes = data.reshape(-1, _SIZE)
-    return chars
-
-
-_CITIZEN_CHECK = np.frombuffer(identifiers.CITIZEN_CHECK.encode(), np.uint8)
-_LEAP_DAY = 229
-_DAYS_OF_YEAR = frozenset(
-    month * 100 + day
-    for month, days in enumerate(
-        (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31), start=1
-    )
-    for day in range(1, days + 1)
-)
-"""Month and day as four digits, of any year."""
-
-
-def _sums(weights: Mapping[int, int]) -> npt.NDArray[np.float32]:
-    """A column of a matrix that weighs 18 characters; its sums are exact in float32."""
-    column = np.zeros(_SIZE, np.float32)
-    column[list(weights)] = list(weights.values())
-    return column
-
-
-_CITIZEN_SUMS = np.stack(
-    [
-        _sums(dict(enumerate(identifiers.CITIZEN_WEIGHTS))),
-        _sums({6: 1000, 7: 100, 8: 10, 9: 1}),
-        _sums({10: 1000, 11: 100, 12: 10, 13: 1}),
-    ],
-    axis=1,
-)
-"""Characters to the sum that is checked, the year, and month and day: each the number
-that its digits mean, and :data:`_CITIZEN_OVER` more, for a digit is its character less
-``0``."""
-_CITIZEN_OVER = (_ZERO * _CITIZEN_SUMS.sum(axis=0)).astype(np.int32)
-_CITIZEN_MOST = (255 * _CITIZEN_SUMS.sum(axis=0)).astype(np.int32)
-
-
-def _table(of: int, values: Callable[[npt.NDArray[np.int32]], Any]) -> Any:
-    """What follows from each sum that may come."""
-    return values(np.arange(_CITIZEN_MOST[of] + 1, dtype=np.int32) - _CITIZEN_OVER[of])
-
-
-_CHECK_OF = _table(0, lambda total: _CITIZEN_CHECK[total % 11])
-_IS_DAY = _table(2, lambda day: np.isin(day, list(_DAYS_OF_YEAR)))
-
-
-def _citizen_rows(chars: _Codes) -> Mask:
-    sums = (chars.astype(np.float32) @ _CITIZEN_SUMS).T.astype(np.int32)
-    good: Mask = _CHECK_OF.take(sums[0]) == chars[:, 17]
-    odd = chars - np.uint8(_ZERO) > 9
-    if np.count_nonzero(odd) > np.count_nonzero(odd[:, 17]):
-        good &= ~odd[:, :17].any(axis=1)
-    return good & _dates(sums)
-
-
-def _dates(sums: npt.NDArray[np.int32]) -> Mask:
-    """Of the sums of digits."""
-    good: Mask = _IS_DAY.take(sums[2])
-    good &= sums[1] > _CITIZEN_OVER[1]  # there was no year 0
-    leap_days = np.flatnonzero(sums[2] == _LEAP_DAY + _CITIZEN_OVER[2])
-    year = sums[1][leap_days] - _CITIZEN_OVER[1]
-    good[leap_days] &= (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    return good
 
 
 def _citizen_reason(value: str) -> str | None:
@@ -232,19 +154,6 @@ def _citizen_reason(value: str) -> str | None:
     if identifiers.is_citizen_id(tidy):
         return reasons.CITIZEN_ID_FORM
     return reasons.CITIZEN_ID
-
-
-_USCC_WEIGHTS = np.array(identifiers.USCC_WEIGHTS, np.float32)
-_USCC_VALUES = np.full(256, 255, np.uint8)
-_USCC_VALUES[list(identifiers.USCC_ALPHABET.encode())] = np.arange(31)
-
-
-def _uscc_rows(chars: _Codes) -> Mask:
-    values = _USCC_VALUES[chars]
-    total = (values[:, :17].astype(np.float32) @ _USCC_WEIGHTS).astype(np.int32)
-    good: Mask = (-total % 31) == values[:, 17]
-    good &= values.max(axis=1, initial=0) < 31
-    return good
 
 
 def _uscc_reason(value: str) -> str | None:

@@ -8,7 +8,7 @@ import socket
 from functools import cache
 
 from agent.child.heap import settle_heap
-from agent.child.inside import DaemonGone, Lines, settle
+from agent.child.inside import DaemonGone, Lines, give_way, settle
 from agent.errors import InternalFault
 from agent.model.job import Job, Prepare, Progress, decode, encode
 from agent.pipeline.worker.run import Run, Tools
@@ -56,6 +56,7 @@ def prepare(connector: str, tools: Tools) -> None:
 def main(argv: list[str]) -> int:
     """Serve the job that comes through descriptor ``argv[1]``."""
     settle()
+    give_way()
     with socket.socket(fileno=int(argv[1])) as sock:
         # found once: looking through what is installed takes longer than to prepare
         return serve(sock, Tools(find=cache(find), sieve=QualitySieve))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from agent.child.source import source_faults
 from agent.errors import FepError
 from agent.model.job import Job
 from agent.model.run import COMPARING
@@ -71,11 +72,13 @@ class QualitySieve:
 
         Raises:
             SourceTypeChanged: a column that the catalog's type cannot take.
+            SourceFailed: the compiled library is missing, which judges some rules.
             SpoolFull, SpoolWriteFailed: the quarantine cannot be written.
         """
         halt: MarkerFound | RuleHalted | None = None
         try:
-            checked = self._checker.check(rows)
+            with source_faults():
+                checked = self._checker.check(rows)
         except (MarkerFound, RuleHalted) as e:
             halt, checked = e, e.checked
         self._keep(rows, checked)

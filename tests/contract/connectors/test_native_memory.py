@@ -24,6 +24,7 @@ SENT = {
     "columns.c": "native/test_columns_hostile.py",
     "mysqltext.c": "test_mysql_wire.py",
     "pgcopy.c": "test_postgres_copy.py",
+    "rules.c": "native/test_rules.py",
     "sqliterows.c": "test_sqlite_columns.py",
     "utf8.c": "test_native_text.py",
 }

@@ -14,6 +14,7 @@ from hypothesis import given
 
 from agent.catalog import codes, identifiers
 from agent.pipeline.quality.rules import judge, marked
+from connectors.native.rules import doubtful_citizen_ids, doubtful_credit_codes
 from tests.support.tries import tries
 from tests.support.vectors import load
 
@@ -76,7 +77,7 @@ _near = st.builds(
 @tries(100)
 @given(st.lists(st.none() | _near | st.text(max_size=20), max_size=5))
 def test_the_column_and_the_scalar_agree_on_persons(values: list[str | None]) -> None:
-    """Every value is judged alike in a matrix and alone."""
+    """Every value is judged alike among others and alone."""
     expected = [None if v is None else identifiers.is_citizen_id(v) for v in values]
     assert [
         None if v is None else reason is None
@@ -95,7 +96,7 @@ _near_code = st.builds(
 @tries(100)
 @given(st.lists(st.none() | _near_code | st.text(max_size=20), max_size=5))
 def test_the_column_and_the_scalar_agree_on_companies(values: list[str | None]) -> None:
-    """Every value is judged alike in a matrix and alone."""
+    """Every value is judged alike among others and alone."""
     expected = [None if v is None else identifiers.is_uscc(v) for v in values]
     assert [
         None if v is None else reason is None
@@ -103,7 +104,22 @@ def test_the_column_and_the_scalar_agree_on_companies(values: list[str | None]) 
     ] == expected
 
 
-def test_leap_days_in_the_matrix() -> None:
+@tries(200)
+@given(st.lists(st.none() | _near | _near_code | st.text(max_size=20), max_size=9),
+       st.integers(0, 3))  # fmt: skip
+def test_nothing_is_doubted_that_is_valid(values: list[str | None], begin: int) -> None:
+    """C doubts what the scalar checks refuse, and nothing else."""
+    column = pa.array(values, pa.string()).slice(begin)
+    for doubtful, good in (
+        (doubtful_citizen_ids, identifiers.is_citizen_id),
+        (doubtful_credit_codes, identifiers.is_uscc),
+    ):
+        found = doubtful(column)
+        marks = [False] * len(column) if found is None else list(found)
+        assert marks == [v is not None and not good(v) for v in values[begin:]]
+
+
+def test_leap_days_of_citizen_numbers() -> None:
     """29 February of 2000 and 2004 passes, of 1900 and 2001 does not."""
     numbers: list[str | None] = []
     for day in ("20000229", "20040229", "19000229", "20010229"):
@@ -172,6 +188,16 @@ def test_every_named_table_has_a_judge() -> None:
     for rule in ("code:", "code:planet", "citizen", "uscc:x", ""):
         with pytest.raises(ValueError, match="no such rule"):
             judge(rule)
+
+
+@pytest.mark.parametrize("name", codes.TABLES)
+def test_every_value_of_a_table_is_taken(name: str) -> None:
+    """Each table fits into what judges it, and nothing near its values does."""
+    values = sorted(codes.TABLES[name])
+    near = [value[:-1] for value in values] + [f"{value} " for value in values]
+    odd = sorted(set(near) - set(values))
+    expected = [None] * len(values) + ["code_list"] * len(odd)
+    assert found(f"code:{name}", [*values, *odd]) == expected
 
 
 def test_a_marking_is_found_wherever_it_stands() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from agent.child.inside import NICE
 from agent.model.batch import Quality, Rows
 from agent.model.column import Column
 from agent.model.item import Item, ItemType
@@ -82,6 +84,20 @@ async def run(folder: Path, path: Path, spare: Spare | None = None) -> list[Mess
                 target = folder / f"{message.part}.tmp"
                 await process.send(Line(message.part, "a.b.c", str(target)))
     return heard
+
+
+async def test_who_reads_a_table_lets_others_go_first(tmp_path: Path) -> None:
+    """Else lookups, and batches on their way, wait for what nobody waits for."""
+    seen: set[int] = set()
+    async with WorkerProcess() as process:
+        await process.start(job(tmp_path, table(tmp_path, ROWS)))
+        async for message in process.messages():
+            seen.add(os.getpriority(os.PRIO_PROCESS, process.pid))
+            if isinstance(message, Packed):
+                target = tmp_path / f"{message.part}.tmp"
+                await process.send(Line(message.part, "a.b.c", str(target)))
+                seen.add(os.getpriority(os.PRIO_PROCESS, process.pid))
+    assert min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICE) in seen
 
 
 async def test_good_rows_arrive_and_bad_ones_stay(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -116,6 +117,36 @@ def test_quarantine_that_cannot_be_synced_ends_the_run(tmp_path: Path) -> None:
             SpoolWriteFailed, match="EINVAL while syncing the quarantine"
         ):
             run.close()
+
+
+WITHOUT = """\
+from pathlib import Path
+from agent.errors import SourceFailed
+import asked
+try:
+    asked.sieve(Path()).sift(asked.page(("1", "男")))
+except SourceFailed as e:
+    print(e)
+"""
+
+
+def test_without_the_compiled_library_it_is_told_what_to_do(tmp_path: Path) -> None:
+    """Also where the connector needs none: rules do, and the run fails by a name."""
+    checkout = Path(__file__).resolve().parents[4]
+    for name in ("agent", "connectors"):
+        made = shutil.ignore_patterns("__pycache__", "*.so")
+        shutil.copytree(checkout / name, tmp_path / name, ignore=made)
+    shutil.copy(__file__, tmp_path / "asked.py")
+    said = subprocess.run(
+        [sys.executable, "-P", "-c", WITHOUT],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert "libfepcolumns.so" in said.stdout
+    assert "scripts/native" in said.stdout
 
 
 def test_daemon_side_loads_no_arrow() -> None:
