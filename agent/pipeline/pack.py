@@ -35,7 +35,7 @@ from agent.model.job import Line
 from agent.pipeline import disk
 from agent.wire import texts
 from agent.wire.batch import EMPTY_DIGEST, PAYLOAD_CAP, RAW_CAP
-from agent.wire.ipc_write import Stream, Writer
+from agent.wire.ipc_write import Form, Stream, Writer, form_of
 
 APART = 4 * 1024 * 1024
 """So many bytes of rows are worth a record batch of their own: to copy them together
@@ -261,20 +261,20 @@ class _Packing:
     Its record batches have :data:`APART` bytes or more, but the last.
 
     Args:
-        schema: of all rows.
+        form: of all rows.
 
     Attributes:
         counts: rows by operation that are in it.
         last: the last of them, alone; no row before there is one.
     """
 
-    def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema
+    def __init__(self, form: Form) -> None:
+        self._schema = form.schema
         self._some: list[pa.RecordBatch] = []
         self._size = 0
-        self._stream = Writer(schema)
+        self._stream = Writer(form)
         self.counts = Rows(0, 0, 0)
-        self.last = compact([], schema)
+        self.last = compact([], form.schema)
 
     def add(self, rows: pa.RecordBatch, size: int) -> None:
         """Rows of so many bytes, at least one; they are written now or soon.
@@ -309,13 +309,13 @@ class _Open:
     """The part that is being filled."""
 
     def __init__(self, schema: pa.Schema, after: int) -> None:
-        self._schema = schema
+        self._form = form_of(schema)
         self._number = after
         self._reset()
 
     def _reset(self) -> None:
         self._number += 1
-        self._pack = _Packing(self._schema)
+        self._pack = _Packing(self._form)
         self._read = self._skipped = 0
         self._reasons: Counter[str] = Counter()
         self._warnings: Counter[str] = Counter()

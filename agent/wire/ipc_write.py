@@ -7,6 +7,14 @@ the data; in one of 16 KiB it finds as much, in seven eighths of the time. So Ar
 writes the message of one row, and each batch writes its own numbers over that one's
 (docs/adr/0017). For workers only: the daemon imports no pyarrow.
 
+Rules
+
+1. Columns are flat: bits, a fixed width, or offsets and bytes.
+2. A column begins where its buffers do; what lies behind its rows, bits of the last
+   byte among it, is not written.
+3. A buffer is its size and its zstd frame; what fills that up to eight bytes does not
+   count. One without bytes is nothing, and so is the bitmap of a column without nulls.
+
 Source: Arrow columnar format 1.5, "IPC Streaming Format" and "Compression".
 """
 
@@ -34,7 +42,7 @@ MIN_MATCH = 7
 
 _SIZE = struct.Struct("<q")
 _PAIR = struct.Struct("<qq")
-_OFFSET = struct.Struct("<i")
+_INT = struct.Struct("<i")
 _EOS = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
@@ -58,40 +66,77 @@ class Stream:
         return sum(map(len, self.pieces))
 
 
+@dataclass(frozen=True)
+class Form:
+    """What all streams of a schema have in common.
+
+    Args:
+        schema: of every batch.
+        opening: the message of the schema.
+        message: of a record batch, without its body.
+        blanks: where that one's numbers stand.
+    """
+
+    schema: pa.Schema
+    opening: bytes
+    message: bytes
+    blanks: ipc.Blanks
+
+
+def form_of(schema: pa.Schema) -> Form:
+    """Let Arrow write the messages of a schema and of one row."""
+    row = [pa.nulls(1, field.type) for field in schema]
+    one = pa.RecordBatch.from_arrays(row, schema=schema)
+    sink, options = pa.BufferOutputStream(), pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, schema, options=options) as stream:
+        stream.write_batch(one)
+    whole = sink.getvalue().to_pybytes()
+    head, batch = ipc.walk(memoryview(whole))
+    length = 8 + _INT.unpack_from(whole, batch.start + 4)[0]
+    message = whole[batch.start : batch.start + length]
+    blanks = ipc.blanks(memoryview(message))
+    return Form(schema, whole[head.start : head.end], message, blanks)
+
+
 class Writer:
     """One stream, in memory.
 
     Args:
-        schema: of every batch; flat columns.
+        form: of its schema.
     """
 
-    def __init__(self, schema: pa.Schema) -> None:
-        opening, self._message = _written(schema)
-        self._blanks = ipc.blanks(memoryview(self._message))
+    def __init__(self, form: Form) -> None:
+        self._form = form
         self._compress = _compressor().compress
         self._pieces: list[bytes] = []
         self._raw_size = 0
         self._digest = hashlib.sha256()
-        self._add([opening])
+        self._add([form.opening])
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """One more record batch.
+        """One more record batch; after an error nothing more may be written.
 
         Args:
-            batch: of the schema, at least one row; its columns begin where their
-                buffers do.
+            batch: of the schema, at least one row.
 
         Raises:
-            ValueError: a column begins elsewhere.
+            ValueError: it has another schema, or a column begins behind the beginning
+                of its buffers.
         """
-        body, places, at = [], [], 0
-        for buffer in _all_buffers(batch):
-            piece, size = self._packed(buffer)
-            body.append(piece)
-            places.append((at, size))
-            at += len(piece)
+        if not batch.schema.equals(self._form.schema):
+            raise ValueError("a record batch of another schema")
+        body: list[bytes] = []
+        places: list[tuple[int, int]] = []
+        at = 0
+        for column in batch.columns:
+            for buffer in _buffers(column):
+                piece, size = self._packed(buffer)
+                body.append(piece)
+                places.append((at, size))
+                at += len(piece)
         nodes = [(len(column), column.null_count) for column in batch.columns]
-        self._add([self._head(batch.num_rows, at, nodes, places), *body])
+        head = self._head(batch.num_rows, size=at, nodes=nodes, places=places)
+        self._add([head, *body])
 
     def finish(self) -> Stream:
         """The whole stream; nothing may be written any more."""
@@ -103,27 +148,32 @@ class Writer:
         for piece in pieces:
             self._digest.update(piece)
 
-    def _packed(self, buffer: pa.Buffer | None) -> tuple[bytes, int]:
-        """A buffer as it stands in a body, filled up to eight bytes; its length there.
-
-        That is its size, and itself compressed; of one without bytes it is nothing.
-        """
-        if buffer is None or not buffer.size:
+    def _packed(self, buffer: memoryview | None) -> tuple[bytes, int]:
+        """A buffer as it stands in a body, filled up; and its own length there."""
+        if not buffer:
             return b"", 0
-        self._raw_size += buffer.size
-        packed = self._compress(memoryview(buffer))
+        self._raw_size += buffer.nbytes
+        packed = self._compress(buffer)
         size = _SIZE.size + len(packed)
-        return b"".join([_SIZE.pack(buffer.size), packed, bytes(-size % 8)]), size
+        return b"".join([_SIZE.pack(buffer.nbytes), packed, bytes(-size % 8)]), size
 
     def _head(
         self,
         rows: int,
+        *,
         size: int,
         nodes: list[tuple[int, int]],
         places: list[tuple[int, int]],
     ) -> bytes:
-        """The message before a body of so many bytes."""
-        message, blanks = bytearray(self._message), self._blanks
+        """The message before a body.
+
+        Args:
+            rows: of the batch.
+            size: of the body, bytes.
+            nodes: rows and nulls of each column.
+            places: offset in the body and length of each buffer.
+        """
+        message, blanks = bytearray(self._form.message), self._form.blanks
         _SIZE.pack_into(message, blanks.body, size)
         _SIZE.pack_into(message, blanks.rows, rows)
         for start, pairs in ((blanks.nodes, nodes), (blanks.buffers, places)):
@@ -139,42 +189,27 @@ def _compressor() -> ZstdCompressor:
     return ZstdCompressor(compression_params=parameters)
 
 
-def _written(schema: pa.Schema) -> tuple[bytes, bytes]:
-    """By Arrow: the message of the schema, and that of a batch without its body."""
-    row = [pa.nulls(1, field.type) for field in schema]
-    one = pa.RecordBatch.from_arrays(row, schema=schema)
-    sink, options = pa.BufferOutputStream(), pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_stream(sink, schema, options=options) as stream:
-        stream.write_batch(one)
-    whole = sink.getvalue().to_pybytes()
-    head, batch = ipc.walk(memoryview(whole))
-    length = 8 + _OFFSET.unpack_from(whole, batch.start + 4)[0]
-    return whole[head.start : head.end], whole[batch.start : batch.start + length]
-
-
-def _all_buffers(batch: pa.RecordBatch) -> Iterator[pa.Buffer | None]:
-    for column in batch.columns:
-        yield from _buffers(column)
-
-
-def _buffers(column: Column) -> Iterator[pa.Buffer | None]:
+def _buffers(column: Column) -> Iterator[memoryview | None]:
     """The buffers of a column as the format has them, without what lies behind."""
     kind, rows, found = column.type, len(column), column.buffers()
     begin, end = 0, None
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
-        begin, end = (_OFFSET.unpack_from(found[1], 4 * i)[0] for i in (0, rows))
+        begin, end = (_INT.unpack_from(found[1], 4 * i)[0] for i in (0, rows))
     if column.offset or begin:
         raise ValueError(f"a column of {kind} does not begin where its buffers do")
-    yield found[0].slice(0, _bits(rows)) if column.null_count else None
+    yield _bits(found[0], rows) if column.null_count else None
     if end is not None:
-        yield found[1].slice(0, 4 * (rows + 1))
-        yield found[2] and found[2].slice(0, end)
+        yield memoryview(found[1])[: 4 * (rows + 1)]
+        yield None if found[2] is None else memoryview(found[2])[:end]
     elif pa.types.is_boolean(kind):
-        yield found[1].slice(0, _bits(rows))
+        yield _bits(found[1], rows)
     else:
-        yield found[1].slice(0, rows * kind.bit_width // 8)
+        yield memoryview(found[1])[: rows * kind.bit_width // 8]
 
 
-def _bits(rows: int) -> int:
-    """Bytes of so many bits."""
-    return -(-rows // 8)
+def _bits(buffer: pa.Buffer, rows: int) -> memoryview:
+    """A bit a row, and 0 behind them."""
+    bits = bytearray(memoryview(buffer)[: -(-rows // 8)])
+    if rows % 8:
+        bits[-1] &= (1 << rows % 8) - 1
+    return memoryview(bits)

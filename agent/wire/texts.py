@@ -89,5 +89,5 @@ def _offsets(text: Column) -> npt.NDArray[np.int32]:
     """One more than there are values; a column without values may have none."""
     if not len(text):
         return np.zeros(1, np.int32)
-    at = np.frombuffer(text.buffers()[1], np.int32)
-    return at[text.offset : text.offset + len(text) + 1]
+    # of somebody else's column the buffer may be larger by any number of bytes
+    return np.frombuffer(text.buffers()[1], np.int32, len(text) + 1, 4 * text.offset)

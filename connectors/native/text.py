@@ -54,11 +54,11 @@ def as_text(raw: pa.Array[Any]) -> pa.Array[Any] | None:
 def surely_texts(column: pa.Array[Any]) -> bool:
     """Whether a column from anywhere holds UTF-8 in ascending places of its data.
 
-    What lies under a null counts, too. Not sure of a column without bytes, or whose
-    offsets lie where C does not look for them.
+    What lies under a null counts, too. Not sure of a column without bytes, with too
+    few offsets, or with some that lie where C does not look for them.
 
     Args:
-        column: type ``string``; its offsets are as many as its length needs.
+        column: type ``string``.
 
     Raises:
         SourceError: there is no compiled library.
@@ -67,6 +67,7 @@ def surely_texts(column: pa.Array[Any]) -> bool:
     if offsets is None or data is None or not len(column):
         return False
     first = offsets.address + _OFFSET * column.offset
-    if first % _OFFSET or not data.size:
+    enough = offsets.size >= _OFFSET * (column.offset + len(column) + 1)
+    if first % _OFFSET or not enough or not data.size:
         return False
     return bool(_sound()(first, len(column), data.address, data.size))

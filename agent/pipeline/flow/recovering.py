@@ -17,6 +17,9 @@ from agent.wire.grammar import format_time, parse_time
 async def recover_run(parts: Parts, run: Run, lane: Lane | None) -> None:
     """A run of the last process: done, given up, or wanted again.
 
+    One that was done is told as ended, as the last process would have, unless its
+    resource is gone; its seconds count from its first beginning to now.
+
     Args:
         parts: of the flow.
         run: queued or reading, as the state has it.
@@ -77,7 +80,7 @@ def _tell(parts: Parts, run: Run, resource: str, totals: RunTotals) -> None:
             read=totals.quality.read,
             upsert=totals.rows.upsert,
             quarantined=totals.quality.quarantined,
-            seconds=(parts.chance.now() - began).total_seconds(),
+            seconds=max((parts.chance.now() - began).total_seconds(), 0.0),
         )
     )
 

@@ -22,6 +22,7 @@ from agent.values.columns import (
 )
 from agent.wire.texts import lengths, text_bytes
 from connectors.native.rules import (
+    MOST,
     doubtful_citizen_ids,
     doubtful_credit_codes,
     unlisted,
@@ -80,6 +81,8 @@ def _has_star(data: _Codes) -> bool:
 
 def _listed(table: Iterable[str]) -> Judge:
     allowed = pa.array(list(table), pa.string())
+    if len(allowed) > MOST:
+        raise ValueError(f"expected at most {MOST} codes, got {len(allowed)}")
 
     def wrong(text: Column) -> Faults:
         found = unlisted(text, allowed)

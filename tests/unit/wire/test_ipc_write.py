@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agent.errors import BadPayload
 from agent.wire import ipc
-from agent.wire.ipc_write import Stream, Writer
+from agent.wire.ipc_write import Stream, Writer, form_of
 from tests.support.tries import tries
 
 LEAST = datetime(1, 1, 1)  # noqa: DTZ001 - the strategy wants a naive one
@@ -52,7 +52,7 @@ def _columns(kind: pa.DataType, rows: int) -> st.SearchStrategy[Any]:
 
 
 def written(batches: list[pa.RecordBatch]) -> Stream:
-    stream = Writer(batches[0].schema)
+    stream = Writer(form_of(batches[0].schema))
     for batch in batches:
         stream.write(batch)
     return stream.finish()
@@ -98,7 +98,7 @@ def test_the_messages_say_what_arrows_would(batches: list[pa.RecordBatch]) -> No
 def test_a_stream_of_no_rows_is_a_schema() -> None:
     """An empty table has one part, and somebody reads it."""
     schema = pa.schema([pa.field("id", pa.int64(), nullable=False)])
-    read = pa.ipc.open_stream(whole(Writer(schema).finish())).read_all()
+    read = pa.ipc.open_stream(whole(Writer(form_of(schema)).finish())).read_all()
     assert (read.schema, read.num_rows) == (schema, 0)
 
 
@@ -115,20 +115,41 @@ def test_rows_of_a_larger_page_are_refused(values: list[Any]) -> None:
     """The bytes of their neighbours would leave with them."""
     page = pa.RecordBatch.from_pydict({"c": values})
     with pytest.raises(ValueError, match="does not begin"):
-        Writer(page.schema).write(page.slice(1))
+        Writer(form_of(page.schema)).write(page.slice(1))
 
 
 def test_what_stands_behind_the_rows_stays_here() -> None:
     """Buffers that are larger than their rows need are cut where those end."""
     secret = b"secret" * 40
-    offsets = pa.py_buffer(pa.array([0, 1, 2, 200], pa.int32()).buffers()[1])
+    offsets = pa.array([0, 1, 2, 200], pa.int32()).buffers()[1]
     text = pa.Array.from_buffers(
         pa.binary(), 2, [None, offsets, pa.py_buffer(b"ab" + secret)]
     )
     number = pa.Array.from_buffers(pa.int64(), 2, [None, pa.py_buffer(secret)])
-    bits = pa.Array.from_buffers(pa.bool_(), 2, [None, pa.py_buffer(secret)])
-    batch = pa.RecordBatch.from_arrays([text, number, bits], names=["t", "n", "b"])
-    assert written([batch]).raw_size == 12 + 2 + 16 + 1
+    batch = pa.RecordBatch.from_arrays([text, number], names=["t", "n"])
+    stream = written([batch])
+    assert stream.raw_size == 12 + 2 + 16
+    (found,) = pa.ipc.open_stream(whole(stream))
+    assert found == batch
+
+
+def test_bits_of_the_next_rows_stay_here() -> None:
+    """Whether a neighbour's value is true, or is there, is nobody's business."""
+    ones = pa.py_buffer(b"\xff\xff")
+    flags = pa.Array.from_buffers(pa.bool_(), 9, [ones, ones], null_count=-1)
+    some = pa.Array.from_buffers(pa.bool_(), 9, [pa.py_buffer(b"\xfe\xff"), ones])
+    batch = pa.RecordBatch.from_arrays([flags, some], names=["all", "some"])
+    (found,) = pa.ipc.open_stream(whole(written([batch])))
+    sent = [b.to_pybytes()[:2] for c in found.columns for b in c.buffers() if b]
+    assert sent == [b"\xff\x01", b"\xfe\x01", b"\xff\x01"]
+
+
+def test_rows_of_another_schema_are_refused() -> None:
+    """Their numbers would not fit into the blanks."""
+    stream = Writer(form_of(pa.schema([pa.field("c", pa.int64())])))
+    for other in ({"c": ["a"]}, {"c": [1], "d": [1]}):
+        with pytest.raises(ValueError, match="another schema"):
+            stream.write(pa.RecordBatch.from_pydict(other))
 
 
 def test_only_the_message_of_a_batch_with_rows_has_numbers_to_fill_in() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.wire import texts
+from agent.wire import ipc, texts
 from tests.support.tries import tries
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -115,6 +115,30 @@ def test_offsets_may_lie_anywhere(before: int):
         buffers = [None, offsets, pa.py_buffer(data)]
         text = pa.Array.from_buffers(pa.string(), 2, buffers)
         assert sound(text, judge=texts.validate) == passes
+
+
+def test_bytes_behind_the_offsets_mean_nothing():
+    """A peer's buffer may have any number of them."""
+    at = pa.py_buffer(struct.pack("<3i", 0, 3, 6) + b"\x07")
+    buffers = [None, at, pa.py_buffer("住人".encode())]
+    text = pa.Array.from_buffers(pa.string(), 2, buffers)
+    assert sound(text, judge=texts.validate)
+    assert texts.lengths(text).tolist() == [3, 3]
+    assert texts.fit(text, 1)
+    assert not texts.may_have_nul(text)
+
+
+def test_more_rows_than_offsets_are_refused():
+    """C would read what is not there."""
+    schema = pa.schema([pa.field("c", pa.string())])
+    one = pa.RecordBatch.from_pydict({"c": ["a"]}, schema=schema).serialize()
+    message = bytearray(one)
+    at = ipc.blanks(memoryview(message))
+    for place in (at.rows, at.nodes):
+        struct.pack_into("<q", message, place, 10**8)
+    claimed = pa.ipc.read_record_batch(pa.py_buffer(bytes(message)), schema)
+    assert len(claimed.column(0)) == 10**8
+    assert not sound(claimed.column(0), judge=texts.validate)
 
 
 WITHOUT = """\
