@@ -88,16 +88,14 @@ async def run(folder: Path, path: Path, spare: Spare | None = None) -> list[Mess
 
 async def test_who_reads_a_table_lets_others_go_first(tmp_path: Path) -> None:
     """Else lookups, and batches on their way, wait for what nobody waits for."""
-    seen: set[int] = set()
     async with WorkerProcess() as process:
         await process.start(job(tmp_path, table(tmp_path, ROWS)))
         async for message in process.messages():
-            seen.add(os.getpriority(os.PRIO_PROCESS, process.pid))
-            if isinstance(message, Packed):
+            if isinstance(message, Packed):  # it waits for its line
+                nice = os.getpriority(os.PRIO_PROCESS, process.pid)
                 target = tmp_path / f"{message.part}.tmp"
                 await process.send(Line(message.part, "a.b.c", str(target)))
-                seen.add(os.getpriority(os.PRIO_PROCESS, process.pid))
-    assert min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICE) in seen
+    assert nice == min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
 
 
 async def test_good_rows_arrive_and_bad_ones_stay(tmp_path: Path) -> None:
