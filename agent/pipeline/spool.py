@@ -121,6 +121,7 @@ class Spool:
         self._out = root / "out"
         self._free = free
         self._lock = threading.Lock()
+        self._making = threading.Lock()
         self._broken: SpoolWriteFailed | None = None
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -229,9 +230,10 @@ class Spool:
             found = tmp.stat().st_size
             if found != size:
                 raise SpoolWriteFailed(f"{tmp}: expected {size} bytes, got {found}")
-            for made in _missing_folders(target.parent):
-                made.mkdir(mode=0o700)
-                _sync_folder(made.parent)
+            with self._making:  # streams share a folder, and none may miss its sync
+                for made in _missing_folders(target.parent):
+                    made.mkdir(mode=0o700)
+                    _sync_folder(made.parent)
             tmp.rename(target)
             _sync_folder(target.parent)
         except OSError as e:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +52,22 @@ def test_a_file_is_named_after_its_batch(tmp_path: Path) -> None:
     assert spool.path(name).read_bytes() == DATA
     assert list((tmp_path / "spool/tmp").iterdir()) == []
     assert spool.used == len(DATA)
+
+
+def test_two_streams_may_be_the_first_at_once(tmp_path: Path) -> None:
+    """Both need the exchange's folder; the one that comes second is not refused."""
+    others = [replace(BATCH, resource=f"330100001/00000{n}", seq=n) for n in (1, 2)]
+    for turn in range(150):
+        spool, begin = made(tmp_path / f"{turn}"), threading.Barrier(2)
+
+        def publish(batch: BatchId, spool: Spool, begin: threading.Barrier) -> None:
+            begin.wait()
+            published(spool, batch)
+
+        with ThreadPoolExecutor(2) as threads:
+            steps = [threads.submit(publish, b, spool, begin) for b in others]
+        for step in steps:
+            step.result()
 
 
 def test_another_spool_finds_what_is_there(tmp_path: Path) -> None:
