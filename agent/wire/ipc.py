@@ -20,8 +20,10 @@ SCHEMA, DICTIONARY, RECORD_BATCH = 1, 2, 3
 ZSTD = 1
 """``CompressionType`` of Message.fbs; 0 is LZ4_FRAME."""
 
+EOS = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+"""The end-of-stream marker."""
+
 _CONTINUATION = 0xFFFFFFFF
-_EOS = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _UNCOMPRESSED = -1
 
 
@@ -122,11 +124,11 @@ def walk(payload: memoryview) -> Iterator[Frame]:
         BadPayload: cut, another framing, no end-of-stream marker, or bytes after it.
     """
     at = 0
-    while bytes(payload[at : at + 8]) != _EOS:
+    while bytes(payload[at : at + 8]) != EOS:
         frame = _frame(payload, at)
         yield frame
         at = frame.end
-    if at + len(_EOS) != len(payload):
+    if at + len(EOS) != len(payload):
         raise BadPayload("expected nothing after the end-of-stream marker")
 
 

@@ -43,7 +43,6 @@ MIN_MATCH = 7
 _SIZE = struct.Struct("<q")
 _PAIR = struct.Struct("<qq")
 _INT = struct.Struct("<i")
-_EOS = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class Writer:
 
     def finish(self) -> Stream:
         """The whole stream; nothing may be written any more."""
-        self._add([_EOS])
+        self._add([ipc.EOS])
         return Stream(tuple(self._pieces), self._raw_size, self._digest.hexdigest())
 
     def _add(self, pieces: list[bytes]) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Columns of text, looked at as a whole.
 
-Most texts of a register are ASCII, and most columns hold no long one. Both are seen in
-all bytes of a column at once, at a small part of what it costs to look at each value;
-so is in C whether others are UTF-8. Who is not sure then asks Arrow, which looks at
+Most texts of a register are short, and few columns hold one that is too long. That is
+seen in all bytes of a column at once, at a small part of what it costs to look at each
+value; so is in C whether all are UTF-8. Who is not sure then asks Arrow, which looks at
 each. For worker and sandbox only.
 """
 
